@@ -1,0 +1,559 @@
+"""The user cache: verified bytes on local disk, shared by many processes.
+
+::
+
+  CACHEDIR.TAG                         backup tools skip this tree
+  README.txt                           what this is, how to clear it
+  .lock                                shared: in use; exclusive: removal
+  objects-v1/<alg>/<aa>/<rest>/<name>  one file; <aa><rest> is its digest
+  sizes-v1/<alg>/<aa>/<rest>           bytes of an object, where no registry tells
+  trees-v1/<alg>/<aa>/<rest>/          directory; digest of its sorted lines
+  derived-v1/<alg>/<aa>/<rest>/<key>/  what a processor made of an object
+  stamps-v1/<md5 of folder>.txt        files of predefined folders, once verified
+  partial-v1/<key>.part                unfinished bytes of a pinned object, at rest
+  partial-v1/<key>.<owner>.part        the same while <owner> writes them
+  locks-v1/<key>.lock                  one writer per key
+
+1. A path in objects, trees or derived exists only after its bytes were verified. Commit is: write
+   on the same file system, flush, sync, rename. There is no separate "done" flag.
+2. Objects and trees never change; their files are read-only. Removal needs .lock exclusively; a
+   returned path is good until the next removal.
+3. Readers take no key lock. Writers look, lock the key, look again, write.
+4. Rule 1 gives correctness; locks only save repeated work. Where locks do nothing, the cost is
+   bandwidth, never bad data: a process writes only to a file that carries its own name. It goes on
+   from another's unfinished bytes by renaming that file to its own name, if the other has ended
+   for sure, else by copying the bytes.
+5. Only pinned objects resume across processes. A resumed file that fails verification is emptied
+   and fetched once more. Unpinned bytes always go to a fresh file.
+6. A damaged record is a miss, not an error.
+7. A hit writes nothing; pruning by age reads the file system's own times.
+8. A format change takes a new suffix. Releases leave suffixes they do not know alone, so two
+   releases can share one root.
+
+New files and folders take the permission bits of the folder above them, so that a group shares a
+cache by making its root group-writable (``chmod g+rwxs``). What is not promised: protection from
+other users who may write to the cache, and from removal while a program without the usage lock
+still reads.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from . import _fs, locks
+from .errors import CacheError, CacheLockTimeoutError, CacheWarning
+from .hashes import Digest
+from .partial import Partial, owner_of, unfinished
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+#: Buckets of the root. A change of one's format takes the next number here, and changes the golden
+#: tree of ``tests/test_format.py``.
+OBJECTS, SIZES, TREES = "objects-v1", "sizes-v1", "trees-v1"
+DERIVED, STAMPS, PARTIAL, LOCKS = "derived-v1", "stamps-v1", "partial-v1", "locks-v1"
+
+_TAG = """Signature: 8a477f597d28d172789f06886806bc55
+# This file marks a cache directory made by pkgdata; backup tools may skip it.
+# See https://bford.info/cachedir/
+"""
+_README = """This folder is the cache of pkgdata, a Python package that fetches data files.
+
+All files here can be fetched again. To see and to clear them:
+
+    pkgdata cache ls
+    pkgdata cache prune --older-than 90
+    pkgdata cache clear
+
+Do not change files in place: several packages may share one.
+"""
+
+
+def split(digest: Digest) -> tuple[str, str, str]:
+    """Return the folders that a digest stands for in a bucket.
+
+    Parameters
+    ----------
+    digest : Digest
+
+    Returns
+    -------
+    (str, str, str)
+    """
+    return digest.alg, digest.hex[:2], digest.hex[2:]
+
+
+def key_of(digest: Digest) -> str:
+    """Return the short name that locks and unfinished files of a digest carry.
+
+    Forty digits keep the path short for Windows; two digests that shared them would share a lock
+    and fail verification once, no more.
+
+    Parameters
+    ----------
+    digest : Digest
+
+    Returns
+    -------
+    str
+    """
+    return f"{digest.alg}-{digest.hex[:40]}"
+
+
+class Cache:
+    """A cache root. Making one touches no disk.
+
+    Parameters
+    ----------
+    root : str
+    lock_timeout : float, default 60
+        Seconds to wait for another process that shows no sign of work.
+    origin : str, default ``""``
+        Which setting named the root, for errors.
+    """
+
+    def __init__(self, root: str, lock_timeout: float = 60.0, origin: str = "") -> None:
+        self.root = root
+        self.lock_timeout = lock_timeout
+        self.origin = origin
+
+    def __repr__(self) -> str:
+        return f"<Cache {self.root}>"
+
+    def _folder(self, bucket: str, digest: Digest) -> str:
+        return os.path.join(self.root, bucket, *split(digest))
+
+    def path(self, digest: Digest, name: str) -> str:
+        """Return where an object lies if it is here.
+
+        Parameters
+        ----------
+        digest : Digest
+        name : str
+            Its name; the last part counts.
+
+        Returns
+        -------
+        str
+        """
+        return os.path.join(self._folder(OBJECTS, digest), name.rpartition("/")[2])
+
+    def find(self, digest: Digest, name: str, size: int | None = None) -> str | None:
+        """Look for an object; no lock, no write.
+
+        Parameters
+        ----------
+        digest : Digest
+        name : str
+        size : int, optional
+            Bytes it must have.
+
+        Returns
+        -------
+        str or None
+            Its path, or None if it is not here, or here with the wrong length.
+        """
+        path = self.path(digest, name)
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        expected = self._recorded_size(digest) if size is None else size
+        if expected is not None and found.st_size != expected:
+            _log(f"{path} has {found.st_size} bytes instead of {expected}; it is fetched again")
+            return None
+        return path
+
+    def _recorded_size(self, digest: Digest) -> int | None:
+        try:
+            with open(self._folder(SIZES, digest), "rb") as file:
+                text = file.read(32)
+        except OSError:
+            return None
+        if not text.isdigit():
+            _log(f"{self._folder(SIZES, digest)} is damaged and is ignored")
+            return None
+        return int(text)
+
+    def obtain(
+        self,
+        digest: Digest,
+        name: str,
+        size: int | None,
+        fill: Callable[[Partial], object],
+        waiting: Callable[[float, str, int], None] | None = None,
+    ) -> str:
+        """Return an object's path; bring it in if it is not here.
+
+        Parameters
+        ----------
+        digest : Digest
+        name : str
+        size : int or None
+        fill : callable
+            Called with a `Partial`; writes the object's bytes into it and verifies them.
+        waiting : callable, optional
+            Called while another process works on it, with seconds, who, and bytes so far.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        CacheError
+            The cache cannot be used; ``unwritable`` is set if it may not be written to.
+        """
+
+        def look() -> str | None:
+            return self.find(digest, name, size)
+
+        path = look()
+        if path is None:
+            with self.working_on(key_of(digest), lambda: look() is not None, waiting):
+                path = look() or self._under_other_name(digest, name, size)
+                if path is None:
+                    with Partial(self._bucket(PARTIAL), key_of(digest), resume=True) as partial:
+                        fill(partial)
+                        path = self._commit(partial, digest, name, size)
+        return path
+
+    def add(self, source: str, digest: Digest, name: str, size: int | None = None) -> str:
+        """Take over a verified local file, as a link where possible; return its path here.
+
+        Parameters
+        ----------
+        source : str
+        digest : Digest
+            What the file was found to hash to.
+        name : str
+        size : int, optional
+
+        Returns
+        -------
+        str
+        """
+
+        def fill(partial: Partial) -> None:
+            with open(source, "rb") as file:
+                while data := file.read(1 << 20):
+                    partial.offset += os.write(partial.fd, data)
+
+        return self.obtain(digest, name, size, fill)
+
+    def _bucket(self, name: str) -> str:
+        path = os.path.join(self.root, name)
+        if not os.path.isdir(path):
+            _fs.make_dirs(path)
+        return path
+
+    def prepare(self) -> None:
+        """Create the root with its two explanatory files.
+
+        Raises
+        ------
+        CacheError
+            It cannot be created.
+        """
+        tag = os.path.join(self.root, "CACHEDIR.TAG")
+        if os.path.exists(tag):
+            return
+        # umask decides on the root; who wants to share it sets its mode, which all below follows
+        os.makedirs(self.root, exist_ok=True)
+        _fs.write_atomic(os.path.join(self.root, "README.txt"), _README.encode(), sync=False)
+        _fs.write_atomic(tag, _TAG.encode(), sync=False)
+
+    def _translate(self, error: OSError) -> CacheError:
+        where = f" (set by {self.origin})" if self.origin not in ("", "default") else ""
+        hint = "set PKGDATA_CACHE_DIR to a folder that can be written"
+        found = error.strerror or str(error)
+        if error.filename and error.filename != self.root:
+            found += f": {error.filename}"
+        return CacheError(
+            f"the cache {self.root}{where} cannot be used: {found}",
+            hint=hint,
+            unwritable=error.errno in _fs.UNWRITABLE,
+        )
+
+    def working_on(
+        self,
+        key: str,
+        done: Callable[[], bool],
+        waiting: Callable[[float, str, int], None] | None,
+    ) -> _Work:
+        """Return a context manager in which this process alone works on a key, where locks work.
+
+        Parameters
+        ----------
+        key : str
+        done : callable
+            True ends the wait for another process, because it has finished.
+        waiting : callable or None
+            See `obtain`.
+
+        Returns
+        -------
+        context manager
+            Raises `CacheError` if the cache cannot be used.
+        """
+        return _Work(self, key, done, waiting)
+
+    def _under_other_name(self, digest: Digest, name: str, size: int | None) -> str | None:
+        """Give an object that is here a second name."""
+        folder = self._folder(OBJECTS, digest)
+        try:
+            others = sorted(os.listdir(folder))
+        except OSError:
+            return None
+        for other in others:
+            source = self.find(digest, other, size)
+            if source is not None and other != name.rpartition("/")[2]:
+                target = self.path(digest, name)
+                aside = os.path.join(self._bucket(PARTIAL), f"{key_of(digest)}.{_unique()}.link")
+                _fs.link_or_copy(source, aside)
+                _fs.replace(aside, target)
+                return target
+        return None
+
+    def _commit(self, partial: Partial, digest: Digest, name: str, size: int | None) -> str:
+        target = self.path(digest, name)
+        os.fsync(partial.fd)
+        _fs.make_dirs(os.path.dirname(target))
+        if size is None:
+            record = self._folder(SIZES, digest)
+            _fs.make_dirs(os.path.dirname(record))
+            _fs.write_atomic(record, str(partial.offset).encode(), sync=False)
+        partial.close()
+        _fs.follow_mode(partial.path, 0o666, drop=0o222)
+        _fs.replace(partial.path, target)
+        return target
+
+    def tree(self, digest: Digest, files: Iterable[tuple[str, str]]) -> str:
+        """Return a directory in which files lie side by side.
+
+        Parameters
+        ----------
+        digest : Digest
+            Identity of the tree.
+        files : iterable of (str, str)
+            Relative name and path of each file's verified bytes; read only if the tree is not here.
+
+        Returns
+        -------
+        str
+        """
+
+        def build(folder: str) -> None:
+            for name, source in files:
+                target = os.path.join(folder, *name.split("/"))
+                _fs.make_dirs(os.path.dirname(target))
+                _fs.link_or_copy(source, target)
+
+        return self._directory(self._folder(TREES, digest), f"tree-{key_of(digest)}", build)
+
+    def find_tree(self, digest: Digest) -> str | None:
+        """Return the directory of a tree if it is here.
+
+        Parameters
+        ----------
+        digest : Digest
+
+        Returns
+        -------
+        str or None
+        """
+        path = self._folder(TREES, digest)
+        return path if os.path.isdir(path) else None
+
+    def derived(self, digest: Digest, recipe: str, build: Callable[[str], None]) -> str:
+        """Return the directory that a processor made of an object; make it if it is not here.
+
+        Parameters
+        ----------
+        digest : Digest
+            Of the object.
+        recipe : str
+            Which processor, with what arguments.
+        build : callable
+            Called with an empty directory to fill.
+
+        Returns
+        -------
+        str
+        """
+        import hashlib
+
+        short = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+        target = os.path.join(self._folder(DERIVED, digest), short)
+        return self._directory(target, f"derived-{key_of(digest)}-{short}", build)
+
+    def _directory(self, target: str, key: str, build: Callable[[str], None]) -> str:
+        if os.path.isdir(target):
+            return target
+        with self.working_on(key, lambda: os.path.isdir(target), None):
+            if os.path.isdir(target):
+                return target
+            aside = os.path.join(self._bucket(PARTIAL), f"{key}.{_unique()}.dir")
+            _fs.make_dirs(aside)
+            try:
+                build(aside)
+                _fs.make_dirs(os.path.dirname(target))
+                try:
+                    os.rename(aside, target)
+                except OSError:
+                    if not os.path.isdir(target):  # else another process was faster
+                        raise
+            finally:
+                _fs.remove_tree(aside)
+        return target
+
+    def digests(self, bucket: str) -> Iterator[tuple[Digest, str]]:
+        """Yield (digest, folder) of all that a bucket holds.
+
+        Parameters
+        ----------
+        bucket : str
+
+        Yields
+        ------
+        (Digest, str)
+        """
+        top = os.path.join(self.root, bucket)
+        for alg in listdir(top):
+            for first in listdir(os.path.join(top, alg)):
+                for rest in listdir(os.path.join(top, alg, first)):
+                    yield Digest(alg, first + rest), os.path.join(top, alg, first, rest)
+
+    def usage(self, exclusive: bool = False) -> locks.UsageLock:
+        """Return the lock that keeps files from being removed; a context manager.
+
+        Parameters
+        ----------
+        exclusive : bool, default False
+            Keep every other program out, in order to remove files.
+
+        Returns
+        -------
+        UsageLock
+            Entering it raises `CacheLockTimeoutError` if others do not finish in time.
+        """
+        try:
+            self.prepare()
+        except OSError as error:
+            raise self._translate(error) from error
+        return locks.UsageLock(os.path.join(self.root, ".lock"), exclusive, self.lock_timeout)
+
+
+class _Work:
+    """Look after the locks while one process brings one key in."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        key: str,
+        done: Callable[[], bool],
+        waiting: Callable[[float, str, int], None] | None,
+    ) -> None:
+        self._cache = cache
+        self._key = key
+        self._done = done
+        self._waiting = waiting
+
+    def __enter__(self) -> None:
+        cache = self._cache
+        try:
+            cache.prepare()
+            folder = cache._bucket(LOCKS)
+            self._usage = cache.usage()
+            self._lock = locks.KeyLock(
+                os.path.join(folder, f"{self._key}.lock"), cache.lock_timeout
+            )
+            self._enter_usage()
+            try:
+                if self._lock.acquire(self._done, self._sign, self._tell) == locks.ALONE:
+                    self._warn()
+            except BaseException:
+                self._usage.__exit__()
+                raise
+        except OSError as error:
+            if isinstance(error, CacheError):
+                raise
+            raise cache._translate(error) from error
+
+    def _enter_usage(self) -> None:
+        try:
+            self._usage.__enter__()
+        except CacheLockTimeoutError as error:
+            _warn(f"{error.message}; going on without it")
+
+    def _others(self) -> list[tuple[str, int]]:
+        return list(unfinished(os.path.join(self._cache.root, PARTIAL), self._key))
+
+    def _sign(self) -> object:
+        return self._others()
+
+    def _tell(self, seconds: float) -> None:
+        if self._waiting is None:
+            return
+        path, size = max(self._others(), key=lambda pair: pair[1], default=("", 0))
+        owner = (owner_of(path) or "") if path else ""
+        who = f"process {owner.rpartition('-')[2]}" if owner else "another process"
+        self._waiting(seconds, who, size)
+
+    def _warn(self) -> None:
+        _warn(
+            f"the lock {self._lock.path} was held for {self._cache.lock_timeout:g} s without any "
+            "progress; going on without it (PKGDATA_LOCK_TIMEOUT changes the time)"
+        )
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if error is None:
+            # the work is done, so whoever still waits for this file finds the result when it looks
+            # again; a lock file an object would double the cache's inodes
+            self._lock.remove()
+        self._lock.release()
+        self._usage.__exit__()
+        if isinstance(error, OSError) and not isinstance(error, CacheError):
+            from .errors import PkgdataError
+
+            if not isinstance(error, PkgdataError):
+                raise self._cache._translate(error) from error
+
+
+def _unique() -> str:
+    import secrets
+
+    return f"{_fs.owner_token()}-{secrets.token_hex(4)}"
+
+
+def listdir(path: str) -> list[str]:
+    """Return the names in a folder, sorted; none if it cannot be read.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    list of str
+    """
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
+
+
+def _warn(message: str) -> None:
+    import warnings
+
+    warnings.warn(message, CacheWarning, stacklevel=2)
+
+
+def _log(message: str) -> None:
+    import logging
+
+    logging.getLogger("pkgdata").warning(message)

@@ -1,0 +1,185 @@
+"""Every exception and warning that pkgdata raises.
+
+::
+
+  PkgdataError                  .message .hint
+  ├─ ConfigError                ValueError; a setting or pkgdata.toml is wrong
+  ├─ UnsafeNameError            ValueError; a name that could leave its folder
+  ├─ RegistryError              ValueError; .file .line
+  │  └─ UnknownNameError        KeyError; .name .close
+  ├─ IntegrityError             .name .source .expected .actual .attempts
+  ├─ StoreError                 OSError; .url (redacted) .transient .retry_after
+  │  ├─ ObjectNotFoundError     FileNotFoundError
+  │  ├─ AccessDeniedError       PermissionError
+  │  └─ UnsupportedOperationError
+  ├─ MissingExtraError          ImportError
+  ├─ IncompleteTransferError    ConnectionError; .url .expected .actual
+  ├─ AllMirrorsFailedError      .name .attempts
+  ├─ OfflineError               .name
+  ├─ CacheError
+  │  └─ CacheLockTimeoutError   TimeoutError; .path
+  ├─ ExtractionError            an archive that is refused or cannot be read
+  └─ BatchError                 .report
+
+  PkgdataWarning                UserWarning
+  ├─ CacheWarning               the cache cannot be used as it should
+  └─ FolderWarning              a file in a predefined folder is not the right one
+
+``IntegrityError`` means that bytes arrived and were wrong; ``IncompleteTransferError`` that too few
+arrived. Every error survives pickling, since errors cross process pools.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Any
+
+
+def _rebuild(cls: type[PkgdataError], args: tuple[Any, ...], state: dict[str, Any]) -> PkgdataError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class PkgdataError(Exception):
+    """Root of all pkgdata errors.
+
+    Parameters
+    ----------
+    message : str
+        What failed, on which object, what was expected and what was found.
+    hint : str, optional
+        What the reader can do about it.
+    **facts
+        Kept as attributes of the error.
+    """
+
+    hint: str | None = None
+
+    def __init__(self, message: str, *, hint: str | None = None, **facts: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.__dict__.update(facts)
+
+    def __str__(self) -> str:
+        return f"{self.message}\nHint: {self.hint}" if self.hint else self.message
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__.copy())
+
+
+class ConfigError(PkgdataError, ValueError):
+    """A setting, a configuration file or a declaration is wrong."""
+
+
+class UnsafeNameError(PkgdataError, ValueError):
+    """A name that could leave its folder or that some system cannot store."""
+
+    name: str
+
+
+class RegistryError(PkgdataError, ValueError):
+    """A registry cannot be read; ``file`` and ``line`` say where."""
+
+    file: str | None = None
+    line: int | None = None
+
+
+class UnknownNameError(RegistryError, KeyError):
+    """The registry has no entry of that name; ``close`` lists similar ones."""
+
+    name: str
+    close: Sequence[str] = ()
+
+
+class IntegrityError(PkgdataError):
+    """Bytes do not match what the registry promises."""
+
+    name: str
+    source: str
+    expected: str
+    actual: str
+    attempts: Sequence[tuple[str, Exception]] = ()
+
+
+class StoreError(PkgdataError, OSError):
+    """A store could not do what was asked; ``transient`` says whether a retry may help."""
+
+    url: str = ""
+    transient: bool = False
+    retry_after: float | None = None
+
+
+class ObjectNotFoundError(StoreError, FileNotFoundError):
+    """The store answers that it does not hold the object."""
+
+
+class AccessDeniedError(StoreError, PermissionError):
+    """The store refuses access to the object."""
+
+
+class UnsupportedOperationError(StoreError):
+    """The store cannot do this at all, such as writing over plain HTTP."""
+
+
+class MissingExtraError(PkgdataError, ImportError):
+    """An optional dependency is needed; the hint names the pip command."""
+
+
+class IncompleteTransferError(PkgdataError, ConnectionError):
+    """A transfer ended early or stalled."""
+
+    url: str = ""
+    expected: int | None = None
+    actual: int | None = None
+    transient: bool = True
+    retry_after: float | None = None
+
+
+class AllMirrorsFailedError(PkgdataError):
+    """No mirror could serve the object; ``attempts`` holds (redacted URL, error) pairs."""
+
+    name: str
+    attempts: Sequence[tuple[str, Exception]] = ()
+
+
+class OfflineError(PkgdataError):
+    """The object is not here and the network may not be used."""
+
+    name: str
+
+
+class CacheError(PkgdataError):
+    """The cache directory cannot be used."""
+
+
+class CacheLockTimeoutError(CacheError, TimeoutError):
+    """Others use the cache and did not finish in time."""
+
+    path: str
+
+
+class ExtractionError(PkgdataError):
+    """An archive was refused or cannot be read."""
+
+
+class BatchError(PkgdataError):
+    """Some objects of a batch failed; ``report`` lists successes and failures."""
+
+    report: Any
+
+
+class PkgdataWarning(UserWarning):
+    """Root of all pkgdata warnings."""
+
+
+class CacheWarning(PkgdataWarning):
+    """The cache cannot be used as it should; the call goes on another way."""
+
+
+class FolderWarning(PkgdataWarning):
+    """A file in a predefined folder is not the registered one and was passed over."""

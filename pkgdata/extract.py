@@ -1,0 +1,261 @@
+"""Processors: what is done with a file after it is fetched, such as unpacking it.
+
+`apply` takes any callable of pooch's signature, ``processor(path, action, pooch)``. pooch's own
+`Unzip`, `Untar` and `Decompress` are carried out here with their arguments, but safely: into a
+directory of its own that appears only when it is complete, keyed by the archive's digest and the
+members. Members that leave the directory, links that do, device files, and archives that grow past
+a limit are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+
+from . import _fs
+from .errors import ExtractionError, UnsafeNameError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import tarfile
+    import zipfile
+    from collections.abc import Callable
+    from typing import IO, Any
+
+    from .cache import Cache
+    from .hashes import Digest
+
+#: However small the archive, it may grow to this many bytes.
+_ALWAYS_ALLOWED = 1_000_000_000
+
+
+def apply(
+    processor: Callable[[str, str, Any], Any],
+    path: str,
+    action: str,
+    caller: object,
+    cache: Cache,
+    digest: Digest,
+    growth: int,
+) -> Any:
+    """Run a processor on a fetched file.
+
+    Parameters
+    ----------
+    processor : callable
+        pooch's ``Unzip``, ``Untar``, ``Decompress``, or any callable of their signature.
+    path : str
+        The file.
+    action : str
+        ``"download"`` or ``"fetch"``, as in pooch.
+    caller : object
+        Passed as the third argument.
+    cache : Cache
+        Where the result is kept.
+    digest : Digest
+        Of the file.
+    growth : int
+        An archive may grow to this many times its size, or to 1 GB.
+
+    Returns
+    -------
+    object
+        A list of paths for ``Unzip`` and ``Untar``, one path for ``Decompress``, else whatever the
+        callable returns.
+
+    Raises
+    ------
+    ExtractionError
+        The archive was refused or cannot be read.
+    """
+    kind = type(processor).__name__ if type(processor).__module__ == "pooch.processors" else ""
+    budget = max(_ALWAYS_ALLOWED, growth * os.path.getsize(path))
+    if kind in ("Unzip", "Untar"):
+        members = sorted(getattr(processor, "members", None) or ())
+        unpack = _unzip if kind == "Unzip" else _untar
+        folder = cache.derived(
+            digest,
+            f"{kind} {members}",
+            lambda aside: unpack(path, aside, members, _Budget(path, budget)),
+        )
+        return [found for _, found in _fs.walk_files(folder)]
+    if kind == "Decompress":
+        name = getattr(processor, "name", None) or os.path.basename(path) + ".decomp"
+        method = str(getattr(processor, "method", "auto"))
+        _fs.safe_name(name)
+        folder = cache.derived(
+            digest,
+            f"{kind} {method} {name}",
+            lambda aside: _decompress(path, os.path.join(aside, name), method, budget),
+        )
+        return os.path.join(folder, name)
+    return processor(_workplace(path, cache, digest), action, caller)
+
+
+def _workplace(path: str, cache: Cache, digest: Digest) -> str:
+    """Return the file under a name beside which a foreign processor may write."""
+    base = os.path.basename(path)
+    folder = cache.derived(
+        digest, f"beside {base}", lambda aside: _fs.link_or_copy(path, os.path.join(aside, base))
+    )
+    return os.path.join(folder, base)
+
+
+class _Budget:
+    """Counts the bytes that an archive grows to."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        self.path = path
+        self.limit = limit
+        self.used = 0
+
+    def add(self, count: int) -> None:
+        self.used += count
+        if self.used > self.limit:
+            raise ExtractionError(
+                f"{self.path} grows past {self.limit} bytes; refused",
+                hint="if that is right, raise the setting extract_limit",
+            )
+
+    def copy(self, source: IO[bytes], target: str) -> None:
+        _fs.make_dirs(os.path.dirname(target))
+        with open(target, "xb") as file:
+            while data := source.read(1 << 20):
+                self.add(len(data))
+                file.write(data)
+        _fs.follow_mode(target, 0o666)
+
+
+def _wanted(name: str, members: list[str]) -> bool:
+    """Say whether a member is one of those asked for, or below a folder that is."""
+    clean = os.path.normpath(name)
+    chosen = (os.path.normpath(member) for member in members)
+    return not members or any(clean == one or clean.startswith(one + os.sep) for one in chosen)
+
+
+def _target(path: str, folder: str, name: str) -> str:
+    clean = name.rstrip("/")
+    while clean.startswith("./"):
+        clean = clean[2:]
+    try:
+        _fs.safe_name(clean)
+    except UnsafeNameError as error:
+        raise ExtractionError(f"{path} has the member {name!r}: {error.message}") from None
+    return os.path.join(folder, *clean.split("/"))
+
+
+def _check_members(path: str, members: list[str], names: list[str]) -> None:
+    missing = [member for member in members if not any(_wanted(name, [member]) for name in names)]
+    if missing:
+        import difflib
+
+        close = difflib.get_close_matches(missing[0], names, 3)
+        raise ExtractionError(
+            f"{path} has no member {missing[0]!r}",
+            hint=f"did you mean {' or '.join(close)}?" if close else None,
+        )
+
+
+def _unzip(path: str, folder: str, members: list[str], budget: _Budget) -> None:
+    import zipfile
+    import zlib
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            infos = archive.infolist()
+            _check_members(path, members, [info.filename for info in infos])
+            chosen = [info for info in infos if _wanted(info.filename, members)]
+            if sum(info.file_size for info in chosen) > budget.limit:
+                budget.add(budget.limit + 1)  # refused before anything is written
+            for info in chosen:
+                _unzip_one(archive, info, folder, budget)
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise ExtractionError(f"{path} cannot be read as a zip archive: {error}") from error
+
+
+def _unzip_one(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: str, budget: _Budget
+) -> None:
+    target = _target(budget.path, folder, info.filename)
+    mode = info.external_attr >> 16
+    if info.is_dir():
+        _fs.make_dirs(target)
+    elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
+        raise ExtractionError(f"{budget.path}: the member {info.filename!r} is a link or a device")
+    else:
+        with archive.open(info) as source:
+            budget.copy(source, target)
+
+
+def _untar(path: str, folder: str, members: list[str], budget: _Budget) -> None:
+    import lzma
+    import tarfile
+    import zlib
+
+    try:
+        with tarfile.open(path) as archive:
+            infos = archive.getmembers()
+            _check_members(path, members, [info.name for info in infos])
+            for info in infos:
+                if _wanted(info.name, members):
+                    _untar_one(archive, info, folder, budget)
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise ExtractionError(f"{path} cannot be read as a tar archive: {error}") from error
+
+
+def _untar_one(
+    archive: tarfile.TarFile, info: tarfile.TarInfo, folder: str, budget: _Budget
+) -> None:
+    if info.name.strip("./") == "":
+        return
+    target = _target(budget.path, folder, info.name)
+    if info.isdir():
+        _fs.make_dirs(target)
+        return
+    if info.issym() or info.islnk():
+        info = _link_target(archive, info, budget.path)
+    if not info.isfile():
+        raise ExtractionError(f"{budget.path}: the member {info.name!r} is no file")
+    source = archive.extractfile(info)
+    if source is not None:
+        with source:
+            budget.copy(source, target)
+
+
+def _link_target(archive: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
+    """Return the member whose bytes a link stands for; they are copied, links are never made."""
+    for _ in range(40):
+        base = os.path.dirname(info.name) if info.issym() else ""
+        name = os.path.normpath(os.path.join(base, info.linkname)).replace(os.sep, "/")
+        if name.startswith("..") or os.path.isabs(info.linkname):
+            raise ExtractionError(f"{path}: the link {info.name!r} leaves the archive")
+        try:
+            info = archive.getmember(name)
+        except KeyError:
+            raise ExtractionError(f"{path}: the link {info.name!r} leads nowhere") from None
+        if not (info.issym() or info.islnk()):
+            return info
+    raise ExtractionError(f"{path}: the link {info.name!r} goes in a circle")
+
+
+_SUFFIXES = {".xz": "lzma", ".gz": "gzip", ".bz2": "bzip2"}
+_MODULES = {"lzma": "lzma", "xz": "lzma", "gzip": "gzip", "bzip2": "bz2"}
+
+
+def _decompress(path: str, target: str, method: str, limit: int) -> None:
+    import importlib
+    import lzma
+    import zlib
+
+    if method == "auto":
+        method = _SUFFIXES.get(os.path.splitext(path)[1].lower(), method)
+    if method not in _MODULES:
+        known = ", ".join([*_MODULES, *_SUFFIXES])
+        raise ExtractionError(f"cannot tell how {path} is compressed (known: {known})")
+    try:
+        with importlib.import_module(_MODULES[method]).open(path) as source:
+            _Budget(path, limit).copy(source, target)
+    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+        if isinstance(error, ExtractionError) or getattr(error, "errno", None):
+            raise
+        raise ExtractionError(f"{path} cannot be read as {method}: {error}") from error

@@ -1,0 +1,299 @@
+"""Module-level functions with astropy's names: `get_pkg_data_filename` and its kin.
+
+A package that declares its data is served by its `PackageData`. For any other package the file is
+looked for inside the package and then fetched, unpinned, from ``conf.dataurl``, as astropy does.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from .config import conf
+from .declare import declaration_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import IO, Any
+
+    from .package import PackageData
+
+
+def caller_package() -> str:
+    """Return the package of the first frame outside pkgdata.
+
+    Returns
+    -------
+    str
+        ``"__main__"`` for a script.
+    """
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if name.partition(".")[0] != "pkgdata":
+            package = frame.f_globals.get("__package__")
+            return str(package or name)
+        frame = frame.f_back
+    return "__main__"
+
+
+def get_pkg_data_path(*path: str, package: str | None = None) -> str:
+    """Return a path inside a package, whether or not something is there.
+
+    Parameters
+    ----------
+    *path : str
+        Parts of the path, relative to the package.
+    package : str, optional
+        The caller's by default.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    RuntimeError
+        The path leaves the root of the top-level package.
+    """
+    package = package or caller_package()
+    root_name = package.partition(".")[0]
+    base, root = _module_folder(package), _module_folder(root_name)
+    full = os.path.normpath(os.path.join(base, *path))
+    if os.path.commonpath([full, root]) != root:
+        raise RuntimeError(
+            f"attempted to get a local data file outside of the {root_name} tree: {full}"
+        )
+    return full
+
+
+def _module_folder(name: str) -> str:
+    import importlib
+
+    module = importlib.import_module(name)
+    file = getattr(module, "__file__", None)
+    if file is None and not hasattr(module, "__path__"):
+        return os.getcwd()
+    return os.path.abspath(os.path.dirname(file) if file else next(iter(module.__path__)))
+
+
+def get_pkg_data_filename(
+    data_name: str,
+    package: str | None = None,
+    show_progress: bool = True,
+    remote_timeout: float | None = None,
+) -> str:
+    """Return the path of a package's data file; fetch it if it is not here.
+
+    Parameters
+    ----------
+    data_name : str
+        Name relative to the package, or in its registry.
+    package : str, optional
+        The caller's by default.
+    show_progress : bool, default True
+        Draw a bar where somebody looks.
+    remote_timeout : float, optional
+        Seconds; ``conf.remote_timeout`` by default.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    UnknownNameError
+        The package's registry has no such name.
+    AllMirrorsFailedError
+        No mirror could serve it.
+    OSError
+        It is a directory.
+    """
+    package = package or caller_package()
+    shipped = _shipped(data_name, package)
+    if shipped is not None:
+        return shipped
+    data = declaration_of(package)
+    if data is None:
+        data = _undeclared(data_name)
+    progress = None if show_progress else False
+    return data.get(data_name, progress=progress, timeout=remote_timeout)
+
+
+def _shipped(data_name: str, package: str) -> str | None:
+    try:
+        path = get_pkg_data_path(os.path.normpath(data_name), package=package)
+    except ImportError:
+        return None  # a name that was declared without being a package
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a directory of the package, not a data file")
+    return path if os.path.isfile(path) else None
+
+
+def _undeclared(name: str) -> PackageData:
+    """Return the data of astropy's own servers, where an undeclared package's files are."""
+    from .package import PackageData
+    from .registry import Entry, Registry
+
+    primary, mirror = conf.dataurl, conf.dataurl_mirror
+    entry = Entry(name, None)
+    return PackageData(
+        "astropy", dataurl=[url for url in (primary, mirror) if url], registry=Registry([entry])
+    )
+
+
+def get_data(name: str, package: str | None = None) -> str:
+    """Return the path of a package's data file; short for `get_pkg_data_filename`.
+
+    Parameters
+    ----------
+    name : str
+    package : str, optional
+        The caller's by default.
+
+    Returns
+    -------
+    str
+    """
+    return get_pkg_data_filename(name, package or caller_package())
+
+
+def get_pkg_data_fileobj(
+    data_name: str,
+    package: str | None = None,
+    encoding: str | None = None,
+    cache: bool = True,
+) -> IO[Any]:
+    """Open a package's data file; fetch it if it is not here.
+
+    Parameters
+    ----------
+    data_name : str
+    package : str, optional
+        The caller's by default.
+    encoding : str, optional
+        ``"binary"`` for bytes, else the text encoding; the system's by default.
+    cache : bool, default True
+        Accepted for astropy's sake; what is fetched is always cached.
+
+    Returns
+    -------
+    file object
+        A context manager.
+    """
+    path = get_pkg_data_filename(data_name, package or caller_package())
+    return open(path, "rb") if encoding == "binary" else open(path, encoding=encoding)
+
+
+def get_pkg_data_contents(
+    data_name: str,
+    package: str | None = None,
+    encoding: str | None = None,
+    cache: bool = True,
+) -> Any:
+    """Return the contents of a package's data file.
+
+    Parameters
+    ----------
+    data_name : str
+    package : str, optional
+        The caller's by default.
+    encoding : str, optional
+        ``"binary"`` for bytes, else the text encoding; the system's by default.
+    cache : bool, default True
+        Accepted for astropy's sake.
+
+    Returns
+    -------
+    str or bytes
+    """
+    with get_pkg_data_fileobj(data_name, package or caller_package(), encoding, cache) as file:
+        return file.read()
+
+
+def get_pkg_data_filenames(
+    datadir: str, package: str | None = None, pattern: str = "*"
+) -> Iterator[str]:
+    """Yield the paths of the data files in a folder of a package.
+
+    Parameters
+    ----------
+    datadir : str
+        Relative to the package. Where the package ships no such folder, the registry's names below
+        it are fetched.
+    package : str, optional
+        The caller's by default.
+    pattern : str, default ``"*"``
+        Shell pattern of the file names.
+
+    Yields
+    ------
+    str
+
+    Raises
+    ------
+    OSError
+        There is no such folder.
+    """
+    import fnmatch
+
+    package = package or caller_package()
+    try:
+        path = get_pkg_data_path(datadir, package=package)
+    except ImportError:
+        path = ""
+    if os.path.isdir(path):
+        names = sorted(fnmatch.filter(os.listdir(path), pattern))
+        full = (os.path.join(path, name) for name in names)
+        return iter([one for one in full if os.path.isfile(one)])
+    data = declaration_of(package)
+    start = datadir.strip("/") + "/"
+    below = [name for name in (data.registry if data else ()) if name.startswith(start)]
+    if not below or data is None:
+        raise FileNotFoundError(f"{package} has no data folder {datadir!r}")
+    chosen = [name for name in below if fnmatch.fnmatch(name.rpartition("/")[2], pattern)]
+    return iter([data.get(name) for name in chosen if "/" not in name[len(start) :]])
+
+
+def get_pkg_data_fileobjs(
+    datadir: str,
+    package: str | None = None,
+    pattern: str = "*",
+    encoding: str | None = None,
+) -> Iterator[IO[Any]]:
+    """Yield the open data files in a folder of a package; each is closed after its turn.
+
+    Parameters
+    ----------
+    datadir : str
+    package : str, optional
+        The caller's by default.
+    pattern : str, default ``"*"``
+    encoding : str, optional
+        ``"binary"`` for bytes, else the text encoding.
+
+    Yields
+    ------
+    file object
+    """
+    # found now: when the generator runs, the caller's frame may be another one
+    paths = get_pkg_data_filenames(datadir, package or caller_package(), pattern)
+    return _open_each(paths, encoding)
+
+
+def _open_each(paths: Iterator[str], encoding: str | None) -> Iterator[IO[Any]]:
+    for path in paths:
+        with open(path, "rb") if encoding == "binary" else open(path, encoding=encoding) as file:
+            yield file
+
+
+__all__ = [
+    "get_data",
+    "get_pkg_data_contents",
+    "get_pkg_data_filename",
+    "get_pkg_data_filenames",
+    "get_pkg_data_fileobj",
+    "get_pkg_data_fileobjs",
+    "get_pkg_data_path",
+]

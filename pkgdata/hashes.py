@@ -1,0 +1,180 @@
+"""Digests: parse once, compare as values; hash files and streams.
+
+A digest is written ``alg:hex``; without a prefix it is SHA-256, as in pooch's registries. The
+algorithms are those of :mod:`hashlib` and, where the package ``xxhash`` is installed, ``xxh32``,
+``xxh64``, ``xxh128`` (= ``xxh3_128``) and ``xxh3_64``.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import os
+    from typing import Protocol
+
+    class Hasher(Protocol):
+        """What every hash object offers."""
+
+        def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+        def hexdigest(self) -> str: ...
+
+
+#: Hexadecimal digits of each algorithm's digest. Known here so that parsing a registry needs
+#: neither hashlib nor xxhash.
+HEX_LENGTH = {
+    "md5": 32,
+    "sha1": 40,
+    "sha224": 56,
+    "sha256": 64,
+    "sha384": 96,
+    "sha512": 128,
+    "sha3_224": 56,
+    "sha3_256": 64,
+    "sha3_384": 96,
+    "sha3_512": 128,
+    "blake2b": 128,
+    "blake2s": 64,
+    "xxh32": 8,
+    "xxh64": 16,
+    "xxh3_64": 16,
+    "xxh128": 32,
+    "xxh3_128": 32,
+}
+
+_HEX_DIGITS = frozenset("0123456789abcdef")
+
+#: Bytes per read. From 256 KiB to 4 MiB the speed is the same; smaller costs system calls.
+BLOCK = 1 << 20
+
+
+class Digest:
+    """Algorithm plus hexadecimal value, immutable and compared as a value.
+
+    Parameters
+    ----------
+    alg : str
+        Name of the algorithm, one of `HEX_LENGTH`.
+    hex : str
+        Lower-case hexadecimal digest.
+    """
+
+    __slots__ = ("alg", "hex")
+    alg: str
+    hex: str
+
+    def __init__(self, alg: str, hex: str) -> None:
+        object.__setattr__(self, "alg", alg)
+        object.__setattr__(self, "hex", hex)
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Read ``alg:hex`` or a bare SHA-256.
+
+        Parameters
+        ----------
+        text : str
+            The digest as written in a registry; upper case is accepted.
+
+        Returns
+        -------
+        Digest
+
+        Raises
+        ------
+        ValueError
+            The algorithm is unknown or the value is not hexadecimal of its length.
+        """
+        alg, colon, value = text.strip().lower().rpartition(":")
+        if not colon:
+            alg = "sha256"
+        length = HEX_LENGTH.get(alg)
+        if length is None:
+            raise ValueError(f"unknown hash algorithm {alg!r} (known: {', '.join(HEX_LENGTH)})")
+        if len(value) != length or not _HEX_DIGITS.issuperset(value):
+            raise ValueError(f"expected {length} hexadecimal digits for {alg}, found {value!r}")
+        return cls(alg, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Digest cannot be changed")
+
+    def __reduce__(self) -> tuple[type[Digest], tuple[str, str]]:
+        return Digest, (self.alg, self.hex)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Digest) and self.alg == other.alg and self.hex == other.hex
+
+    def __hash__(self) -> int:
+        return hash((self.alg, self.hex))
+
+    def __str__(self) -> str:
+        return f"{self.alg}:{self.hex}"
+
+    def __repr__(self) -> str:
+        return f"Digest({str(self)!r})"
+
+
+def new(alg: str) -> Hasher:
+    """Return a fresh hash object.
+
+    Parameters
+    ----------
+    alg : str
+        Name of the algorithm, one of `HEX_LENGTH`.
+
+    Returns
+    -------
+    Hasher
+        With ``update`` and ``hexdigest``.
+
+    Raises
+    ------
+    MissingExtraError
+        The algorithm needs the package ``xxhash``, which is not installed.
+    """
+    if alg.startswith("xxh"):
+        try:
+            import xxhash
+        except ImportError as error:
+            from .errors import MissingExtraError
+
+            raise MissingExtraError(
+                f"the hash algorithm {alg} needs the package xxhash",
+                hint="pip install 'pkgdata-cache[xxhash]'",
+            ) from error
+        hasher: Hasher = getattr(xxhash, alg)()
+        return hasher
+    import hashlib
+
+    # not a security boundary: MD5 registries must work where FIPS mode forbids MD5
+    return hashlib.new(alg, usedforsecurity=False)
+
+
+def hash_file(path: str | os.PathLike[str], alg: str = "sha256") -> Digest:
+    """Hash a file with one reused buffer.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    alg : str, default ``"sha256"``
+        Name of the algorithm.
+
+    Returns
+    -------
+    Digest
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    hasher = new(alg)
+    with open(path, "rb", buffering=0) as file:
+        first = file.read(BLOCK)
+        hasher.update(first)
+        if len(first) == BLOCK:
+            buffer = bytearray(BLOCK)
+            view = memoryview(buffer)
+            while count := file.readinto(buffer):
+                hasher.update(view[:count])
+    return Digest(alg, hasher.hexdigest())

@@ -1,0 +1,810 @@
+"""`PackageData`: what a library author creates. It joins registry, folders, cache and mirrors.
+
+Lookup order: a file shipped inside the package; the package's own variable; folders of the site and
+user configuration; the package's predefined folders; read-only site caches; the user cache; the
+mirrors. A hit makes no network call, takes no lock, creates no directory and writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from os import stat as _stat
+
+from . import _fs, config, dirs
+from .cache import Cache
+from .errors import BatchError, CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError
+from .registry import as_registry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import IO, Any
+
+    from .folders import Stamps
+    from .hashes import Digest
+    from .mirrors import Mirrors, Source
+    from .partial import Partial
+    from .progress import Callback
+    from .registry import Entry, Registry
+
+#: Variables whose change makes a remembered answer void.
+_WATCHED = ["CACHE_DIR", "FOLDERS", "SITE_CACHES", "CONFIG", "VERIFY"]
+
+#: What `Place.state` says.
+HIT, ABSENT, WRONG, UNTRIED = "found", "absent", "wrong", "not tried"
+
+
+class Place:
+    """One place that lookup tries.
+
+    Parameters
+    ----------
+    kind : str
+        ``"package"``, ``"variable"``, ``"configured folder"``, ``"package folder"``,
+        ``"site cache"``, ``"user cache"`` or ``"mirror"``.
+    where : str
+        Path or redacted URL.
+    state : str
+        ``"found"``, ``"absent"``, ``"wrong"`` or ``"not tried"``.
+    note : str
+        What is wrong, or which setting named the place.
+    """
+
+    __slots__ = ("kind", "note", "state", "where")
+
+    def __init__(self, kind: str, where: str, state: str, note: str = "") -> None:
+        self.kind = kind
+        self.where = where
+        self.state = state
+        self.note = note
+
+    def __repr__(self) -> str:
+        return f"Place({self.kind!r}, {self.where!r}, {self.state!r}, {self.note!r})"
+
+
+class Report:
+    """What became of a batch.
+
+    Parameters
+    ----------
+    retry : callable
+        Called with names; fetches them and returns a `Report`.
+
+    Attributes
+    ----------
+    succeeded : dict of str to str
+        Path by name.
+    failed : dict of str to Exception
+        Error by name.
+    """
+
+    def __init__(self, retry: Callable[[list[str]], Report]) -> None:
+        self.succeeded: dict[str, str] = {}
+        self.failed: dict[str, Exception] = {}
+        self._retry = retry
+
+    def retry(self) -> Report:
+        """Fetch what failed once more.
+
+        Returns
+        -------
+        Report
+            Of the failures alone.
+
+        Raises
+        ------
+        BatchError
+            Some failed again.
+        """
+        return self._retry(list(self.failed))
+
+    def __repr__(self) -> str:
+        return f"<Report: {len(self.succeeded)} succeeded, {len(self.failed)} failed>"
+
+    def raise_if_failed(self, name: str) -> None:
+        """Raise if anything failed.
+
+        Parameters
+        ----------
+        name : str
+            The package, for the message.
+
+        Raises
+        ------
+        BatchError
+        """
+        if not self.failed:
+            return
+        total = len(self.failed) + len(self.succeeded)
+        lines = [f"  {key}: {str(error).splitlines()[0]}" for key, error in self.failed.items()]
+        more = [f"  … and {len(lines) - 10} more"] if len(lines) > 10 else []
+        raise BatchError(
+            f"{len(self.failed)} of {total} files of {name} could not be fetched:\n"
+            + "\n".join(lines[:10] + more),
+            hint="error.report.failed has each error, error.report.retry() tries these again",
+            report=self,
+        )
+
+
+class PackageData:
+    """The data files of one package. Making one touches no disk and no network.
+
+    `pkgdata.declare` is the usual way to make one and describes the parameters.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        dataurl: str | Sequence[str] = (),
+        registry: Registry | Mapping[str, str | None] | str | os.PathLike[str] | None = None,
+        urls: Mapping[str, str] | None = None,
+        folders: Sequence[str | os.PathLike[str]] = (),
+        env: str | None = None,
+        version: str | None = None,
+        package_dir: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.name = name
+        self.dataurl = (dataurl,) if isinstance(dataurl, str) else tuple(dataurl)
+        self.folders = tuple(dirs.expand_path(os.fspath(folder)) for folder in folders)
+        self.env = env
+        self.package_dir = package_dir
+        self._version = version
+        self._registry_source = registry
+        self._urls = urls
+        self._registry: Registry | None = None
+        self._settings = {
+            key: config.convert(key, value, f"declare({name!r})") for key, value in settings.items()
+        }
+        # answers by name: path, size, mtime in ns; void when what they rest on changes
+        self._known: dict[str, tuple[str, int, int]] = {}
+        self._watched = dirs.environment_reader(
+            [f"PKGDATA_{key}" for key in _WATCHED] + ([env] if env else [])
+        )
+        self._basis: tuple[object, object] = ((), ())
+        self._stamps: Stamps | None = None
+        self._refuge: Cache | None = None
+
+    def __repr__(self) -> str:
+        return f"<PackageData {self.name}: {', '.join(self.dataurl) or 'no dataurl'}>"
+
+    # -- what it consists of ---------------------------------------------------------------
+
+    @property
+    def registry(self) -> Registry:
+        """The registry, a mapping from name to `Entry`; read when first needed."""
+        if self._registry is None:
+            self._registry = as_registry(self._registry_source, self._urls)
+        return self._registry
+
+    @property
+    def version(self) -> str | None:
+        """The version that fills ``{version}``; the installed one unless declared."""
+        if self._version is None:
+            from importlib import metadata
+
+            try:
+                self._version = metadata.version(self.name)
+            except metadata.PackageNotFoundError:
+                found = metadata.packages_distributions() if _can_map() else {}
+                for distribution in found.get(self.name, []):
+                    self._version = metadata.version(distribution)
+        return self._version
+
+    def setting(self, name: str) -> Any:
+        """Return a setting: as declared for this package, else as configured.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        object
+        """
+        return self._settings[name] if name in self._settings else config.resolve(name)[0]
+
+    @property
+    def cache(self) -> Cache:
+        """The user cache; a temporary one after the real one could not be written to."""
+        if self._refuge is not None:
+            return self._refuge
+        if "cache_dir" in self._settings:
+            path, origin = self._settings["cache_dir"], "declare()"
+        else:
+            path, origin = config.cache_dir()
+        return Cache(path, self.setting("lock_timeout"), origin)
+
+    # -- lookup ----------------------------------------------------------------------------
+
+    def get(
+        self,
+        name: str,
+        processor: Callable[[str, str, Any], Any] | None = None,
+        *,
+        progress: Callback | bool | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Return the path of a file; fetch it if it is not here.
+
+        Parameters
+        ----------
+        name : str
+            Name in the registry, or of a file shipped in the package's ``data`` folder.
+        processor : callable, optional
+            Called as ``processor(path, action, self)``; its result is returned instead. pooch's
+            ``Unzip``, ``Untar`` and ``Decompress`` are carried out safely.
+        progress : callable or bool, optional
+            Called with each `pkgdata.progress.Event`; True or False draws bars or not. By default
+            the setting ``progress`` decides.
+        timeout : float, optional
+            Seconds to connect, and between bytes; the setting ``remote_timeout`` by default.
+
+        Returns
+        -------
+        str
+            Absolute path, ending in the file's own name. Do not write to the file.
+
+        Raises
+        ------
+        UnknownNameError
+            The registry has no such name.
+        UnsafeNameError
+            The name could leave its folder.
+        OfflineError
+            It is not here and the network may not be used.
+        IntegrityError
+            The mirrors have other bytes.
+        AllMirrorsFailedError
+            No mirror could serve it.
+        CacheError
+            The cache cannot be used.
+        """
+        known = self._known.get(name)
+        if known is not None and processor is None:
+            path, size, mtime = known
+            try:
+                found = _stat(path)
+            except OSError:
+                pass
+            else:
+                if (
+                    found.st_size == size
+                    and found.st_mtime_ns == mtime
+                    and self._basis == (self._watched(), config.state())
+                ):
+                    return path
+        return self._get(name, processor, progress, timeout)
+
+    def _get(
+        self,
+        name: str,
+        processor: Callable[[str, str, Any], Any] | None,
+        progress: Callback | bool | None,
+        timeout: float | None,
+    ) -> Any:
+        path, action = self.find(name), "fetch"
+        if path is None:
+            path, action = self._download(self.registry[name], progress, timeout), "download"
+        if processor is not None:
+            return self._process(processor, path, action, name)
+        if self.setting("verify") != "always":
+            basis = (self._watched(), config.state())
+            if basis != self._basis:
+                self._known.clear()
+                self._basis = basis
+            found = os.stat(path)
+            self._known[name] = (path, found.st_size, found.st_mtime_ns)
+        return path
+
+    def find(self, name: str) -> str | None:
+        """Return the path of a file that is here, or None; never uses the network.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        str or None
+
+        Raises
+        ------
+        UnknownNameError
+            The registry has no such name.
+        """
+        for place in self._local_places(name):
+            if place.state == HIT:
+                return place.where
+            if place.state == WRONG:
+                _warn_folder(name, place)
+        return None
+
+    def where(self, name: str) -> list[Place]:
+        """List every place that lookup tries, in order, and what it finds there.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        list of Place
+
+        Raises
+        ------
+        UnknownNameError
+            The registry has no such name.
+        """
+        places = list(self._local_places(name))
+        if name in self.registry:
+            note = "offline" if config.is_offline() else ""
+            sources = self._sources(self.registry[name])
+            places += [Place("mirror", source.address, UNTRIED, note) for source in sources]
+        return places
+
+    def _local_places(self, name: str) -> Iterator[Place]:
+        _fs.safe_name(name)
+        shipped = self._shipped(name)
+        if shipped is not None:
+            here = os.path.isfile(shipped)
+            yield Place("package", shipped, HIT if here else ABSENT)
+            if here and name not in self.registry:
+                return
+        entry = self.registry[name]
+        for kind, folder, below, note in self._folders():
+            yield self._look_in_folder(entry, kind, folder, below + name, note)
+        yield from self._look_in_caches(entry)
+
+    def _shipped(self, name: str) -> str | None:
+        if self.package_dir is None:
+            return None
+        inside = name if name.startswith("data/") else f"data/{name}"
+        return os.path.join(self.package_dir, *inside.split("/"))
+
+    def _folders(self) -> Iterator[tuple[str, str, str, str]]:
+        """Yield (kind, folder, what stands before the name, setting) in the order of lookup."""
+        if self.env:
+            for folder in filter(None, os.environ.get(self.env, "").split(os.pathsep)):
+                yield "variable", dirs.expand_path(folder), "", self.env
+        if "folders" in self._settings:
+            configured, origin = self._settings["folders"], "declare()"
+        else:
+            configured, origin = config.resolve("folders")
+        for folder in configured:
+            yield "configured folder", folder, f"{self.name}/", origin
+        for folder in self.folders:
+            yield "package folder", folder, "", ""
+
+    def _look_in_folder(self, entry: Entry, kind: str, folder: str, name: str, note: str) -> Place:
+        from . import folders
+
+        if self._stamps is None:
+            self._stamps = folders.Stamps(self._stamp_root())
+        policy = self.setting("verify")
+        found = folders.check(folder, name, entry.digest, entry.size, policy, self._stamps)
+        if found is None:
+            return Place(kind, os.path.join(folder, *name.split("/")), ABSENT, note)
+        path, problem = found
+        return Place(kind, path, HIT if problem is None else WRONG, problem or note)
+
+    def _stamp_root(self) -> str | None:
+        try:
+            return self.cache.root
+        except CacheError:
+            return None
+
+    def _look_in_caches(self, entry: Entry) -> Iterator[Place]:
+        if entry.digest is None:
+            yield from self._look_in_url_cache(entry)
+            return
+        caches = [("site cache", Cache(root), "") for root in self.setting("site_caches")]
+        for kind, cache, _ in [*caches, ("user cache", self.cache, "")]:
+            path = cache.find(entry.digest, entry.name, entry.size)
+            problem = self._recheck(path, entry) if path else None
+            state = ABSENT if path is None else WRONG if problem else HIT
+            yield Place(kind, path or cache.path(entry.digest, entry.name), state, problem or "")
+
+    def _recheck(self, path: str, entry: Entry) -> str | None:
+        """Hash a cached object again where the policy says so; a damaged one is removed."""
+        if self.setting("verify") != "always" or entry.digest is None:
+            return None
+        from . import hashes
+
+        actual = hashes.hash_file(path, entry.digest.alg)
+        if actual == entry.digest:
+            return None
+        try:
+            _fs.remove(path)
+        except OSError:
+            pass  # a site's cache; it is passed over
+        return f"expected {entry.digest}, found {actual}; it will be fetched again"
+
+    # -- bringing it here ------------------------------------------------------------------
+
+    def _sources(self, entry: Entry, timeout: float | None = None) -> list[Source]:
+        mirrors = self._mirrors(timeout)
+        return mirrors.sources(entry.name, entry.urls)
+
+    def _mirrors(self, timeout: float | None = None) -> Mirrors:
+        from .mirrors import Mirrors
+
+        needs_version = any("{version}" in url for url in self.dataurl)
+        return Mirrors(
+            self.dataurl,
+            self.setting("rewrite"),
+            self.setting("remote_timeout") if timeout is None else timeout,
+            {"version": self.version if needs_version else None, "package": self.name},
+        )
+
+    def _offline(self, name: str) -> OfflineError:
+        searched = "\n".join(
+            f"  {place.kind}: {place.where} ({place.state})" for place in self._local_places(name)
+        )
+        return OfflineError(
+            f"{name!r} of {self.name} is not here and pkgdata is offline; looked in\n{searched}",
+            hint=f"on a machine with network run 'pkgdata fetch {self.name} {name} --to DIR' and "
+            "add DIR to PKGDATA_FOLDERS here",
+            name=name,
+        )
+
+    def _download(
+        self, entry: Entry, progress: Callback | bool | None, timeout: float | None
+    ) -> str:
+        # before anything that speaks HTTP is imported
+        if self._settings.get("offline", False) or (
+            "offline" not in self._settings and config.is_offline()
+        ):
+            raise self._offline(entry.name)
+        show = self._progress(progress)
+        if entry.digest is None:
+            return self._download_unpinned(entry, show, timeout)
+        try:
+            return self._bring(self.cache, entry, entry.digest, show, timeout)
+        except CacheError as error:
+            if not getattr(error, "unwritable", False) or self._refuge is not None:
+                raise
+            self._refuge = _temporary_cache(error, self.setting("lock_timeout"))
+            return self._bring(self._refuge, entry, entry.digest, show, timeout)
+
+    def _bring(
+        self, cache: Cache, entry: Entry, digest: Digest, show: Callback, timeout: float | None
+    ) -> str:
+        from .progress import DONE, FAILED, WAIT, Event
+
+        def waiting(_: float, who: str, size: int) -> None:
+            show(Event(entry.name, WAIT, size, entry.size, who))
+
+        try:
+            path = cache.obtain(
+                digest,
+                entry.name,
+                entry.size,
+                lambda partial: self._fill(entry, partial, show, timeout),
+                waiting,
+            )
+        except BaseException:
+            show(Event(entry.name, FAILED))
+            raise
+        size = os.stat(path).st_size
+        show(Event(entry.name, DONE, size, size))
+        return path
+
+    def _fill(
+        self, entry: Entry, partial: Partial, show: Callback, timeout: float | None
+    ) -> Digest:
+        from .mirrors import first_good
+        from .transfer import Limits, Transfer
+
+        limits = Limits(
+            self.setting("download_block_size"),
+            self.setting("stall_bytes"),
+            self.setting("stall_seconds"),
+        )
+        transfer = Transfer(entry.name, partial, entry.digest, entry.size, limits, show)
+        return first_good(
+            entry.name,
+            self._sources(entry, timeout),
+            lambda source: transfer.run(source.store, source.name),
+            self.setting("retries"),
+        )
+
+    # -- names that no digest pins ---------------------------------------------------------
+
+    def _url_of(self, entry: Entry) -> str:
+        from . import urls
+        from .stores import canonical
+
+        if entry.urls:
+            return entry.urls[0]
+        if not self.dataurl:
+            from .errors import ConfigError
+
+            raise ConfigError(f"{self.name} has no dataurl to fetch {entry.name!r} from")
+        values = {"version": self.version, "package": self.name}
+        return urls.join(canonical(urls.expand(self.dataurl[0], values)), entry.name)
+
+    def _url_cache(self) -> Any:
+        from .urlcache import UrlCache
+
+        if self._refuge is not None:
+            return UrlCache(os.path.join(self._refuge.root, self.name))
+        return UrlCache(url_cache_root(self.name, self._settings.get("cache_dir")))
+
+    def _look_in_url_cache(self, entry: Entry) -> Iterator[Place]:
+        url = self._url_of(entry)
+        cache = self._url_cache()
+        path = cache.find(url)
+        yield Place("user cache", path or cache.root, HIT if path else ABSENT, "not pinned")
+
+    def _download_unpinned(self, entry: Entry, show: Callback, timeout: float | None) -> str:
+        def bring() -> str:
+            path: str = self._url_cache().obtain(
+                self._url_of(entry),
+                self.cache,
+                lambda partial: self._fill(entry, partial, show, timeout),
+            )
+            return path
+
+        try:
+            return bring()
+        except CacheError as error:
+            if not getattr(error, "unwritable", False) or self._refuge is not None:
+                raise
+            self._refuge = _temporary_cache(error, self.setting("lock_timeout"))
+            return bring()
+
+    # -- more than one file ----------------------------------------------------------------
+
+    def fetch(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        progress: Callback | bool | None = None,
+    ) -> Report:
+        """Make sure that files are here; nothing stops because one of them fails.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            All of the registry by default.
+        to : path-like, optional
+            Also write them below this folder, as ``TO/PACKAGE/NAME``, so that ``TO`` serves as a
+            configured folder on another machine.
+        progress : callable or bool, optional
+            See `get`.
+
+        Returns
+        -------
+        Report
+
+        Raises
+        ------
+        BatchError
+            Some failed; the others are here.
+        """
+        wanted = list(dict.fromkeys(self.registry if names is None else names))
+        report = Report(lambda again: self.fetch(again, to=to, progress=progress))
+        show = self._progress(progress)
+
+        def one(name: str) -> None:
+            try:
+                path = self.get(name, progress=show)
+                if to is not None:
+                    path = self._export(name, path, os.fspath(to))
+                report.succeeded[name] = path
+            except (PkgdataError, OSError) as error:
+                report.failed[name] = error
+
+        missing = []
+        for name in wanted:
+            try:
+                path = self.find(name) if to is None else None
+            except PkgdataError as error:
+                report.failed[name] = error
+                continue
+            if path is None:
+                missing.append(name)
+            else:
+                report.succeeded[name] = path
+        _in_threads(one, missing, self.setting("connections"))
+        report.raise_if_failed(self.name)
+        return report
+
+    def _export(self, name: str, path: str, to: str) -> str:
+        target = os.path.join(to, self.name, *name.split("/"))
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if not os.path.exists(target) or os.path.getsize(target) != os.path.getsize(path):
+            aside = f"{target}.{_fs.owner_token()}.tmp"
+            _fs.remove(aside)
+            _fs.copy(path, aside)
+            _fs.replace(aside, target)
+        return target
+
+    def open(self, name: str, mode: str = "rb", **kwargs: Any) -> IO[Any]:
+        """Open a file for reading; fetch it if it is not here.
+
+        Parameters
+        ----------
+        name : str
+        mode : str, default ``"rb"``
+            ``"rb"``, ``"r"`` or ``"rt"``.
+        **kwargs
+            For `open`, such as ``encoding``.
+
+        Returns
+        -------
+        file object
+
+        Raises
+        ------
+        ValueError
+            The mode would write.
+        """
+        if mode not in ("r", "rb", "rt"):
+            raise ValueError(f"data files are opened for reading, not with mode {mode!r}")
+        return open(self.get(name), mode, **kwargs)
+
+    def tree(self, prefix: str = "") -> str:
+        """Return a directory in which the files below a prefix lie side by side.
+
+        Parameters
+        ----------
+        prefix : str, default ``""``
+            Folder in the registry; its own name is left out of the directory.
+
+        Returns
+        -------
+        str
+            A folder of the site or user, if one holds them all; else a directory in the cache,
+            made of hard links where possible.
+
+        Raises
+        ------
+        UnknownNameError
+            Nothing lies below the prefix.
+        BatchError
+            Some files could not be fetched.
+        """
+        part = self.registry.under(prefix)
+        start = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        for kind, folder, below, note in self._folders():
+            entries = (self.registry[start + name] for name in part)
+            if all(
+                self._look_in_folder(e, kind, folder, below + e.name, note).state == HIT
+                for e in entries
+            ):
+                return os.path.join(folder, *(below + start).strip("/").split("/"))
+        identity = part.digest()
+        target = self.cache.find_tree(identity)
+        if target is not None:
+            return target
+        paths = self.fetch([start + name for name in part]).succeeded
+        return self.cache.tree(identity, ((name, paths[start + name]) for name in part))
+
+    def verify(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """Hash the files that are here again, whatever was stamped.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            All of the registry by default.
+
+        Returns
+        -------
+        dict of str to str
+            By name: ``"ok"``, ``"absent"``, or what is wrong.
+        """
+        from . import hashes
+
+        result = {}
+        for name in self.registry if names is None else names:
+            entry = self.registry[name]
+            path = self.find(name)
+            if path is None:
+                result[name] = ABSENT
+                continue
+            actual = entry.digest and hashes.hash_file(path, entry.digest.alg)
+            wrong = f"{path}: expected {entry.digest}, found {actual}"
+            result[name] = "ok" if actual == entry.digest else wrong
+        return result
+
+    def _process(
+        self, processor: Callable[[str, str, Any], Any], path: str, action: str, name: str
+    ) -> Any:
+        from . import extract, hashes
+
+        digest = self.registry[name].digest if name in self.registry else None
+        return extract.apply(
+            processor,
+            path,
+            action,
+            self,
+            self.cache,
+            digest or hashes.hash_file(path),
+            self.setting("extract_limit"),
+        )
+
+    def _progress(self, progress: Callback | bool | None) -> Callback:
+        from .progress import view
+
+        if progress is None:
+            return view(self.setting("progress"))
+        return view(progress and "auto") if isinstance(progress, bool) else progress
+
+
+def _can_map() -> bool:
+    from importlib import metadata
+
+    return hasattr(metadata, "packages_distributions")
+
+
+def url_cache_root(package: str, cache_dir: str | None = None) -> str:
+    """Return where a package's unpinned downloads lie.
+
+    Parameters
+    ----------
+    package : str
+    cache_dir : str, optional
+        As given to `pkgdata.declare`.
+
+    Returns
+    -------
+    str
+        Beside the user cache, or within it where its place was set by hand; for astropy what
+        ``ASTROPY_CACHE_DIR`` says.
+    """
+    if cache_dir is None:
+        path, where = config.cache_dir()
+        if where != "default":
+            cache_dir = path
+    if cache_dir is not None:
+        return os.path.join(cache_dir, package)
+    special = os.environ.get("ASTROPY_CACHE_DIR") if package == "astropy" else None
+    return special or os.path.join(dirs.user_cache(), package)
+
+
+def _temporary_cache(error: CacheError, lock_timeout: float) -> Cache:
+    import atexit
+    import tempfile
+    import warnings
+
+    root = tempfile.mkdtemp(prefix="pkgdata-")
+    if config.conf.delete_temporary_downloads_at_exit:
+        owner = os.getpid()
+        atexit.register(lambda: _fs.remove_tree(root) if os.getpid() == owner else None)
+    warnings.warn(
+        f"{error.message}; files are kept in {root} until the program ends",
+        CacheWarning,
+        stacklevel=6,
+    )
+    return Cache(os.path.join(root, "cache"), lock_timeout, "the lack of a writable cache")
+
+
+def _warn_folder(name: str, place: Place) -> None:
+    import warnings
+
+    warnings.warn(
+        f"passed over {place.where} for {name!r}: {place.note}", FolderWarning, stacklevel=5
+    )
+
+
+def _in_threads(action: Callable[[str], None], names: list[str], width: int) -> None:
+    """Call an action for each name, some at once, each with this thread's context."""
+    if len(names) < 2:
+        for name in names:
+            action(name)
+        return
+    import contextvars
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(min(max(width, 1), len(names)), "pkgdata-fetch") as pool:
+        futures = [pool.submit(contextvars.copy_context().run, action, name) for name in names]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise

@@ -1,0 +1,191 @@
+"""Unfinished bytes: files that one process alone writes to, and how the next one goes on.
+
+`pkgdata.cache` describes where they lie and rule 4, which they obey.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import _fs
+from .errors import CacheError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Partial:
+    """Unfinished bytes in a file that this process alone writes to; a context manager.
+
+    Leaving the block by an exception puts the bytes back for the next process if they are worth it,
+    else removes them.
+
+    Parameters
+    ----------
+    folder : str
+        The bucket for unfinished bytes.
+    key : str
+        What they will be.
+    resume : bool
+        Go on from bytes that an earlier process left.
+    """
+
+    def __init__(self, folder: str, key: str, resume: bool) -> None:
+        import secrets
+
+        self._folder = folder
+        self._key = key
+        self._resume = resume
+        owner = f"{_fs.owner_token()}-{secrets.token_hex(4)}"
+        #: The file.
+        self.path = os.path.join(folder, f"{key}.{owner}.part")
+        #: Bytes that are there.
+        self.offset = 0
+        self.fd = -1
+
+    def __enter__(self) -> Partial:
+        if not (self._resume and any(self._take(path) for path in self._left_behind())):
+            self.fd = _fs.create_exclusive(self.path)
+        self.offset = os.fstat(self.fd).st_size
+        return self
+
+    def _left_behind(self) -> list[str]:
+        found = [path for path, _ in unfinished(self._folder, self._key)]
+        return sorted(found, key=_size_of, reverse=True)
+
+    def _take(self, path: str) -> bool:
+        """Make the bytes of an earlier process ours; say whether that worked."""
+        owner = owner_of(path)
+        try:
+            if owner is None or _fs.owner_is_gone(owner):
+                os.rename(path, self.path)
+                _move_note(path, self.path)
+                self.fd = os.open(self.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+            elif owner.partition("-")[0] == _fs.owner_token().partition("-")[0]:
+                return False  # it runs on this machine and still writes
+            else:
+                # on another machine: whether it still writes cannot be known, so its file is left
+                # alone and its bytes are copied
+                _fs.copy(path, self.path)
+                self.fd = os.open(self.path, os.O_RDWR)
+        except OSError:
+            _fs.remove(self.path)  # another process was faster, or may not be read
+            return False
+        return True
+
+    def validator(self, address: str) -> str | None:
+        """Return what to send as ``If-Range`` to an address.
+
+        Parameters
+        ----------
+        address : str
+            Redacted URL.
+
+        Returns
+        -------
+        str or None
+            None if the bytes came from elsewhere or nothing was noted.
+        """
+        try:
+            with open(_note(self.path), encoding="utf-8") as file:
+                source, _, validator = file.read().partition("\n")
+        except (OSError, UnicodeDecodeError):
+            return None
+        return validator.strip() or None if source == address else None
+
+    def note(self, address: str, validator: str | None) -> None:
+        """Remember whose bytes these are, for `validator`.
+
+        Parameters
+        ----------
+        address : str
+        validator : str or None
+        """
+        if not self._resume:
+            return
+        with open(_note(self.path), "w", encoding="utf-8") as file:
+            file.write(f"{address}\n{validator or ''}\n")
+
+    def restart(self) -> None:
+        """Drop the bytes."""
+        os.ftruncate(self.fd, 0)
+        self.offset = 0
+
+    def close(self) -> None:
+        """Close the file."""
+        if self.fd >= 0:
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        keep = kind is not None and self._resume and self.offset > 0
+        self.close()
+        if keep and not issubclass(kind or BaseException, CacheError):
+            rest = os.path.join(self._folder, f"{self._key}.part")
+            try:
+                if self.offset > _size_of(rest):
+                    os.replace(self.path, rest)
+                    _move_note(self.path, rest)
+            except OSError:
+                pass  # the bytes would have been a help, no more
+        _fs.remove(self.path)
+        _fs.remove(_note(self.path))
+
+
+def _note(path: str) -> str:
+    return path.removesuffix(".part") + ".note"
+
+
+def _move_note(source: str, target: str) -> None:
+    try:
+        os.replace(_note(source), _note(target))
+    except OSError:
+        _fs.remove(_note(target))  # a note of other bytes would mislead
+
+
+def _size_of(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError:
+        return -1
+
+
+def owner_of(path: str) -> str | None:
+    """Return the owner token in the name of an unfinished file; None if it is at rest.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    str or None
+    """
+    parts = os.path.basename(path).split(".")
+    return parts[1].rpartition("-")[0] if len(parts) > 2 else None
+
+
+def unfinished(folder: str, key: str = "") -> Iterator[tuple[str, int]]:
+    """Yield (path, bytes) of the unfinished files of a key.
+
+    Parameters
+    ----------
+    folder : str
+    key : str, optional
+        All, if left out.
+
+    Yields
+    ------
+    (str, int)
+    """
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return
+    for name in names:
+        if name.endswith(".part") and name.startswith(key + "." if key else ""):
+            path = os.path.join(folder, name)
+            size = _size_of(path)
+            if size >= 0:
+                yield path, size

@@ -1,0 +1,395 @@
+"""HTTP and HTTPS as a read-only store, on requests.
+
+requests brings proxies, ``netrc``, CA bundles and the dropping of ``Authorization`` when a redirect
+leaves the host. Here stand the strict rules: only 200, or 206 with the range asked for; bytes as
+they are on the wire; https never falls to http; certificates are always verified.
+"""
+
+from __future__ import annotations
+
+import os
+
+import requests
+import requests.adapters
+import urllib3.exceptions
+
+from ..errors import (
+    AccessDeniedError,
+    IncompleteTransferError,
+    ObjectNotFoundError,
+    StoreError,
+)
+from ..urls import join, redact
+from .base import Body, Info, Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+#: Statuses after which the same request may succeed: rate limits and passing server troubles.
+TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+#: From this rate on (bytes a second) whole blocks are awaited; below it, what has come is taken at
+#: once, so that a slow server is seen to be slow.
+_FAST = 8e6
+
+
+class _Session(requests.Session):
+    """A session that never follows a redirect from https to http."""
+
+    def get_redirect_target(self, resp: requests.Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target and resp.url.startswith("https:") and target.lower().startswith("http:"):
+            raise StoreError(
+                f"{redact(resp.url)} redirects from https to {redact(target)}; refused",
+                hint="ask the server's owner to redirect to https",
+                url=redact(resp.url),
+            )
+        return target
+
+
+_sessions: dict[int, _Session] = {}
+
+
+def session() -> requests.Session:
+    """Return this process's session; connections are never shared across a fork.
+
+    Returns
+    -------
+    requests.Session
+    """
+    pid = os.getpid()
+    found = _sessions.get(pid)
+    if found is None:
+        found = _Session()
+        adapter = requests.adapters.HTTPAdapter(pool_maxsize=64, max_retries=0)
+        found.mount("https://", adapter)
+        found.mount("http://", adapter)
+        _sessions.clear()
+        _sessions[pid] = found
+    return found
+
+
+class HttpBody(Body):
+    """The body of a response, raw bytes from the wire."""
+
+    def __init__(self, response: requests.Response, url: str, start: int) -> None:
+        headers = response.headers
+        length = headers.get("Content-Length", "")
+        # requests joins repeated headers with a comma; two lengths are none
+        count = int(length) if length.isascii() and length.isdigit() else None
+        kind = f"status {response.status_code}, {headers.get('Content-Type', 'no type')}"
+        encoding = headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            kind += f", Content-Encoding {encoding}"
+        super().__init__(start, None if count is None else start + count, _validator(headers), kind)
+        self.encoded = encoding not in ("", "identity")
+        self._response = response
+        self._raw = response.raw
+        self._url = url
+        self._end = self.size
+        self._at = start
+        self._rate = 0.0
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read on; see `Body.readinto`.
+
+        Parameters
+        ----------
+        buffer : memoryview
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        IncompleteTransferError
+            The connection broke or ended before ``Content-Length`` bytes.
+        """
+        import time
+
+        began = time.monotonic()
+        try:
+            if self._rate > _FAST:
+                count = int(self._raw.readinto(buffer))
+            else:
+                data = self._raw.read1(min(len(buffer), 1 << 16))
+                count = len(data)
+                buffer[:count] = data
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise self._broken(_reason(error)) from error
+        took = time.monotonic() - began
+        self._rate = 0.75 * self._rate + 0.25 * count / max(took, 1e-6)
+        self._at += count
+        if not count and self._end is not None and self._at < self._end:
+            raise self._broken("the connection closed early")
+        return count
+
+    def _broken(self, reason: str) -> IncompleteTransferError:
+        of = "" if self._end is None else f" of {self._end}"
+        return IncompleteTransferError(
+            f"{self._url}: stopped at byte {self._at}{of}: {reason}",
+            url=self._url,
+            expected=self._end,
+            actual=self._at,
+        )
+
+    def close(self) -> None:
+        """Give the connection back, or drop it when bytes are left on it."""
+        self._response.close()
+
+
+def _validator(headers: Any) -> str | None:
+    etag: str | None = headers.get("ETag")
+    if etag and not etag.startswith("W/"):  # weak ones may not stand in If-Range, RFC 9110 13.1.5
+        return etag
+    modified: str | None = headers.get("Last-Modified")
+    return modified
+
+
+class HttpStore(Store):
+    """What a web server serves below a URL.
+
+    Parameters
+    ----------
+    url : str
+        Base URL. User and password in it become an ``Authorization`` header.
+    timeout : float
+        Seconds to connect, and between bytes.
+    """
+
+    def __init__(self, url: str, timeout: float) -> None:
+        super().__init__(url)
+        self.timeout = timeout
+
+    def address(self, name: str) -> str:
+        """Return the redacted URL of an object.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        str
+        """
+        return redact(self._full(name))
+
+    def _full(self, name: str) -> str:
+        return join(self._url, name) if name else self._url
+
+    def _request(self, method: str, name: str, headers: dict[str, str]) -> requests.Response:
+        from .. import __version__
+        from ..config import conf
+
+        address = self.address(name)
+        agent = conf.default_http_user_agent
+        agent = f"{agent} " if agent != "pkgdata" else ""
+        headers = {
+            "Accept-Encoding": "identity",
+            "User-Agent": f"{agent}pkgdata/{__version__} {requests.utils.default_user_agent()}",
+            **headers,
+        }
+        try:
+            return session().request(
+                method,
+                self._full(name),
+                headers=headers,
+                stream=True,
+                allow_redirects=True,
+                timeout=(self.timeout, self.timeout),
+                verify=_ca_bundle(),
+            )
+        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
+            raise _translate(error, address) from error
+
+    def open(self, name: str, start: int = 0, validator: str | None = None) -> Body:
+        """Open an object; see `Store.open`.
+
+        Parameters
+        ----------
+        name : str
+        start : int, default 0
+        validator : str, optional
+
+        Returns
+        -------
+        Body
+        """
+        headers = {}
+        if start:
+            headers["Range"] = f"bytes={start}-"
+            if validator:
+                headers["If-Range"] = validator
+        response = self._request("GET", name, headers)
+        address = self.address(name)
+        try:
+            status = response.status_code
+            if status == 416 and start:
+                response.close()
+                return self.open(name)
+            if status == 206 and start:
+                return self._partial(response, address, start)
+            if status != 200:
+                raise _status_error(response, address)
+            return HttpBody(response, address, 0)
+        except BaseException:
+            response.close()
+            raise
+
+    def _partial(self, response: requests.Response, address: str, start: int) -> HttpBody:
+        found = response.headers.get("Content-Range", "")
+        first, last, total = parse_content_range(found)
+        if first != start or (total is not None and last != total - 1):
+            raise StoreError(
+                f"{address}: asked for the bytes from {start} on, was sent {found or 'no range'!r}",
+                url=address,
+            )
+        body = HttpBody(response, address, start)
+        if total is not None:
+            body.size = total
+        return body
+
+    def stat(self, name: str) -> Info:
+        """Ask by HEAD; see `Store.stat`.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Info
+        """
+        response = self._request("HEAD", name, {})
+        response.close()
+        if response.status_code != 200:
+            raise _status_error(response, self.address(name))
+        length = response.headers.get("Content-Length", "")
+        return Info(int(length) if length.isdigit() else None, _validator(response.headers))
+
+
+def parse_content_range(text: str) -> tuple[int, int, int | None]:
+    """Read ``bytes FIRST-LAST/TOTAL`` (RFC 9110, section 14.4).
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    (int, int, int or None)
+        First and last byte and the total; ``(-1, -1, None)`` for anything malformed.
+    """
+    unit, _, rest = text.strip().partition(" ")
+    span, _, total = rest.partition("/")
+    first, _, last = span.partition("-")
+    numbers = (first, last) if total == "*" else (first, last, total)
+    if unit.lower() != "bytes" or not all(n.isascii() and n.isdigit() for n in numbers):
+        return -1, -1, None
+    return int(first), int(last), None if total == "*" else int(total)
+
+
+def _ca_bundle() -> str | bool:
+    """Return the CA bundle that OpenSSL's own variable names; requests knows only its own two."""
+    env = os.environ
+    if env.get("REQUESTS_CA_BUNDLE") or env.get("CURL_CA_BUNDLE"):
+        return True
+    return env.get("SSL_CERT_FILE") or True
+
+
+def _status_error(response: requests.Response, address: str) -> StoreError:
+    status = response.status_code
+    text = f"{address}: status {status} {response.reason or ''}".rstrip()
+    if status in (404, 410):
+        return ObjectNotFoundError(text, url=address)
+    if status in (401, 403):
+        return AccessDeniedError(
+            text, url=address, hint="check that the file is public, or put the login into ~/.netrc"
+        )
+    hint = None
+    if 200 <= status < 300:
+        text += ", where 200 is expected"
+        hint = "the server has no finished file at this address; try its direct download link"
+    return StoreError(
+        text,
+        url=address,
+        transient=status in TRANSIENT,
+        retry_after=retry_after(response.headers.get("Retry-After")),
+        hint=hint,
+    )
+
+
+def retry_after(text: str | None, now: float | None = None) -> float | None:
+    """Read a ``Retry-After`` header.
+
+    Parameters
+    ----------
+    text : str or None
+        Seconds or an HTTP date.
+    now : float, optional
+        Seconds since the epoch; the present by default.
+
+    Returns
+    -------
+    float or None
+        Seconds to wait, or None if absent or malformed.
+    """
+    if not text:
+        return None
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    import time
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, moment - (time.time() if now is None else now))
+
+
+def _translate(error: Exception, address: str) -> StoreError:
+    """Turn what requests raises into our tree, and mark what is worth a retry."""
+    reason = _reason(error)
+    permanent = (requests.exceptions.SSLError, requests.exceptions.TooManyRedirects, ValueError)
+    hint = None
+    if isinstance(error, requests.exceptions.SSLError):
+        hint = (
+            "behind an intercepting proxy set REQUESTS_CA_BUNDLE to its certificate; "
+            "verification is never turned off"
+        )
+    elif isinstance(error, requests.exceptions.ProxyError):
+        hint = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+    elif "resolve" in reason or "Name or service" in reason:
+        hint = "check the network connection and the host name"
+    elif isinstance(error, requests.exceptions.TooManyRedirects):
+        reason = "too many redirects"
+    transient = not isinstance(error, permanent)
+    return StoreError(f"{address}: {reason}", url=address, transient=transient, hint=hint)
+
+
+def _reason(error: BaseException) -> str:
+    """Say in few words why a connection failed, without the URL that libraries print in full."""
+    seen = error
+    while True:
+        reason = getattr(seen, "reason", None)
+        inner = reason if isinstance(reason, BaseException) else None
+        if inner is None and seen.args and isinstance(seen.args[0], BaseException):
+            inner = seen.args[0]
+        if inner is None:
+            inner = seen.__cause__ or seen.__context__
+        if inner is None or isinstance(seen, urllib3.exceptions.NameResolutionError):
+            break
+        seen = inner
+    if isinstance(seen, urllib3.exceptions.NameResolutionError):
+        return "cannot resolve the host name"
+    if isinstance(error, requests.exceptions.ConnectTimeout):
+        return "timed out while connecting"
+    if isinstance(seen, TimeoutError) or isinstance(error, requests.exceptions.Timeout):
+        return "timed out while waiting for bytes"
+    if isinstance(seen, OSError) and seen.strerror:
+        return seen.strerror
+    return redact(str(seen)) if isinstance(seen, OSError) else type(seen).__name__

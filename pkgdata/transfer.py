@@ -1,0 +1,412 @@
+"""Move one object from a store into a file, in one pass: bytes are hashed while they are written.
+
+Nothing is read back, except the bytes that an earlier process left behind. The caller owns the
+file, which no other process writes to; that is what makes a digest of the bytes *received* a
+statement about the bytes *on disk*.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from . import _fs, hashes
+from .errors import CacheError, IncompleteTransferError, IntegrityError, StoreError
+from .progress import BYTES, START, Event, silent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from queue import SimpleQueue
+    from threading import Thread
+    from typing import Protocol
+
+    from .hashes import Digest, Hasher
+    from .stores import Body, Store
+
+    class Target(Protocol):
+        """A file that this process alone writes to."""
+
+        path: str
+        fd: int
+        offset: int
+
+        def validator(self, address: str) -> str | None: ...
+        def note(self, address: str, validator: str | None) -> None: ...
+        def restart(self) -> None: ...
+
+
+#: Up to this many bytes the hash is taken in line; a thread would cost more than it gains.
+_INLINE = 4 << 20
+
+#: A connection that broke is opened again at once if it brought at least this many new bytes.
+_WORTH_GOING_ON = 1 << 16
+
+#: A smaller object is fetched again from its start rather than resumed under its old validator.
+_WORTH_A_NOTE = 1 << 20
+
+_PAGE_STARTS = (b"<!doctype html", b"<html")
+_PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
+_LFS_START = b"version https://git-lfs.github.com/spec/"
+
+
+class Limits:
+    """How long to wait and how much to hold.
+
+    Parameters
+    ----------
+    block : int
+        Bytes per read.
+    stall_bytes : int
+    stall_seconds : float
+        Fewer than ``stall_bytes`` in this time cut a transfer.
+    """
+
+    __slots__ = ("block", "stall_bytes", "stall_seconds")
+
+    def __init__(
+        self, block: int = 1 << 20, stall_bytes: int = 1024, stall_seconds: float = 30.0
+    ) -> None:
+        self.block = block
+        self.stall_bytes = stall_bytes
+        self.stall_seconds = stall_seconds
+
+
+class Transfer:
+    """One object on its way into a file; survives any number of attempts.
+
+    Parameters
+    ----------
+    name : str
+        The object, for progress and errors.
+    target : Target
+        Where the bytes go; those below ``target.offset`` are there already.
+    digest : Digest or None
+        What the bytes must hash to; None accepts any and hashes with SHA-256.
+    size : int or None
+        Bytes expected, if known.
+    limits : Limits, optional
+    progress : callable, optional
+    clock : callable, optional
+        Stand-in for `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        digest: Digest | None,
+        size: int | None,
+        limits: Limits | None = None,
+        progress: Callable[[Event], None] = silent,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        import time
+
+        self.name = name
+        self.target = target
+        self.digest = digest
+        self.size = size
+        self.limits = limits or Limits()
+        self.progress = progress
+        self.clock = clock or time.monotonic
+        self.head = b""
+        self._kind = ""
+        # whose bytes are in the file: more than one source, or another process, and a wrong digest
+        # does not yet say who lied
+        self._givers: set[str] = set()
+        self._hasher = self._new_hasher()
+        if target.offset:
+            self._givers.add("an earlier process")
+            self._hash_what_is_there()
+
+    def _new_hasher(self) -> Hasher:
+        return hashes.new(self.digest.alg if self.digest else "sha256")
+
+    def _hash_what_is_there(self) -> None:
+        os.lseek(self.target.fd, 0, os.SEEK_SET)
+        left = self.target.offset
+        while left:
+            data = os.read(self.target.fd, min(left, self.limits.block))
+            if not data:  # shorter than it was a moment ago
+                self._restart()
+                return
+            self._hasher.update(data)
+            left -= len(data)
+
+    def _restart(self) -> None:
+        self.target.restart()
+        self._hasher = self._new_hasher()
+        self._givers.clear()
+        self.head = b""
+
+    def run(self, store: Store, name: str) -> Digest:
+        """Bring the missing bytes from one store and verify the whole.
+
+        Parameters
+        ----------
+        store : Store
+        name : str
+
+        Returns
+        -------
+        Digest
+            Of the bytes in the file.
+
+        Raises
+        ------
+        IntegrityError
+            The bytes are wrong, and all of them came from this store.
+        IncompleteTransferError, StoreError
+            The store failed; what came stays in the file for the next attempt.
+        CacheError
+            The disk is full.
+        """
+        while True:
+            self._bring(store, name)
+            found = self._digest()
+            address = store.address(name)
+            if self.digest is None or found == self.digest:
+                return found
+            alone = self._givers == {address}
+            error = self._wrong(address, str(self.digest), str(found))
+            self._restart()
+            if alone:
+                raise error
+
+    def _digest(self) -> Digest:
+        alg = self.digest.alg if self.digest else "sha256"
+        return hashes.Digest(alg, self._hasher.hexdigest())
+
+    def _bring(self, store: Store, name: str) -> None:
+        """Open the store as often as each connection brings something new."""
+        best = self.target.offset
+        while True:
+            try:
+                return self._connect(store, name)
+            except IncompleteTransferError:
+                if self.target.offset < best + _WORTH_GOING_ON:
+                    raise
+                best = self.target.offset
+
+    def _connect(self, store: Store, name: str) -> None:
+        address = store.address(name)
+        offset = self.target.offset
+        if offset and offset == self.size:
+            return  # all of it was there; the digest decides
+        self.progress(Event(self.name, START, offset, self.size, store.url))
+        with store.open(name, offset, self.target.validator(address)) as body:
+            if body.start != offset:
+                self._restart()
+            self._givers.add(address)
+            self._check_size(body, address)
+            if body.size is None or body.size > _WORTH_A_NOTE:
+                self.target.note(address, body.validator)
+            self._check_space(body)
+            try:
+                self._pump(body, store.url)
+            except OSError as error:
+                if isinstance(error, (StoreError, IncompleteTransferError)):
+                    raise
+                raise self._unwritable(error) from error
+            self._check_end(body, address)
+
+    def _check_size(self, body: Body, address: str) -> None:
+        """Refuse at once what cannot be the object, before its bytes are moved."""
+        if self.size is not None and body.size is not None and body.size != self.size:
+            start = bytearray(64)
+            if body.start == 0:
+                self.head = bytes(start[: body.readinto(memoryview(start))])
+            self._restart_after(address, f"{self.size} bytes", f"{body.size} bytes", body)
+
+    def _restart_after(self, address: str, expected: str, actual: str, body: Body) -> None:
+        error = self._wrong(address, expected, actual, body)
+        self._restart()
+        raise error
+
+    def _check_space(self, body: Body) -> None:
+        size = body.size if self.size is None else self.size
+        if size is None:
+            return
+        free = _fs.free_bytes(os.path.dirname(self.target.path))
+        need = size - self.target.offset
+        if free is not None and free < need:
+            raise self._full(need, free)
+
+    def _full(self, need: int | None, free: int | None) -> CacheError:
+        folder = os.path.dirname(self.target.path)
+        figures = "" if need is None else f": {need} bytes are needed, {free} are free"
+        return CacheError(
+            f"no space for {self.name!r} in {folder}{figures}",
+            hint="free some ('pkgdata cache prune'), or set PKGDATA_CACHE_DIR to a larger disk",
+        )
+
+    def _unwritable(self, error: OSError) -> CacheError:
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG):
+            return self._full(None, None)
+        return CacheError(f"cannot write {self.target.path}: {error.strerror or error}")
+
+    def _check_end(self, body: Body, address: str) -> None:
+        at, kind = self.target.offset, body.kind
+        if self.size is not None and at < self.size:
+            raise IncompleteTransferError(
+                f"{address}: {at} of {self.size} bytes came ({kind})",
+                url=address,
+                expected=self.size,
+                actual=at,
+            )
+        self._kind = kind
+        if self.digest is None:
+            problem = unexpected_page(self.name, self.head, at, body)
+            if problem:
+                self._restart()
+                raise StoreError(f"{address}: {problem} ({kind})", url=address)
+
+    def _wrong(
+        self, address: str, expected: str, actual: str, body: Body | None = None
+    ) -> IntegrityError:
+        kind = body.kind if body else self._kind
+        size = f"{body.size if body else self.target.offset} bytes"
+        return IntegrityError(
+            f"wrong bytes for {self.name!r} from {address}: expected {expected}, found {actual} "
+            f"({size}, {kind}, beginning {self.head[:40]!r})",
+            hint="the mirror holds something else; tell its owner, or update the registry",
+            name=self.name,
+            source=address,
+            expected=expected,
+            actual=actual,
+        )
+
+    def _pump(self, body: Body, source: str) -> None:
+        """Read, write and hash until the end of the body."""
+        size = body.size if self.size is None else self.size
+        window, since = 0, self.clock()
+        with _Lane(self._hasher, self.limits.block, self.target.offset) as lane:
+            while True:
+                buffer = lane.buffer()
+                count = body.readinto(buffer)
+                if not count:
+                    return
+                if len(self.head) < 64 and self.target.offset < 64:
+                    self.head += bytes(buffer[: min(count, 64)])
+                _write_all(self.target.fd, buffer[:count], self.target.offset)
+                lane.hash(buffer, count)
+                self.target.offset += count
+                self.progress(Event(self.name, BYTES, self.target.offset, size, source))
+                if self.size is not None and self.target.offset > self.size:
+                    lane.finish()
+                    self._restart_after(
+                        source, f"{self.size} bytes", f"more than {self.size} bytes", body
+                    )
+                window += count
+                now = self.clock()
+                if now - since >= self.limits.stall_seconds:
+                    if window < self.limits.stall_bytes:
+                        raise self._stalled(source, window)
+                    window, since = 0, now
+
+    def _stalled(self, source: str, window: int) -> IncompleteTransferError:
+        return IncompleteTransferError(
+            f"{source}: {self.name!r} stalled at byte {self.target.offset}: {window} bytes in "
+            f"{self.limits.stall_seconds:g} s",
+            url=source,
+            expected=self.size,
+            actual=self.target.offset,
+        )
+
+
+def _write_all(fd: int, view: memoryview, offset: int) -> None:
+    if hasattr(os, "pwrite"):
+        while view:
+            count = os.pwrite(fd, view, offset)
+            view, offset = view[count:], offset + count
+    else:
+        os.lseek(fd, offset, os.SEEK_SET)
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+class _Lane:
+    """Hands out buffers and hashes them: in line at first, then in a thread of its own."""
+
+    def __init__(self, hasher: Hasher, block: int, offset: int) -> None:
+        self._hasher = hasher
+        self._block = block
+        self._inline_left = _INLINE
+        self._one = memoryview(bytearray(min(block, 1 << 18)))
+        self._thread: Thread | None = None
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> _Lane:
+        return self
+
+    def buffer(self) -> memoryview:
+        """Return a buffer that nobody reads any more."""
+        return self._one if self._thread is None else self._free.get()
+
+    def hash(self, buffer: memoryview, count: int) -> None:
+        """Take over a filled buffer."""
+        if self._thread is not None:
+            self._full.put(buffer[:count])
+            return
+        self._hasher.update(buffer[:count])
+        self._inline_left -= count
+        if self._inline_left <= 0:
+            self._start()
+
+    def _start(self) -> None:
+        import queue
+        import threading
+
+        self._free: SimpleQueue[memoryview] = queue.SimpleQueue()
+        self._full: SimpleQueue[memoryview | None] = queue.SimpleQueue()
+        # four: one being read into, one being hashed, two that smooth the difference
+        for _ in range(4):
+            self._free.put(memoryview(bytearray(self._block)))
+        self._thread = threading.Thread(target=self._work, name="pkgdata-hash", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (view := self._full.get()) is not None:
+            self._hasher.update(view)
+            whole = view.obj
+            self._free.put(memoryview(whole))
+
+    def finish(self) -> None:
+        """Wait until all that was taken over is hashed."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._full.put(None)
+            thread.join()
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()
+
+
+def unexpected_page(name: str, head: bytes, size: int, body: Body) -> str | None:
+    """Say why bytes that no digest vouches for cannot be what was asked for.
+
+    Parameters
+    ----------
+    name : str
+    head : bytes
+        First bytes of the object.
+    size : int
+        Its length.
+    body : Body
+
+    Returns
+    -------
+    str or None
+    """
+    base = name.partition("?")[0].rpartition("/")[2]
+    start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if size == 0:
+        return "the server sent no bytes"
+    if start.startswith(_LFS_START):
+        return "the server sent a Git LFS pointer instead of the file"
+    if start.startswith(_PAGE_STARTS) and "." in base and not base.endswith(_PAGE_SUFFIXES):
+        return f"the server sent an HTML page, beginning {head[:40]!r}"
+    if getattr(body, "encoded", False):
+        return "the server compressed the file though it was asked not to"
+    return None

@@ -1,0 +1,146 @@
+"""URLs as text: join a base and a name, fill placeholders, rewrite prefixes, hide secrets."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Characters that a path segment may hold unquoted (RFC 3986, section 3.3).
+_SEGMENT_SAFE = "!$&'()*+,;=:@-._~"
+
+#: Query keys whose values are secrets (signed URLs of S3, GCS and Azure, API tokens).
+_SECRET_WORDS = ("sig", "token", "key", "secret", "passw", "credential", "auth")
+
+
+def scheme(url: str) -> str:
+    """Return the scheme in lower case, or ``""`` for a plain path (also for ``C:\\dir``).
+
+    Parameters
+    ----------
+    url : str
+
+    Returns
+    -------
+    str
+    """
+    head, colon, _ = url.partition(":")
+    if not colon or len(head) < 2 or not head[0].isalpha():
+        return ""
+    return head.lower() if all(c.isalnum() or c in "+-." for c in head) else ""
+
+
+def join(base: str, name: str) -> str:
+    """Append a name to a base URL, quoting it; a query of the base stays at the end.
+
+    Parameters
+    ----------
+    base : str
+        Base URL, with or without a closing slash.
+    name : str
+        Relative name with ``/`` between its parts, not quoted.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> join("https://example.org/d?v=1", "a b/c#1.fits")
+    'https://example.org/d/a%20b/c%231.fits?v=1'
+    """
+    from urllib.parse import quote, urlsplit, urlunsplit
+
+    parts = urlsplit(base)
+    path = parts.path if parts.path.endswith("/") else parts.path + "/"
+    return urlunsplit(parts._replace(path=path + quote(name, safe="/" + _SEGMENT_SAFE)))
+
+
+def redact(url: str) -> str:
+    """Hide passwords and the values of secret-looking query keys.
+
+    Parameters
+    ----------
+    url : str
+
+    Returns
+    -------
+    str
+        Safe for logs and errors. Text that cannot be parsed as a URL is hidden whole after its
+        scheme.
+
+    Examples
+    --------
+    >>> redact("https://me:pw@example.org/a?X-Amz-Signature=12&v=1")
+    'https://***@example.org/a?X-Amz-Signature=***&v=1'
+    """
+    from urllib.parse import urlsplit, urlunsplit
+
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return f"{scheme(url) or 'url'}:***"
+    netloc = "***@" + parts.netloc.rpartition("@")[2] if "@" in parts.netloc else parts.netloc
+    query = "&".join(_redact_pair(pair) for pair in parts.query.split("&"))
+    return urlunsplit(parts._replace(netloc=netloc, query=query))
+
+
+def _redact_pair(pair: str) -> str:
+    key, equals, _ = pair.partition("=")
+    secret = equals and any(word in key.lower() for word in _SECRET_WORDS)
+    return f"{key}=***" if secret else pair
+
+
+def expand(url: str, values: Mapping[str, str | None]) -> str:
+    """Fill ``{version}`` and other placeholders.
+
+    Parameters
+    ----------
+    url : str
+    values : mapping of str to str or None
+        None means that the value is not known.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ConfigError
+        A placeholder has no value.
+    """
+    if "{" not in url:
+        return url
+    from .errors import ConfigError
+
+    for key, value in values.items():
+        field = "{" + key + "}"
+        if field in url:
+            if value is None:
+                raise ConfigError(
+                    f"{redact(url)} needs the {key}, which is not known",
+                    hint=f"pass {key}=... to pkgdata.declare() or install the package",
+                )
+            url = url.replace(field, value)
+    if "{" in url:
+        raise ConfigError(f"{redact(url)} holds a placeholder other than {', '.join(values)}")
+    return url
+
+
+def rewrite(url: str, rules: Mapping[str, str]) -> str:
+    """Apply the longest matching prefix rule.
+
+    Parameters
+    ----------
+    url : str
+    rules : mapping of prefix to replacement
+
+    Returns
+    -------
+    str
+        The URL, unchanged if no rule matches.
+    """
+    for prefix in sorted(rules, key=len, reverse=True):
+        if url.startswith(prefix):
+            return rules[prefix] + url[len(prefix) :]
+    return url
