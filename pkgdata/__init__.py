@@ -15,8 +15,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "declare": "declare",
     "PackageData": "package",
-    "Place": "package",
-    "Report": "package",
+    "Place": "report",
+    "Report": "report",
     "Registry": "registry",
     "Entry": "registry",
     "Digest": "hashes",

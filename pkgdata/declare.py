@@ -123,7 +123,7 @@ def _caller_folder() -> str:
     here = os.path.dirname(os.path.abspath(__file__))
     frame: Any = sys._getframe(1)
     while frame is not None:
-        file = frame.f_globals.get("__file__")
+        file: str | None = frame.f_globals.get("__file__")
         if file is None:
             break  # typed at a prompt or in a notebook: relative means relative to there
         if not os.path.abspath(file).startswith(here + os.sep):
@@ -144,7 +144,8 @@ def _package_folder(name: str) -> str | None:
         except (ImportError, ValueError):
             spec = None
         paths = spec.submodule_search_locations if spec else None
-    for path in paths or ():
+    folders: list[str] = list(paths or ())
+    for path in folders:
         if os.path.isdir(path):
             return os.path.abspath(path)
     return None

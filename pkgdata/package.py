@@ -12,8 +12,9 @@ from os import stat as _stat
 
 from . import _fs, config, dirs
 from .cache import Cache
-from .errors import BatchError, CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError
+from .errors import CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError
 from .registry import as_registry
+from .report import ABSENT, HIT, UNTRIED, WRONG, Place, Report
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,101 +30,6 @@ if TYPE_CHECKING:
 
 #: Variables whose change makes a remembered answer void.
 _WATCHED = ["CACHE_DIR", "FOLDERS", "SITE_CACHES", "CONFIG", "VERIFY"]
-
-#: What `Place.state` says.
-HIT, ABSENT, WRONG, UNTRIED = "found", "absent", "wrong", "not tried"
-
-
-class Place:
-    """One place that lookup tries.
-
-    Parameters
-    ----------
-    kind : str
-        ``"package"``, ``"variable"``, ``"configured folder"``, ``"package folder"``,
-        ``"site cache"``, ``"user cache"`` or ``"mirror"``.
-    where : str
-        Path or redacted URL.
-    state : str
-        ``"found"``, ``"absent"``, ``"wrong"`` or ``"not tried"``.
-    note : str
-        What is wrong, or which setting named the place.
-    """
-
-    __slots__ = ("kind", "note", "state", "where")
-
-    def __init__(self, kind: str, where: str, state: str, note: str = "") -> None:
-        self.kind = kind
-        self.where = where
-        self.state = state
-        self.note = note
-
-    def __repr__(self) -> str:
-        return f"Place({self.kind!r}, {self.where!r}, {self.state!r}, {self.note!r})"
-
-
-class Report:
-    """What became of a batch.
-
-    Parameters
-    ----------
-    retry : callable
-        Called with names; fetches them and returns a `Report`.
-
-    Attributes
-    ----------
-    succeeded : dict of str to str
-        Path by name.
-    failed : dict of str to Exception
-        Error by name.
-    """
-
-    def __init__(self, retry: Callable[[list[str]], Report]) -> None:
-        self.succeeded: dict[str, str] = {}
-        self.failed: dict[str, Exception] = {}
-        self._retry = retry
-
-    def retry(self) -> Report:
-        """Fetch what failed once more.
-
-        Returns
-        -------
-        Report
-            Of the failures alone.
-
-        Raises
-        ------
-        BatchError
-            Some failed again.
-        """
-        return self._retry(list(self.failed))
-
-    def __repr__(self) -> str:
-        return f"<Report: {len(self.succeeded)} succeeded, {len(self.failed)} failed>"
-
-    def raise_if_failed(self, name: str) -> None:
-        """Raise if anything failed.
-
-        Parameters
-        ----------
-        name : str
-            The package, for the message.
-
-        Raises
-        ------
-        BatchError
-        """
-        if not self.failed:
-            return
-        total = len(self.failed) + len(self.succeeded)
-        lines = [f"  {key}: {str(error).splitlines()[0]}" for key, error in self.failed.items()]
-        more = [f"  … and {len(lines) - 10} more"] if len(lines) > 10 else []
-        raise BatchError(
-            f"{len(self.failed)} of {total} files of {name} could not be fetched:\n"
-            + "\n".join(lines[:10] + more),
-            hint="error.report.failed has each error, error.report.retry() tries these again",
-            report=self,
-        )
 
 
 class PackageData:
@@ -275,7 +181,8 @@ class PackageData:
                     and self._basis == (self._watched(), config.state())
                 ):
                     return path
-        return self._get(name, processor, progress, timeout)
+        result: str = self._get(name, processor, progress, timeout)
+        return result
 
     def _get(
         self,
