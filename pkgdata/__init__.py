@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 #: Where each public name lives.
 _HOMES = {
-    "declare": "declare",
+    "declare": "declaration",
     "PackageData": "package",
     "Place": "report",
     "Report": "report",

@@ -168,7 +168,11 @@ def create_exclusive(path: str) -> int:
     """
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0), 0o666)
-    follow_mode(path, 0o666)
+    try:
+        follow_mode(path, 0o666)
+    except BaseException:
+        os.close(fd)
+        raise
     return fd
 
 
@@ -303,6 +307,22 @@ def walk_files(root: str) -> Iterator[tuple[str, str]]:
         stack.extend(reversed(folders))
 
 
+def name_inside(folder: str, path: str) -> str | None:
+    """Return the relative name, with ``/``, of a path below a folder; None if it is not there.
+
+    Parameters
+    ----------
+    folder : str
+    path : str
+
+    Returns
+    -------
+    str or None
+    """
+    name = os.path.relpath(os.path.abspath(path), os.path.abspath(folder)).replace(os.sep, "/")
+    return None if name.startswith("../") or name in (".", "..") else name
+
+
 def link_or_copy(source: str, target: str) -> None:
     """Make a second name for a file's bytes: hard link, else clone, else copy.
 
@@ -320,7 +340,8 @@ def link_or_copy(source: str, target: str) -> None:
         The bytes cannot be read or written.
     """
     try:
-        os.link(source, target)
+        # a link to a symbolic link would share its text, which leads elsewhere from another folder
+        os.link(os.path.realpath(source), target)
         return
     except FileExistsError:
         raise
@@ -446,7 +467,19 @@ def owner_is_gone(token: str) -> bool:
         return True
     except OSError:
         return False
-    return False
+    return _is_zombie(pid)
+
+
+def _is_zombie(pid: str) -> bool:
+    """Say whether a process was killed and only waits to be collected by its parent.
+
+    In a container without an init process that can last for ever.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"Z", b"X")
+    except (OSError, IndexError):
+        return False
 
 
 def _windows_process_runs(pid: int) -> bool:

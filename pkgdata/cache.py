@@ -11,8 +11,13 @@
   derived-v1/<alg>/<aa>/<rest>/<key>/  what a processor made of an object
   stamps-v1/<md5 of folder>.txt        files of predefined folders, once verified
   partial-v1/<key>.part                unfinished bytes of a pinned object, at rest
+  partial-v1/<key>.note                where they came from, and what to send as If-Range
   partial-v1/<key>.<owner>.part        the same while <owner> writes them
+  partial-v1/<key>.<owner>.note        the same, beside it
+  partial-v1/<key>.<owner>.link        a second name of an object, for a moment
+  partial-v1/<key>.<owner>.dir/        a tree or derived directory until it is complete
   locks-v1/<key>.lock                  one writer per key
+  locks-v1/<key>.lock.soft             the same where the file system has no flock
 
 1. A path in objects, trees or derived exists only after its bytes were verified. Commit is: write
    on the same file system, flush, sync, rename. There is no separate "done" flag.
@@ -223,25 +228,29 @@ class Cache:
         return path
 
     def add(self, source: str, digest: Digest, name: str, size: int | None = None) -> str:
-        """Take over a verified local file, as a link where possible; return its path here.
+        """Copy a local file into the cache and verify it on the way; return its path here.
 
         Parameters
         ----------
         source : str
         digest : Digest
-            What the file was found to hash to.
+            What the file hashes to.
         name : str
         size : int, optional
 
         Returns
         -------
         str
+
+        Raises
+        ------
+        IntegrityError
+            The file hashes to something else.
         """
 
         def fill(partial: Partial) -> None:
             with open(source, "rb") as file:
-                while data := file.read(1 << 20):
-                    partial.offset += os.write(partial.fd, data)
+                partial.fill(file, digest, name)
 
         return self.obtain(digest, name, size, fill)
 
@@ -314,10 +323,18 @@ class Cache:
             if source is not None and other != name.rpartition("/")[2]:
                 target = self.path(digest, name)
                 aside = os.path.join(self._bucket(PARTIAL), f"{key_of(digest)}.{_unique()}.link")
-                _fs.link_or_copy(source, aside)
+                self._share(source, aside)
                 _fs.replace(aside, target)
                 return target
         return None
+
+    def _share(self, source: str, target: str) -> None:
+        """Give an object a second name; copy any other file, which its owner may change later."""
+        if source.startswith(os.path.join(self.root, OBJECTS, "")):
+            _fs.link_or_copy(source, target)
+        else:
+            _fs.copy(source, target)
+        _fs.follow_mode(target, 0o666, drop=0o222)
 
     def _commit(self, partial: Partial, digest: Digest, name: str, size: int | None) -> str:
         target = self.path(digest, name)
@@ -351,7 +368,7 @@ class Cache:
             for name, source in files:
                 target = os.path.join(folder, *name.split("/"))
                 _fs.make_dirs(os.path.dirname(target))
-                _fs.link_or_copy(source, target)
+                self._share(source, target)
 
         return self._directory(self._folder(TREES, digest), f"tree-{key_of(digest)}", build)
 

@@ -106,7 +106,9 @@ def _path(value: Any) -> str:
 
 def _map(value: Any) -> dict[str, str]:
     if isinstance(value, str):
-        value = dict(pair.split("=", 1) for pair in value.split() if "=" in pair)
+        if not all("=" in pair for pair in value.split()):
+            raise ValueError("expected PREFIX=REPLACEMENT, more of them after blanks")
+        value = dict(pair.split("=", 1) for pair in value.split())
     if not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
         raise ValueError("expected a table of texts")
     return dict(value)

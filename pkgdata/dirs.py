@@ -88,8 +88,12 @@ def config_files() -> list[tuple[str, str]]:
     import platformdirs
 
     user = os.environ.get("PKGDATA_CONFIG")
-    if not user:
+    if user:
+        user = os.path.abspath(user)
+    else:
         user = os.path.join(platformdirs.user_config_dir("pkgdata", appauthor=False), "config.toml")
     sites = platformdirs.site_config_dir("pkgdata", appauthor=False, multipath=True)
     paths = [("site", os.path.join(site, "config.toml")) for site in sites.split(os.pathsep)]
-    return [("user", user), *paths]
+    # without a home directory, or with an empty part in XDG_CONFIG_DIRS, a path is relative and
+    # would be looked for in the working directory, which must not be able to redirect downloads
+    return [pair for pair in [("user", user), *paths] if os.path.isabs(pair[1])]

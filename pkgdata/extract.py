@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import tarfile
     import zipfile
     from collections.abc import Callable
-    from typing import IO, Any
+    from typing import IO, Any, NoReturn
 
     from .cache import Cache
     from .hashes import Digest
@@ -119,7 +119,8 @@ class _Budget:
 
     def copy(self, source: IO[bytes], target: str) -> None:
         _fs.make_dirs(os.path.dirname(target))
-        with open(target, "xb") as file:
+        # of members of one name the last counts, as tar has it; the folder is ours, without links
+        with open(target, "wb") as file:
             while data := source.read(1 << 20):
                 self.add(len(data))
                 file.write(data)
@@ -156,7 +157,19 @@ def _check_members(path: str, members: list[str], names: list[str]) -> None:
         )
 
 
+def _unreadable(path: str, kind: str, error: Exception) -> NoReturn:
+    """Raise that the archive is damaged, unless the error is the disk's own."""
+    problem = f"cannot be read as {kind}: {error}"
+    if isinstance(error, (NotADirectoryError, IsADirectoryError)):
+        problem = f"has a member that is a file and a folder: {error.filename}"
+    elif getattr(error, "errno", None):
+        raise error
+    raise ExtractionError(f"{path} {problem}") from error
+
+
 def _unzip(path: str, folder: str, members: list[str], budget: _Budget) -> None:
+    import lzma
+    import struct
     import zipfile
     import zlib
 
@@ -171,6 +184,8 @@ def _unzip(path: str, folder: str, members: list[str], budget: _Budget) -> None:
                 _unzip_one(archive, info, folder, budget)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ExtractionError(f"{path} cannot be read as a zip archive: {error}") from error
+    except (OSError, ValueError, lzma.LZMAError, struct.error) as error:
+        _unreadable(path, "a zip archive", error)
 
 
 def _unzip_one(
@@ -196,15 +211,23 @@ def _untar(path: str, folder: str, members: list[str], budget: _Budget) -> None:
         with tarfile.open(path) as archive:
             infos = archive.getmembers()
             _check_members(path, members, [info.name for info in infos])
+            # a link may say "a" for the member "./a"
+            by_name = {os.path.normpath(info.name): info for info in infos}
             for info in infos:
                 if _wanted(info.name, members):
-                    _untar_one(archive, info, folder, budget)
+                    _untar_one(archive, info, by_name, folder, budget)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ExtractionError(f"{path} cannot be read as a tar archive: {error}") from error
+    except (OSError, ValueError) as error:
+        _unreadable(path, "a tar archive", error)
 
 
 def _untar_one(
-    archive: tarfile.TarFile, info: tarfile.TarInfo, folder: str, budget: _Budget
+    archive: tarfile.TarFile,
+    info: tarfile.TarInfo,
+    by_name: dict[str, tarfile.TarInfo],
+    folder: str,
+    budget: _Budget,
 ) -> None:
     if info.name.strip("./") == "":
         return
@@ -213,7 +236,7 @@ def _untar_one(
         _fs.make_dirs(target)
         return
     if info.issym() or info.islnk():
-        info = _link_target(archive, info, budget.path)
+        info = _link_target(by_name, info, budget.path)
     if not info.isfile():
         raise ExtractionError(f"{budget.path}: the member {info.name!r} is no file")
     source = archive.extractfile(info)
@@ -222,15 +245,17 @@ def _untar_one(
             budget.copy(source, target)
 
 
-def _link_target(archive: tarfile.TarFile, info: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
+def _link_target(
+    by_name: dict[str, tarfile.TarInfo], info: tarfile.TarInfo, path: str
+) -> tarfile.TarInfo:
     """Return the member whose bytes a link stands for; they are copied, links are never made."""
     for _ in range(40):
         base = os.path.dirname(info.name) if info.issym() else ""
-        name = os.path.normpath(os.path.join(base, info.linkname)).replace(os.sep, "/")
-        if name.startswith("..") or os.path.isabs(info.linkname):
+        name = os.path.normpath(os.path.join(base, info.linkname))
+        if name.split(os.sep)[0] == ".." or os.path.isabs(info.linkname):
             raise ExtractionError(f"{path}: the link {info.name!r} leaves the archive")
         try:
-            info = archive.getmember(name)
+            info = by_name[name]
         except KeyError:
             raise ExtractionError(f"{path}: the link {info.name!r} leads nowhere") from None
         if not (info.issym() or info.islnk()):
@@ -256,6 +281,4 @@ def _decompress(path: str, target: str, method: str, limit: int) -> None:
         with importlib.import_module(_MODULES[method]).open(path) as source:
             _Budget(path, limit).copy(source, target)
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
-        if isinstance(error, ExtractionError) or getattr(error, "errno", None):
-            raise
-        raise ExtractionError(f"{path} cannot be read as {method}: {error}") from error
+        _unreadable(path, method, error)

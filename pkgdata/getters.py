@@ -10,7 +10,7 @@ import os
 import sys
 
 from .config import conf
-from .declare import declaration_of
+from .declaration import declaration_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -49,14 +49,26 @@ def flock_works(path: str) -> bool:
     OSError
         The file cannot be created or opened.
     """
-    try:
-        fd = _fs.create_exclusive(path)
-    except FileExistsError:
-        fd = os.open(path, os.O_RDWR)
+    fd = _open_lock_file(path)
     try:
         return _fs.WINDOWS or _try_flock(fd, exclusive=True) is not None
     finally:
         os.close(fd)
+
+
+def _open_lock_file(path: str, tries: int = 50) -> int:
+    """Open a lock file; create it, mode after its folder, if it is not there."""
+    while True:
+        try:
+            try:
+                return _fs.create_exclusive(path)
+            except FileExistsError:
+                return os.open(path, os.O_RDWR)
+        except FileNotFoundError:
+            # a holder that finishes its work removes the file, perhaps between these two calls
+            tries -= 1
+            if not tries:
+                raise
 
 
 def _try_flock(fd: int, exclusive: bool) -> bool | None:
@@ -217,10 +229,7 @@ class UsageLock:
 
         if _fs.WINDOWS:
             return self
-        try:
-            self._fd = _fs.create_exclusive(self.path)
-        except FileExistsError:
-            self._fd = os.open(self.path, os.O_RDWR)
+        self._fd = _open_lock_file(self.path)
         end = time.monotonic() + self.timeout
         try:
             while _try_flock(self._fd, self.exclusive) is False:

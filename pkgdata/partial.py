@@ -8,11 +8,14 @@ from __future__ import annotations
 import os
 
 from . import _fs
-from .errors import CacheError
+from .errors import CacheError, IntegrityError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import IO
+
+    from .hashes import Digest
 
 
 class Partial:
@@ -104,13 +107,53 @@ class Partial:
         """
         if not self._resume:
             return
-        with open(_note(self.path), "w", encoding="utf-8") as file:
+        _fs.remove(_note(self.path))  # another user's may not be writable
+        fd = _fs.create_exclusive(_note(self.path))
+        with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(f"{address}\n{validator or ''}\n")
 
     def restart(self) -> None:
         """Drop the bytes."""
         os.ftruncate(self.fd, 0)
+        os.lseek(self.fd, 0, os.SEEK_SET)
         self.offset = 0
+
+    def fill(self, source: IO[bytes], digest: Digest, name: str) -> None:
+        """Write the bytes of a local stream, from the start, and verify them.
+
+        Parameters
+        ----------
+        source : binary file
+        digest : Digest
+            What they must hash to.
+        name : str
+            The object, for errors.
+
+        Raises
+        ------
+        IntegrityError
+            They hash to something else.
+        """
+        from . import hashes
+
+        self.restart()
+        hasher = hashes.new(digest.alg)
+        while data := source.read(1 << 20):
+            hasher.update(data)
+            left = memoryview(data)
+            while left:
+                count = os.write(self.fd, left)
+                self.offset, left = self.offset + count, left[count:]
+        actual = f"{digest.alg}:{hasher.hexdigest()}"
+        if actual != str(digest):
+            self.restart()  # nobody goes on from wrong bytes
+            raise IntegrityError(
+                f"wrong bytes for {name!r}: expected {digest}, found {actual}",
+                name=name,
+                source=str(getattr(source, "name", "")),
+                expected=str(digest),
+                actual=actual,
+            )
 
     def close(self) -> None:
         """Close the file."""

@@ -146,7 +146,13 @@ class Registry(Mapping[str, Entry]):
         rows = self._rows
         lines = text.split("\n")
         if any(mark in text for mark in "#\"'\\") or not self._fill_plain(lines):
-            odd, count = self._fill(lines)
+            try:
+                odd, count = self._fill(lines)
+            except RegistryError as error:
+                number = error.line or 1
+                if not _is_sum(text.split(None, 1)[0]):
+                    raise
+                odd = number, lines[number - 1]  # SHA256SUMS quotes nothing: "it's" is a name there
             if odd:
                 return self._parse_sums(text, *odd)
         else:
@@ -199,13 +205,21 @@ class Registry(Mapping[str, Entry]):
         for word in words:
             key, _, value = word.partition("=")
             if key == "size":
-                if not (value.isascii() and value.isdigit()):
+                # no file has a size of more digits, and int() refuses thousands of them
+                if not (value.isascii() and value.isdigit() and len(value) < 20):
                     raise self._error(number, "expected 'size=' and a number of bytes", word)
                 size = int(value)
             elif key == "url":
                 urls = (*urls, value)
             # other keys belong to a later release
         return size, urls
+
+    def _words(self, line: str, number: int) -> list[str]:
+        """Return the words of an entry's line, none of a comment's."""
+        if line.lstrip().startswith("#"):
+            return []
+        quoted = '"' in line or "'" in line or "\\" in line
+        return self._shell_words(line, number) if quoted else line.split()
 
     def _shell_words(self, line: str, number: int) -> list[str]:
         import shlex
@@ -228,7 +242,7 @@ class Registry(Mapping[str, Entry]):
         texts = [row if isinstance(row, str) else row[0] or "" for row in self._rows.values()]
         prefix, colon, value = texts[0].rpartition(":")
         joined = "\n" + "\n".join(texts)
-        if HEX_LENGTH.get(prefix or "sha256") != len(value) or set(map(len, texts)) != {
+        if HEX_LENGTH.get(prefix if colon else "sha256") != len(value) or set(map(len, texts)) != {
             len(texts[0])
         }:
             return False
@@ -237,39 +251,58 @@ class Registry(Mapping[str, Entry]):
             if joined.count(mark) != len(texts):
                 return False
             joined = joined.replace(mark, "")
-        return not joined.encode().translate(None, b"\n0123456789abcdef")
+        return not joined.encode(errors="replace").translate(None, b"\n0123456789abcdef")
 
     def _check_digests(self, text: str) -> None:
         for name in self._rows:
             value = self._text(name) or ""
             try:
                 Digest.parse(value)
-            except ValueError as error:
-                number, line = _find_line(text, name)
-                raise self._error(number, f"{_EXPECTED}; {error}", line) from None
+            except ValueError:
+                self._digest(value, *self._find_line(text, name))
+
+    def _digest(self, value: str, number: int, line: str) -> Digest:
+        try:
+            return Digest.parse(value)
+        except ValueError as error:
+            raise self._error(number, f"{_EXPECTED}; {error}", line) from None
 
     def _check_repeated(self, text: str) -> None:
         seen: dict[str, tuple[str, int]] = {}
         for number, line in enumerate(text.split("\n"), 1):
-            words = [] if line.lstrip().startswith("#") else self._shell_words(line, number)
+            words = self._words(line, number)
             if len(words) > 1:
                 digest, first = seen.setdefault(words[0], (words[1], number))
-                if Digest.parse(digest) != Digest.parse(words[1]):
+                if self._digest(digest, first, line) != self._digest(words[1], number, line):
                     expected = f"{words[0]!r} stands on line {first} with another digest"
                     raise self._error(number, f"{expected}; expected it once", line)
+
+    def _find_line(self, text: str, name: str) -> tuple[int, str]:
+        found = (0, name)
+        for number, line in enumerate(text.split("\n"), 1):
+            if self._words(line, number)[:1] == [name]:
+                found = number, line  # of repeated names the last one counts
+        return found
 
     def _parse_sums(self, text: str, number: int, line: str) -> Registry:
         """Read ``digest  name`` lines, or raise the error of the line that is no registry's."""
         for alg in ("sha256", "sha512", "sha1", "md5", "sha384", "sha224"):
             width = HEX_LENGTH[alg]
             found = Registry(file=self.file)
-            for row in filter(None, (row.rstrip("\r") for row in text.split("\n"))):
-                name = row[width + 2 :]
+            for at, row in enumerate(text.split("\n"), 1):
+                row = row.rstrip("\r")
+                name = row[width + 2 :].removeprefix("./")
+                if not row:
+                    continue
                 if not (_is_sum(row[:width]) and row[width : width + 2] in ("  ", " *") and name):
                     break
-                found._rows[name.removeprefix("./")] = f"{alg}:{row[:width].lower()}"
+                digest = f"{alg}:{row[:width].lower()}"
+                if found._rows.setdefault(name, digest) != digest:
+                    raise self._error(at, f"{name!r} stands above with another digest", row)
             else:
                 return found
+            if found._rows:  # the lines above are sums, so this one is what is wrong
+                raise self._error(at, f"expected '{alg} digest  name'", row)
         raise self._error(number, _EXPECTED, line)
 
     def __getitem__(self, name: str) -> Entry:
@@ -385,13 +418,6 @@ class Registry(Mapping[str, Entry]):
 
 def _is_sum(text: str) -> bool:
     return len(text) >= 32 and not text.strip("0123456789abcdefABCDEF")
-
-
-def _find_line(text: str, name: str) -> tuple[int, str]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if name in line and not line.startswith("#"):
-            return number, line
-    return 0, name
 
 
 def as_registry(

@@ -9,11 +9,16 @@ from .registry import Entry, Registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-#: Files from this size on are hashed in threads; below it the interpreter lock makes two threads
-#: slower than one.
-_LARGE = 1 << 20
+    from .hashes import Digest
+
+    Progress = Callable[[str, int], None]
+    Job = tuple[str, str, str]  # name, path, algorithm
+
+#: Files from this size on are hashed in threads; below it, handing a file to a thread and fighting
+#: over the interpreter lock cost more than a second core brings.
+_LARGE = 1 << 18
 
 
 def make(
@@ -21,7 +26,7 @@ def make(
     alg: str = "sha256",
     *,
     workers: int | None = None,
-    progress: Callable[[str, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Registry:
     """Make the registry of a directory: every file below it, hashed.
 
@@ -30,9 +35,9 @@ def make(
     folder : path-like
     alg : str, default ``"sha256"``
     workers : int, optional
-        Threads for large files; the number of cores by default, at most 8.
+        Threads for large files; the number of usable cores by default, at most 8.
     progress : callable, optional
-        Called with (name, bytes) after each file.
+        Called with (name, bytes) after each file, in the caller's thread.
 
     Returns
     -------
@@ -46,38 +51,10 @@ def make(
     OSError
         The directory or a file cannot be read.
     """
-    root = os.fspath(folder)
-    if not os.path.isdir(root):
-        raise NotADirectoryError(f"{root} is not a directory")
-    files = [
-        (_fs.safe_name(name), path, os.stat(path).st_size) for name, path in _fs.walk_files(root)
-    ]
-    return Registry(_hash_all(files, alg, workers or min(8, os.cpu_count() or 1), progress))
-
-
-def _hash_all(
-    files: list[tuple[str, str, int]],
-    alg: str,
-    workers: int,
-    progress: Callable[[str, int], None] | None,
-) -> list[Entry]:
-    def one(item: tuple[str, str, int]) -> Entry:
-        name, path, size = item
-        entry = Entry(name, hashes.hash_file(path, alg), size)
-        if progress is not None:
-            progress(name, size)
-        return entry
-
-    large = sorted((item for item in files if item[2] >= _LARGE), key=lambda item: -item[2])
-    entries = [one(item) for item in files if item[2] < _LARGE]
-    if len(large) < 2 or workers < 2:
-        entries += map(one, large)
-    else:
-        from concurrent.futures import ThreadPoolExecutor
-
-        with ThreadPoolExecutor(workers, "pkgdata-hash") as pool:
-            entries += pool.map(one, large)
-    return sorted(entries, key=lambda entry: entry.name)
+    # all names are checked before the first byte is read
+    jobs = [(_fs.safe_name(name), path, alg) for name, path in _files(folder)]
+    found = _measure(jobs, workers or _cores(), progress)
+    return Registry(Entry(name, *found[name]) for name in sorted(found))
 
 
 class Comparison:
@@ -106,7 +83,7 @@ def compare(
     folder: str | os.PathLike[str],
     registry: Registry,
     *,
-    progress: Callable[[str, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Comparison:
     """Compare a directory with a registry.
 
@@ -115,7 +92,7 @@ def compare(
     folder : path-like
     registry : Registry
     progress : callable, optional
-        Called with (name, bytes) after each file.
+        Called with (name, bytes) after each file, in the caller's thread.
 
     Returns
     -------
@@ -127,24 +104,89 @@ def compare(
     OSError
         The directory or a file cannot be read.
     """
-    root = os.fspath(folder)
-    if not os.path.isdir(root):
-        raise NotADirectoryError(f"{root} is not a directory")
+    here = dict(_files(folder))
     result = Comparison()
-    here = dict(_fs.walk_files(root))
     result.extra = sorted(set(here) - set(registry))
+    jobs, pinned = [], []
     for entry in registry.values():
         path = here.get(entry.name)
         if path is None:
             result.missing.append(entry.name)
             continue
-        size = os.path.getsize(path)
+        size = os.stat(path).st_size
         if entry.size is not None and size != entry.size:
             result.changed[entry.name] = f"expected {entry.size} bytes, found {size}"
         elif entry.digest is not None:
-            actual = hashes.hash_file(path, entry.digest.alg)
-            if actual != entry.digest:
-                result.changed[entry.name] = f"expected {entry.digest}, found {actual}"
+            jobs.append((entry.name, path, entry.digest.alg))
+            pinned.append((entry.name, entry.digest))
+            continue  # reported when it is hashed
         if progress is not None:
             progress(entry.name, size)
+    found = _measure(jobs, _cores(), progress)
+    for name, digest in pinned:
+        actual = found[name][0]
+        if actual != digest:
+            result.changed[name] = f"expected {digest}, found {actual}"
     return result
+
+
+def _files(folder: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
+    root = os.fspath(folder)
+    if not os.path.isdir(root):
+        raise NotADirectoryError(f"{root} is not a directory")
+    return _fs.walk_files(root)
+
+
+def _cores() -> int:
+    """Return how many threads may hash: the cores this process may use, of which a job on a shared
+    machine often has a few alone."""
+    try:
+        return min(8, len(os.sched_getaffinity(0)))
+    except AttributeError:  # macOS and Windows
+        return min(8, os.cpu_count() or 1)
+
+
+def _measure(
+    jobs: list[Job], workers: int, progress: Progress | None
+) -> dict[str, tuple[Digest, int]]:
+    """Hash files; return (digest, bytes) by name."""
+    done = {}
+    for name, digest, size in _results(jobs, workers):
+        done[name] = (digest, size)
+        if progress is not None:
+            progress(name, size)
+    return done
+
+
+def _results(jobs: list[Job], workers: int) -> Iterator[tuple[str, Digest, int]]:
+    """Hash small files at once, then large ones in threads."""
+    large = []
+    for job in jobs:
+        name, path, alg = job
+        digest, size = hashes.measure_small(path, alg, _LARGE)
+        if digest is None:
+            large.append((size, job))
+        else:
+            yield name, digest, size
+    # the largest first: begun last, it would keep one core busy while the others idle
+    large.sort(key=lambda item: -item[0])
+    yield from _in_threads([job for _, job in large], workers)
+
+
+def _in_threads(jobs: list[Job], workers: int) -> Iterator[tuple[str, Digest, int]]:
+    workers = min(workers, len(jobs))
+    if workers < 2:
+        yield from map(_one, jobs)
+        return
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(workers, "pkgdata-hash")
+    try:
+        yield from pool.map(_one, jobs)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error the rest need not be read
+
+
+def _one(job: Job) -> tuple[str, Digest, int]:
+    name, path, alg = job
+    return name, *hashes.measure_file(path, alg)

@@ -78,11 +78,17 @@ def redact(url: str) -> str:
 
     try:
         parts = urlsplit(url)
+        if "@" in url:
+            _ = parts.port  # a password with an unquoted slash looks like a wrong port
     except ValueError:
         return f"{scheme(url) or 'url'}:***"
     netloc = "***@" + parts.netloc.rpartition("@")[2] if "@" in parts.netloc else parts.netloc
-    query = "&".join(_redact_pair(pair) for pair in parts.query.split("&"))
-    return urlunsplit(parts._replace(netloc=netloc, query=query))
+    query, fragment = _redact_pairs(parts.query), _redact_pairs(parts.fragment)
+    return urlunsplit(parts._replace(netloc=netloc, query=query, fragment=fragment))
+
+
+def _redact_pairs(text: str) -> str:
+    return "&".join(map(_redact_pair, text.split("&")))
 
 
 def _redact_pair(pair: str) -> str:

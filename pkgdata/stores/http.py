@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 #: Statuses after which the same request may succeed: rate limits and passing server troubles.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-#: From this rate on (bytes a second) whole blocks are awaited; below it, what has come is taken at
-#: once, so that a slow server is seen to be slow.
-_FAST = 8e6
+#: Seconds for which a block is filled. A fast server fills it sooner; of a slow one what has come is
+#: handed on, so that it is seen to be slow and nothing is lost when it breaks off.
+_PATIENCE = 0.05
 
 
 class _Session(requests.Session):
@@ -89,7 +89,7 @@ class HttpBody(Body):
         self._url = url
         self._end = self.size
         self._at = start
-        self._rate = 0.0
+        self._failure: Exception | None = None
 
     def readinto(self, buffer: memoryview) -> int:
         """Read on; see `Body.readinto`.
@@ -109,22 +109,24 @@ class HttpBody(Body):
         """
         import time
 
-        began = time.monotonic()
+        end, count = time.monotonic() + _PATIENCE, 0
         try:
-            if self._rate > _FAST:
-                count = int(self._raw.readinto(buffer))
-            else:
-                data = self._raw.read1(min(len(buffer), 1 << 16))
-                count = len(data)
-                buffer[:count] = data
+            while count < len(buffer) and self._failure is None:
+                data = self._raw.read1(len(buffer) - count)
+                buffer[count : count + len(data)] = data
+                count += len(data)
+                if not data or time.monotonic() > end:
+                    break
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise self._broken(_reason(error)) from error
-        took = time.monotonic() - began
-        self._rate = 0.75 * self._rate + 0.25 * count / max(took, 1e-6)
+            self._failure = error  # told once the bytes before it are handed over
         self._at += count
-        if not count and self._end is not None and self._at < self._end:
+        if count:
+            return count
+        if self._failure is not None:
+            raise self._broken(_reason(self._failure)) from self._failure
+        if self._end is not None and self._at < self._end:
             raise self._broken("the connection closed early")
-        return count
+        return 0
 
     def _broken(self, reason: str) -> IncompleteTransferError:
         of = "" if self._end is None else f" of {self._end}"

@@ -1,0 +1,161 @@
+"""``get``, ``where``, ``fetch``, ``list``, ``verify`` and ``demo``."""
+
+from __future__ import annotations
+
+import sys
+
+from ..declaration import find_package, installed
+from ..errors import BatchError, ConfigError
+from . import _text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
+    from ..package import PackageData
+
+
+def add(commands: Any) -> None:
+    """Add these commands to the parser.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+    """
+    get = commands.add_parser("get", help="print the path of a file; fetch it if it is not here")
+    _package_and_name(get)
+    get.set_defaults(run=_get)
+
+    where = commands.add_parser("where", help="list every place that is looked into for a file")
+    _package_and_name(where)
+    where.add_argument("--json", action="store_true", help="for scripts")
+    where.set_defaults(run=_where)
+
+    fetch = commands.add_parser("fetch", help="fetch files of a package")
+    fetch.add_argument("package", metavar="PKG", help="package, or folder with a pkgdata.toml")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="all of them if left out")
+    fetch.add_argument("--to", metavar="DIR", help="also write them as DIR/PKG/NAME")
+    fetch.add_argument("--json", action="store_true", help="for scripts")
+    fetch.set_defaults(run=_fetch)
+
+    lists = commands.add_parser("list", help="list packages, or the files of one")
+    lists.add_argument("package", nargs="?", metavar="PKG")
+    lists.add_argument("--json", action="store_true", help="for scripts")
+    lists.set_defaults(run=_list)
+
+    verify = commands.add_parser("verify", help="hash the files that are here again")
+    verify.add_argument("package", metavar="PKG")
+    verify.add_argument("names", nargs="*", metavar="NAME")
+    verify.add_argument("--json", action="store_true", help="for scripts")
+    verify.set_defaults(run=_verify)
+
+    demo = commands.add_parser("demo", help="show the life of a file, on this machine alone")
+    demo.set_defaults(run=_demo)
+
+
+def _package_and_name(parser: Any) -> None:
+    parser.add_argument("package", nargs="?", metavar="PKG", help="may be left out if one has NAME")
+    parser.add_argument("name", metavar="NAME")
+
+
+def _find(args: Namespace) -> PackageData:
+    """Return the package named, or the one installed package whose registry has the name."""
+    if args.package is not None:
+        return find_package(args.package)
+    found = [data for data in map(find_package, installed()) if args.name in data.registry]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(data.name for data in found)
+    raise ConfigError(
+        f"{args.name!r} is in the registry of {names or 'no installed package'}",
+        hint=f"name the package: pkgdata {args.command} PKG {args.name}",
+    )
+
+
+def _get(args: Namespace) -> int:
+    print(_find(args).get(args.name))
+    return 0
+
+
+def _where(args: Namespace) -> int:
+    places = _find(args).where(args.name)
+    if args.json:
+        _text.json(
+            [{"kind": p.kind, "where": p.where, "state": p.state, "note": p.note} for p in places]
+        )
+    else:
+        _text.table(
+            ["PLACE", "STATE", "PATH OR URL"],
+            [[p.kind, p.state, p.where + (f"  ({p.note})" if p.note else "")] for p in places],
+        )
+    return 0
+
+
+def _fetch(args: Namespace) -> int:
+    data = find_package(args.package)
+    try:
+        report = data.fetch(args.names or None, to=args.to)
+    except BatchError as error:
+        if not args.json:
+            raise
+        report = error.report
+    if args.json:
+        failed = {name: str(error) for name, error in report.failed.items()}
+        _text.json({"succeeded": report.succeeded, "failed": failed})
+    else:
+        print(f"{len(report.succeeded)} files of {data.name} are here", file=sys.stderr)
+    return 1 if report.failed else 0
+
+
+def _list(args: Namespace) -> int:
+    if args.package is None:
+        return _list_packages(args)
+    data = find_package(args.package)
+    entries: list[dict[str, Any]] = [
+        {
+            "name": entry.name,
+            "size": entry.size,
+            "digest": None if entry.digest is None else str(entry.digest),
+            "here": data.find(entry.name),
+        }
+        for entry in data.registry.values()
+    ]
+    if args.json:
+        _text.json(entries)
+    else:
+        rows = [
+            ["yes" if e["here"] else "no", _text.size(e["size"]), str(e["name"])] for e in entries
+        ]
+        _text.table(["HERE", "SIZE", "NAME"], rows)
+    return 0
+
+
+def _list_packages(args: Namespace) -> int:
+    names = installed()
+    found = {name: find_package(name) for name in sorted(names)}
+    if args.json:
+        _text.json(
+            {name: {"files": len(d.registry), "dataurl": d.dataurl} for name, d in found.items()}
+        )
+    else:
+        rows = [[name, str(len(d.registry)), ", ".join(d.dataurl)] for name, d in found.items()]
+        _text.table(["PACKAGE", "FILES", "DATAURL"], rows)
+    return 0
+
+
+def _verify(args: Namespace) -> int:
+    result = find_package(args.package).verify(args.names or None)
+    bad = {name: state for name, state in result.items() if state not in ("ok", "absent")}
+    if args.json:
+        _text.json(result)
+    else:
+        _text.table(["STATE", "NAME"], [[state, name] for name, state in result.items()])
+    return 3 if bad else 0
+
+
+def _demo(_: Namespace) -> int:
+    from .. import demo
+
+    code: int = demo.run()
+    return code

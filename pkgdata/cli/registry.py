@@ -1,0 +1,100 @@
+"""``registry make`` and ``registry check``."""
+
+from __future__ import annotations
+
+import sys
+
+from .. import _fs, scan
+from ..registry import Registry
+from . import _text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable
+    from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Add these commands to the parser.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+    """
+    group = commands.add_parser("registry", help="make or check a registry")
+    verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    make = verbs.add_parser("make", help="hash every file below a folder")
+    add_make_arguments(make)
+    make.set_defaults(run=run_make)
+
+    check = verbs.add_parser("check", help="compare a folder with a registry")
+    check.add_argument("folder", metavar="DIR")
+    check.add_argument("registry", metavar="FILE", nargs="?", help="DIR/registry.txt by default")
+    check.add_argument("--json", action="store_true", help="for scripts")
+    check.set_defaults(run=_check)
+
+
+def add_make_arguments(parser: Any) -> None:
+    """Add the arguments of ``registry make``.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    """
+    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("-o", "--output", metavar="FILE", help="standard output if left out")
+    parser.add_argument("--alg", default="sha256", help="hash algorithm (default: sha256)")
+
+
+def run_make(args: Namespace) -> int:
+    """Make a registry.
+
+    Parameters
+    ----------
+    args : Namespace
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
+    registry = scan.make(args.folder, args.alg, progress=_bar("hashing", args.folder))
+    if args.output:
+        # a registry that lies in its own folder does not list itself
+        inside = _fs.name_inside(args.folder, args.output)
+        registry = Registry(entry for entry in registry.values() if entry.name != inside)
+        registry.write(args.output)
+        print(f"{args.output}: {len(registry)} files", file=sys.stderr)
+    else:
+        print(registry.dumps(), end="")
+    return 0
+
+
+def _bar(title: str, folder: str) -> Callable[[str, int], None]:
+    import os
+
+    if not os.path.isdir(folder):
+        return lambda name, count: None  # the library says what is wrong
+    return _text.bar(title, sum(os.path.getsize(path) for _, path in _fs.walk_files(folder)))
+
+
+def _check(args: Namespace) -> int:
+    import os
+
+    file = args.registry or os.path.join(args.folder, "registry.txt")
+    found = scan.compare(args.folder, Registry.load(file), progress=_bar("hashing", args.folder))
+    inside = _fs.name_inside(args.folder, file)
+    found.extra = [name for name in found.extra if name != inside]
+    if args.json:
+        _text.json({"missing": found.missing, "extra": found.extra, "changed": found.changed})
+    else:
+        rows = [["missing", name] for name in found.missing]
+        rows += [["extra", name] for name in found.extra]
+        rows += [["changed", f"{name}: {what}"] for name, what in found.changed.items()]
+        if rows:
+            _text.table(["STATE", "NAME"], rows)
+        else:
+            print("no difference", file=sys.stderr)
+    return 3 if found else 0

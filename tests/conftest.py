@@ -1,0 +1,24 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def isolated(tmp_path, monkeypatch):
+    """Keep every test away from the user's files, settings and network proxies."""
+    for name in list(os.environ):
+        if name.startswith("PKGDATA_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("USERPROFILE", str(home))
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_CONFIG_DIRS"):
+        monkeypatch.setenv(name, str(home / name.lower()))
+    monkeypatch.delenv("ASTROPY_CACHE_DIR", raising=False)
+    monkeypatch.setenv("PKGDATA_CACHE_DIR", str(tmp_path / "cache"))
+    monkeypatch.setenv("PKGDATA_PROGRESS", "0")

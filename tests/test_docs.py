@@ -1,0 +1,70 @@
+"""What is documented exists, and what exists is documented."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+
+import pkgdata
+from pkgdata import cli, config
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text("utf-8")
+DOCS = {path.name: path.read_text("utf-8") for path in (ROOT / "docs").glob("*.md")}
+
+
+def verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            return dict(action.choices)
+    return {}
+
+
+def test_every_command_is_in_the_readme():
+    block = README.split("## Command line")[1].split("## Settings")[0]
+    for name in verbs(cli.parser()):
+        if name != "complete-words":  # what the completion scripts call
+            assert f"pkgdata {name}" in block, name
+
+
+def test_every_command_of_the_readme_exists():
+    known = verbs(cli.parser())
+    for line in re.findall(r"^(?:\$ )?pkgdata ([a-z-]+)(?: ([a-z|]+))?", README, flags=re.M):
+        name, verb = line
+        if name in known and verb:
+            below = verbs(known[name])
+            if below:
+                assert set(verb.split("|")) <= set(below), line
+
+
+def test_every_setting_is_documented():
+    for name, field in config.FIELDS.items():
+        assert f"| `{name}` |" in DOCS["settings.md"], name
+        assert field.meaning in DOCS["settings.md"], name
+
+
+def test_every_documented_setting_exists():
+    for name in re.findall(r"^\| `(\w+)` \|", DOCS["settings.md"], flags=re.M):
+        assert name in config.FIELDS
+
+
+def test_names_in_the_readme_are_public():
+    for name in set(re.findall(r"pkgdata\.(\w+)[(.`]", README)) - {"toml", "txt"}:
+        assert hasattr(pkgdata, name), name
+
+
+def test_links_of_the_docs_lead_somewhere():
+    for text, base in [(README, ROOT), *((text, ROOT / "docs") for text in DOCS.values())]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", text):
+            if (ROOT / "scripts").is_dir() or not target.startswith("scripts"):
+                assert (base / target).exists(), target
+
+
+def test_tests_that_the_readme_names_exist():
+    for name in re.findall(r"`(test_\w+\.py)`", README):
+        assert list((ROOT / "tests").rglob(name)), name
+
+
+def test_the_changelog_knows_the_version():
+    assert f"## {pkgdata.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
