@@ -223,9 +223,7 @@ def write_atomic(path: str, content: bytes, sync: bool = True) -> None:
     sync : bool, default True
         Make it survive a power loss.
     """
-    import secrets
-
-    aside = f"{path}.{owner_token()}-{secrets.token_hex(4)}.tmp"
+    aside = f"{path}.{owner_token()}-{os.urandom(4).hex()}.tmp"
     fd = create_exclusive(aside)
     try:
         with os.fdopen(fd, "wb") as file:
@@ -302,7 +300,7 @@ def walk_files(root: str) -> Iterator[tuple[str, str]]:
         for entry in entries:
             if entry.is_dir():
                 folders.append((f"{prefix}{entry.name}/", entry.path))
-            else:
+            elif entry.is_file() or entry.is_symlink():  # opening a named pipe would wait forever
                 yield prefix + entry.name, entry.path
         stack.extend(reversed(folders))
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
-from . import config
+from . import config, dirs
 from .errors import ConfigError
 from .package import PackageData
 
@@ -70,7 +70,8 @@ def declare(
     urls : mapping of name to URL, optional
         Addresses of single files, as in pooch; they come before ``dataurl``.
     folders : sequence of path-like, optional
-        Local folders that may hold the files as ``FOLDER/NAME``; never written to.
+        Local folders that may hold the files as ``FOLDER/NAME``; never written to. A relative
+        path is meant as for ``registry``.
     env : str, optional
         Environment variable with further folders, separated by `os.pathsep`.
     version : str, optional
@@ -110,6 +111,10 @@ def declare(
         source = os.path.join(base, source)
     elif source is None and folder and os.path.exists(os.path.join(folder, "registry.txt")):
         source = os.path.join(folder, "registry.txt")
+    # the working directory must not decide which files a package is given
+    values["folders"] = [
+        os.path.join(base, dirs.expand_path(os.fspath(one))) for one in values.get("folders", ())
+    ]
     values = {**values.pop("settings", {}), **values}
     data = PackageData(
         name, registry=source, urls=urls, package_dir=folder, **{**values, **settings}

@@ -52,6 +52,14 @@ def expand_path(path: str) -> str:
     return (expanded.rstrip("/") or "/") if os.name != "nt" else expanded
 
 
+def _ask(question: Callable[[], str]) -> str:
+    """Return a folder from platformdirs; ``""`` if it needs a home directory and there is none."""
+    try:
+        return question()
+    except RuntimeError:  # of newer releases; older ones leave the "~" as it stands
+        return ""
+
+
 def user_cache() -> str:
     """Return the folder where this user's programs keep caches, such as ``~/.cache``.
 
@@ -66,7 +74,7 @@ def user_cache() -> str:
     """
     import platformdirs
 
-    path = platformdirs.user_cache_dir()
+    path = _ask(platformdirs.user_cache_dir)
     if not os.path.isabs(path):
         from .errors import CacheError
 
@@ -91,7 +99,8 @@ def config_files() -> list[tuple[str, str]]:
     if user:
         user = os.path.abspath(user)
     else:
-        user = os.path.join(platformdirs.user_config_dir("pkgdata", appauthor=False), "config.toml")
+        folder = _ask(lambda: platformdirs.user_config_dir("pkgdata", appauthor=False))
+        user = os.path.join(folder, "config.toml")
     sites = platformdirs.site_config_dir("pkgdata", appauthor=False, multipath=True)
     paths = [("site", os.path.join(site, "config.toml")) for site in sites.split(os.pathsep)]
     # without a home directory, or with an empty part in XDG_CONFIG_DIRS, a path is relative and

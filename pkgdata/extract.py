@@ -9,6 +9,7 @@ a limit are refused.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
@@ -162,8 +163,8 @@ def _unreadable(path: str, kind: str, error: Exception) -> NoReturn:
     problem = f"cannot be read as {kind}: {error}"
     if isinstance(error, (NotADirectoryError, IsADirectoryError)):
         problem = f"has a member that is a file and a folder: {error.filename}"
-    elif getattr(error, "errno", None):
-        raise error
+    elif getattr(error, "errno", None) not in (None, errno.EINVAL):
+        raise error  # EINVAL comes of a damaged offset, which sends the reader before the start
     raise ExtractionError(f"{path} {problem}") from error
 
 

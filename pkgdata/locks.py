@@ -168,7 +168,9 @@ class KeyLock:
         import filelock
 
         if flock_works(self.path):
-            return filelock.FileLock(self.path, thread_local=False)
+            # older filelocks set the mode of a file that is there as well
+            mode = os.stat(os.path.dirname(self.path)).st_mode & 0o666
+            return filelock.FileLock(self.path, mode=mode, thread_local=False)
         # the soft lock breaks the marker of a dead process of this host; one of another host is
         # waited for no longer than the timeout
         return filelock.SoftFileLock(self.path + ".soft", thread_local=False)

@@ -147,21 +147,28 @@ def first_good(
     sleep = sleep or time.sleep
     uniform = uniform or random.uniform
     failures: dict[str, PkgdataError] = {}
-    pending, wait = list(sources), FIRST_WAIT
+    pending, wait, slept = [(source, 0.0) for source in sources], FIRST_WAIT, 0.0
     for left in range(retries, -1, -1):
         again = []
-        for source in pending:
+        for source, due in pending:
+            if due > slept:
+                again.append((source, due))
+                continue
             try:
                 return attempt(source)
             except (StoreError, IncompleteTransferError, IntegrityError) as error:
                 failures[source.address] = error
                 if _may_help(error):
-                    again.append((source, getattr(error, "retry_after", None) or 0.0))
+                    again.append((source, slept + (getattr(error, "retry_after", None) or 0.0)))
         if not again or not left:
             break
         wait = min(LONGEST_WAIT, uniform(FIRST_WAIT, wait * 3))
-        sleep(max(wait, min(after for _, after in again)))
-        pending = [source for source, _ in again]
+        # the first that may be asked again ends a wait; the last round has all of them
+        first_due = (min if left > 1 else max)(due for _, due in again)
+        pause = max(wait, first_due - slept)
+        sleep(pause)
+        slept = max(slept + pause, first_due)  # rounding must not leave it short of the due time
+        pending = again
     raise _verdict(name, failures)
 
 

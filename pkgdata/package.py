@@ -53,7 +53,9 @@ class PackageData:
     ) -> None:
         self.name = name
         self.dataurl = (dataurl,) if isinstance(dataurl, str) else tuple(dataurl)
-        self.folders = tuple(dirs.expand_path(os.fspath(folder)) for folder in folders)
+        self.folders = tuple(
+            os.path.abspath(dirs.expand_path(os.fspath(folder))) for folder in folders
+        )
         self.env = env
         self.package_dir = package_dir
         self._version = version
@@ -73,7 +75,9 @@ class PackageData:
         self._refuge: Cache | None = None
 
     def __repr__(self) -> str:
-        return f"<PackageData {self.name}: {', '.join(self.dataurl) or 'no dataurl'}>"
+        from .urls import redact
+
+        return f"<PackageData {self.name}: {', '.join(map(redact, self.dataurl)) or 'no dataurl'}>"
 
     # -- what it consists of ---------------------------------------------------------------
 
@@ -274,7 +278,7 @@ class PackageData:
         """Yield (kind, folder, what stands before the name, setting) in the order of lookup."""
         if self.env:
             for folder in filter(None, os.environ.get(self.env, "").split(os.pathsep)):
-                yield "variable", dirs.expand_path(folder), "", self.env
+                yield "variable", os.path.abspath(dirs.expand_path(folder)), "", self.env
         if "folders" in self._settings:
             configured, origin = self._settings["folders"], "declare()"
         else:

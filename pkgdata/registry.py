@@ -28,7 +28,14 @@ else:
     # os has loaded it at start-up; collections.abc would cost 2 ms more
     from _collections_abc import Mapping
 
+#: How the comment line begins that we write above an entry, and the most digits after it: no file
+#: has a size of more, and int() refuses thousands of them.
+_SIZE, _SIZE_DIGITS = "#: size=", 19
+
 _EXPECTED = "expected 'name digest' or 'name digest url'"
+
+#: Characters that mean nothing to a shell, as `shlex.quote` has them.
+_PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
 
 
 class Entry:
@@ -85,12 +92,13 @@ class Registry(Mapping[str, Entry]):
 
     def __init__(self, entries: Iterable[Entry] = (), file: str | None = None) -> None:
         self.file = file
-        # the digest as written, or (digest, size, urls): entries are made when they are asked for,
-        # which lets a registry of 100,000 lines load in a fraction of the time
-        self._rows: dict[str, str | tuple[str | None, int | None, tuple[str, ...]]] = {}
+        # what a file says, the digest as written or (digest, size, urls), becomes an entry when it
+        # is asked for, which lets a registry of 100,000 lines load in a fraction of the time
+        self._rows: dict[str, str | tuple[str, int | None, tuple[str, ...]] | Entry] = {}
+        # the sizes of rows that are just a digest
+        self._sizes: dict[str, int] = {}
         for entry in entries:
-            text = None if entry.digest is None else str(entry.digest)
-            self._rows[_fs.safe_name(entry.name)] = (text, entry.size, entry.urls)
+            self._rows[_fs.safe_name(entry.name)] = entry
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Registry:
@@ -145,7 +153,7 @@ class Registry(Mapping[str, Entry]):
         self = cls(file=file)
         rows = self._rows
         lines = text.split("\n")
-        if any(mark in text for mark in "#\"'\\") or not self._fill_plain(lines):
+        if any(mark in text for mark in "\"'\\") or not self._fill_plain(text, lines):
             try:
                 odd, count = self._fill(lines)
             except RegistryError as error:
@@ -156,23 +164,43 @@ class Registry(Mapping[str, Entry]):
             if odd:
                 return self._parse_sums(text, *odd)
         else:
-            count = len(lines) - lines.count("")
+            count = len(lines) - lines.count("") - text.count(_SIZE)
         if rows and not self._uniform():
             first = next(iter(rows))
-            if _is_sum(first) and not _is_sum(self._text(first) or ""):
+            if _is_sum(first) and not _is_sum(self._text(first)):
                 return self._parse_sums(text, 1, text.split("\n")[0])
             self._check_digests(text)
         if count != len(rows):
             self._check_repeated(text)
         return self
 
-    def _fill_plain(self, lines: list[str]) -> bool:
-        """Fill the rows at the speed of C if each line is just a name and a digest."""
+    def _fill_plain(self, text: str, lines: list[str]) -> bool:
+        """Fill the rows at the speed of C if the lines are as regular as those that we write.
+
+        That is: each is just a name and a digest, and there are no comments, or one with the size
+        above each.
+        """
+        sizes: list[str] = []
+        if "#" in text:
+            sizes, lines = lines[: len(lines) // 2 * 2 : 2], lines[1::2]
+            joined = "\n".join(sizes)
+            plain = joined.replace(_SIZE, "")
+            sized = joined.count(_SIZE) == text.count("#") == len(sizes) == len(lines)
+            if not sized or plain.encode(errors="replace").translate(None, b"\n0123456789"):
+                return False
+            sizes = plain.split("\n")
+            if "" in sizes or max(map(len, sizes)) > _SIZE_DIGITS:
+                return False
         try:
             self._rows.update(map(str.split, filter(None, lines)))  # type: ignore[arg-type]
         except ValueError:  # a line has not two words
             self._rows.clear()
             return False
+        if sizes:
+            if len(self._rows) != len(sizes):  # a name stands twice
+                self._rows.clear()
+                return False
+            self._sizes = dict(zip(self._rows, map(int, sizes), strict=True))
         return True
 
     def _fill(self, lines: list[str]) -> tuple[tuple[int, str] | None, int]:
@@ -205,8 +233,7 @@ class Registry(Mapping[str, Entry]):
         for word in words:
             key, _, value = word.partition("=")
             if key == "size":
-                # no file has a size of more digits, and int() refuses thousands of them
-                if not (value.isascii() and value.isdigit() and len(value) < 20):
+                if not (value.isascii() and value.isdigit() and len(value) <= _SIZE_DIGITS):
                     raise self._error(number, "expected 'size=' and a number of bytes", word)
                 size = int(value)
             elif key == "url":
@@ -233,13 +260,17 @@ class Registry(Mapping[str, Entry]):
         where = f"{self.file or 'registry'}, line {number}"
         return RegistryError(f"{where}: {expected}, found {found!r}", file=self.file, line=number)
 
-    def _text(self, name: str) -> str | None:
+    def _text(self, name: str) -> str:
+        """Return a digest as it is written in the file."""
         row = self._rows[name]
-        return row if isinstance(row, str) else row[0]
+        return row if isinstance(row, str) else row[0] if isinstance(row, tuple) else ""
 
     def _uniform(self) -> bool:
         """Say whether all digests are valid and of one kind, looking at all of them at once."""
-        texts = [row if isinstance(row, str) else row[0] or "" for row in self._rows.values()]
+        texts = [
+            row if isinstance(row, str) else row[0] if isinstance(row, tuple) else ""
+            for row in self._rows.values()
+        ]
         prefix, colon, value = texts[0].rpartition(":")
         joined = "\n" + "\n".join(texts)
         if HEX_LENGTH.get(prefix if colon else "sha256") != len(value) or set(map(len, texts)) != {
@@ -255,7 +286,7 @@ class Registry(Mapping[str, Entry]):
 
     def _check_digests(self, text: str) -> None:
         for name in self._rows:
-            value = self._text(name) or ""
+            value = self._text(name)
             try:
                 Digest.parse(value)
             except ValueError:
@@ -310,9 +341,11 @@ class Registry(Mapping[str, Entry]):
             row = self._rows[name]
         except KeyError:
             raise self._unknown(name) from None
+        if isinstance(row, Entry):
+            return row
         _fs.safe_name(name)
-        text, size, urls = (row, None, ()) if isinstance(row, str) else row
-        return Entry(name, None if text is None else Digest.parse(text), size, urls)
+        text, size, urls = (row, self._sizes.get(name), ()) if isinstance(row, str) else row
+        return Entry(name, Digest.parse(text), size, urls)
 
     def _unknown(self, name: str) -> UnknownNameError:
         import difflib
@@ -386,18 +419,16 @@ class Registry(Mapping[str, Entry]):
         -------
         str
         """
-        import shlex
-
         lines = []
         for entry in self.values():
             if entry.size is not None:
-                lines.append(f"#: size={entry.size}")
+                lines.append(f"{_SIZE}{entry.size}")
             lines += [f"#: url={url}" for url in entry.urls[1:]]
             digest = entry.digest
             if digest is None:
                 raise RegistryError(f"{entry.name!r} has no digest and cannot be written")
-            words = [shlex.quote(entry.name), digest.hex if digest.alg == "sha256" else str(digest)]
-            words += map(shlex.quote, entry.urls[:1])
+            words = [_quote(entry.name), digest.hex if digest.alg == "sha256" else str(digest)]
+            words += map(_quote, entry.urls[:1])
             lines.append(" ".join(words))
         return "".join(f"{line}\n" for line in lines)
 
@@ -414,6 +445,14 @@ class Registry(Mapping[str, Entry]):
             The file cannot be written.
         """
         _fs.write_atomic(os.fspath(path), self.dumps().encode())
+
+
+def _quote(word: str) -> str:
+    if word and not word.strip(_PLAIN):
+        return word  # the common case, which need not import shlex
+    import shlex
+
+    return shlex.quote(word)
 
 
 def _is_sum(text: str) -> bool:

@@ -127,6 +127,16 @@ def stall(at: int) -> Fault:
     return altered(stall_at=at)
 
 
+def stall_before_headers() -> Fault:
+    """Send nothing at all until the server is released, then close the connection."""
+
+    def fault(server: FaultServer, _request: Request) -> Reply:
+        server.stall()
+        return Reply(0)
+
+    return fault
+
+
 def drip(at: int, pause: float = 0.01) -> Fault:
     """Send the rest of the body byte by byte after so many bytes."""
     return altered(drip_at=at, drip_pause=pause)
@@ -258,13 +268,16 @@ def redirect(to: str, code: int = 302) -> Fault:
 
 
 @dataclass
-class forever:
-    """A fault that is never used up."""
-
+class _Forever:
     fault: Fault
 
     def __call__(self, server: FaultServer, request: Request) -> Reply:
         return self.fault(server, request)
+
+
+def forever(fault: Fault) -> Fault:
+    """Meet every request from this one on with a fault."""
+    return _Forever(fault)
 
 
 # -- server ------------------------------------------------------------------------------------
@@ -331,6 +344,8 @@ class FaultServer:
         self.contents = contents
         #: Every request so far, in the order of arrival.
         self.requests: list[Request] = []
+        #: How many connections were made so far.
+        self.connections = 0
         #: Set once a reply stalls.
         self.stalled = threading.Event()
         self._tls = tls
@@ -339,7 +354,7 @@ class FaultServer:
         self._closing = threading.Event()
         self._change = threading.Condition()
         self._busy = 0
-        self._connections: set[socket.socket] = set()
+        self._open: set[socket.socket] = set()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         #: Base URL, ending in a slash.
@@ -362,7 +377,7 @@ class FaultServer:
         self._threads[0].join()
         self._listener.close()
         with self._change:
-            for connection in self._connections:
+            for connection in self._open:
                 _shut(connection)
         for thread in self._threads[1:]:
             thread.join()
@@ -371,6 +386,11 @@ class FaultServer:
         """Let the next requests to a path meet these faults, one each."""
         with self._change:
             self._scripts[path] = list(faults)
+
+    def stall(self) -> None:
+        """Wait for the release; for faults."""
+        self.stalled.set()
+        self._released.wait()
 
     def release(self) -> None:
         """Let stalled replies go on."""
@@ -430,6 +450,9 @@ class FaultServer:
             if self._closing.is_set():
                 connection.close()
                 return
+            with self._change:
+                self._open.add(connection)
+                self.connections += 1
             thread = threading.Thread(target=self._talk, args=(connection,), name="faults-talk")
             self._threads.append(thread)
             thread.start()
@@ -437,13 +460,11 @@ class FaultServer:
     def _talk(self, plain: socket.socket) -> None:
         """Answer the requests of one connection until one of the two sides ends it."""
         connection = plain
-        with self._change:
-            self._connections.add(plain)
         try:
             if self._tls:
                 connection = self._tls.wrap_socket(plain, server_side=True)
                 with self._change:
-                    self._connections.add(connection)
+                    self._open.add(connection)
             with connection.makefile("rb") as lines:
                 while (request := _read_request(lines)) and self._serve(connection, request):
                     pass
@@ -451,7 +472,7 @@ class FaultServer:
             pass  # the client left, or trusts our certificate not
         finally:
             with self._change:
-                self._connections -= {plain, connection}
+                self._open -= {plain, connection}
             _shut(connection)
             connection.close()
 
@@ -462,7 +483,7 @@ class FaultServer:
             self._busy += 1
             script = self._scripts.get(request.path)
             fault = script[0] if script else None
-            if script and not isinstance(fault, forever):
+            if script and not isinstance(fault, _Forever):
                 del script[0]
         try:
             reply = fault(self, request) if fault else self.healthy(request)
@@ -486,7 +507,8 @@ class FaultServer:
             whole = self._send_body(connection, request, reply)
         if reply.reset:
             # with a linger time of zero, closing sends a reset
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            linger = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             connection.close()
         return whole and reply.framing != "close" and not reply.close_after
 
@@ -503,8 +525,7 @@ class FaultServer:
         while at < last or at == stall_at:
             if at == stall_at:
                 stall_at = None
-                self.stalled.set()
-                self._released.wait()
+                self.stall()
                 continue
             dripping = drip_at is not None and at >= drip_at
             if dripping and self._closing.wait(reply.drip_pause):

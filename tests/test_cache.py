@@ -88,6 +88,27 @@ def test_obtain_once(cache):
     assert (calls, read(path)) == ([0], CONTENT)
 
 
+def test_bytes_are_on_disk_before_the_name_is(cache, monkeypatch):
+    """A power loss after the rename must not show a file of zeros."""
+    calls: list[str] = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+
+        def call(*arguments, name=name, real=real):
+            calls.append(f"{name} {os.path.basename(str(arguments[-1]))}")
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, call)
+
+    def fill(partial) -> None:
+        partial.offset = os.write(partial.fd, CONTENT)
+        calls.append(f"written {partial.fd}")
+
+    cache.obtain(DIGEST, "map.fits", len(CONTENT), fill)
+    written = calls[-3].partition(" ")[2]
+    assert calls[-3:] == [f"written {written}", f"fsync {written}", "replace map.fits"]
+
+
 @pytest.mark.parametrize("kind", ["folder", "dangling link"])
 def test_what_is_no_file_is_a_miss(cache, kind):
     path = cache.path(DIGEST, "map.fits")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
@@ -137,6 +138,4 @@ def test_an_error_with_errors_in_it_crosses_a_process_pool():
 @pytest.mark.parametrize("name", sorted(set(CLASSES) - set(ERRORS)))
 def test_warnings_are_caught_as_user_warnings(name):
     with pytest.warns(UserWarning, match="be careful"):
-        import warnings
-
         warnings.warn("be careful", CLASSES[name], stacklevel=1)

@@ -80,7 +80,6 @@ def test_join(base, name, joined):
 )
 def test_redact(url, shown):
     assert urls.redact(url) == shown
-    assert urls.redact(shown) == shown
 
 
 def test_expand_fills_every_placeholder():

@@ -111,7 +111,7 @@ class Store:
         -------
         str
         """
-        return f"{self.url.rstrip('/')}/{name}"
+        return f"{self.url.rstrip('/')}/{name}" if name else self.url
 
     def open(self, name: str, start: int = 0, validator: str | None = None) -> Body:
         """Open an object for reading.

@@ -6,7 +6,12 @@ import errno
 import os
 
 from .. import _fs
-from ..errors import AccessDeniedError, ObjectNotFoundError, StoreError
+from ..errors import (
+    AccessDeniedError,
+    IncompleteTransferError,
+    ObjectNotFoundError,
+    StoreError,
+)
 from .base import Body, Info, Store
 
 TYPE_CHECKING = False
@@ -15,13 +20,24 @@ if TYPE_CHECKING:
 
 
 class FileBody(Body):
-    """An open file."""
+    """An open file.
 
-    def __init__(self, fd: int, start: int) -> None:
+    Parameters
+    ----------
+    fd : int
+        Its descriptor, closed with the body.
+    start : int
+        First byte wanted.
+    address : str
+        Redacted address, for errors.
+    """
+
+    def __init__(self, fd: int, start: int, address: str) -> None:
         found = os.fstat(fd)
-        super().__init__(min(start, found.st_size), found.st_size, _validator(found), "file")
+        super().__init__(start, found.st_size, _validator(found), "file")
         self._fd = fd
-        os.lseek(fd, self.start, os.SEEK_SET)
+        self._address = address
+        os.lseek(fd, start, os.SEEK_SET)
 
     def readinto(self, buffer: memoryview) -> int:
         """Read on; see `Body.readinto`.
@@ -33,10 +49,19 @@ class FileBody(Body):
         Returns
         -------
         int
+
+        Raises
+        ------
+        IncompleteTransferError
+            The disk or file server failed.
         """
-        if hasattr(os, "readv"):
-            return os.readv(self._fd, [buffer])
-        data = os.read(self._fd, len(buffer))
+        try:
+            if hasattr(os, "readv"):
+                return os.readv(self._fd, [buffer])
+            data = os.read(self._fd, len(buffer))
+        except OSError as error:
+            text = f"{self._address}: cannot be read on: {error.strerror or error}"
+            raise IncompleteTransferError(text, url=self._address, expected=self.size) from error
         buffer[: len(data)] = data
         return len(data)
 
@@ -105,9 +130,9 @@ class FileStore(Store):
             found = os.fstat(fd)
             if (found.st_mode & 0o170000) == 0o040000:
                 raise self._error(OSError(errno.EISDIR, "it is a directory"), name)
-            if validator is not None and validator != _validator(found):
+            if start > found.st_size or validator not in (None, _validator(found)):
                 start = 0
-            return FileBody(fd, start)
+            return FileBody(fd, start, self.address(name))
         except BaseException:
             os.close(fd)
             raise
@@ -168,5 +193,7 @@ class FileStore(Store):
         """
         try:
             _fs.remove(self._path(name))
+        except NotADirectoryError:
+            pass  # a part of the name is a file, so that nothing lies below it
         except OSError as error:
             raise self._error(error, name) from error

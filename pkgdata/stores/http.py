@@ -13,6 +13,7 @@ import requests
 import requests.adapters
 import urllib3.exceptions
 
+from .._fs import safe_name
 from ..errors import (
     AccessDeniedError,
     IncompleteTransferError,
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 #: Statuses after which the same request may succeed: rate limits and passing server troubles.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
-#: Seconds for which a block is filled. A fast server fills it sooner; of a slow one what has come is
-#: handed on, so that it is seen to be slow and nothing is lost when it breaks off.
+#: Seconds for which a block is filled. A fast server fills it sooner; of a slow one what has come
+#: is handed on, so that it is seen to be slow and nothing is lost when it breaks off.
 _PATIENCE = 0.05
 
 
@@ -40,6 +41,7 @@ class _Session(requests.Session):
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         target = super().get_redirect_target(resp)
         if target and resp.url.startswith("https:") and target.lower().startswith("http:"):
+            resp.close()
             raise StoreError(
                 f"{redact(resp.url)} redirects from https to {redact(target)}; refused",
                 hint="ask the server's owner to redirect to https",
@@ -71,7 +73,16 @@ def session() -> requests.Session:
 
 
 class HttpBody(Body):
-    """The body of a response, raw bytes from the wire."""
+    """The body of a response, raw bytes from the wire.
+
+    Parameters
+    ----------
+    response : requests.Response
+    url : str
+        Redacted address, for errors.
+    start : int
+        Offset of its first byte in the object.
+    """
 
     def __init__(self, response: requests.Response, url: str, start: int) -> None:
         headers = response.headers
@@ -185,6 +196,8 @@ class HttpStore(Store):
         from .. import __version__
         from ..config import conf
 
+        if name:
+            safe_name(name)  # ".." would be resolved before it is sent, and leave the base
         address = self.address(name)
         agent = conf.default_http_user_agent
         agent = f"{agent} " if agent != "pkgdata" else ""
@@ -203,7 +216,10 @@ class HttpStore(Store):
                 timeout=(self.timeout, self.timeout),
                 verify=_ca_bundle(),
             )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
+        except StoreError:
+            raise
+        except (OSError, urllib3.exceptions.HTTPError, UnicodeError) as error:
+            # RequestException is an OSError; a missing CA bundle is a plain one
             raise _translate(error, address) from error
 
     def open(self, name: str, start: int = 0, validator: str | None = None) -> Body:
@@ -228,10 +244,11 @@ class HttpStore(Store):
         address = self.address(name)
         try:
             status = response.status_code
-            if status == 416 and start:
+            if start and (status == 416 or (status == 206 and not _goes_on(response, start))):
+                # else a server that gets ranges wrong could never serve what was once begun
                 response.close()
                 return self.open(name)
-            if status == 206 and start:
+            if start and status == 206:
                 return self._partial(response, address, start)
             if status != 200:
                 raise _status_error(response, address)
@@ -241,13 +258,7 @@ class HttpStore(Store):
             raise
 
     def _partial(self, response: requests.Response, address: str, start: int) -> HttpBody:
-        found = response.headers.get("Content-Range", "")
-        first, last, total = parse_content_range(found)
-        if first != start or (total is not None and last != total - 1):
-            raise StoreError(
-                f"{address}: asked for the bytes from {start} on, was sent {found or 'no range'!r}",
-                url=address,
-            )
+        total = parse_content_range(response.headers.get("Content-Range", ""))[2]
         body = HttpBody(response, address, start)
         if total is not None:
             body.size = total
@@ -270,6 +281,12 @@ class HttpStore(Store):
             raise _status_error(response, self.address(name))
         length = response.headers.get("Content-Length", "")
         return Info(int(length) if length.isdigit() else None, _validator(response.headers))
+
+
+def _goes_on(response: requests.Response, start: int) -> bool:
+    """Say whether a 206 holds all bytes from one on."""
+    first, last, total = parse_content_range(response.headers.get("Content-Range", ""))
+    return first == start and (total is None or last == total - 1)
 
 
 def parse_content_range(text: str) -> tuple[int, int, int | None]:
@@ -369,7 +386,8 @@ def _translate(error: Exception, address: str) -> StoreError:
         hint = "check the network connection and the host name"
     elif isinstance(error, requests.exceptions.TooManyRedirects):
         reason = "too many redirects"
-    transient = not isinstance(error, permanent)
+    passing = (requests.RequestException, urllib3.exceptions.HTTPError)
+    transient = isinstance(error, passing) and not isinstance(error, permanent)
     return StoreError(f"{address}: {reason}", url=address, transient=transient, hint=hint)
 
 

@@ -14,10 +14,17 @@ _contents: dict[str, dict[str, bytes]] = {}
 
 
 class MemoryBody(Body):
-    """Bytes that are read from memory."""
+    """Bytes that are read from memory.
+
+    Parameters
+    ----------
+    content : bytes
+    start : int
+        First byte wanted.
+    """
 
     def __init__(self, content: bytes, start: int) -> None:
-        super().__init__(min(start, len(content)), len(content), None, "memory")
+        super().__init__(start if start <= len(content) else 0, len(content), None, "memory")
         self._rest = memoryview(content)[self.start :]
 
     def readinto(self, buffer: memoryview) -> int:
@@ -115,4 +122,4 @@ class MemoryStore(Store):
         ----------
         name : str
         """
-        self._objects.pop(name, None)
+        self._objects.pop(_fs.safe_name(name), None)

@@ -1,0 +1,97 @@
+"""The contract of stores, on each kind there is."""
+
+from __future__ import annotations
+
+import pytest
+from contract import CONTENT, StoreContract, read
+from faults import FaultServer, Folder
+
+from pkgdata.errors import ConfigError, StoreError, UnsupportedOperationError
+from pkgdata.stores import Body, Store, canonical, http, open_store
+
+
+class TestFileStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path):
+        return open_store((tmp_path / "a mirror #1").as_uri())
+
+
+class TestMemoryStore(StoreContract):
+    @pytest.fixture
+    def store(self, tmp_path):
+        return open_store(f"mem://{tmp_path}")  # a name that no other test uses
+
+
+class TestHttpStore(StoreContract):
+    unsupported = frozenset({"write", "list", "delete"})
+
+    @pytest.fixture
+    def server(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(http, "_sessions", {})
+        (tmp_path / "served").mkdir()
+        with FaultServer(Folder(tmp_path / "served")) as found:
+            yield found
+        for session in http._sessions.values():
+            session.close()
+
+    @pytest.fixture
+    def store(self, server):
+        return open_store(server.url + "base/?version=1", timeout=20)
+
+    @pytest.fixture
+    def fill(self, server):
+        return lambda name, content: server.contents.__setitem__(f"base/{name}", content)
+
+
+# -- what only some have -----------------------------------------------------------------------
+
+
+def test_store_without_a_name_is_one_object(tmp_path):
+    (tmp_path / "a.txt").write_bytes(CONTENT)
+    assert read(open_store((tmp_path / "a.txt").as_uri()).open("")) == CONTENT
+
+
+def test_plain_path_is_a_folder(tmp_path):
+    (tmp_path / "a.txt").write_bytes(CONTENT)
+    assert read(open_store(str(tmp_path)).open("a.txt")) == CONTENT
+
+
+def test_file_url_may_name_this_host_alone(tmp_path):
+    (tmp_path / "a.txt").write_bytes(CONTENT)
+    url = tmp_path.as_uri()
+    assert read(open_store(url.replace("file://", "file://localhost")).open("a.txt")) == CONTENT
+    with pytest.raises(StoreError, match="no other host"):
+        open_store(url.replace("file://", "file://elsewhere"))
+
+
+def test_memory_stores_of_one_name_share_their_objects(tmp_path):
+    open_store(f"mem://{tmp_path}/one").write("a", CONTENT)
+    assert read(open_store(f"mem://{tmp_path}/one/").open("a")) == CONTENT
+    assert list(open_store(f"mem://{tmp_path}/two").list()) == []
+
+
+def test_release_shorthand():
+    assert (
+        canonical("github:owner/repo@v1.0")
+        == "https://github.com/owner/repo/releases/download/v1.0/"
+    )
+
+
+@pytest.mark.parametrize(
+    "url", ["github:owner", "github:owner/repo", "github:a/b/c@v1", "gopher://a/"]
+)
+def test_unusable_urls_are_told(url):
+    with pytest.raises(ConfigError):
+        open_store(url)
+
+
+@pytest.mark.parametrize("verb", ["open", "stat", "delete"])
+def test_bare_store_can_do_nothing(verb):
+    with pytest.raises(UnsupportedOperationError) as caught:
+        getattr(Store("x://me:sesame@host/"), verb)("a")
+    assert caught.value.url == "x://***@host/a"
+
+
+def test_bare_body_cannot_be_read():
+    with pytest.raises(UnsupportedOperationError), Body(0, None) as body:
+        body.readinto(memoryview(bytearray(1)))
