@@ -141,19 +141,21 @@ def follow_mode(path: str, mask: int, drop: int = 0) -> None:
     parent = os.stat(os.path.dirname(path) or ".").st_mode
     mode = parent & mask & ~drop
     if mask & 0o100:
-        mode |= parent & stat.S_ISGID
+        mode |= parent & (stat.S_ISGID | stat.S_ISVTX)
     try:
         os.chmod(path, mode)
     except PermissionError:
         pass  # another user made it first, with the same rule
 
 
-def create_exclusive(path: str) -> int:
-    """Create a new file for reading and writing, mode after its parent, and return its descriptor.
+def create_exclusive(path: str, follow: bool = True) -> int:
+    """Create a new file for reading and writing and return its descriptor.
 
     Parameters
     ----------
     path : str
+    follow : bool, default True
+        Mode after its parent; else as the umask says.
 
     Returns
     -------
@@ -169,7 +171,8 @@ def create_exclusive(path: str) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0), 0o666)
     try:
-        follow_mode(path, 0o666)
+        if follow:
+            follow_mode(path, 0o666)
     except BaseException:
         os.close(fd)
         raise
@@ -213,7 +216,7 @@ def replace(source: str, target: str) -> None:
     retry_denied(lambda: os.replace(source, target))
 
 
-def write_atomic(path: str, content: bytes, sync: bool = True) -> None:
+def write_atomic(path: str, content: bytes, sync: bool = True, follow: bool = False) -> None:
     """Write a small file so that readers see the old content or the new, never a part.
 
     Parameters
@@ -222,9 +225,11 @@ def write_atomic(path: str, content: bytes, sync: bool = True) -> None:
     content : bytes
     sync : bool, default True
         Make it survive a power loss.
+    follow : bool, default False
+        Mode after the folder, for a shared tree; else as the umask says.
     """
     aside = f"{path}.{owner_token()}-{os.urandom(4).hex()}.tmp"
-    fd = create_exclusive(aside)
+    fd = create_exclusive(aside, follow)
     try:
         with os.fdopen(fd, "wb") as file:
             file.write(content)
@@ -278,6 +283,77 @@ def remove_tree(path: str) -> None:
         os.rmdir(path)
     except FileNotFoundError:
         pass
+
+
+def append(path: str, content: bytes) -> None:
+    """Append to a small shared file in one write, creating it and its folders, mode after them.
+
+    Parameters
+    ----------
+    path : str
+    content : bytes
+
+    Raises
+    ------
+    OSError
+        It cannot be written.
+    """
+    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    try:
+        fd = os.open(path, flags)
+    except FileNotFoundError:
+        make_dirs(os.path.dirname(path))
+        fd = os.open(path, flags | os.O_CREAT, 0o666)
+        follow_mode(path, 0o666)
+    try:
+        os.write(fd, content)
+    finally:
+        os.close(fd)
+
+
+def _libc_syncfs() -> Callable[[int], int] | None:
+    import sys
+
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        import ctypes
+
+        found: Callable[[int], int] = ctypes.CDLL(None, use_errno=True).syncfs
+    except (ImportError, OSError, AttributeError):
+        return None
+    return found
+
+
+def can_sync_all() -> bool:
+    """Say whether `sync_all` works here: on Linux (``syncfs``, Linux 2.6.39).
+
+    Returns
+    -------
+    bool
+    """
+    return _libc_syncfs() is not None
+
+
+def sync_all(folder: str) -> None:
+    """Wait until all that was written to the file system of a folder is on disk.
+
+    Parameters
+    ----------
+    folder : str
+
+    Raises
+    ------
+    OSError
+        The system could not write it.
+    """
+    syncfs = _libc_syncfs()
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs is None or syncfs(fd) != 0:
+            raise OSError(errno.EIO, "cannot be synced", folder)
+    finally:
+        os.close(fd)
 
 
 def walk_files(root: str) -> Iterator[tuple[str, str]]:

@@ -6,14 +6,16 @@
   README.txt                           what this is, how to clear it
   .lock                                shared: in use; exclusive: removal
   objects-v1/<alg>/<aa>/<rest>/<name>  one file; <aa><rest> is its digest
-  sizes-v1/<alg>/<aa>/<rest>           bytes of an object, where no registry tells
+  sizes-v1/<alg>/<aa>.txt              bytes of objects, where no registry tells
   trees-v1/<alg>/<aa>/<rest>/          directory; digest of its sorted lines
   derived-v1/<alg>/<aa>/<rest>/<key>/  what a processor made of an object
   stamps-v1/<md5 of folder>.txt        files of predefined folders, once verified
   partial-v1/<key>.part                unfinished bytes of a pinned object, at rest
   partial-v1/<key>.note                where they came from, and what to send as If-Range
+  partial-v1/<key>.spans               which of them are there, after several ranges at once
   partial-v1/<key>.<owner>.part        the same while <owner> writes them
   partial-v1/<key>.<owner>.note        the same, beside it
+  partial-v1/<key>.<owner>.spans       the same, beside it
   partial-v1/<key>.<owner>.link        a second name of an object, for a moment
   partial-v1/<key>.<owner>.dir/        a tree or derived directory until it is complete
   locks-v1/<key>.lock                  one writer per key
@@ -46,7 +48,7 @@ from __future__ import annotations
 import os
 import stat
 
-from . import _fs, locks
+from . import _fs, locks, sizes
 from .errors import CacheError, CacheLockTimeoutError, CacheWarning
 from .hashes import Digest
 from .partial import Partial, owner_of, unfinished
@@ -57,7 +59,7 @@ if TYPE_CHECKING:
 
 #: Buckets of the root. A change of one's format takes the next number here, and changes the golden
 #: tree of ``tests/test_format.py``.
-OBJECTS, SIZES, TREES = "objects-v1", "sizes-v1", "trees-v1"
+OBJECTS, SIZES, TREES = "objects-v1", sizes.BUCKET, "trees-v1"
 DERIVED, STAMPS, PARTIAL, LOCKS = "derived-v1", "stamps-v1", "partial-v1", "locks-v1"
 
 _TAG = """Signature: 8a477f597d28d172789f06886806bc55
@@ -167,22 +169,11 @@ class Cache:
             return None
         if not stat.S_ISREG(found.st_mode):
             return None
-        expected = self._recorded_size(digest) if size is None else size
+        expected = sizes.recorded(self.root, digest) if size is None else size
         if expected is not None and found.st_size != expected:
             _log(f"{path} has {found.st_size} bytes instead of {expected}; it is fetched again")
             return None
         return path
-
-    def _recorded_size(self, digest: Digest) -> int | None:
-        try:
-            with open(self._folder(SIZES, digest), "rb") as file:
-                text = file.read(32)
-        except OSError:
-            return None
-        if not text.isdigit():
-            _log(f"{self._folder(SIZES, digest)} is damaged and is ignored")
-            return None
-        return int(text)
 
     def obtain(
         self,
@@ -222,7 +213,9 @@ class Cache:
             with self.working_on(key_of(digest), lambda: look() is not None, waiting):
                 path = look() or self._under_other_name(digest, name, size)
                 if path is None:
-                    with Partial(self._bucket(PARTIAL), key_of(digest), resume=True) as partial:
+                    path = self._from_another(key_of(digest), look, waiting)
+                if path is None:
+                    with Partial(self.bucket(PARTIAL), key_of(digest), resume=True) as partial:
                         fill(partial)
                         path = self._commit(partial, digest, name, size)
         return path
@@ -254,7 +247,22 @@ class Cache:
 
         return self.obtain(digest, name, size, fill)
 
-    def _bucket(self, name: str) -> str:
+    def bucket(self, name: str) -> str:
+        """Return the folder of a bucket; create it if it is not here.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        OSError
+            It cannot be created.
+        """
         path = os.path.join(self.root, name)
         if not os.path.isdir(path):
             _fs.make_dirs(path)
@@ -273,8 +281,9 @@ class Cache:
             return
         # umask decides on the root; who wants to share it sets its mode, which all below follows
         os.makedirs(self.root, exist_ok=True)
-        _fs.write_atomic(os.path.join(self.root, "README.txt"), _README.encode(), sync=False)
-        _fs.write_atomic(tag, _TAG.encode(), sync=False)
+        readme = os.path.join(self.root, "README.txt")
+        _fs.write_atomic(readme, _README.encode(), sync=False, follow=True)
+        _fs.write_atomic(tag, _TAG.encode(), sync=False, follow=True)
 
     def _translate(self, error: OSError) -> CacheError:
         where = f" (set by {self.origin})" if self.origin not in ("", "default") else ""
@@ -311,6 +320,37 @@ class Cache:
         """
         return _Work(self, key, done, waiting)
 
+    def _from_another(
+        self,
+        key: str,
+        look: Callable[[], str | None],
+        waiting: Callable[[float, str, int], None] | None,
+    ) -> str | None:
+        """Wait for an object that another process is bringing in without holding its lock.
+
+        That is so for the files of a batch, and where locks exclude nobody. The name of the
+        unfinished file tells. The wait ends when the owner shows no sign of work for too long.
+        """
+        import time
+
+        began = changed = time.monotonic()
+        last: object = None
+        while True:
+            found = list(unfinished(os.path.join(self.root, PARTIAL), key))
+            busy = [pair for pair in found if _is_anothers(owner_of(pair[0]))]
+            path = look()
+            if path is not None or not busy:
+                return path
+            now = time.monotonic()
+            if found != last:
+                last, changed = found, now
+            if now - changed >= self.lock_timeout:
+                return None
+            if waiting is not None:
+                owner = owner_of(busy[0][0]) or ""
+                waiting(now - began, f"process {owner.rpartition('-')[2]}", busy[0][1])
+            time.sleep(0.02)
+
     def _under_other_name(self, digest: Digest, name: str, size: int | None) -> str | None:
         """Give an object that is here a second name."""
         folder = self._folder(OBJECTS, digest)
@@ -322,7 +362,7 @@ class Cache:
             source = self.find(digest, other, size)
             if source is not None and other != name.rpartition("/")[2]:
                 target = self.path(digest, name)
-                aside = os.path.join(self._bucket(PARTIAL), f"{key_of(digest)}.{_unique()}.link")
+                aside = os.path.join(self.bucket(PARTIAL), f"{key_of(digest)}.{_unique()}.link")
                 self._share(source, aside)
                 _fs.replace(aside, target)
                 return target
@@ -341,9 +381,7 @@ class Cache:
         os.fsync(partial.fd)
         _fs.make_dirs(os.path.dirname(target))
         if size is None:
-            record = self._folder(SIZES, digest)
-            _fs.make_dirs(os.path.dirname(record))
-            _fs.write_atomic(record, str(partial.offset).encode(), sync=False)
+            sizes.record(self.root, [(digest, partial.offset)])
         partial.close()
         _fs.follow_mode(partial.path, 0o666, drop=0o222)
         _fs.replace(partial.path, target)
@@ -414,7 +452,7 @@ class Cache:
         with self.working_on(key, lambda: os.path.isdir(target), None):
             if os.path.isdir(target):
                 return target
-            aside = os.path.join(self._bucket(PARTIAL), f"{key}.{_unique()}.dir")
+            aside = os.path.join(self.bucket(PARTIAL), f"{key}.{_unique()}.dir")
             _fs.make_dirs(aside)
             try:
                 build(aside)
@@ -484,7 +522,7 @@ class _Work:
         cache = self._cache
         try:
             cache.prepare()
-            folder = cache._bucket(LOCKS)
+            folder = cache.bucket(LOCKS)
             self._usage = cache.usage()
             self._lock = locks.KeyLock(
                 os.path.join(folder, f"{self._key}.lock"), cache.lock_timeout
@@ -539,6 +577,13 @@ class _Work:
 
             if not isinstance(error, PkgdataError):
                 raise self._cache._translate(error) from error
+
+
+def _is_anothers(owner: str | None) -> bool:
+    """Say whether an unfinished file belongs to another process of this machine that runs."""
+    if owner is None or owner == _fs.owner_token() or _fs.owner_is_gone(owner):
+        return False
+    return owner.rpartition("-")[0] == _fs.owner_token().rpartition("-")[0]
 
 
 def _unique() -> str:

@@ -89,20 +89,9 @@ class Stamps:
         self._load(folder)[name] = facts
         if self._root is None:
             return
-        path = self._file(folder)
-        flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
         try:
-            try:
-                fd = os.open(path, flags)
-            except FileNotFoundError:
-                os.makedirs(self._root, exist_ok=True)
-                _fs.make_dirs(os.path.dirname(path))
-                fd = os.open(path, flags | os.O_CREAT, 0o666)
-                _fs.follow_mode(path, 0o666)
-            try:
-                os.write(fd, f"{facts} {name}\n".encode())
-            finally:
-                os.close(fd)
+            os.makedirs(self._root, exist_ok=True)
+            _fs.append(self._file(folder), f"{facts} {name}\n".encode())
         except OSError:
             pass  # a read-only or full cache: the stamp lives as long as the process
 

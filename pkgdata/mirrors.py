@@ -20,7 +20,7 @@ from .errors import (
     PkgdataError,
     StoreError,
 )
-from .stores import Store, open_store
+from .stores import Source, open_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,28 +31,6 @@ if TYPE_CHECKING:
 
 #: Seconds: first and longest wait between two rounds, and the longest ``Retry-After`` obeyed.
 FIRST_WAIT, LONGEST_WAIT, LONGEST_RETRY_AFTER = 0.25, 20.0, 120.0
-
-
-class Source:
-    """One place that should hold an object.
-
-    Parameters
-    ----------
-    store : Store
-    name : str
-        Name within the store; ``""`` if the store's URL is the object's own.
-    """
-
-    __slots__ = ("name", "store")
-
-    def __init__(self, store: Store, name: str) -> None:
-        self.store = store
-        self.name = name
-
-    @property
-    def address(self) -> str:
-        """Redacted URL of the object."""
-        return self.store.address(self.name)
 
 
 class Mirrors:

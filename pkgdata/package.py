@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
     from .folders import Stamps
     from .hashes import Digest
-    from .mirrors import Mirrors, Source
+    from .mirrors import Mirrors
     from .partial import Partial
-    from .progress import Callback
+    from .progress import Callback, Event
     from .registry import Entry, Registry
+    from .stores import Source
 
 #: Variables whose change makes a remembered answer void.
 _WATCHED = ["CACHE_DIR", "FOLDERS", "SITE_CACHES", "CONFIG", "VERIFY"]
@@ -71,6 +72,13 @@ class PackageData:
             [f"PKGDATA_{key}" for key in _WATCHED] + ([env] if env else [])
         )
         self._basis: tuple[object, object] = ((), ())
+        # settings as resolved, void when any variable of ours changes
+        self._memo: dict[str, tuple[Any, str]] = {}
+        self._memo_basis: tuple[object, object] = ((), ())
+        self._all_watched = dirs.environment_reader(
+            ["PKGDATA_CONFIG", "HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"]
+            + [f"PKGDATA_{key.upper()}" for key in config.FIELDS]
+        )
         self._stamps: Stamps | None = None
         self._refuge: Cache | None = None
 
@@ -113,7 +121,18 @@ class PackageData:
         -------
         object
         """
-        return self._settings[name] if name in self._settings else config.resolve(name)[0]
+        return self._resolved(name)[0]
+
+    def _resolved(self, name: str) -> tuple[Any, str]:
+        """Return a setting and its origin, resolved anew when the environment or `conf` changes."""
+        if name in self._settings:
+            return self._settings[name], "declare()"
+        basis = (self._all_watched(), config.state())
+        if basis != self._memo_basis:
+            self._memo, self._memo_basis = {}, basis
+        if name not in self._memo:
+            self._memo[name] = config.resolve(name)
+        return self._memo[name]
 
     @property
     def cache(self) -> Cache:
@@ -250,7 +269,7 @@ class PackageData:
         """
         places = list(self._local_places(name))
         if name in self.registry:
-            note = "offline" if config.is_offline() else ""
+            note = "offline" if self._is_offline() else ""
             sources = self._sources(self.registry[name])
             places += [Place("mirror", source.address, UNTRIED, note) for source in sources]
         return places
@@ -279,10 +298,7 @@ class PackageData:
         if self.env:
             for folder in filter(None, os.environ.get(self.env, "").split(os.pathsep)):
                 yield "variable", os.path.abspath(dirs.expand_path(folder)), "", self.env
-        if "folders" in self._settings:
-            configured, origin = self._settings["folders"], "declare()"
-        else:
-            configured, origin = config.resolve("folders")
+        configured, origin = self._resolved("folders")
         for folder in configured:
             yield "configured folder", folder, f"{self.name}/", origin
         for folder in self.folders:
@@ -341,13 +357,16 @@ class PackageData:
     def _mirrors(self, timeout: float | None = None) -> Mirrors:
         from .mirrors import Mirrors
 
-        needs_version = any("{version}" in url for url in self.dataurl)
         return Mirrors(
             self.dataurl,
             self.setting("rewrite"),
             self.setting("remote_timeout") if timeout is None else timeout,
-            {"version": self.version if needs_version else None, "package": self.name},
+            {"version": self._version_if_needed(), "package": self.name},
         )
+
+    def _version_if_needed(self) -> str | None:
+        """Return the version if a URL asks for it: finding it costs 30 ms."""
+        return self.version if any("{version}" in url for url in self.dataurl) else None
 
     def _offline(self, name: str) -> OfflineError:
         searched = "\n".join(
@@ -360,27 +379,41 @@ class PackageData:
             name=name,
         )
 
+    def _is_offline(self) -> bool:
+        declared = self._settings.get("offline")
+        return config.is_offline() if declared is None else bool(declared)
+
     def _download(
-        self, entry: Entry, progress: Callback | bool | None, timeout: float | None
+        self,
+        entry: Entry,
+        progress: Callback | bool | None,
+        timeout: float | None,
+        patient: bool = True,
     ) -> str:
-        # before anything that speaks HTTP is imported
-        if self._settings.get("offline", False) or (
-            "offline" not in self._settings and config.is_offline()
-        ):
+        if self._is_offline():  # before anything that speaks HTTP is imported
             raise self._offline(entry.name)
         show = self._progress(progress)
-        if entry.digest is None:
-            return self._download_unpinned(entry, show, timeout)
+
+        def bring() -> str:
+            if entry.digest is None:
+                return self._bring_unpinned(entry, show, timeout, patient)
+            return self._bring(entry, entry.digest, show, timeout, patient)
+
         try:
-            return self._bring(self.cache, entry, entry.digest, show, timeout)
+            return bring()
         except CacheError as error:
             if not getattr(error, "unwritable", False) or self._refuge is not None:
                 raise
             self._refuge = _temporary_cache(error, self.setting("lock_timeout"))
-            return self._bring(self._refuge, entry, entry.digest, show, timeout)
+            return bring()
 
     def _bring(
-        self, cache: Cache, entry: Entry, digest: Digest, show: Callback, timeout: float | None
+        self,
+        entry: Entry,
+        digest: Digest,
+        show: Callback,
+        timeout: float | None,
+        patient: bool,
     ) -> str:
         from .progress import DONE, FAILED, WAIT, Event
 
@@ -388,11 +421,11 @@ class PackageData:
             show(Event(entry.name, WAIT, size, entry.size, who))
 
         try:
-            path = cache.obtain(
+            path = self.cache.obtain(
                 digest,
                 entry.name,
                 entry.size,
-                lambda partial: self._fill(entry, partial, show, timeout),
+                lambda partial: self._fill(entry, partial, show, timeout, patient),
                 waiting,
             )
         except BaseException:
@@ -403,7 +436,12 @@ class PackageData:
         return path
 
     def _fill(
-        self, entry: Entry, partial: Partial, show: Callback, timeout: float | None
+        self,
+        entry: Entry,
+        partial: Partial,
+        show: Callback,
+        timeout: float | None,
+        patient: bool,
     ) -> Digest:
         from .mirrors import first_good
         from .transfer import Limits, Transfer
@@ -412,13 +450,17 @@ class PackageData:
             self.setting("download_block_size"),
             self.setting("stall_bytes"),
             self.setting("stall_seconds"),
+            self.setting("connections"),
         )
-        transfer = Transfer(entry.name, partial, entry.digest, entry.size, limits, show)
+        sources = self._sources(entry, timeout)
+        transfer = Transfer(
+            entry.name, partial, entry.digest, entry.size, limits, show, others=sources
+        )
         return first_good(
             entry.name,
-            self._sources(entry, timeout),
+            sources,
             lambda source: transfer.run(source.store, source.name),
-            self.setting("retries"),
+            self.setting("retries") if patient else 0,
         )
 
     # -- names that no digest pins ---------------------------------------------------------
@@ -449,22 +491,15 @@ class PackageData:
         path = cache.find(url)
         yield Place("user cache", path or cache.root, HIT if path else ABSENT, "not pinned")
 
-    def _download_unpinned(self, entry: Entry, show: Callback, timeout: float | None) -> str:
-        def bring() -> str:
-            path: str = self._url_cache().obtain(
-                self._url_of(entry),
-                self.cache,
-                lambda partial: self._fill(entry, partial, show, timeout),
-            )
-            return path
-
-        try:
-            return bring()
-        except CacheError as error:
-            if not getattr(error, "unwritable", False) or self._refuge is not None:
-                raise
-            self._refuge = _temporary_cache(error, self.setting("lock_timeout"))
-            return bring()
+    def _bring_unpinned(
+        self, entry: Entry, show: Callback, timeout: float | None, patient: bool
+    ) -> str:
+        path: str = self._url_cache().obtain(
+            self._url_of(entry),
+            self.cache,
+            lambda partial: self._fill(entry, partial, show, timeout, patient),
+        )
+        return path
 
     # -- more than one file ----------------------------------------------------------------
 
@@ -499,30 +534,90 @@ class PackageData:
         wanted = list(dict.fromkeys(self.registry if names is None else names))
         report = Report(lambda again: self.fetch(again, to=to, progress=progress))
         show = self._progress(progress)
-
-        def one(name: str) -> None:
-            try:
-                path = self.get(name, progress=show)
-                if to is not None:
-                    path = self._export(name, path, os.fspath(to))
-                report.succeeded[name] = path
-            except (PkgdataError, OSError) as error:
-                report.failed[name] = error
-
         missing = []
         for name in wanted:
             try:
-                path = self.find(name) if to is None else None
-            except PkgdataError as error:
+                path = self.find(name)
+                if path is None:
+                    missing.append(self.registry[name])
+                else:
+                    report.succeeded[name] = path
+            except (PkgdataError, OSError) as error:
                 report.failed[name] = error
-                continue
-            if path is None:
-                missing.append(name)
-            else:
-                report.succeeded[name] = path
-        _in_threads(one, missing, self.setting("connections"))
+        if missing:
+            self._bring_all(missing, report, show)
+        if to is not None:
+            self._export_all(report, os.fspath(to))
         report.raise_if_failed(self.name)
         return report
+
+    def _bring_all(self, entries: list[Entry], report: Report, show: Callback) -> None:
+        if self._is_offline():
+            for entry in entries:
+                report.failed[entry.name] = self._offline(entry.name)
+            return
+        from .batch import Batch
+        from .stores.bulk import Server
+        from .stores.http import user_agent
+
+        def shown(event: Event) -> None:
+            if batch.stopped.is_set():
+                raise KeyboardInterrupt  # ends a transfer in one of our threads
+            show(event)
+
+        batch = Batch(
+            entries,
+            self.cache,
+            report,
+            lambda entry, patient: self._download(entry, shown, None, patient),
+            self._router(),
+            lambda key: Server(*key, user_agent()),
+            self.setting("connections"),
+            self.setting("remote_timeout"),
+            self.setting("durability"),
+            show,
+        )
+        batch.run()
+
+    def _router(self) -> Callable[[Entry], tuple[tuple[str, str, int], str] | None]:
+        """Return a function that says how an entry's first source is reached, for bulk."""
+        from . import urls
+        from .stores import canonical
+        from .stores.bulk import is_direct, plain_route
+
+        values = {"version": self._version_if_needed(), "package": self.name}
+        rules = self.setting("rewrite")
+        direct: dict[str, bool] = {}
+
+        def base_of(url: str) -> str:
+            return canonical(urls.rewrite(urls.expand(url, values), rules))
+
+        base = base_of(self.dataurl[0]) if self.dataurl else None
+
+        def route(entry: Entry) -> tuple[tuple[str, str, int], str] | None:
+            if entry.urls:
+                url = base_of(entry.urls[0])
+            elif base is not None and base.startswith("http"):
+                url = urls.join(base, entry.name)
+            else:
+                return None
+            found = plain_route(url)
+            if found is None:
+                return None
+            host = found[0][1]
+            if host not in direct:
+                direct[host] = is_direct(host)
+            return found if direct[host] else None
+
+        return route
+
+    def _export_all(self, report: Report, to: str) -> None:
+        for name, path in list(report.succeeded.items()):
+            try:
+                report.succeeded[name] = self._export(name, path, to)
+            except OSError as error:
+                del report.succeeded[name]
+                report.failed[name] = error
 
     def _export(self, name: str, path: str, to: str) -> str:
         target = os.path.join(to, self.name, *name.split("/"))
@@ -700,22 +795,3 @@ def _warn_folder(name: str, place: Place) -> None:
     warnings.warn(
         f"passed over {place.where} for {name!r}: {place.note}", FolderWarning, stacklevel=5
     )
-
-
-def _in_threads(action: Callable[[str], None], names: list[str], width: int) -> None:
-    """Call an action for each name, some at once, each with this thread's context."""
-    if len(names) < 2:
-        for name in names:
-            action(name)
-        return
-    import contextvars
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(min(max(width, 1), len(names)), "pkgdata-fetch") as pool:
-        futures = [pool.submit(contextvars.copy_context().run, action, name) for name in names]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise

@@ -43,14 +43,16 @@ class Partial:
         owner = f"{_fs.owner_token()}-{secrets.token_hex(4)}"
         #: The file.
         self.path = os.path.join(folder, f"{key}.{owner}.part")
-        #: Bytes that are there.
+        #: Bytes that are there, from the beginning.
         self.offset = 0
+        #: Intervals that are there beyond them, after a transfer over several ranges.
+        self.later: list[tuple[int, int]] = []
         self.fd = -1
 
     def __enter__(self) -> Partial:
         if not (self._resume and any(self._take(path) for path in self._left_behind())):
             self.fd = _fs.create_exclusive(self.path)
-        self.offset = os.fstat(self.fd).st_size
+        self.offset, self.later = _read_spans(self.path) or (os.fstat(self.fd).st_size, [])
         return self
 
     def _left_behind(self) -> list[str]:
@@ -63,15 +65,18 @@ class Partial:
         try:
             if owner is None or _fs.owner_is_gone(owner):
                 os.rename(path, self.path)
-                _move_note(path, self.path)
+                _move_notes(path, self.path)
                 self.fd = os.open(self.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
             elif owner.partition("-")[0] == _fs.owner_token().partition("-")[0]:
                 return False  # it runs on this machine and still writes
             else:
                 # on another machine: whether it still writes cannot be known, so its file is left
                 # alone and its bytes are copied
+                spans = _read_spans(path)  # before the bytes, so that it never says too much
                 _fs.copy(path, self.path)
                 self.fd = os.open(self.path, os.O_RDWR)
+                if spans:
+                    self.record(*spans)
         except OSError:
             _fs.remove(self.path)  # another process was faster, or may not be read
             return False
@@ -91,7 +96,7 @@ class Partial:
             None if the bytes came from elsewhere or nothing was noted.
         """
         try:
-            with open(_note(self.path), encoding="utf-8") as file:
+            with open(_beside(self.path, "note"), encoding="utf-8") as file:
                 source, _, validator = file.read().partition("\n")
         except (OSError, UnicodeDecodeError):
             return None
@@ -107,13 +112,28 @@ class Partial:
         """
         if not self._resume:
             return
-        _fs.remove(_note(self.path))  # another user's may not be writable
-        fd = _fs.create_exclusive(_note(self.path))
+        _fs.remove(_beside(self.path, "note"))  # another user's may not be writable
+        fd = _fs.create_exclusive(_beside(self.path, "note"))
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(f"{address}\n{validator or ''}\n")
 
+    def record(self, front: int, later: list[tuple[int, int]]) -> None:
+        """Keep beside the file which of its bytes are there; called after they were written.
+
+        Parameters
+        ----------
+        front : int
+            Bytes from the beginning.
+        later : list of (int, int)
+            Intervals beyond them.
+        """
+        text = " ".join([str(front), *(f"{start}-{end}" for start, end in later)])
+        _fs.write_atomic(_beside(self.path, "spans"), f"{text}\n".encode(), sync=False, follow=True)
+
     def restart(self) -> None:
         """Drop the bytes."""
+        _fs.remove(_beside(self.path, "spans"))
+        self.later = []
         os.ftruncate(self.fd, 0)
         os.lseek(self.fd, 0, os.SEEK_SET)
         self.offset = 0
@@ -167,31 +187,55 @@ class Partial:
         if keep and not issubclass(kind or BaseException, CacheError):
             rest = os.path.join(self._folder, f"{self._key}.part")
             try:
-                if self.offset > _size_of(rest):
+                if _size_of(self.path) > _size_of(rest):
                     os.replace(self.path, rest)
-                    _move_note(self.path, rest)
+                    _move_notes(self.path, rest)
             except OSError:
                 pass  # the bytes would have been a help, no more
         _fs.remove(self.path)
-        _fs.remove(_note(self.path))
+        for note in _NOTES:
+            _fs.remove(_beside(self.path, note))
 
 
-def _note(path: str) -> str:
-    return path.removesuffix(".part") + ".note"
+#: What may lie beside a file of unfinished bytes: whose they are, and which of them are there.
+_NOTES = ("note", "spans")
 
 
-def _move_note(source: str, target: str) -> None:
+def _beside(path: str, kind: str) -> str:
+    return f"{path.removesuffix('.part')}.{kind}"
+
+
+def _move_notes(source: str, target: str) -> None:
+    for kind in _NOTES:
+        try:
+            os.replace(_beside(source, kind), _beside(target, kind))
+        except OSError:
+            _fs.remove(_beside(target, kind))  # that of other bytes would mislead
+
+
+def _read_spans(path: str) -> tuple[int, list[tuple[int, int]]] | None:
+    """Return what `Partial.record` wrote; None if there is nothing or it is damaged."""
     try:
-        os.replace(_note(source), _note(target))
-    except OSError:
-        _fs.remove(_note(target))  # a note of other bytes would mislead
+        with open(_beside(path, "spans"), encoding="ascii") as file:
+            text = file.read()
+        front, *later = text.split()
+        if not text.endswith("\n"):
+            return None
+        pairs = [(int(start), int(end)) for start, _, end in (p.partition("-") for p in later)]
+        return int(front), pairs
+    except (OSError, ValueError):
+        return None
 
 
 def _size_of(path: str) -> int:
+    """Return the bytes that a file takes, holes left out; -1 if it is not there."""
     try:
-        return os.stat(path).st_size
+        found = os.stat(path)
     except OSError:
         return -1
+    blocks: int | None = getattr(found, "st_blocks", None)
+    # a file system may compress or keep small files elsewhere; then the length is all that is known
+    return found.st_size if not blocks else min(found.st_size, blocks * 512)
 
 
 def owner_of(path: str) -> str | None:

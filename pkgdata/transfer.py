@@ -16,13 +16,13 @@ from .progress import BYTES, START, Event, silent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from queue import SimpleQueue
     from threading import Thread
     from typing import Protocol
 
     from .hashes import Digest, Hasher
-    from .stores import Body, Store
+    from .stores import Body, Source, Store
 
     class Target(Protocol):
         """A file that this process alone writes to."""
@@ -30,9 +30,11 @@ if TYPE_CHECKING:
         path: str
         fd: int
         offset: int
+        later: list[tuple[int, int]]
 
         def validator(self, address: str) -> str | None: ...
         def note(self, address: str, validator: str | None) -> None: ...
+        def record(self, front: int, later: list[tuple[int, int]]) -> None: ...
         def restart(self) -> None: ...
 
 
@@ -44,6 +46,10 @@ _WORTH_GOING_ON = 1 << 16
 
 #: A smaller object is resumed without a validator; if it changed, it is fetched from its start.
 _WORTH_A_NOTE = 1 << 20
+
+#: One connection is judged after so many seconds, and called slow if the rest, of at least so many
+#: bytes, would take it so many seconds more.
+_LOOK_AFTER, _WORTH_RANGES, _WORTH_SECONDS = 0.3, 8 << 20, 2.0
 
 _PAGE_STARTS = (b"<!doctype html", b"<html")
 _PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
@@ -60,16 +66,24 @@ class Limits:
     stall_bytes : int
     stall_seconds : float
         Fewer than ``stall_bytes`` in this time cut a transfer.
+    width : int, default 1
+        Connections at once for one large object.
     """
 
-    __slots__ = ("block", "stall_bytes", "stall_seconds")
+    __slots__ = ("block", "stall_bytes", "stall_seconds", "width")
 
     def __init__(
-        self, block: int = 1 << 20, stall_bytes: int = 1024, stall_seconds: float = 30.0
+        self,
+        block: int = 1 << 20,
+        stall_bytes: int = 1024,
+        stall_seconds: float = 30.0,
+        width: int = 1,
     ) -> None:
         self.block = block
         self.stall_bytes = stall_bytes
         self.stall_seconds = stall_seconds
+        # positioned reads and writes are what lets several threads share the file
+        self.width = width if hasattr(os, "pwrite") and hasattr(os, "preadv") else 1
 
 
 class Transfer:
@@ -89,6 +103,8 @@ class Transfer:
     progress : callable, optional
     clock : callable, optional
         Stand-in for `time.monotonic`.
+    others : sequence of Source
+        Mirrors that may serve ranges of it as well, while one connection is evidently slow.
     """
 
     def __init__(
@@ -100,6 +116,7 @@ class Transfer:
         limits: Limits | None = None,
         progress: Callable[[Event], None] = silent,
         clock: Callable[[], float] | None = None,
+        others: Sequence[Source] = (),
     ) -> None:
         import time
 
@@ -110,8 +127,10 @@ class Transfer:
         self.limits = limits or Limits()
         self.progress = progress
         self.clock = clock or time.monotonic
+        self.others = others
         self.head = b""
         self._kind = ""
+        self._latency = self._rate = 0.0
         # whose bytes are in the file, one for each connection: if there is more than one, a wrong
         # digest does not yet say who lied, for the object may have changed in between
         self._givers: list[str] = []
@@ -174,7 +193,8 @@ class Transfer:
             self._restart()
             if alone:
                 raise error
-            fresh = True
+            # now from this store alone, so that a wrong digest has one cause
+            fresh, self.others = True, ()
 
     def _digest(self) -> Digest:
         alg = self.digest.alg if self.digest else "sha256"
@@ -199,7 +219,12 @@ class Transfer:
         if offset and offset == self.size:
             return  # all of it was there; the digest decides
         self.progress(Event(self.name, START, offset, self.size, store.url))
+        if self.target.later and self.size is not None:
+            self._over_ranges(store, name, None, self.size)
+            return
+        asked = self.clock()
         with store.open(name, offset, self.target.validator(address)) as body:
+            self._latency = self.clock() - asked
             if body.start != offset:
                 self._restart()
             self._givers.append(address)
@@ -208,11 +233,11 @@ class Transfer:
                 self.target.note(address, body.validator)
             self._check_space(body)
             try:
-                self._pump(body, store.url)
+                too_slow = self._pump(body, store.url)
             except OSError as error:
-                if isinstance(error, (StoreError, IncompleteTransferError)):
-                    raise
-                raise self._unwritable(error) from error
+                raise self._translate(error) from error
+            if too_slow and body.size is not None:
+                self._over_ranges(store, name, body, body.size)
             self._check_end(body, address)
 
     def _check_size(self, body: Body, address: str) -> None:
@@ -245,7 +270,9 @@ class Transfer:
             hint="free some ('pkgdata cache prune'), or set PKGDATA_CACHE_DIR to a larger disk",
         )
 
-    def _unwritable(self, error: OSError) -> CacheError:
+    def _translate(self, error: OSError) -> Exception:
+        if isinstance(error, (StoreError, IncompleteTransferError)):
+            return error
         if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG):
             return self._full(None, None)
         return CacheError(f"cannot write {self.target.path}: {error.strerror or error}")
@@ -286,16 +313,55 @@ class Transfer:
             actual=actual,
         )
 
-    def _pump(self, body: Body, source: str) -> None:
-        """Read, write and hash until the end of the body."""
+    def _over_ranges(self, store: Store, name: str, body: Body | None, size: int) -> None:
+        """Bring the rest over several connections, as many as prove to help."""
+        from .ranges import Ranges, gaps
+        from .stores import Source
+
+        first = Source(store, name)
+        others = [source for source in self.others if source.address != first.address]
+        url, target = store.url, self.target
+        ranges = Ranges(
+            target.fd,
+            size,
+            gaps(size, target.offset, target.later),
+            self._hasher,
+            target.offset,
+            [first, *others],
+            self.limits,
+            target.record,
+            lambda done: self.progress(Event(self.name, BYTES, done, size, url)),
+            self.clock,
+        )
+        try:
+            ranges.run(body, self._latency, self._rate)
+        except OSError as error:
+            raise self._translate(error) from error
+        finally:
+            target.offset, target.later = ranges.on_disk()
+            self._givers += ranges.givers
+
+    def _is_slow(self, body: Body, size: int | None, began: float, start: int) -> bool:
+        """Say whether more connections are worth a try, from the first moments of this one."""
+        if self.limits.width < 2 or size is None or not body.ranges or self.digest is None:
+            return False
+        took, left = self.clock() - began, size - self.target.offset
+        self._rate = (self.target.offset - start) / max(took, 1e-9)
+        if took < _LOOK_AFTER or left < _WORTH_RANGES:
+            return False
+        return left > _WORTH_SECONDS * self._rate
+
+    def _pump(self, body: Body, source: str) -> bool:
+        """Read, write and hash until the end of the body, or until it proves slow (True)."""
         size = body.size if self.size is None else self.size
         window, since = 0, self.clock()
+        began, start = since, self.target.offset
         with _Lane(self._hasher, self.limits.block, self.target.offset) as lane:
             while True:
                 buffer = lane.buffer()
                 count = body.readinto(buffer)
                 if not count:
-                    return
+                    return False
                 if len(self.head) < 64 and self.target.offset < 64:
                     self.head += bytes(buffer[: min(count, 64)])
                 _write_all(self.target.fd, buffer[:count], self.target.offset)
@@ -307,6 +373,8 @@ class Transfer:
                     self._restart_after(
                         source, f"{self.size} bytes", f"more than {self.size} bytes", body
                     )
+                if self._is_slow(body, size, began, start):
+                    return True
                 window += count
                 now = self.clock()
                 if now - since >= self.limits.stall_seconds:

@@ -142,7 +142,6 @@ def prune(
             return old, 0
         for item in old:
             _fs.remove(item.path)
-            _fs.remove(os.path.join(cache.root, SIZES, *split(item.digest)))
         for bucket in (TREES, DERIVED):
             for _, folder in list(cache.digests(bucket)):
                 if _last_use(folder) <= now - days * 86400:
@@ -183,7 +182,7 @@ def _sweep(cache: Cache, now: float) -> int:
         owner = owner_of(path)
         runs = owner is not None and not _fs.owner_is_gone(owner)
         age = (now - _mtime(path)) / 86400
-        useful = name.endswith((".part", ".note")) and name.partition(".")[0] not in here
+        useful = name.endswith((".part", ".note", ".spans")) and name.partition(".")[0] not in here
         if age > PARTIAL_DAYS or not (runs or useful):
             _fs.remove_tree(path) if os.path.isdir(path) else _fs.remove(path)
             count += 1
@@ -193,10 +192,7 @@ def _sweep(cache: Cache, now: float) -> int:
     for name in listdir(cache.root):
         if name.endswith(".tmp"):
             count += _fs.remove(os.path.join(cache.root, name))
-    for digest, record in list(cache.digests(SIZES)):
-        if not listdir(os.path.join(cache.root, OBJECTS, *split(digest))):
-            count += _fs.remove(record)  # its object never came
-    for bucket in (OBJECTS, SIZES, TREES, DERIVED):
+    for bucket in (OBJECTS, TREES, DERIVED):
         count += _remove_leftovers(os.path.join(cache.root, bucket))
     return count
 

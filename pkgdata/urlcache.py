@@ -133,7 +133,7 @@ class UrlCache:
                     os.fsync(partial.fd)
                     partial.close()
                     os.rename(partial.path, os.path.join(aside, "contents"))
-                _fs.write_atomic(os.path.join(aside, "url"), url.encode())
+                _fs.write_atomic(os.path.join(aside, "url"), url.encode(), follow=True)
                 try:
                     os.rename(aside, entry)
                 except OSError:

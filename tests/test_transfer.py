@@ -61,7 +61,7 @@ class FakeStore(Store):
         self.opened = []
         self.validators = []
 
-    def open(self, name, start=0, validator=None):
+    def open(self, name, start=0, validator=None, stop=None):
         self.opened.append(start)
         self.validators.append(validator)
         body = self.bodies.pop(0)

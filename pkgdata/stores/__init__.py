@@ -9,9 +9,9 @@ import os
 
 from .. import urls
 from ..errors import ConfigError
-from .base import Body, Info, Store
+from .base import Body, Info, Source, Store
 
-__all__ = ["Body", "Info", "Store", "canonical", "open_store"]
+__all__ = ["Body", "Info", "Source", "Store", "canonical", "open_store"]
 
 
 def canonical(url: str) -> str:

@@ -50,6 +50,8 @@ class Body:
         self.size = size
         self.validator = validator
         self.kind = kind
+        #: Whether the store is known to serve parts of the object.
+        self.ranges = False
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill a buffer as far as bytes are at hand; 0 at the end.
@@ -113,7 +115,9 @@ class Store:
         """
         return f"{self.url.rstrip('/')}/{name}" if name else self.url
 
-    def open(self, name: str, start: int = 0, validator: str | None = None) -> Body:
+    def open(
+        self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
+    ) -> Body:
         """Open an object for reading.
 
         Parameters
@@ -124,6 +128,8 @@ class Store:
             First byte wanted. The store may begin at 0 all the same; `Body.start` tells.
         validator : str, optional
             Go on from ``start`` only if the object still has it, else begin at 0.
+        stop : int, optional
+            Bytes from here on are not wanted; a store may give them all the same.
 
         Returns
         -------
@@ -192,3 +198,25 @@ class Store:
         return UnsupportedOperationError(
             f"{type(self).__name__} cannot {verb}: {self.address(name)}", url=self.address(name)
         )
+
+
+class Source:
+    """One place that should hold an object.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+        Name within the store; ``""`` if the store's URL is the object's own.
+    """
+
+    __slots__ = ("name", "store")
+
+    def __init__(self, store: Store, name: str) -> None:
+        self.store = store
+        self.name = name
+
+    @property
+    def address(self) -> str:
+        """Redacted URL of the object."""
+        return self.store.address(self.name)

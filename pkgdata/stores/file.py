@@ -109,7 +109,9 @@ class FileStore(Store):
             return AccessDeniedError(text, url=address)
         return StoreError(text, url=address, transient=error.errno in (errno.EIO, errno.ESTALE))
 
-    def open(self, name: str, start: int = 0, validator: str | None = None) -> Body:
+    def open(
+        self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
+    ) -> Body:
         """Open a file; see `Store.open`.
 
         Parameters
@@ -117,6 +119,8 @@ class FileStore(Store):
         name : str
         start : int, default 0
         validator : str, optional
+        stop : int, optional
+            Not needed here: the reader closes when it has what it wants.
 
         Returns
         -------

@@ -9,10 +9,6 @@ from __future__ import annotations
 
 import os
 
-import requests
-import requests.adapters
-import urllib3.exceptions
-
 from .._fs import safe_name
 from ..errors import (
     AccessDeniedError,
@@ -27,6 +23,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+    import requests
+
 #: Statuses after which the same request may succeed: rate limits and passing server troubles.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -35,22 +33,27 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 _PATIENCE = 0.05
 
 
-class _Session(requests.Session):
-    """A session that never follows a redirect from https to http."""
-
-    def get_redirect_target(self, resp: requests.Response) -> str | None:
-        target = super().get_redirect_target(resp)
-        if target and resp.url.startswith("https:") and target.lower().startswith("http:"):
-            resp.close()
-            raise StoreError(
-                f"{redact(resp.url)} redirects from https to {redact(target)}; refused",
-                hint="ask the server's owner to redirect to https",
-                url=redact(resp.url),
-            )
-        return target
+_sessions: dict[int, requests.Session] = {}
 
 
-_sessions: dict[int, _Session] = {}
+def _session_class() -> type[requests.Session]:
+    import requests
+
+    class Session(requests.Session):
+        """A session that never follows a redirect from https to http."""
+
+        def get_redirect_target(self, resp: requests.Response) -> str | None:
+            target = super().get_redirect_target(resp)
+            if target and resp.url.startswith("https:") and target.lower().startswith("http:"):
+                resp.close()
+                raise StoreError(
+                    f"{redact(resp.url)} redirects from https to {redact(target)}; refused",
+                    hint="ask the server's owner to redirect to https",
+                    url=redact(resp.url),
+                )
+            return target
+
+    return Session
 
 
 def session() -> requests.Session:
@@ -63,7 +66,9 @@ def session() -> requests.Session:
     pid = os.getpid()
     found = _sessions.get(pid)
     if found is None:
-        found = _Session()
+        import requests.adapters
+
+        found = _session_class()()
         adapter = requests.adapters.HTTPAdapter(pool_maxsize=64, max_retries=0)
         found.mount("https://", adapter)
         found.mount("http://", adapter)
@@ -95,6 +100,7 @@ class HttpBody(Body):
             kind += f", Content-Encoding {encoding}"
         super().__init__(start, None if count is None else start + count, _validator(headers), kind)
         self.encoded = encoding not in ("", "identity")
+        self.ranges = response.status_code == 206 or headers.get("Accept-Ranges") == "bytes"
         self._response = response
         self._raw = response.raw
         self._url = url
@@ -120,6 +126,8 @@ class HttpBody(Body):
         """
         import time
 
+        from urllib3.exceptions import HTTPError
+
         end, count = time.monotonic() + _PATIENCE, 0
         try:
             while count < len(buffer) and self._failure is None:
@@ -128,7 +136,7 @@ class HttpBody(Body):
                 count += len(data)
                 if not data or time.monotonic() > end:
                     break
-        except (urllib3.exceptions.HTTPError, OSError) as error:
+        except (HTTPError, OSError) as error:
             self._failure = error  # told once the bytes before it are handed over
         self._at += count
         if count:
@@ -193,17 +201,15 @@ class HttpStore(Store):
         return join(self._url, name) if name else self._url
 
     def _request(self, method: str, name: str, headers: dict[str, str]) -> requests.Response:
-        from .. import __version__
-        from ..config import conf
+        import requests
+        from urllib3.exceptions import HTTPError
 
         if name:
             safe_name(name)  # ".." would be resolved before it is sent, and leave the base
         address = self.address(name)
-        agent = conf.default_http_user_agent
-        agent = f"{agent} " if agent != "pkgdata" else ""
         headers = {
             "Accept-Encoding": "identity",
-            "User-Agent": f"{agent}pkgdata/{__version__} {requests.utils.default_user_agent()}",
+            "User-Agent": f"{user_agent()} {requests.utils.default_user_agent()}",
             **headers,
         }
         try:
@@ -218,11 +224,13 @@ class HttpStore(Store):
             )
         except StoreError:
             raise
-        except (OSError, urllib3.exceptions.HTTPError, UnicodeError) as error:
+        except (OSError, HTTPError, UnicodeError) as error:
             # RequestException is an OSError; a missing CA bundle is a plain one
             raise _translate(error, address) from error
 
-    def open(self, name: str, start: int = 0, validator: str | None = None) -> Body:
+    def open(
+        self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
+    ) -> Body:
         """Open an object; see `Store.open`.
 
         Parameters
@@ -230,25 +238,29 @@ class HttpStore(Store):
         name : str
         start : int, default 0
         validator : str, optional
+        stop : int, optional
 
         Returns
         -------
         Body
         """
         headers = {}
-        if start:
-            headers["Range"] = f"bytes={start}-"
+        ranged = bool(start) or stop is not None
+        if ranged:
+            headers["Range"] = f"bytes={start}-{'' if stop is None else stop - 1}"
             if validator:
                 headers["If-Range"] = validator
         response = self._request("GET", name, headers)
         address = self.address(name)
         try:
             status = response.status_code
-            if start and (status == 416 or (status == 206 and not _goes_on(response, start))):
+            if ranged and (
+                status == 416 or (status == 206 and not _goes_on(response, start, stop))
+            ):
                 # else a server that gets ranges wrong could never serve what was once begun
                 response.close()
                 return self.open(name)
-            if start and status == 206:
+            if ranged and status == 206:
                 return self._partial(response, address, start)
             if status != 200:
                 raise _status_error(response, address)
@@ -258,10 +270,9 @@ class HttpStore(Store):
             raise
 
     def _partial(self, response: requests.Response, address: str, start: int) -> HttpBody:
-        total = parse_content_range(response.headers.get("Content-Range", ""))[2]
         body = HttpBody(response, address, start)
-        if total is not None:
-            body.size = total
+        # the length of a part says nothing about the whole
+        body.size = parse_content_range(response.headers.get("Content-Range", ""))[2]
         return body
 
     def stat(self, name: str) -> Info:
@@ -283,10 +294,25 @@ class HttpStore(Store):
         return Info(int(length) if length.isdigit() else None, _validator(response.headers))
 
 
-def _goes_on(response: requests.Response, start: int) -> bool:
-    """Say whether a 206 holds all bytes from one on."""
+def _goes_on(response: requests.Response, start: int, stop: int | None) -> bool:
+    """Say whether a 206 holds all bytes from one on, to the end or to where it was asked for."""
     first, last, total = parse_content_range(response.headers.get("Content-Range", ""))
-    return first == start and (total is None or last == total - 1)
+    ends = {total, stop} if total is None or stop is None else {min(total, stop)}
+    return first == start and (None in ends or last + 1 in ends)
+
+
+def user_agent() -> str:
+    """Return the words of the ``User-Agent`` that name us.
+
+    Returns
+    -------
+    str
+    """
+    from .. import __version__
+    from ..config import conf
+
+    agent = conf.default_http_user_agent
+    return f"pkgdata/{__version__}" if agent == "pkgdata" else f"{agent} pkgdata/{__version__}"
 
 
 def parse_content_range(text: str) -> tuple[int, int, int | None]:
@@ -372,6 +398,9 @@ def retry_after(text: str | None, now: float | None = None) -> float | None:
 
 def _translate(error: Exception, address: str) -> StoreError:
     """Turn what requests raises into our tree, and mark what is worth a retry."""
+    import requests
+    import urllib3.exceptions
+
     reason = _reason(error)
     permanent = (requests.exceptions.SSLError, requests.exceptions.TooManyRedirects, ValueError)
     hint = None
@@ -393,6 +422,9 @@ def _translate(error: Exception, address: str) -> StoreError:
 
 def _reason(error: BaseException) -> str:
     """Say in few words why a connection failed, without the URL that libraries print in full."""
+    import requests
+    import urllib3.exceptions
+
     seen = error
     while True:
         reason = getattr(seen, "reason", None)

@@ -57,7 +57,9 @@ class MemoryStore(Store):
         super().__init__(url)
         self._objects = _contents.setdefault(url.rstrip("/"), {})
 
-    def open(self, name: str, start: int = 0, validator: str | None = None) -> Body:
+    def open(
+        self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
+    ) -> Body:
         """Open an object; see `Store.open`.
 
         Parameters
@@ -65,6 +67,8 @@ class MemoryStore(Store):
         name : str
         start : int, default 0
         validator : str, optional
+        stop : int, optional
+            Not needed here: the reader closes when it has what it wants.
 
         Returns
         -------

@@ -1,0 +1,389 @@
+"""Many files at once: a plan, one pool of connections, and a report.
+
+Small files of a plain web server go through `pkgdata.stores.bulk`, many connections in one thread,
+and into the cache as a `Group`. Everything else, and whatever bulk refuses, is fetched as a single
+file would be, several at once, the largest first. Nothing stops because one file fails.
+
+Two batches in two processes share the work: the name of an unfinished file tells what its owner is
+bringing in, so the other leaves that file for last, and finds it in the cache then.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+
+from . import _fs, hashes
+from .cache import PARTIAL, key_of
+from .errors import PkgdataError
+from .group import Group
+from .partial import owner_of
+from .progress import DONE, START, Event, silent
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    from .cache import Cache
+    from .hashes import Hasher
+    from .progress import Callback
+    from .registry import Entry
+    from .report import Report
+    from .stores.bulk import Server
+
+#: A file of more bytes is fetched alone, so that it can be resumed and split into ranges.
+SMALL = 8 << 20
+#: Files that are fetched alone at the same time; each may use several connections.
+ALONE = 4
+#: Objects after which bulk looks whether other processes have brought in what is still to do.
+_LOOK_EVERY = 64
+#: From this mean size on, hashing and writing are worth a second thread.
+_SECOND_THREAD = 1 << 17
+
+
+class _Job:
+    """One small file on its way through bulk into a group."""
+
+    __slots__ = ("_batch", "_count", "_fd", "_hasher", "entry", "path", "size", "target")
+
+    def __init__(self, batch: Batch, entry: Entry, target: str) -> None:
+        self._batch = batch
+        self.entry = entry
+        self.target = target
+        self.path = ""
+        self.size = 0
+        self._fd = -1
+        self._count = 0
+        self._hasher: Hasher | None = None
+
+    def begin(self, size: int) -> bool:
+        """Take note of the length; False refuses the object."""
+        digest, expected = self.entry.digest, self.entry.size
+        if digest is None or size > SMALL or (expected is not None and size != expected):
+            return False
+        self.size = size
+        self.path, self._fd = self._batch.group.create(digest)
+        self._hasher = hashes.new(digest.alg)
+        self._count = 0
+        return True
+
+    def feed(self, view: memoryview) -> None:
+        """Take bytes."""
+        assert self._hasher is not None
+        self._hasher.update(view)
+        self._count += len(view)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def finish(self) -> bool:
+        """Say whether the bytes are right."""
+        digest, hasher = self.entry.digest, self._hasher
+        good = self._count == self.size and hasher is not None and digest is not None
+        return good and hasher.hexdigest() == digest.hex  # type: ignore[union-attr]
+
+    def keep(self) -> str:
+        """Hand the file over to the group."""
+        entry, fd, self._fd = self.entry, self._fd, -1
+        assert entry.digest is not None
+        return self._batch.group.add(
+            self.path, fd, entry.digest, entry.name, self.size, record=entry.size is None
+        )
+
+    def abandon(self) -> None:
+        """Forget what came."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+            _fs.remove(self.path)
+
+
+class _Queue:
+    """The jobs of bulk; passes over what another process is bringing in."""
+
+    def __init__(self, batch: Batch, jobs: Iterable[_Job], folder: str) -> None:
+        self._batch = batch
+        self._jobs = deque(jobs)
+        self._folder = folder
+        self._until_look = 0
+        self._others: set[str] = set()
+        self._lock = threading.Lock()
+        #: What others were bringing in when its turn came.
+        self.left: list[_Job] = []
+        self._look()
+        if self._others:
+            # in the order of the other one we would run behind it for ever
+            import random
+
+            random.shuffle(self._jobs)
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def _look(self) -> None:
+        me = _fs.owner_token()
+        self._others.clear()
+        for name in os.listdir(self._folder):
+            owner = owner_of(name)
+            if owner is not None and owner != me and not _fs.owner_is_gone(owner):
+                self._others.add(name.partition(".")[0])
+        self._until_look = _LOOK_EVERY
+
+    def popleft(self) -> _Job:
+        """Return the next job; IndexError if there is none."""
+        with self._lock:
+            while True:
+                job = self._jobs.popleft()
+                self._until_look -= 1
+                if self._until_look <= 0:
+                    self._look()
+                if not self._others:
+                    return job
+                if self._batch.is_here(job.entry):
+                    self._batch.succeed(job.entry)
+                elif self._batch.key(job.entry) in self._others:
+                    self.left.append(job)
+                else:
+                    return job
+
+    def appendleft(self, job: _Job) -> None:
+        """Put a job back."""
+        self._jobs.appendleft(job)
+
+    def rest(self) -> list[_Job]:
+        """Return the jobs whose turn never came."""
+        return list(self._jobs)
+
+
+class Batch:
+    """Fetch files of one package.
+
+    Parameters
+    ----------
+    entries : list of Entry
+        None of them is here.
+    cache : Cache
+    report : Report
+        Filled with what became of each.
+    one : callable
+        Fetches one entry alone and returns its path; called with the entry and whether passing
+        failures are worth further rounds.
+    route : callable
+        Returns (server key, request target) of an entry that bulk may take on, else None.
+    server : callable
+        Makes the `Server` of a server key.
+    connections : int
+        To one server at once.
+    timeout : float
+        Seconds to connect, and between bytes.
+    durability : str
+        See `Group`.
+    show : callable
+        Progress.
+    """
+
+    def __init__(
+        self,
+        entries: list[Entry],
+        cache: Cache,
+        report: Report,
+        one: Callable[[Entry, bool], str],
+        route: Callable[[Entry], tuple[tuple[str, str, int], str] | None],
+        server: Callable[[tuple[str, str, int]], Server],
+        connections: int,
+        timeout: float,
+        durability: str,
+        show: Callback,
+    ) -> None:
+        self._entries = entries
+        self._cache = cache
+        self._report = report
+        self._one = one
+        self._route = route
+        self._server = server
+        self._connections = connections
+        self._timeout = timeout
+        self._durability = durability
+        self._show = show
+        self._lock = threading.Lock()
+        #: Set to end everything early.
+        self.stopped = threading.Event()
+
+    # -- one file --------------------------------------------------------------------------
+
+    def key(self, entry: Entry) -> str:
+        """Return the name under which others see that an entry is being brought in.
+
+        Parameters
+        ----------
+        entry : Entry
+
+        Returns
+        -------
+        str
+        """
+        return key_of(entry.digest) if entry.digest else ""
+
+    def is_here(self, entry: Entry) -> bool:
+        """Say whether an entry has come into the cache.
+
+        Parameters
+        ----------
+        entry : Entry
+
+        Returns
+        -------
+        bool
+        """
+        digest = entry.digest
+        return digest is not None and bool(self._cache.find(digest, entry.name, entry.size))
+
+    def succeed(self, entry: Entry, path: str | None = None) -> None:
+        """Put an entry into the report.
+
+        Parameters
+        ----------
+        entry : Entry
+        path : str, optional
+            Where it is; its place in the cache by default.
+        """
+        assert path is not None or entry.digest is not None
+        if path is None and entry.digest is not None:
+            path = self._cache.path(entry.digest, entry.name)
+        self._report.succeeded[entry.name] = path or ""
+
+    def _alone(self, entry: Entry) -> None:
+        if self.stopped.is_set():
+            return
+        # when one after another has failed, the rest is not worth waiting for
+        patient = len(self._report.failed) < max(10, len(self._entries) // 20)
+        try:
+            self.succeed(entry, self._one(entry, patient))
+        except (PkgdataError, OSError) as error:
+            with self._lock:
+                self._report.failed[entry.name] = error
+
+    # -- the whole -------------------------------------------------------------------------
+
+    def run(self) -> None:
+        """Fetch everything; errors go into the report.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            Transfers in flight are cut; what they brought stays for the next time.
+        """
+        by_server: dict[tuple[str, str, int], list[_Job]] = {}
+        alone: list[Entry] = []
+        again: list[Entry] = []
+        seen: set[object] = set()
+        for entry in self._entries:
+            if entry.digest in seen:
+                again.append(entry)  # the same bytes under another name
+                continue
+            if entry.digest is not None:
+                seen.add(entry.digest)
+            route = self._route(entry) if (entry.size or 0) <= SMALL and entry.digest else None
+            if route is None:
+                alone.append(entry)
+            else:
+                by_server.setdefault(route[0], []).append(_Job(self, entry, route[1]))
+        alone.sort(key=lambda entry: -(entry.size or 0))
+        pool = _Pool(ALONE)
+        try:
+            pool.add(self._alone, alone)
+            for key, jobs in by_server.items():
+                if len(jobs) < 2:
+                    pool.add(self._alone, [job.entry for job in jobs])
+                else:
+                    pool.add(self._alone, self._in_bulk(key, jobs))
+            pool.wait()
+            pool.add(self._alone, again)
+            pool.wait()
+        except BaseException:
+            self.stopped.set()
+            pool.cancel()
+            raise
+        pool.close()
+
+    def _in_bulk(self, key: tuple[str, str, int], jobs: list[_Job]) -> list[Entry]:
+        """Bring in what is plain; return the entries that have to go another way."""
+        left: list[_Job] = []
+        try:
+            self._cache.prepare()
+            with self._cache.usage():
+                self.group = Group(self._cache, self._durability)
+                queue = _Queue(self, jobs, self._cache.bucket(PARTIAL))
+                try:
+                    self._run_bulk(self._server(key), queue, left.append)
+                finally:
+                    self.group.flush()
+            left += queue.left + queue.rest()
+        except (OSError, PkgdataError):
+            # whatever is wrong with the cache or the server: a single fetch will word it
+            left = [job for job in jobs if job.entry.name not in self._report.succeeded]
+        return [job.entry for job in left if job.entry.name not in self._report.succeeded]
+
+    def _run_bulk(self, server: Server, queue: _Queue, refused: Callable[[_Job], None]) -> None:
+        from .stores.bulk import Run
+
+        quiet = self._show is silent
+        second: list[threading.Thread] = []
+
+        def new(width: int) -> Run:
+            return Run(server, queue, width, self._timeout, done, refused, self.stopped.is_set)
+
+        def done(job: _Job) -> None:
+            if not quiet:
+                self._show(Event(job.entry.name, START, 0, job.size, server.host))
+            with self._lock:
+                self.succeed(job.entry, job.keep())
+            if not quiet:
+                self._show(Event(job.entry.name, DONE, job.size, job.size, server.host))
+            if not second and first.objects == 8 and first.bytes > 8 * _SECOND_THREAD:
+                first.narrow(self._connections - half)
+                thread = threading.Thread(target=new(half).run, name="pkgdata-bulk", daemon=True)
+                second.append(thread)
+                thread.start()
+
+        half = self._connections // 2 or 1
+        first = new(self._connections)
+        try:
+            first.run()
+        finally:
+            for thread in second:
+                thread.join()
+
+
+class _Pool:
+    """A few threads, made when they are needed, each working in its caller's context."""
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        self._pool: ThreadPoolExecutor | None = None
+        self._futures: list[Future[None]] = []
+
+    def add(self, action: Callable[[Entry], None], entries: list[Entry]) -> None:
+        if not entries:
+            return
+        import contextvars
+        from concurrent.futures import ThreadPoolExecutor
+
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._width, "pkgdata-fetch")
+        for entry in entries:
+            context = contextvars.copy_context()
+            self._futures.append(self._pool.submit(context.run, action, entry))
+
+    def wait(self) -> None:
+        while self._futures:
+            self._futures.pop(0).result()
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def cancel(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=False, cancel_futures=True)

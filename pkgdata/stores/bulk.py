@@ -1,0 +1,479 @@
+"""Many small objects over few connections: the plain case of HTTP, as fast as sockets allow.
+
+One thread drives all connections to one server through a selector. It takes on only what is simple
+and strict: ``HTTP/1.1 200`` with a ``Content-Length`` and no coding. Whatever else comes (a
+redirect, an error, a chunked or compressed body, a dropped connection) is *refused*: the object
+then goes through `pkgdata.stores.http`, which knows redirects, proxies, logins and retries and
+words the errors. So this module may give up at any point and nothing is lost but time.
+
+Message syntax: RFC 9112. Requests are not pipelined; servers differ in what they make of that.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Callable
+    from typing import Any, Protocol
+
+    class Job(Protocol):
+        """An object on its way."""
+
+        target: str
+        size: int
+
+        def begin(self, size: int) -> bool:
+            """Take note of the length; False refuses the object."""
+
+        def feed(self, view: memoryview) -> None:
+            """Take bytes."""
+
+        def finish(self) -> bool:
+            """Say whether the bytes are right."""
+
+        def abandon(self) -> None:
+            """Forget what came."""
+
+    class Jobs(Protocol):
+        """What is still to do; a deque will do."""
+
+        def __len__(self) -> int: ...
+        def popleft(self) -> Job: ...
+        def appendleft(self, job: Any, /) -> None: ...
+
+
+#: Bytes of a connection's buffer: longer bodies pass through it in pieces.
+_BUFFER = 1 << 18
+#: Longest head of a response that is read.
+_HEAD = 1 << 14
+
+
+class Server:
+    """Where the objects of one run lie, and how to reach it.
+
+    Parameters
+    ----------
+    scheme : str
+        ``"http"`` or ``"https"``.
+    host : str
+    port : int
+    agent : str
+        The ``User-Agent``.
+    """
+
+    def __init__(self, scheme: str, host: str, port: int, agent: str) -> None:
+        self.scheme = scheme
+        self.host = host
+        self.port = port
+        default = 443 if scheme == "https" else 80
+        shown = f"[{host}]" if ":" in host else host
+        self._rest = (
+            f" HTTP/1.1\r\nHost: {shown}{'' if port == default else f':{port}'}\r\n"
+            f"User-Agent: {agent}\r\nAccept-Encoding: identity\r\n\r\n"
+        ).encode("ascii")
+        self._context: ssl.SSLContext | None = None
+        if scheme == "https":
+            self._context = _tls_context()
+
+    def request(self, target: str) -> bytes:
+        """Return the bytes that ask for a path and query.
+
+        Parameters
+        ----------
+        target : str
+            Quoted, beginning with ``/``.
+
+        Returns
+        -------
+        bytes
+        """
+        return b"GET " + target.encode("ascii") + self._rest
+
+    def connect(self, address: object, timeout: float) -> socket.socket:
+        """Begin a connection.
+
+        Parameters
+        ----------
+        address : object
+            What an earlier connection's peer was, or None for the first one.
+        timeout : float
+            Seconds, for the first one, which is waited for.
+
+        Returns
+        -------
+        socket.socket
+            Not blocking.
+
+        Raises
+        ------
+        OSError
+            It failed at once.
+        """
+        if address is None:
+            sock = socket.create_connection((self.host, self.port), timeout)
+            sock.setblocking(False)
+        else:
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET  # type: ignore[index]
+            sock = socket.socket(family, socket.SOCK_STREAM)
+            sock.setblocking(False)
+            sock.connect_ex(address)  # type: ignore[arg-type]
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if self._context is not None:
+            return self._context.wrap_socket(
+                sock, server_hostname=self.host, do_handshake_on_connect=False
+            )
+        return sock
+
+
+def _tls_context() -> ssl.SSLContext:
+    """Return a context that trusts what requests would trust."""
+    import ssl
+
+    env = os.environ
+    bundle = env.get("REQUESTS_CA_BUNDLE") or env.get("CURL_CA_BUNDLE") or env.get("SSL_CERT_FILE")
+    if not bundle:
+        import certifi
+
+        bundle = certifi.where()
+    if os.path.isdir(bundle):
+        return ssl.create_default_context(capath=bundle)
+    return ssl.create_default_context(cafile=bundle)
+
+
+class _Connection:
+    """One connection: what it is doing, and the bytes it is doing it with."""
+
+    def __init__(self, sock: socket.socket, tls: bool, buffer: bytearray) -> None:
+        self.sock = sock
+        self.handshake = tls
+        self.buffer = buffer
+        self.view = memoryview(buffer)
+        self.got = 0
+        self.left = -1  # bytes of the body still to come; -1 while the head is read
+        self.job: Job | None = None
+        self.served = 0
+        self.close_after = False
+        self.heard = time.monotonic()
+
+
+class Run:
+    """Fetch objects from one server.
+
+    Parameters
+    ----------
+    server : Server
+    jobs : Jobs
+        Taken from the left; several runs may share it.
+    connections : int
+        At once.
+    timeout : float
+        Seconds to connect, and between bytes.
+    done : callable
+        Called with each job whose bytes are right.
+    refused : callable
+        Called with each job that has to go another way.
+    stopped : callable
+        Asked now and then; True ends the run.
+    """
+
+    def __init__(
+        self,
+        server: Server,
+        jobs: Jobs,
+        connections: int,
+        timeout: float,
+        done: Callable[[Any], None],
+        refused: Callable[[Any], None],
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._server = server
+        self._jobs = jobs
+        self._width = connections
+        self._timeout = timeout
+        self._done = done
+        self._refused = refused
+        self._stopped = stopped
+        self._open: set[_Connection] = set()
+        self._address: object = None
+        #: Objects fetched and their bytes, for whoever decides on a second run beside this one.
+        self.objects = self.bytes = 0
+
+    def narrow(self, connections: int) -> None:
+        """Go on with fewer connections; those that are too many end with their object.
+
+        Parameters
+        ----------
+        connections : int
+        """
+        self._width = connections
+
+    def run(self) -> None:
+        """Work until no jobs are left; on the way out every unfinished job is refused."""
+        with selectors.DefaultSelector() as self._selector:
+            try:
+                for _ in range(min(self._width, len(self._jobs))):
+                    if not self._connect():
+                        break
+                self._loop()
+            finally:
+                for connection in list(self._open):
+                    self._drop(connection)
+
+    def _connect(self, buffer: bytearray | None = None) -> bool:
+        try:
+            sock = self._server.connect(self._address, self._timeout)
+        except OSError:
+            return False
+        if self._address is None:
+            self._address = sock.getpeername()
+        tls = self._server.scheme == "https"
+        connection = _Connection(sock, tls, buffer or bytearray(_BUFFER))
+        self._open.add(connection)
+        # writable means connected; a first request goes out then
+        self._selector.register(sock, selectors.EVENT_WRITE, connection)
+        return True
+
+    def _loop(self) -> None:
+        while self._open:
+            events = self._selector.select(min(1.0, self._timeout))
+            now = time.monotonic()
+            for key, _ in events:
+                connection: _Connection = key.data
+                if connection not in self._open:
+                    continue
+                connection.heard = now
+                try:
+                    self._advance(connection)
+                except (OSError, ValueError):
+                    self._replace(connection)
+            if self._stopped():
+                return
+            if not events or len(events) < len(self._open):
+                self._drop_silent(now)
+
+    def _drop_silent(self, now: float) -> None:
+        for connection in list(self._open):
+            if now - connection.heard > self._timeout:
+                self._drop(connection)
+
+    def _advance(self, connection: _Connection) -> None:
+        if connection.job is None:
+            if connection.handshake and not self._shake(connection):
+                return
+            self._selector.modify(connection.sock, selectors.EVENT_READ, connection)
+            self._next(connection)
+            return
+        self._read(connection)
+
+    def _shake(self, connection: _Connection) -> bool:
+        import ssl
+
+        try:
+            connection.sock.do_handshake()  # type: ignore[attr-defined]
+        except ssl.SSLWantReadError:
+            self._selector.modify(connection.sock, selectors.EVENT_READ, connection)
+            return False
+        except ssl.SSLWantWriteError:
+            self._selector.modify(connection.sock, selectors.EVENT_WRITE, connection)
+            return False
+        connection.handshake = False
+        return True
+
+    def _next(self, connection: _Connection) -> None:
+        """Ask for the next object, or close."""
+        try:
+            if len(self._open) > self._width:
+                raise IndexError
+            connection.job = job = self._jobs.popleft()
+        except IndexError:
+            self._drop(connection)
+            return
+        connection.got, connection.left = 0, -1
+        request = self._server.request(job.target)
+        # a request is far smaller than a socket's send buffer, which is empty now
+        if connection.sock.send(request) != len(request):
+            raise OSError("the request was not taken whole")
+
+    def _read(self, connection: _Connection) -> None:
+        while connection.job is not None:
+            try:
+                count = connection.sock.recv_into(connection.view[connection.got :])
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if type(error).__name__ in ("SSLWantReadError", "SSLWantWriteError"):
+                    return
+                raise
+            if not count:
+                raise OSError("closed")
+            connection.got += count
+            self._take(connection)
+            if self._server.scheme != "https":
+                return  # TLS may hold bytes that no selector sees; a plain socket does not
+
+    def _take(self, connection: _Connection) -> None:
+        """Make use of what is in the buffer."""
+        job, start = connection.job, 0
+        assert job is not None
+        if connection.left < 0:
+            end = connection.buffer.find(b"\r\n\r\n", 0, connection.got)
+            if end < 0:
+                if connection.got > _HEAD:
+                    raise ValueError("the head is too long")
+                return
+            length, connection.close_after = parse_head(bytes(connection.view[: end + 2]))
+            if not job.begin(length):
+                raise ValueError("not for us")
+            connection.left, start = length, end + 4
+        count = connection.got - start
+        if count > connection.left:
+            raise ValueError("more bytes than announced")
+        if count:
+            job.feed(connection.view[start : connection.got])
+        connection.left -= count
+        connection.got = 0
+        if not connection.left:
+            self._end(connection, job)
+
+    def _end(self, connection: _Connection, job: Job) -> None:
+        connection.job = None
+        connection.served += 1
+        if job.finish():
+            self.objects += 1
+            self.bytes += job.size
+            self._done(job)
+        else:
+            job.abandon()
+            self._refused(job)
+        if connection.close_after:
+            self._replace(connection)
+        else:
+            self._next(connection)
+
+    def _replace(self, connection: _Connection) -> None:
+        """Close a connection; open another if it had worked before."""
+        job, worked = connection.job, connection.served
+        untouched = job is not None and connection.left < 0 and not connection.got
+        if untouched and worked and job is not None:
+            # the server closed an idle connection just as it was used again: nothing was served
+            connection.job = None
+            self._jobs.appendleft(job)
+        self._drop(connection)
+        if worked and self._jobs:
+            self._connect(connection.buffer)
+
+    def _drop(self, connection: _Connection) -> None:
+        self._open.discard(connection)
+        try:
+            self._selector.unregister(connection.sock)
+        except (KeyError, ValueError):
+            pass  # it was never registered
+        connection.sock.close()
+        job, connection.job = connection.job, None
+        if job is not None:
+            job.abandon()
+            self._refused(job)
+
+
+def plain_route(url: str) -> tuple[tuple[str, str, int], str] | None:
+    """Return how an object is reached if plain requests to its server will do.
+
+    Parameters
+    ----------
+    url : str
+        Address of the object, quoted.
+
+    Returns
+    -------
+    ((str, str, int), str) or None
+        Scheme, host and port of the server, and the request's target. None if the URL holds a login
+        or is not plain.
+    """
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    host = parts.hostname
+    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
+        return None
+    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    if not (url.isascii() and target.isprintable()) or " " in target:
+        return None
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return (parts.scheme, host, port), target
+
+
+def is_direct(host: str) -> bool:
+    """Say whether a server is reached without a proxy and without a login from ``netrc``.
+
+    Parameters
+    ----------
+    host : str
+
+    Returns
+    -------
+    bool
+    """
+    import sys
+
+    names = [f"{kind}_proxy" for kind in ("http", "https", "all")]
+    if any(os.environ.get(name) or os.environ.get(name.upper()) for name in names):
+        return False
+    if sys.platform in ("darwin", "win32"):
+        import urllib.request
+
+        if urllib.request.getproxies():
+            return False
+    return not _netrc_knows(host)
+
+
+def _netrc_knows(host: str) -> bool:
+    named = os.environ.get("NETRC")
+    paths = [named] if named else ["~/.netrc", "~/_netrc"]
+    for path in map(os.path.expanduser, paths):
+        if os.path.exists(path):
+            import netrc
+
+            try:
+                return netrc.netrc(path).authenticators(host) is not None
+            except (netrc.NetrcParseError, OSError):
+                return True  # requests decides what to make of it
+    return False
+
+
+def parse_head(head: bytes) -> tuple[int, bool]:
+    """Read the head of a plain response.
+
+    Parameters
+    ----------
+    head : bytes
+        Status line and header fields, each ended by CR LF.
+
+    Returns
+    -------
+    (int, bool)
+        Length of the body, and whether the connection ends after it.
+
+    Raises
+    ------
+    ValueError
+        It is not a plain ``200`` with one length and no coding.
+    """
+    if head[:12] != b"HTTP/1.1 200" or head[12:13] not in b" \r":
+        raise ValueError("not HTTP/1.1 200")
+    low = head.lower()
+    if low.count(b"\r\ncontent-length:") != 1 or b"\r\ntransfer-encoding:" in low:
+        raise ValueError("no plain length")
+    at = low.index(b"\r\ncontent-length:") + 17
+    text = low[at : low.index(b"\r\n", at)].strip()
+    if not text.isdigit():
+        raise ValueError("no plain length")
+    coding = low.find(b"\r\ncontent-encoding:")
+    if coding >= 0 and low[coding + 19 : low.index(b"\r\n", coding + 19)].strip() != b"identity":
+        raise ValueError("a coding")
+    return int(text), b"\r\nconnection: close\r\n" in low
