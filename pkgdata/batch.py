@@ -37,6 +37,9 @@ if TYPE_CHECKING:
 SMALL = 8 << 20
 #: Files that are fetched alone at the same time; each may use several connections.
 ALONE = 4
+#: Fewer small files are fetched alone, each under its lock: there a second of the same batch in
+#: another process would find nothing left to share.
+FEW = 32
 #: Objects after which bulk looks whether other processes have brought in what is still to do.
 _LOOK_EVERY = 64
 #: From this mean size on, hashing and writing are worth a second thread.
@@ -107,16 +110,13 @@ class _Queue:
         self._jobs = deque(jobs)
         self._folder = folder
         self._until_look = 0
+        self._shuffled = False
         self._others: set[str] = set()
         self._lock = threading.Lock()
         #: What others were bringing in when its turn came.
         self.left: list[_Job] = []
         self._look()
-        if self._others:
-            # in the order of the other one we would run behind it for ever
-            import random
-
-            random.shuffle(self._jobs)
+        self._until_look = FEW // 4  # who started with us shows soon
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -125,10 +125,19 @@ class _Queue:
         me = _fs.owner_token()
         self._others.clear()
         for name in os.listdir(self._folder):
+            if me in name:
+                continue  # ours, and there may be a thousand
             owner = owner_of(name)
-            if owner is not None and owner != me and not _fs.owner_is_gone(owner):
+            if owner is not None and not _fs.owner_is_gone(owner):
                 self._others.add(name.partition(".")[0])
-        self._until_look = _LOOK_EVERY
+        # towards the end two processes meet more often
+        self._until_look = max(1, min(_LOOK_EVERY, len(self._jobs) // 8))
+        if self._others and not self._shuffled:
+            # in the order of the other one we would run after it, or side by side, for ever
+            import random
+
+            random.shuffle(self._jobs)
+            self._shuffled = True
 
     def popleft(self) -> _Job:
         """Return the next job; IndexError if there is none."""
@@ -294,7 +303,7 @@ class Batch:
         try:
             pool.add(self._alone, alone)
             for key, jobs in by_server.items():
-                if len(jobs) < 2:
+                if len(jobs) < FEW:
                     pool.add(self._alone, [job.entry for job in jobs])
                 else:
                     pool.add(self._alone, self._in_bulk(key, jobs))

@@ -42,6 +42,7 @@ class Group:
         self._owner = f"{_fs.owner_token()}-{os.urandom(4).hex()}"
         self._file_mode = os.stat(self._partial).st_mode & 0o444
         self._folder_mode = os.stat(self._objects).st_mode & 0o7777
+        self._strict: bool | None = None
         self._folders: set[str] = set()
         self._waiting: list[tuple[str, str, str]] = []
         self._sizes: list[tuple[Digest, int]] = []
@@ -90,8 +91,11 @@ class Group:
             Where the object will lie once the group is brought in.
         """
         try:
-            if os.fstat(fd).st_mode & 0o777 != self._file_mode:
-                os.chmod(path, self._file_mode)  # the umask was stricter than the cache's folder
+            if self._strict is None:
+                # whether the umask is stricter than the cache's folder; the same for all
+                self._strict = os.fstat(fd).st_mode & 0o777 != self._file_mode
+            if self._strict:
+                os.chmod(path, self._file_mode)
             if self._each:
                 os.fsync(fd)
         finally:
@@ -134,5 +138,5 @@ class Group:
             os.mkdir(folder, self._folder_mode)
         except FileExistsError:
             return
-        if not _fs.WINDOWS and os.stat(folder).st_mode & 0o7777 != self._folder_mode:
+        if self._strict:
             os.chmod(folder, self._folder_mode)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .folders import Stamps
     from .hashes import Digest
+    from .lookup import Folder, Lookup
     from .mirrors import Mirrors
     from .partial import Partial
     from .progress import Callback, Event
@@ -72,12 +73,13 @@ class PackageData:
             [f"PKGDATA_{key}" for key in _WATCHED] + ([env] if env else [])
         )
         self._basis: tuple[object, object] = ((), ())
-        # settings as resolved, void when any variable of ours changes
-        self._memo: dict[str, tuple[Any, str]] = {}
+        # settings as resolved and what was made of them, void when any variable of ours changes
+        self._memo: dict[str, Any] = {}
         self._memo_basis: tuple[object, object] = ((), ())
         self._all_watched = dirs.environment_reader(
             ["PKGDATA_CONFIG", "HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"]
             + [f"PKGDATA_{key.upper()}" for key in config.FIELDS]
+            + ([env] if env else [])
         )
         self._stamps: Stamps | None = None
         self._refuge: Cache | None = None
@@ -127,23 +129,31 @@ class PackageData:
         """Return a setting and its origin, resolved anew when the environment or `conf` changes."""
         if name in self._settings:
             return self._settings[name], "declare()"
+        self._refresh()
+        found: tuple[Any, str] | None = self._memo.get(name)
+        if found is None:
+            found = self._memo[name] = config.resolve(name)
+        return found
+
+    def _refresh(self) -> None:
         basis = (self._all_watched(), config.state())
         if basis != self._memo_basis:
             self._memo, self._memo_basis = {}, basis
-        if name not in self._memo:
-            self._memo[name] = config.resolve(name)
-        return self._memo[name]
 
     @property
     def cache(self) -> Cache:
         """The user cache; a temporary one after the real one could not be written to."""
         if self._refuge is not None:
             return self._refuge
-        if "cache_dir" in self._settings:
-            path, origin = self._settings["cache_dir"], "declare()"
-        else:
-            path, origin = config.cache_dir()
-        return Cache(path, self.setting("lock_timeout"), origin)
+        self._refresh()
+        found: Cache | None = self._memo.get("cache")
+        if found is None:
+            if "cache_dir" in self._settings:
+                path, origin = self._settings["cache_dir"], "declare()"
+            else:
+                path, origin = config.cache_dir()
+            found = self._memo["cache"] = Cache(path, self.setting("lock_timeout"), origin)
+        return found
 
     # -- lookup ----------------------------------------------------------------------------
 
@@ -275,78 +285,50 @@ class PackageData:
         return places
 
     def _local_places(self, name: str) -> Iterator[Place]:
-        _fs.safe_name(name)
-        shipped = self._shipped(name)
-        if shipped is not None:
-            here = os.path.isfile(shipped)
-            yield Place("package", shipped, HIT if here else ABSENT)
-            if here and name not in self.registry:
-                return
-        entry = self.registry[name]
-        for kind, folder, below, note in self._folders():
-            yield self._look_in_folder(entry, kind, folder, below + name, note)
-        yield from self._look_in_caches(entry)
+        yield from self._lookup().places(name, self.registry)
+        if name in self.registry and self.registry[name].digest is None:
+            from .lookup import in_url_cache
 
-    def _shipped(self, name: str) -> str | None:
-        if self.package_dir is None:
-            return None
-        inside = name if name.startswith("data/") else f"data/{name}"
-        return os.path.join(self.package_dir, *inside.split("/"))
+            yield in_url_cache(self._url_of(self.registry[name]), self._url_cache())
 
-    def _folders(self) -> Iterator[tuple[str, str, str, str]]:
-        """Yield (kind, folder, what stands before the name, setting) in the order of lookup."""
+    def _lookup(self) -> Lookup:
+        """Return the places to look into; made anew when a setting may have changed."""
+        self._refresh()
+        found = self._memo.get("lookup")
+        if found is None:
+            from .folders import Stamps
+            from .lookup import Lookup
+
+            try:
+                caches = [("user cache", self.cache)]
+                root: str | None = self.cache.root
+            except CacheError:
+                caches, root = [], None  # no home directory: a hit in a folder needs none
+            if self._stamps is None:
+                self._stamps = Stamps(root)
+            sites = [("site cache", Cache(path)) for path in self.setting("site_caches")]
+            found = self._memo["lookup"] = Lookup(
+                self.package_dir,
+                list(self._folders()),
+                sites + caches,
+                self.setting("verify"),
+                self._stamps,
+            )
+        lookup: Lookup = found
+        return lookup
+
+    def _folders(self) -> Iterator[Folder]:
+        """Yield the local folders in the order of lookup."""
+        from .lookup import Folder
+
         if self.env:
             for folder in filter(None, os.environ.get(self.env, "").split(os.pathsep)):
-                yield "variable", os.path.abspath(dirs.expand_path(folder)), "", self.env
+                yield Folder("variable", os.path.abspath(dirs.expand_path(folder)), "", self.env)
         configured, origin = self._resolved("folders")
         for folder in configured:
-            yield "configured folder", folder, f"{self.name}/", origin
+            yield Folder("configured folder", folder, f"{self.name}/", origin)
         for folder in self.folders:
-            yield "package folder", folder, "", ""
-
-    def _look_in_folder(self, entry: Entry, kind: str, folder: str, name: str, note: str) -> Place:
-        from . import folders
-
-        if self._stamps is None:
-            self._stamps = folders.Stamps(self._stamp_root())
-        policy = self.setting("verify")
-        found = folders.check(folder, name, entry.digest, entry.size, policy, self._stamps)
-        if found is None:
-            return Place(kind, os.path.join(folder, *name.split("/")), ABSENT, note)
-        path, problem = found
-        return Place(kind, path, HIT if problem is None else WRONG, problem or note)
-
-    def _stamp_root(self) -> str | None:
-        try:
-            return self.cache.root
-        except CacheError:
-            return None
-
-    def _look_in_caches(self, entry: Entry) -> Iterator[Place]:
-        if entry.digest is None:
-            yield from self._look_in_url_cache(entry)
-            return
-        caches = [("site cache", Cache(root), "") for root in self.setting("site_caches")]
-        for kind, cache, _ in [*caches, ("user cache", self.cache, "")]:
-            path = cache.find(entry.digest, entry.name, entry.size)
-            problem = self._recheck(path, entry) if path else None
-            state = ABSENT if path is None else WRONG if problem else HIT
-            yield Place(kind, path or cache.path(entry.digest, entry.name), state, problem or "")
-
-    def _recheck(self, path: str, entry: Entry) -> str | None:
-        """Hash a cached object again where the policy says so; a damaged one is removed."""
-        if self.setting("verify") != "always" or entry.digest is None:
-            return None
-        from . import hashes
-
-        actual = hashes.hash_file(path, entry.digest.alg)
-        if actual == entry.digest:
-            return None
-        try:
-            _fs.remove(path)
-        except OSError:
-            pass  # a site's cache; it is passed over
-        return f"expected {entry.digest}, found {actual}; it will be fetched again"
+            yield Folder("package folder", folder)
 
     # -- bringing it here ------------------------------------------------------------------
 
@@ -405,6 +387,7 @@ class PackageData:
             if not getattr(error, "unwritable", False) or self._refuge is not None:
                 raise
             self._refuge = _temporary_cache(error, self.setting("lock_timeout"))
+            self._memo = {}  # what was made for the cache that failed
             return bring()
 
     def _bring(
@@ -484,12 +467,6 @@ class PackageData:
         if self._refuge is not None:
             return UrlCache(os.path.join(self._refuge.root, self.name))
         return UrlCache(url_cache_root(self.name, self._settings.get("cache_dir")))
-
-    def _look_in_url_cache(self, entry: Entry) -> Iterator[Place]:
-        url = self._url_of(entry)
-        cache = self._url_cache()
-        path = cache.find(url)
-        yield Place("user cache", path or cache.root, HIT if path else ABSENT, "not pinned")
 
     def _bring_unpinned(
         self, entry: Entry, show: Callback, timeout: float | None, patient: bool
@@ -592,22 +569,26 @@ class PackageData:
         def base_of(url: str) -> str:
             return canonical(urls.rewrite(urls.expand(url, values), rules))
 
-        base = base_of(self.dataurl[0]) if self.dataurl else None
+        def reach(url: str) -> tuple[tuple[str, str, int], str] | None:
+            found = plain_route(url)
+            if found is not None and found[0][1] not in direct:
+                direct[found[0][1]] = is_direct(found[0][1])
+            return found if found is not None and direct[found[0][1]] else None
+
+        base = base_of(self.dataurl[0]) if self.dataurl else ""
+        base = urls.join(base, "") if base.startswith("http") else base
+        reached = reach(base)
 
         def route(entry: Entry) -> tuple[tuple[str, str, int], str] | None:
             if entry.urls:
-                url = base_of(entry.urls[0])
-            elif base is not None and base.startswith("http"):
-                url = urls.join(base, entry.name)
-            else:
+                return reach(base_of(entry.urls[0]))
+            if reached is None:
                 return None
-            found = plain_route(url)
-            if found is None:
-                return None
-            host = found[0][1]
-            if host not in direct:
-                direct[host] = is_direct(host)
-            return found if direct[host] else None
+            # the rest of the URL is the same for all of them
+            target = reached[1]
+            if "?" in target:
+                return reach(urls.join(base, entry.name))
+            return reached[0], target + urls.quote_name(entry.name)
 
         return route
 
@@ -676,13 +657,11 @@ class PackageData:
         """
         part = self.registry.under(prefix)
         start = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        for kind, folder, below, note in self._folders():
+        lookup = self._lookup()
+        for folder in lookup.local:
             entries = (self.registry[start + name] for name in part)
-            if all(
-                self._look_in_folder(e, kind, folder, below + e.name, note).state == HIT
-                for e in entries
-            ):
-                return os.path.join(folder, *(below + start).strip("/").split("/"))
+            if all(lookup.in_folder(entry, folder).state == HIT for entry in entries):
+                return os.path.join(folder.path, *(folder.below + start).strip("/").split("/"))
         identity = part.digest()
         target = self.cache.find_tree(identity)
         if target is not None:

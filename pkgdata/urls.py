@@ -49,11 +49,27 @@ def join(base: str, name: str) -> str:
     >>> join("https://example.org/d?v=1", "a b/c#1.fits")
     'https://example.org/d/a%20b/c%231.fits?v=1'
     """
-    from urllib.parse import quote, urlsplit, urlunsplit
+    from urllib.parse import urlsplit, urlunsplit
 
     parts = urlsplit(base)
     path = parts.path if parts.path.endswith("/") else parts.path + "/"
-    return urlunsplit(parts._replace(path=path + quote(name, safe="/" + _SEGMENT_SAFE)))
+    return urlunsplit(parts._replace(path=path + quote_name(name)))
+
+
+def quote_name(name: str) -> str:
+    """Quote a relative name for the path of a URL.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+    """
+    from urllib.parse import quote
+
+    return quote(name, safe="/" + _SEGMENT_SAFE)
 
 
 def redact(url: str) -> str:
