@@ -1,9 +1,9 @@
 """One bounded, explained way to wait for a lock.
 
-Two kinds. A *key lock* (`KeyLock`) lets one process at a time fetch an object; it is filelock's
-`FileLock`, or its `SoftFileLock` beside it where the file system has no ``flock``. A *usage lock*
-(`UsageLock`) is held shared by those who add to a cache and exclusively by those who remove from
-it.
+Two kinds. A *key lock* (`KeyLock`) lets one process at a time fetch an object; it is ``flock``,
+filelock's `SoftFileLock` beside it where the file system has none, and filelock's `FileLock` on
+Windows. A *usage lock* (`UsageLock`) is held shared by those who add to a cache and exclusively by
+those who remove from it.
 
 What is not promised: that a lock excludes anyone. Some network file systems grant ``flock`` to
 everybody. Callers stay correct without it; a lock only saves repeated work. Lock objects are made
@@ -88,6 +88,31 @@ def _try_flock(fd: int, exclusive: bool) -> bool | None:
     return True
 
 
+class _Flock:
+    """``flock`` with the two methods of filelock that are used here.
+
+    Importing filelock takes half as long as fetching a hundred megabytes; here two calls do.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._fd = -1
+
+    def acquire(self, *, blocking: bool) -> None:
+        """Take the lock, or raise TimeoutError at once."""
+        fd = _open_lock_file(self._path)
+        # a file that was removed while we waited for it guards nothing
+        if _try_flock(fd, exclusive=True) is False or not os.fstat(fd).st_nlink:
+            os.close(fd)
+            raise TimeoutError(self._path)
+        self._fd = fd
+
+    def release(self) -> None:
+        """Give the lock back."""
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+
+
 class KeyLock:
     """A lock that one process at a time holds while it fetches one object.
 
@@ -165,23 +190,21 @@ class KeyLock:
     def _open(self) -> Any:
         # choosing here is plainer than filelock's own fallback, which takes the same file name and
         # knows ENOSYS alone
+        if flock_works(self.path) and not _fs.WINDOWS:
+            return _Flock(self.path)
         import filelock
 
-        if flock_works(self.path):
-            # older filelocks set the mode of a file that is there as well
-            mode = os.stat(os.path.dirname(self.path)).st_mode & 0o666
-            return filelock.FileLock(self.path, mode=mode, thread_local=False)
+        if _fs.WINDOWS:
+            return filelock.FileLock(self.path, thread_local=False)
         # the soft lock breaks the marker of a dead process of this host; one of another host is
         # waited for no longer than the timeout
         return filelock.SoftFileLock(self.path + ".soft", thread_local=False)
 
     @staticmethod
     def _try(lock: Any) -> bool:
-        import filelock
-
         try:
             lock.acquire(blocking=False)
-        except filelock.Timeout:
+        except TimeoutError:  # filelock's own is one
             return False
         return True
 
