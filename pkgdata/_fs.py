@@ -366,16 +366,25 @@ def walk_files(root: str) -> Iterator[tuple[str, str]]:
     Yields
     ------
     (str, str)
+
+    Raises
+    ------
+    OSError
+        A folder cannot be read, or a link leads back to a folder above it.
     """
-    stack = [("", root)]
+    stack: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [("", root, ())]
     while stack:
-        prefix, folder = stack.pop()
+        prefix, folder, above = stack.pop()
+        info = os.stat(folder)
+        if (info.st_dev, info.st_ino) in above:
+            raise OSError(errno.ELOOP, "a link leads back to a folder above it", folder)
+        above = (*above, (info.st_dev, info.st_ino))
         with os.scandir(folder) as found:
             entries = sorted(found, key=lambda entry: entry.name)
         folders = []
         for entry in entries:
             if entry.is_dir():
-                folders.append((f"{prefix}{entry.name}/", entry.path))
+                folders.append((f"{prefix}{entry.name}/", entry.path, above))
             elif entry.is_file() or entry.is_symlink():  # opening a named pipe would wait forever
                 yield prefix + entry.name, entry.path
         stack.extend(reversed(folders))
@@ -501,11 +510,18 @@ def owner_token() -> str:
     return _owner[1]
 
 
-def _place() -> str:
-    import hashlib
+def _host_name() -> str:
+    if hasattr(os, "uname"):
+        return os.uname().nodename  # importing socket would cost 8 ms
     import socket
 
-    facts = [socket.gethostname()]
+    return socket.gethostname()
+
+
+def _place() -> str:
+    import hashlib
+
+    facts = [_host_name()]
     for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         try:
             if os.path.islink(path):

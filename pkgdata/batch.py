@@ -70,6 +70,7 @@ class _Job:
         self.path, self._fd = self._batch.group.create(digest)
         self._hasher = hashes.new(digest.alg)
         self._count = 0
+        self._batch.tell(self, START, 0)
         return True
 
     def feed(self, view: memoryview) -> None:
@@ -86,12 +87,12 @@ class _Job:
         good = self._count == self.size and hasher is not None and digest is not None
         return good and hasher.hexdigest() == digest.hex  # type: ignore[union-attr]
 
-    def keep(self) -> str:
+    def keep(self) -> None:
         """Hand the file over to the group."""
         entry, fd, self._fd = self.entry, self._fd, -1
         assert entry.digest is not None
-        return self._batch.group.add(
-            self.path, fd, entry.digest, entry.name, self.size, record=entry.size is None
+        self._batch.group.add(
+            self.path, fd, entry.digest, entry.name, self.size, entry.size is None, self
         )
 
     def abandon(self) -> None:
@@ -160,10 +161,6 @@ class _Queue:
         """Put a job back."""
         self._jobs.appendleft(job)
 
-    def rest(self) -> list[_Job]:
-        """Return the jobs whose turn never came."""
-        return list(self._jobs)
-
 
 class Batch:
     """Fetch files of one package.
@@ -179,7 +176,8 @@ class Batch:
         Fetches one entry alone and returns its path; called with the entry and whether passing
         failures are worth further rounds.
     route : callable
-        Returns (server key, request target) of an entry that bulk may take on, else None.
+        Called with an entry and the number of a mirror; returns (server key, request target) if
+        bulk may take it on, else None.
     server : callable
         Makes the `Server` of a server key.
     connections : int
@@ -198,7 +196,7 @@ class Batch:
         cache: Cache,
         report: Report,
         one: Callable[[Entry, bool], str],
-        route: Callable[[Entry], tuple[tuple[str, str, int], str] | None],
+        route: Callable[[Entry, int], tuple[tuple[str, str, int], str] | None],
         server: Callable[[tuple[str, str, int]], Server],
         connections: int,
         timeout: float,
@@ -216,6 +214,8 @@ class Batch:
         self._durability = durability
         self._show = show
         self._lock = threading.Lock()
+        #: Of the server that bulk asks now.
+        self.url = ""
         #: Set to end everything early.
         self.stopped = threading.Event()
 
@@ -233,6 +233,19 @@ class Batch:
         str
         """
         return key_of(entry.digest) if entry.digest else ""
+
+    def tell(self, job: _Job, state: str, done: int) -> None:
+        """Report progress of bulk.
+
+        Parameters
+        ----------
+        job : _Job
+        state : str
+        done : int
+            Bytes.
+        """
+        if self._show is not silent:
+            self._show(Event(job.entry.name, state, done, job.size, self.url))
 
     def is_here(self, entry: Entry) -> bool:
         """Say whether an entry has come into the cache.
@@ -283,30 +296,20 @@ class Batch:
         KeyboardInterrupt
             Transfers in flight are cut; what they brought stays for the next time.
         """
-        by_server: dict[tuple[str, str, int], list[_Job]] = {}
-        alone: list[Entry] = []
+        first: list[Entry] = []
         again: list[Entry] = []
         seen: set[object] = set()
         for entry in self._entries:
-            if entry.digest in seen:
-                again.append(entry)  # the same bytes under another name
-                continue
+            # the same bytes under another name come from the cache once they are there
+            (again if entry.digest in seen else first).append(entry)
             if entry.digest is not None:
                 seen.add(entry.digest)
-            route = self._route(entry) if (entry.size or 0) <= SMALL and entry.digest else None
-            if route is None:
-                alone.append(entry)
-            else:
-                by_server.setdefault(route[0], []).append(_Job(self, entry, route[1]))
-        alone.sort(key=lambda entry: -(entry.size or 0))
+        small = [e for e in first if e.digest is not None and (e.size or 0) <= SMALL]
+        large = [e for e in first if e.digest is None or (e.size or 0) > SMALL]
         pool = _Pool(ALONE)
         try:
-            pool.add(self._alone, alone)
-            for key, jobs in by_server.items():
-                if len(jobs) < FEW:
-                    pool.add(self._alone, [job.entry for job in jobs])
-                else:
-                    pool.add(self._alone, self._in_bulk(key, jobs))
+            pool.add(self._alone, sorted(large, key=lambda entry: -(entry.size or 0)))
+            pool.add(self._alone, self._over_mirrors(small))
             pool.wait()
             pool.add(self._alone, again)
             pool.wait()
@@ -316,40 +319,70 @@ class Batch:
             raise
         pool.close()
 
-    def _in_bulk(self, key: tuple[str, str, int], jobs: list[_Job]) -> list[Entry]:
-        """Bring in what is plain; return the entries that have to go another way."""
-        left: list[_Job] = []
+    def _over_mirrors(self, entries: list[Entry]) -> list[Entry]:
+        """Bring in what is plain from one mirror after the other; return what is left."""
+        turn, alone = 0, []
+        while len(entries) >= FEW and not self.stopped.is_set():
+            by_server: dict[tuple[str, str, int], list[_Job]] = {}
+            for entry in entries:
+                route = self._route(entry, turn)
+                if route is None:
+                    alone.append(entry)
+                else:
+                    by_server.setdefault(route[0], []).append(_Job(self, entry, route[1]))
+            entries = []
+            for key, jobs in by_server.items():
+                if len(jobs) < FEW:
+                    alone += [job.entry for job in jobs]
+                else:
+                    entries += self._in_bulk(key, jobs, alone)
+            turn += 1
+        return alone + entries
+
+    def _in_bulk(
+        self, key: tuple[str, str, int], jobs: list[_Job], alone: list[Entry]
+    ) -> list[Entry]:
+        """Bring in what is plain; return the entries that this server did not give.
+
+        What other processes are bringing in is added to ``alone``.
+        """
         try:
             self._cache.prepare()
             with self._cache.usage():
-                self.group = Group(self._cache, self._durability)
+                self.group = Group(self._cache, self._brought, self._durability)
                 queue = _Queue(self, jobs, self._cache.bucket(PARTIAL))
+                self.url = f"{key[0]}://{key[1]}:{key[2]}/"
                 try:
-                    self._run_bulk(self._server(key), queue, left.append)
+                    self._run_bulk(self._server(key), queue)
                 finally:
                     self.group.flush()
-            left += queue.left + queue.rest()
+            alone += [job.entry for job in queue.left]
+            others = {job.entry.name for job in queue.left}
         except (OSError, PkgdataError):
             # whatever is wrong with the cache or the server: a single fetch will word it
-            left = [job for job in jobs if job.entry.name not in self._report.succeeded]
-        return [job.entry for job in left if job.entry.name not in self._report.succeeded]
+            alone += [job.entry for job in jobs if job.entry.name not in self._report.succeeded]
+            return []
+        done = self._report.succeeded
+        return [j.entry for j in jobs if j.entry.name not in done and j.entry.name not in others]
 
-    def _run_bulk(self, server: Server, queue: _Queue, refused: Callable[[_Job], None]) -> None:
+    def _brought(self, job: _Job, path: str) -> None:
+        self.succeed(job.entry, path)
+
+    def _run_bulk(self, server: Server, queue: _Queue) -> None:
         from .stores.bulk import Run
 
-        quiet = self._show is silent
         second: list[threading.Thread] = []
 
         def new(width: int) -> Run:
             return Run(server, queue, width, self._timeout, done, refused, self.stopped.is_set)
 
+        def refused(_: _Job) -> None:
+            """It is not in the report, which is how it is found."""
+
         def done(job: _Job) -> None:
-            if not quiet:
-                self._show(Event(job.entry.name, START, 0, job.size, server.host))
+            self.tell(job, DONE, job.size)
             with self._lock:
-                self.succeed(job.entry, job.keep())
-            if not quiet:
-                self._show(Event(job.entry.name, DONE, job.size, job.size, server.host))
+                job.keep()
             if not second and first.objects == 8 and first.bytes > 8 * _SECOND_THREAD:
                 first.narrow(self._connections - half)
                 thread = threading.Thread(target=new(half).run, name="pkgdata-bulk", daemon=True)

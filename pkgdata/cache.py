@@ -18,6 +18,7 @@
   partial-v1/<key>.<owner>.spans       the same, beside it
   partial-v1/<key>.<owner>.link        a second name of an object, for a moment
   partial-v1/<key>.<owner>.dir/        a tree or derived directory until it is complete
+  hosts-v1/<md5 of server>.down        a server that failed of late; old ones mean nothing
   locks-v1/<key>.lock                  one writer per key
   locks-v1/<key>.lock.soft             the same where the file system has no flock
 
@@ -61,6 +62,7 @@ if TYPE_CHECKING:
 #: tree of ``tests/test_format.py``.
 OBJECTS, SIZES, TREES = "objects-v1", sizes.BUCKET, "trees-v1"
 DERIVED, STAMPS, PARTIAL, LOCKS = "derived-v1", "stamps-v1", "partial-v1", "locks-v1"
+HOSTS = "hosts-v1"
 
 #: Plain joining: what is joined here is clean, and a batch asks thousands of times.
 _SEP = os.sep
@@ -367,13 +369,20 @@ class Cache:
             if source is not None and other != name.rpartition("/")[2]:
                 target = self.path(digest, name)
                 aside = os.path.join(self.bucket(PARTIAL), f"{key_of(digest)}.{_unique()}.link")
-                self._share(source, aside)
+                self.share(source, aside)
                 _fs.replace(aside, target)
                 return target
         return None
 
-    def _share(self, source: str, target: str) -> None:
-        """Give an object a second name; copy any other file, which its owner may change later."""
+    def share(self, source: str, target: str) -> None:
+        """Give an object a second name; copy any other file, which its owner may change later.
+
+        Parameters
+        ----------
+        source : str
+        target : str
+            Must not exist.
+        """
         if source.startswith(os.path.join(self.root, OBJECTS, "")):
             _fs.link_or_copy(source, target)
         else:
@@ -410,7 +419,7 @@ class Cache:
             for name, source in files:
                 target = os.path.join(folder, *name.split("/"))
                 _fs.make_dirs(os.path.dirname(target))
-                self._share(source, target)
+                self.share(source, target)
 
         return self._directory(self._folder(TREES, digest), f"tree-{key_of(digest)}", build)
 
@@ -553,7 +562,8 @@ class _Work:
         return list(unfinished(os.path.join(self._cache.root, PARTIAL), self._key))
 
     def _sign(self) -> object:
-        return self._others()
+        # the time changes too while the owner hashes what it goes on from
+        return [(path, size, _mtime_of(path)) for path, size in self._others()]
 
     def _tell(self, seconds: float) -> None:
         if self._waiting is None:
@@ -581,6 +591,13 @@ class _Work:
 
             if not isinstance(error, PkgdataError):
                 raise self._cache._translate(error) from error
+
+
+def _mtime_of(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
 
 
 def _is_anothers(owner: str | None) -> bool:

@@ -74,10 +74,13 @@ def apply(
     if kind in ("Unzip", "Untar"):
         members = sorted(getattr(processor, "members", None) or ())
         unpack = _unzip if kind == "Unzip" else _untar
+        inside = getattr(processor, "extract_dir", None) or ""
+        if inside:
+            _fs.safe_name(inside)
         folder = cache.derived(
             digest,
-            f"{kind} {members}",
-            lambda aside: unpack(path, aside, members, _Budget(path, budget)),
+            f"{kind} {members} {inside}",
+            lambda aside: unpack(path, os.path.join(aside, inside), members, _Budget(path, budget)),
         )
         return [found for _, found in _fs.walk_files(folder)]
     if kind == "Decompress":
@@ -97,7 +100,7 @@ def _workplace(path: str, cache: Cache, digest: Digest) -> str:
     """Return the file under a name beside which a foreign processor may write."""
     base = os.path.basename(path)
     folder = cache.derived(
-        digest, f"beside {base}", lambda aside: _fs.link_or_copy(path, os.path.join(aside, base))
+        digest, f"beside {base}", lambda aside: cache.share(path, os.path.join(aside, base))
     )
     return os.path.join(folder, base)
 

@@ -14,6 +14,9 @@ from .cache import OBJECTS, PARTIAL, key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
     from .cache import Cache
     from .hashes import Digest
 
@@ -28,13 +31,16 @@ class Group:
     ----------
     cache : Cache
         Prepared, and kept from removal by its usage lock.
+    brought : callable
+        Called with the tag and the path of each object that is in the cache.
     durability : str
         ``"batch"``: one sync before the renames of a group; ``"each"``: one for each object;
         ``"none"``: none, so that a power loss may leave an object empty under its name.
     """
 
-    def __init__(self, cache: Cache, durability: str) -> None:
+    def __init__(self, cache: Cache, brought: Callable[[Any, str], None], durability: str) -> None:
         self._cache = cache
+        self._brought = brought
         self._partial = cache.bucket(PARTIAL)
         self._objects = cache.bucket(OBJECTS)
         self._each = durability == "each" or (durability == "batch" and not _fs.can_sync_all())
@@ -44,7 +50,7 @@ class Group:
         self._folder_mode = os.stat(self._objects).st_mode & 0o7777
         self._strict: bool | None = None
         self._folders: set[str] = set()
-        self._waiting: list[tuple[str, str, str]] = []
+        self._waiting: list[tuple[str, str, str, Any]] = []
         self._sizes: list[tuple[Digest, int]] = []
         self._bytes = 0
 
@@ -70,7 +76,9 @@ class Group:
         fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), self._file_mode)
         return path, fd
 
-    def add(self, path: str, fd: int, digest: Digest, name: str, size: int, record: bool) -> str:
+    def add(
+        self, path: str, fd: int, digest: Digest, name: str, size: int, record: bool, tag: object
+    ) -> None:
         """Take over a file whose bytes were verified, and close it.
 
         Parameters
@@ -84,11 +92,8 @@ class Group:
             Bytes.
         record : bool
             No registry tells the size.
-
-        Returns
-        -------
-        str
-            Where the object will lie once the group is brought in.
+        tag : object
+            What `brought` is told.
         """
         try:
             if self._strict is None:
@@ -101,13 +106,12 @@ class Group:
         finally:
             os.close(fd)
         target = self._cache.path(digest, name)
-        self._waiting.append((path, digest.alg, target))
+        self._waiting.append((path, digest.alg, target, tag))
         if record:
             self._sizes.append((digest, size))
         self._bytes += size
         if not self._once or len(self._waiting) >= MOST or self._bytes >= MOST_BYTES:
             self.flush()
-        return target
 
     def flush(self) -> None:
         """Bring in what is waiting.
@@ -119,19 +123,29 @@ class Group:
         """
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         found, self._sizes = self._sizes, []
-        if waiting and self._once:
-            _fs.sync_all(self._partial)
-        if found:
-            sizes.record(self._cache.root, found)
-        for path, alg, target in waiting:
-            folder = os.path.dirname(target)
-            above = os.path.dirname(folder)
-            if above not in self._folders:
-                self._make(os.path.join(self._objects, alg))
-                self._make(above)
-                self._folders.add(above)
-            self._make(folder)
-            _fs.replace(path, target)
+        try:
+            if waiting and self._once:
+                _fs.sync_all(self._partial)
+            if found:
+                sizes.record(self._cache.root, found)
+            while waiting:
+                path, alg, target, tag = waiting[-1]
+                self._bring(path, alg, target)
+                waiting.pop()
+                self._brought(tag, target)
+        finally:
+            for path, *_ in waiting:
+                _fs.remove(path)  # an error ended it; nobody would go on with these
+
+    def _bring(self, path: str, alg: str, target: str) -> None:
+        folder = os.path.dirname(target)
+        above = os.path.dirname(folder)
+        if above not in self._folders:
+            self._make(os.path.join(self._objects, alg))
+            self._make(above)
+            self._folders.add(above)
+        self._make(folder)
+        _fs.replace(path, target)
 
     def _make(self, folder: str) -> None:
         try:

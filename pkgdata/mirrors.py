@@ -9,7 +9,9 @@ Architecture Blog, 2015), and never fall below a server's ``Retry-After``.
 
 from __future__ import annotations
 
-from . import urls
+import os
+
+from . import _fs, urls
 from .errors import (
     AccessDeniedError,
     AllMirrorsFailedError,
@@ -20,7 +22,7 @@ from .errors import (
     PkgdataError,
     StoreError,
 )
-from .stores import Source, open_store
+from .stores import Source, canonical, open_store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +33,10 @@ if TYPE_CHECKING:
 
 #: Seconds: first and longest wait between two rounds, and the longest ``Retry-After`` obeyed.
 FIRST_WAIT, LONGEST_WAIT, LONGEST_RETRY_AFTER = 0.25, 20.0, 120.0
+
+
+#: Seconds for which a server that failed is tried last.
+DOWN_SECONDS = 600.0
 
 
 class Mirrors:
@@ -46,6 +52,8 @@ class Mirrors:
         Seconds to connect, and between bytes.
     values : mapping of str to str or None
         What the placeholders stand for.
+    health : Health, optional
+        Which servers failed of late; theirs are tried last.
     """
 
     def __init__(
@@ -54,7 +62,9 @@ class Mirrors:
         rules: Mapping[str, str],
         timeout: float,
         values: Mapping[str, str | None],
+        health: Health | None = None,
     ) -> None:
+        self._health = health
         self._rules = rules
         self._timeout = timeout
         self._values = values
@@ -79,11 +89,98 @@ class Mirrors:
             A URL is malformed.
         """
         found: dict[str, Source] = {}
-        for url, rest in [(url, "") for url in own] + [(base, name) for base in self._bases]:
-            url = urls.expand(url, self._values)
-            store = open_store(urls.rewrite(url, self._rules), self._timeout)
-            found.setdefault(store.address(rest), Source(store, rest))
+        for url in own:
+            store = open_store(self.resolved(url), self._timeout)
+            found.setdefault(store.address(""), Source(store, ""))
+        for base in self.bases():
+            store = open_store(base, self._timeout)
+            found.setdefault(store.address(name), Source(store, name))
         return list(found.values())
+
+    def resolved(self, url: str) -> str:
+        """Return a URL with its placeholders filled and the site's rules applied.
+
+        Parameters
+        ----------
+        url : str
+
+        Returns
+        -------
+        str
+        """
+        return canonical(urls.rewrite(urls.expand(url, self._values), self._rules))
+
+    def bases(self) -> list[str]:
+        """Return the base URLs in the order in which they are tried.
+
+        Returns
+        -------
+        list of str
+        """
+        found = list(dict.fromkeys(map(self.resolved, self._bases)))
+        return found if self._health is None else sorted(found, key=self._health.is_down)
+
+
+class Health:
+    """Remembers for a while which servers failed, for all of a user's processes.
+
+    A file ``hosts-v1/<md5 of scheme and host>.down`` in the cache tells, by its time; an old one
+    means nothing. It changes the order in which mirrors are tried, never the outcome.
+
+    Parameters
+    ----------
+    root : str
+        Of the cache.
+    clock : callable, optional
+        Stand-in for `time.time`.
+    """
+
+    def __init__(self, root: str, clock: Callable[[], float] | None = None) -> None:
+        import time
+
+        self._folder = os.path.join(root, "hosts-v1")
+        self._clock = clock or time.time
+
+    def _file(self, url: str) -> str:
+        import hashlib
+
+        server = "/".join(url.split("/", 3)[:3]).rpartition("@")[2]
+        key = hashlib.md5(server.encode(), usedforsecurity=False).hexdigest()
+        return os.path.join(self._folder, f"{key}.down")
+
+    def is_down(self, url: str) -> bool:
+        """Say whether the server of a URL failed of late.
+
+        Parameters
+        ----------
+        url : str
+
+        Returns
+        -------
+        bool
+        """
+        try:
+            return self._clock() - os.stat(self._file(url)).st_mtime < DOWN_SECONDS
+        except OSError:
+            return False
+
+    def note(self, url: str, down: bool) -> None:
+        """Remember that the server of a URL failed, or that it answers again.
+
+        Parameters
+        ----------
+        url : str
+        down : bool
+        """
+        path = self._file(url)
+        try:
+            if not down:
+                os.unlink(path)
+            else:
+                _fs.make_dirs(self._folder)
+                _fs.write_atomic(path, b"", sync=False, follow=True)
+        except OSError:
+            pass  # a help for the next call, no more
 
 
 def first_good(
@@ -93,6 +190,7 @@ def first_good(
     retries: int,
     sleep: Callable[[float], None] | None = None,
     uniform: Callable[[float, float], float] | None = None,
+    health: Health | None = None,
 ) -> T:
     """Return what the first source that works gives.
 
@@ -107,6 +205,8 @@ def first_good(
         Further rounds after the first.
     sleep, uniform : callable, optional
         Stand-ins for `time.sleep` and `random.uniform`.
+    health : Health, optional
+        Is told which servers failed while another one worked.
 
     Returns
     -------
@@ -133,7 +233,10 @@ def first_good(
                 again.append((source, due))
                 continue
             try:
-                return attempt(source)
+                found = attempt(source)
+                if health is not None and failures:
+                    _report(health, source, sources, failures)
+                return found
             except (StoreError, IncompleteTransferError, IntegrityError) as error:
                 failures[source.address] = error
                 if _may_help(error):
@@ -148,6 +251,16 @@ def first_good(
         slept = max(slept + pause, first_due)  # rounding must not leave it short of the due time
         pending = again
     raise _verdict(name, failures)
+
+
+def _report(
+    health: Health, good: Source, sources: Sequence[Source], failures: dict[str, PkgdataError]
+) -> None:
+    for source in sources:
+        error = failures.get(source.address)
+        if source is not good and error is not None and getattr(error, "transient", False):
+            health.note(source.store.url, down=True)
+    health.note(good.store.url, down=False)
 
 
 def _may_help(error: PkgdataError) -> bool:

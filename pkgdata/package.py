@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from .folders import Stamps
     from .hashes import Digest
     from .lookup import Folder, Lookup
-    from .mirrors import Mirrors
+    from .mirrors import Health, Mirrors
     from .partial import Partial
     from .progress import Callback, Event
     from .registry import Entry, Registry
@@ -333,8 +333,15 @@ class PackageData:
     # -- bringing it here ------------------------------------------------------------------
 
     def _sources(self, entry: Entry, timeout: float | None = None) -> list[Source]:
-        mirrors = self._mirrors(timeout)
-        return mirrors.sources(entry.name, entry.urls)
+        return self._mirrors(timeout).sources(entry.name, entry.urls)
+
+    def _health(self) -> Health | None:
+        from .mirrors import Health
+
+        try:
+            return Health(self.cache.root)
+        except CacheError:
+            return None  # no home directory; whoever needs the cache will say so
 
     def _mirrors(self, timeout: float | None = None) -> Mirrors:
         from .mirrors import Mirrors
@@ -344,6 +351,7 @@ class PackageData:
             self.setting("rewrite"),
             self.setting("remote_timeout") if timeout is None else timeout,
             {"version": self._version_if_needed(), "package": self.name},
+            self._health(),
         )
 
     def _version_if_needed(self) -> str | None:
@@ -444,6 +452,7 @@ class PackageData:
             sources,
             lambda source: transfer.run(source.store, source.name),
             self.setting("retries") if patient else 0,
+            health=self._health(),
         )
 
     # -- names that no digest pins ---------------------------------------------------------
@@ -510,7 +519,6 @@ class PackageData:
         """
         wanted = list(dict.fromkeys(self.registry if names is None else names))
         report = Report(lambda again: self.fetch(again, to=to, progress=progress))
-        show = self._progress(progress)
         missing = []
         for name in wanted:
             try:
@@ -522,7 +530,9 @@ class PackageData:
             except (PkgdataError, OSError) as error:
                 report.failed[name] = error
         if missing:
-            self._bring_all(missing, report, show)
+            sizes = [entry.size for entry in missing]
+            total = None if None in sizes else sum(size or 0 for size in sizes)
+            self._bring_all(missing, report, self._progress(progress, len(missing), total))
         if to is not None:
             self._export_all(report, os.fspath(to))
         report.raise_if_failed(self.name)
@@ -556,18 +566,13 @@ class PackageData:
         )
         batch.run()
 
-    def _router(self) -> Callable[[Entry], tuple[tuple[str, str, int], str] | None]:
-        """Return a function that says how an entry's first source is reached, for bulk."""
+    def _router(self) -> Callable[[Entry, int], tuple[tuple[str, str, int], str] | None]:
+        """Return a function that says how an entry's n-th source is reached, for bulk."""
         from . import urls
-        from .stores import canonical
         from .stores.bulk import is_direct, plain_route
 
-        values = {"version": self._version_if_needed(), "package": self.name}
-        rules = self.setting("rewrite")
+        mirrors = self._mirrors()
         direct: dict[str, bool] = {}
-
-        def base_of(url: str) -> str:
-            return canonical(urls.rewrite(urls.expand(url, values), rules))
 
         def reach(url: str) -> tuple[tuple[str, str, int], str] | None:
             found = plain_route(url)
@@ -575,20 +580,20 @@ class PackageData:
                 direct[found[0][1]] = is_direct(found[0][1])
             return found if found is not None and direct[found[0][1]] else None
 
-        base = base_of(self.dataurl[0]) if self.dataurl else ""
-        base = urls.join(base, "") if base.startswith("http") else base
-        reached = reach(base)
+        bases = [urls.join(base, "") if base[:4] == "http" else base for base in mirrors.bases()]
+        reached = [reach(base) for base in bases]
 
-        def route(entry: Entry) -> tuple[tuple[str, str, int], str] | None:
-            if entry.urls:
-                return reach(base_of(entry.urls[0]))
-            if reached is None:
+        def route(entry: Entry, turn: int) -> tuple[tuple[str, str, int], str] | None:
+            if turn < len(entry.urls):
+                return reach(mirrors.resolved(entry.urls[turn]))
+            turn -= len(entry.urls)
+            found = reached[turn] if turn < len(reached) else None
+            if found is None:
                 return None
+            if "?" in found[1]:
+                return reach(urls.join(bases[turn], entry.name))
             # the rest of the URL is the same for all of them
-            target = reached[1]
-            if "?" in target:
-                return reach(urls.join(base, entry.name))
-            return reached[0], target + urls.quote_name(entry.name)
+            return found[0], found[1] + urls.quote_name(entry.name)
 
         return route
 
@@ -712,12 +717,16 @@ class PackageData:
             self.setting("extract_limit"),
         )
 
-    def _progress(self, progress: Callback | bool | None) -> Callback:
+    def _progress(
+        self, progress: Callback | bool | None, files: int = 0, total: int | None = None
+    ) -> Callback:
         from .progress import view
 
         if progress is None:
-            return view(self.setting("progress"))
-        return view(progress and "auto") if isinstance(progress, bool) else progress
+            return view(self.setting("progress"), files, total)
+        if isinstance(progress, bool):
+            return view(progress and "auto", files, total)
+        return progress
 
 
 def _can_map() -> bool:
@@ -771,6 +780,5 @@ def _temporary_cache(error: CacheError, lock_timeout: float) -> Cache:
 def _warn_folder(name: str, place: Place) -> None:
     import warnings
 
-    warnings.warn(
-        f"passed over {place.where} for {name!r}: {place.note}", FolderWarning, stacklevel=5
-    )
+    kind = CacheWarning if place.kind.endswith("cache") else FolderWarning
+    warnings.warn(f"passed over {place.where} for {name!r}: {place.note}", kind, stacklevel=5)

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
 START, BYTES, WAIT, DONE, FAILED, HIT = "start", "bytes", "wait", "done", "failed", "hit"
 
 
+#: From this size on an object of a batch gets a bar of its own.
+LARGE = 8 << 20
+
+
 class Event:
     """One report.
 
@@ -89,28 +93,47 @@ def _in_notebook() -> bool:
     return "ipykernel" in sys.modules
 
 
-def view(setting: str | bool) -> Callback:
+def view(setting: str | bool, files: int = 0, total: int | None = None) -> Callback:
     """Return a callback that draws with tqdm, or `silent`.
 
     Parameters
     ----------
     setting : bool or ``"auto"``
+    files : int, default 0
+        Of a batch, which gets one bar for all of them.
+    total : int, optional
+        Bytes of a batch, if all are known.
 
     Returns
     -------
     callable
     """
-    return Bars() if wanted(setting) else silent
+    return Bars(files, total) if wanted(setting) else silent
 
 
 class Bars:
-    """Draws one bar an object on standard error, for as long as it is in flight."""
+    """Draws on standard error: one bar an object in flight, and one over a batch.
 
-    def __init__(self) -> None:
+    In a batch, small objects show in the bar over all of them only.
+
+    Parameters
+    ----------
+    files : int, default 0
+        Of the batch; 0 if this is no batch.
+    total : int, optional
+        Bytes of the batch.
+    """
+
+    def __init__(self, files: int = 0, total: int | None = None) -> None:
         import threading
 
         self._bars: dict[str, Any] = {}
         self._lock = threading.Lock()
+        self._files = files
+        self._total = total
+        self._ended = 0
+        self._bytes: dict[str, int] = {}
+        self._overall: Any = None
 
     def __call__(self, event: Event) -> None:
         """Draw a report.
@@ -120,17 +143,46 @@ class Bars:
         event : Event
         """
         with self._lock:
-            if event.state in (DONE, FAILED, HIT):
-                bar = self._bars.pop(event.name, None)
-                if bar is not None:
-                    if event.state == DONE:
-                        self._move(bar, event)
-                    bar.close()
+            if not self._files:
+                self._draw(event)
                 return
-            bar = self._bars.get(event.name)
-            if bar is None:
-                bar = self._bars[event.name] = self._new(event)
-            self._move(bar, event)
+            if self._overall is None:
+                self._overall = self._new("all files", self._total or self._files, self._total)
+            if event.name in self._bars or (event.total or 0) >= LARGE:
+                self._draw(event)
+            self._count(event)
+
+    def _count(self, event: Event) -> None:
+        """Move the bar over the batch."""
+        ended = event.state in (DONE, FAILED, HIT)
+        if event.state == FAILED:
+            event.done = 0
+        if event.state != WAIT and self._total is not None:
+            self._overall.update(event.done - self._bytes.get(event.name, 0))
+            self._bytes[event.name] = event.done
+        if ended:
+            self._ended += 1
+            if self._total is None:
+                self._overall.update(1)
+            else:
+                text = f"{self._ended}/{self._files} files"
+                self._overall.set_postfix_str(text, refresh=False)
+            if self._ended >= self._files:
+                self._overall.close()
+
+    def _draw(self, event: Event) -> None:
+        if event.state in (DONE, FAILED, HIT):
+            bar = self._bars.pop(event.name, None)
+            if bar is not None:
+                if event.state == DONE:
+                    self._move(bar, event)
+                bar.close()
+            return
+        bar = self._bars.get(event.name)
+        if bar is None:
+            label = os.path.basename(event.name)
+            bar = self._bars[event.name] = self._new(label, event.total, event.total or 0)
+        self._move(bar, event)
 
     @staticmethod
     def _move(bar: Any, event: Event) -> None:
@@ -144,18 +196,18 @@ class Bars:
             bar.reset(event.total)
         bar.update(event.done - bar.n)
 
-    @staticmethod
-    def _new(event: Event) -> Any:
+    def _new(self, label: str, total: int | None, in_bytes: int | None) -> Any:
         import importlib
 
         module = importlib.import_module("tqdm.auto" if _in_notebook() else "tqdm")
+        units: dict[str, Any] = {"unit": "file"}
+        if in_bytes is not None:
+            units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
         return module.tqdm(
-            desc=os.path.basename(event.name),
-            total=event.total,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1024,
+            desc=label,
+            total=total,
             dynamic_ncols=True,
-            leave=True,
+            leave=not self._files or label == "all files",
             file=sys.stderr,
+            **units,
         )

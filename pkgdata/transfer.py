@@ -51,6 +51,9 @@ _WORTH_A_NOTE = 1 << 20
 #: bytes, would take it so many seconds more.
 _LOOK_AFTER, _WORTH_RANGES, _WORTH_SECONDS = 0.3, 8 << 20, 2.0
 
+#: Bytes of an earlier process that are hashed between two signs of work.
+_SIGN_EVERY = 256 << 20
+
 _PAGE_STARTS = (b"<!doctype html", b"<html")
 _PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
 _LFS_START = b"version https://git-lfs.github.com/spec/"
@@ -152,6 +155,8 @@ class Transfer:
                 return
             self._hasher.update(data)
             left -= len(data)
+            if left % _SIGN_EVERY < len(data):
+                os.utime(self.target.path)  # a sign of work for those who wait for our lock
 
     def _restart(self) -> None:
         self.target.restart()

@@ -8,6 +8,7 @@ import os
 from . import _fs
 from .cache import (
     DERIVED,
+    HOSTS,
     LOCKS,
     OBJECTS,
     PARTIAL,
@@ -218,7 +219,7 @@ def clear(cache: Cache) -> int:
         return 0
     with cache.usage(exclusive=True):
         size = sum(item.size for item in items(cache))
-        for bucket in (OBJECTS, SIZES, TREES, DERIVED, STAMPS, PARTIAL, LOCKS):
+        for bucket in (OBJECTS, SIZES, TREES, DERIVED, STAMPS, PARTIAL, HOSTS, LOCKS):
             _fs.remove_tree(os.path.join(cache.root, bucket))
     return size
 

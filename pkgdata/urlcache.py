@@ -88,6 +88,14 @@ class UrlCache:
         path = os.path.join(self._entry(url), "contents")
         return path if os.path.isfile(path) else None
 
+    def _sweep(self) -> None:
+        """Remove what killed processes left; astropy's own files are not touched."""
+        folder = os.path.join(self.root, "download")
+        for name in os.listdir(folder):
+            parts = name.split(".")
+            if len(parts) == 3 and parts[2] == "tmp" and _fs.owner_is_gone(parts[1]):
+                _fs.remove_tree(os.path.join(folder, name))
+
     def obtain(
         self,
         url: str,
@@ -122,6 +130,7 @@ class UrlCache:
             if found is not None:
                 return found
             os.makedirs(os.path.dirname(entry), exist_ok=True)
+            self._sweep()
             aside = os.path.join(
                 self.root, "download", f"{folder_name(url)}.{_fs.owner_token()}.tmp"
             )

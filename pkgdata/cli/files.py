@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 
+from ..config import conf
 from ..declaration import find_package, installed
 from ..errors import BatchError, ConfigError
+from ..progress import view
+from ..timeline import Timeline
 from . import _text
 
 TYPE_CHECKING = False
@@ -36,6 +39,7 @@ def add(commands: Any) -> None:
     fetch.add_argument("package", metavar="PKG", help="package, or folder with a pkgdata.toml")
     fetch.add_argument("names", nargs="*", metavar="NAME", help="all of them if left out")
     fetch.add_argument("--to", metavar="DIR", help="also write them as DIR/PKG/NAME")
+    fetch.add_argument("--timeline", metavar="FILE.svg", help="draw when each was in flight")
     fetch.add_argument("--json", action="store_true", help="for scripts")
     fetch.set_defaults(run=_fetch)
 
@@ -94,12 +98,21 @@ def _where(args: Namespace) -> int:
 
 def _fetch(args: Namespace) -> int:
     data = find_package(args.package)
+    progress = None
+    if args.timeline:
+        names = args.names or list(data.registry)
+        sizes = [data.registry[name].size for name in names if name in data.registry]
+        total = None if None in sizes else sum(size or 0 for size in sizes)
+        progress = Timeline(view(conf.progress, len(names), total))
     try:
-        report = data.fetch(args.names or None, to=args.to)
+        report = data.fetch(args.names or None, to=args.to, progress=progress)
     except BatchError as error:
         if not args.json:
             raise
         report = error.report
+    finally:
+        if progress is not None:
+            progress.write(args.timeline)
     if args.json:
         failed = {name: str(error) for name, error in report.failed.items()}
         _text.json({"succeeded": report.succeeded, "failed": failed})
