@@ -46,11 +46,12 @@ still reads.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from . import _fs, locks, sizes
-from .errors import CacheError, CacheLockTimeoutError, CacheWarning
+from .errors import CacheError, CacheLockTimeoutError, CacheWarning, warn
 from .hashes import Digest
 from .partial import Partial, owner_of, unfinished
 
@@ -294,7 +295,8 @@ class Cache:
     def _translate(self, error: OSError) -> CacheError:
         where = f" (set by {self.origin})" if self.origin not in ("", "default") else ""
         hint = "set PKGDATA_CACHE_DIR to a folder that can be written"
-        found = error.strerror or str(error)
+        blocked = error.errno in (errno.EEXIST, errno.ENOTDIR)
+        found = "a file is in the way" if blocked else error.strerror or str(error)
         if error.filename and error.filename != self.root:
             found += f": {error.filename}"
         return CacheError(
@@ -556,7 +558,7 @@ class _Work:
         try:
             self._usage.__enter__()
         except CacheLockTimeoutError as error:
-            _warn(f"{error.message}; going on without it")
+            warn(f"{error.message}; going on without it", CacheWarning)
 
     def _others(self) -> list[tuple[str, int]]:
         return list(unfinished(os.path.join(self._cache.root, PARTIAL), self._key))
@@ -574,9 +576,10 @@ class _Work:
         self._waiting(seconds, who, size)
 
     def _warn(self) -> None:
-        _warn(
+        warn(
             f"the lock {self._lock.path} was held for {self._cache.lock_timeout:g} s without any "
-            "progress; going on without it (PKGDATA_LOCK_TIMEOUT changes the time)"
+            "progress; going on without it (PKGDATA_LOCK_TIMEOUT changes the time)",
+            CacheWarning,
         )
 
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
@@ -628,12 +631,6 @@ def listdir(path: str) -> list[str]:
         return sorted(os.listdir(path))
     except OSError:
         return []
-
-
-def _warn(message: str) -> None:
-    import warnings
-
-    warnings.warn(message, CacheWarning, stacklevel=2)
 
 
 def _log(message: str) -> None:

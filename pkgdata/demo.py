@@ -70,7 +70,7 @@ class _Site:
         self.requests: list[str] = []
         self._server.requests = self.requests  # type: ignore[attr-defined]
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def close(self) -> None:
         self._server.shutdown()

@@ -44,6 +44,25 @@ def _rebuild(cls: type[PkgdataError], args: tuple[Any, ...], state: dict[str, An
     return error
 
 
+def warn(message: str, category: type[Warning]) -> None:
+    """Warn at the line of the caller's own code that led here.
+
+    Parameters
+    ----------
+    message : str
+    category : type
+    """
+    import os
+    import sys
+    import warnings
+
+    here = os.path.dirname(os.path.abspath(__file__))
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
+
+
 class PkgdataError(Exception):
     """Root of all pkgdata errors.
 

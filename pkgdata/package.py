@@ -12,7 +12,7 @@ from os import stat as _stat
 
 from . import _fs, config, dirs
 from .cache import Cache
-from .errors import CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError
+from .errors import CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
 from .registry import as_registry
 from .report import ABSENT, HIT, UNTRIED, WRONG, Place, Report
 
@@ -763,22 +763,15 @@ def url_cache_root(package: str, cache_dir: str | None = None) -> str:
 def _temporary_cache(error: CacheError, lock_timeout: float) -> Cache:
     import atexit
     import tempfile
-    import warnings
 
     root = tempfile.mkdtemp(prefix="pkgdata-")
     if config.conf.delete_temporary_downloads_at_exit:
         owner = os.getpid()
         atexit.register(lambda: _fs.remove_tree(root) if os.getpid() == owner else None)
-    warnings.warn(
-        f"{error.message}; files are kept in {root} until the program ends",
-        CacheWarning,
-        stacklevel=6,
-    )
+    warn(f"{error.message}; files are kept in {root} until the program ends", CacheWarning)
     return Cache(os.path.join(root, "cache"), lock_timeout, "the lack of a writable cache")
 
 
 def _warn_folder(name: str, place: Place) -> None:
-    import warnings
-
     kind = CacheWarning if place.kind.endswith("cache") else FolderWarning
-    warnings.warn(f"passed over {place.where} for {name!r}: {place.note}", kind, stacklevel=5)
+    warn(f"passed over {place.where} for {name!r}: {place.note}", kind)

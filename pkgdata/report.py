@@ -94,7 +94,7 @@ class Report:
         if not self.failed:
             return
         total = len(self.failed) + len(self.succeeded)
-        lines = [f"  {key}: {str(error).splitlines()[0]}" for key, error in self.failed.items()]
+        lines = [f"  {key}: {_short(error)}" for key, error in self.failed.items()]
         more = [f"  … and {len(lines) - 10} more"] if len(lines) > 10 else []
         raise BatchError(
             f"{len(self.failed)} of {total} files of {name} could not be fetched:\n"
@@ -102,3 +102,9 @@ class Report:
             hint="error.report.failed has each error, error.report.retry() tries these again",
             report=self,
         )
+
+
+def _short(error: Exception) -> str:
+    """Return the most useful line of an error: of several mirrors, what the first one said."""
+    attempts = getattr(error, "attempts", ())
+    return str(attempts[0][1] if attempts else error).splitlines()[0]
