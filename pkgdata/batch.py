@@ -123,7 +123,7 @@ class _Queue:
         return len(self._jobs)
 
     def _look(self) -> None:
-        me = _fs.owner_token()
+        me = f".{_fs.owner_token()}-"
         self._others.clear()
         for name in os.listdir(self._folder):
             if me in name:
@@ -233,6 +233,21 @@ class Batch:
         str
         """
         return key_of(entry.digest) if entry.digest else ""
+
+    def pause(self, seconds: float) -> None:
+        """Wait between two rounds of a file, or end when the batch does.
+
+        Parameters
+        ----------
+        seconds : float
+
+        Raises
+        ------
+        KeyboardInterrupt
+            The batch was stopped.
+        """
+        if self.stopped.wait(seconds):
+            raise KeyboardInterrupt
 
     def tell(self, job: _Job, state: str, done: int) -> None:
         """Report progress of bulk.
@@ -393,6 +408,9 @@ class Batch:
         first = new(self._connections)
         try:
             first.run()
+        except BaseException:
+            self.stopped.set()
+            raise
         finally:
             for thread in second:
                 thread.join()

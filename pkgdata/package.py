@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from .registry import Entry, Registry
     from .stores import Source
 
+    #: Further arguments of `first_good`: how many rounds, and how to wait between them.
+    Rounds = dict[str, Any]
+
 #: Variables whose change makes a remembered answer void.
 _WATCHED = ["CACHE_DIR", "FOLDERS", "SITE_CACHES", "CONFIG", "VERIFY"]
 
@@ -378,7 +381,7 @@ class PackageData:
         entry: Entry,
         progress: Callback | bool | None,
         timeout: float | None,
-        patient: bool = True,
+        rounds: Rounds | None = None,
     ) -> str:
         if self._is_offline():  # before anything that speaks HTTP is imported
             raise self._offline(entry.name)
@@ -386,8 +389,8 @@ class PackageData:
 
         def bring() -> str:
             if entry.digest is None:
-                return self._bring_unpinned(entry, show, timeout, patient)
-            return self._bring(entry, entry.digest, show, timeout, patient)
+                return self._bring_unpinned(entry, show, timeout, rounds)
+            return self._bring(entry, entry.digest, show, timeout, rounds)
 
         try:
             return bring()
@@ -404,7 +407,7 @@ class PackageData:
         digest: Digest,
         show: Callback,
         timeout: float | None,
-        patient: bool,
+        rounds: Rounds | None,
     ) -> str:
         from .progress import DONE, FAILED, WAIT, Event
 
@@ -416,7 +419,7 @@ class PackageData:
                 digest,
                 entry.name,
                 entry.size,
-                lambda partial: self._fill(entry, partial, show, timeout, patient),
+                lambda partial: self._fill(entry, partial, show, timeout, rounds),
                 waiting,
             )
         except BaseException:
@@ -432,7 +435,7 @@ class PackageData:
         partial: Partial,
         show: Callback,
         timeout: float | None,
-        patient: bool,
+        rounds: Rounds | None,
     ) -> Digest:
         from .mirrors import first_good
         from .transfer import Limits, Transfer
@@ -451,7 +454,7 @@ class PackageData:
             entry.name,
             sources,
             lambda source: transfer.run(source.store, source.name),
-            self.setting("retries") if patient else 0,
+            **(rounds or {"retries": self.setting("retries")}),
             health=self._health(),
         )
 
@@ -478,12 +481,16 @@ class PackageData:
         return UrlCache(url_cache_root(self.name, self._settings.get("cache_dir")))
 
     def _bring_unpinned(
-        self, entry: Entry, show: Callback, timeout: float | None, patient: bool
+        self,
+        entry: Entry,
+        show: Callback,
+        timeout: float | None,
+        rounds: Rounds | None,
     ) -> str:
         path: str = self._url_cache().obtain(
             self._url_of(entry),
             self.cache,
-            lambda partial: self._fill(entry, partial, show, timeout, patient),
+            lambda partial: self._fill(entry, partial, show, timeout, rounds),
         )
         return path
 
@@ -552,11 +559,17 @@ class PackageData:
                 raise KeyboardInterrupt  # ends a transfer in one of our threads
             show(event)
 
+        retries = self.setting("retries")
         batch = Batch(
             entries,
             self.cache,
             report,
-            lambda entry, patient: self._download(entry, shown, None, patient),
+            lambda entry, patient: self._download(
+                entry,
+                shown,
+                None,
+                {"retries": retries if patient else 0, "sleep": batch.pause},
+            ),
             self._router(),
             lambda key: Server(*key, user_agent()),
             self.setting("connections"),

@@ -207,14 +207,17 @@ class Transfer:
 
     def _bring(self, store: Store, name: str) -> None:
         """Open the store as often as each connection brings something new."""
-        best = self.target.offset
+        best = self._on_disk()
         while True:
             try:
                 return self._connect(store, name)
             except IncompleteTransferError:
-                if self.target.offset < best + _WORTH_GOING_ON:
+                if self._on_disk() < best + _WORTH_GOING_ON:
                     raise
-                best = self.target.offset
+                best = self._on_disk()
+
+    def _on_disk(self) -> int:
+        return self.target.offset + sum(end - start for start, end in self.target.later)
 
     def _connect(self, store: Store, name: str) -> None:
         address = store.address(name)

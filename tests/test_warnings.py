@@ -22,6 +22,6 @@ def test_a_warning_names_the_callers_line(tmp_path):
         "warned", dataurl=str(right), registry={"a.txt": digest}, folders=[folder]
     )
     with pytest.warns(pkgdata.FolderWarning) as caught:
-        here = inspect.currentframe().f_lineno + 1
         data.get("a.txt")
+    here = inspect.currentframe().f_lineno - 1
     assert (caught[0].filename, caught[0].lineno) == (__file__, here)
