@@ -95,7 +95,6 @@ def declare(
     if not isinstance(name, str) or not name:
         raise ConfigError(f"declare() takes the package's name first, not {name!r}")
     folder = _package_folder(name)
-    written = _read_declaration(folder) if folder else {}
     given = {
         "dataurl": dataurl,
         "registry": registry,
@@ -103,9 +102,23 @@ def declare(
         "env": env,
         "version": version,
     }
-    values = {**written, **{key: value for key, value in given.items() if value is not None}}
+    given = {key: value for key, value in given.items() if value is not None}
+    data = _make(name, folder, folder or _caller_folder(), given, urls, settings)
+    _declared[name] = data
+    return data
+
+
+def _make(
+    name: str,
+    folder: str | None,
+    base: str,
+    given: Mapping[str, Any],
+    urls: Mapping[str, str] | None,
+    settings: Mapping[str, Any],
+) -> PackageData:
+    """Join what is given with what the folder's pkgdata.toml says; relative paths lie in ``base``."""
+    values = {**(_read_declaration(folder) if folder else {}), **given}
     values.pop("name", None)
-    base = folder or _caller_folder()
     source = values.pop("registry", None)
     if isinstance(source, (str, os.PathLike)):
         source = os.path.join(base, source)
@@ -115,12 +128,8 @@ def declare(
     values["folders"] = [
         os.path.join(base, dirs.expand_path(os.fspath(one))) for one in values.get("folders", ())
     ]
-    values = {**values.pop("settings", {}), **values}
-    data = PackageData(
-        name, registry=source, urls=urls, package_dir=folder, **{**values, **settings}
-    )
-    _declared[name] = data
-    return data
+    values = {**values.pop("settings", {}), **values, **settings}
+    return PackageData(name, registry=source, urls=urls, package_dir=folder, **values)
 
 
 def _caller_folder() -> str:
@@ -222,13 +231,24 @@ def installed() -> dict[str, str]:
     return {point.name: point.value.partition(":")[0] for point in points}
 
 
+def _in_folder(folder: str) -> PackageData:
+    """Return the data that a folder declares, as for a package that is not installed."""
+    if not os.path.exists(os.path.join(folder, "pkgdata.toml")):
+        raise ConfigError(
+            f"{folder} has no pkgdata.toml",
+            hint="name the folder of the package, such as src/mypkg",
+        )
+    name = _read_declaration(folder).get("name", os.path.basename(folder))
+    return _make(name, folder, folder, {}, None, {})
+
+
 def find_package(name: str) -> PackageData:
-    """Return the data of a package that is installed or importable.
+    """Return the data of a package that is installed or importable, or of a source folder.
 
     Parameters
     ----------
     name : str
-        Announced name or import name.
+        Announced name, import name, or path of a folder with a ``pkgdata.toml``.
 
     Returns
     -------
@@ -239,6 +259,8 @@ def find_package(name: str) -> PackageData:
     ConfigError
         There is no such package, or it declares nothing; the hint lists those that do.
     """
+    if os.sep in name or "/" in name or name == ".":
+        return _in_folder(os.path.abspath(name))
     names = installed()
     data = declaration_of(names.get(name, name))
     if data is not None:

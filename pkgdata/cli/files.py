@@ -36,7 +36,11 @@ def add(commands: Any) -> None:
     where.set_defaults(run=_where)
 
     fetch = commands.add_parser("fetch", help="fetch files of a package")
-    fetch.add_argument("package", metavar="PKG", help="package, or folder with a pkgdata.toml")
+    fetch.add_argument(
+        "package",
+        metavar="PKG",
+        help="package, or path of a folder with a pkgdata.toml, such as ./src/mypkg",
+    )
     fetch.add_argument("names", nargs="*", metavar="NAME", help="all of them if left out")
     fetch.add_argument("--to", metavar="DIR", help="also write them as DIR/PKG/NAME")
     fetch.add_argument("--timeline", metavar="FILE.svg", help="draw when each was in flight")
