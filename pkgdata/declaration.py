@@ -116,7 +116,7 @@ def _make(
     urls: Mapping[str, str] | None,
     settings: Mapping[str, Any],
 ) -> PackageData:
-    """Join what is given with what the folder's pkgdata.toml says; relative paths lie in ``base``."""
+    """Join what is given with the folder's pkgdata.toml; relative paths lie in ``base``."""
     values = {**(_read_declaration(folder) if folder else {}), **given}
     values.pop("name", None)
     source = values.pop("registry", None)
