@@ -10,6 +10,7 @@ bringing in, so the other leaves that file for last, and finds it in the cache t
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 from collections import deque
@@ -19,12 +20,11 @@ from .cache import PARTIAL, key_of
 from .errors import PkgdataError
 from .group import Group
 from .partial import owner_of
-from .progress import DONE, START, Event, silent
+from .progress import DONE, HIT, START, Event, silent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from concurrent.futures import Future, ThreadPoolExecutor
 
     from .cache import Cache
     from .hashes import Hasher
@@ -41,7 +41,7 @@ ALONE = 4
 #: another process would find nothing left to share.
 FEW = 32
 #: Objects after which bulk looks whether other processes have brought in what is still to do.
-_LOOK_EVERY = 64
+_LOOK_EVERY = 256
 #: From this mean size on, hashing and writing are worth a second thread.
 _SECOND_THREAD = 1 << 17
 
@@ -148,10 +148,10 @@ class _Queue:
                 self._until_look -= 1
                 if self._until_look <= 0:
                     self._look()
-                if not self._others:
-                    return job
                 if self._batch.is_here(job.entry):
+                    # another process brought it, and may have ended since
                     self._batch.succeed(job.entry)
+                    self._batch.tell(job, HIT, job.entry.size or 0)
                 elif self._batch.key(job.entry) in self._others:
                     self.left.append(job)
                 else:
@@ -332,7 +332,6 @@ class Batch:
             self.stopped.set()
             pool.cancel()
             raise
-        pool.close()
 
     def _over_mirrors(self, entries: list[Entry]) -> list[Entry]:
         """Bring in what is plain from one mirror after the other; return what is left."""
@@ -417,33 +416,53 @@ class Batch:
 
 
 class _Pool:
-    """A few threads, made when they are needed, each working in its caller's context."""
+    """A few threads, made when they are needed, each working in its caller's context.
+
+    The program does not wait for them at its end, as it would for those of `concurrent.futures`:
+    after Ctrl-C one may read from a silent server for as long as its timeout lasts.
+    """
 
     def __init__(self, width: int) -> None:
         self._width = width
-        self._pool: ThreadPoolExecutor | None = None
-        self._futures: list[Future[None]] = []
+        self._news = threading.Condition()
+        self._tasks: deque[Callable[[], object]] = deque()
+        self._threads = 0
+        self._error: BaseException | None = None
 
     def add(self, action: Callable[[Entry], None], entries: list[Entry]) -> None:
-        if not entries:
-            return
         import contextvars
-        from concurrent.futures import ThreadPoolExecutor
 
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._width, "pkgdata-fetch")
-        for entry in entries:
-            context = contextvars.copy_context()
-            self._futures.append(self._pool.submit(context.run, action, entry))
+        with self._news:
+            for entry in entries:
+                run = contextvars.copy_context().run
+                self._tasks.append(functools.partial(run, action, entry))
+            new = min(self._width - self._threads, len(entries))  # who has no work has ended
+            self._threads += new
+        for _ in range(new):
+            threading.Thread(target=self._work, name="pkgdata-fetch", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._news:
+                if not self._tasks:
+                    self._threads -= 1
+                    self._news.notify_all()
+                    return
+                task = self._tasks.popleft()
+            try:
+                task()
+            except BaseException as error:
+                with self._news:
+                    self._error = self._error or error
+                    self._tasks.clear()
 
     def wait(self) -> None:
-        while self._futures:
-            self._futures.pop(0).result()
-
-    def close(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
+        with self._news:
+            while self._threads:
+                self._news.wait()
+            if self._error is not None:
+                raise self._error
 
     def cancel(self) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._news:
+            self._tasks.clear()

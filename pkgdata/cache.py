@@ -131,6 +131,8 @@ class Cache:
         self.root = root
         self.lock_timeout = lock_timeout
         self.origin = origin
+        #: Processes that showed no sign of work for too long, on whatever object.
+        self._stuck: set[str | None] = set()
 
     def __repr__(self) -> str:
         return f"<Cache {self.root}>"
@@ -337,15 +339,17 @@ class Cache:
         """Wait for an object that another process is bringing in without holding its lock.
 
         That is so for the files of a batch, and where locks exclude nobody. The name of the
-        unfinished file tells. The wait ends when the owner shows no sign of work for too long.
+        unfinished file tells. The wait ends when the owner shows no sign of work for too long; it
+        is not waited for again, for it may hold hundreds of files.
         """
         import time
 
         began = changed = time.monotonic()
         last: object = None
         while True:
-            found = list(unfinished(os.path.join(self.root, PARTIAL), key))
-            busy = [pair for pair in found if _is_anothers(owner_of(pair[0]))]
+            folder = os.path.join(self.root, PARTIAL)
+            found = [(owner_of(file), size) for file, size in unfinished(folder, key)]
+            busy = [one for one in found if _is_anothers(one[0]) and one[0] not in self._stuck]
             path = look()
             if path is not None or not busy:
                 return path
@@ -353,10 +357,11 @@ class Cache:
             if found != last:
                 last, changed = found, now
             if now - changed >= self.lock_timeout:
+                self._stuck.update(owner for owner, _ in busy)
                 return None
             if waiting is not None:
-                owner = owner_of(busy[0][0]) or ""
-                waiting(now - began, f"process {owner.rpartition('-')[2]}", busy[0][1])
+                owner, size = busy[0]
+                waiting(now - began, f"process {(owner or '').rpartition('-')[2]}", size)
             time.sleep(0.02)
 
     def _under_other_name(self, digest: Digest, name: str, size: int | None) -> str | None:

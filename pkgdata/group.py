@@ -49,6 +49,7 @@ class Group:
         self._file_mode = os.stat(self._partial).st_mode & 0o444
         self._folder_mode = os.stat(self._objects).st_mode & 0o7777
         self._strict: bool | None = None
+        self._strict_folders: bool | None = None
         self._folders: set[str] = set()
         self._waiting: list[tuple[str, str, str, Any]] = []
         self._sizes: list[tuple[Digest, int]] = []
@@ -103,6 +104,9 @@ class Group:
                 os.chmod(path, self._file_mode)
             if self._each:
                 os.fsync(fd)
+        except BaseException:
+            _fs.remove(path)
+            raise
         finally:
             os.close(fd)
         target = self._cache.path(digest, name)
@@ -152,5 +156,8 @@ class Group:
             os.mkdir(folder, self._folder_mode)
         except FileExistsError:
             return
-        if self._strict:
+        if self._strict_folders is None:
+            # a umask that takes nothing from the files may take something from the folders
+            self._strict_folders = os.stat(folder).st_mode & 0o7777 != self._folder_mode
+        if self._strict_folders:
             os.chmod(folder, self._folder_mode)

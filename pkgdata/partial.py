@@ -52,7 +52,10 @@ class Partial:
     def __enter__(self) -> Partial:
         if not (self._resume and any(self._take(path) for path in self._left_behind())):
             self.fd = _fs.create_exclusive(self.path)
-        self.offset, self.later = _read_spans(self.path) or (os.fstat(self.fd).st_size, [])
+        size = os.fstat(self.fd).st_size
+        spans = _read_spans(self.path)
+        # without a record that can be true the digest decides what the file is worth
+        self.offset, self.later = spans if spans and _fit(size, *spans) else (size, [])
         return self
 
     def _left_behind(self) -> list[str]:
@@ -225,6 +228,16 @@ def _read_spans(path: str) -> tuple[int, list[tuple[int, int]]] | None:
         return int(front), pairs
     except (OSError, ValueError):
         return None
+
+
+def _fit(size: int, front: int, later: list[tuple[int, int]]) -> bool:
+    """Say whether a file of so many bytes can hold what a record says."""
+    at = front
+    for start, end in later:
+        if not at <= start < end:
+            return False
+        at = end
+    return front >= 0 and at <= size
 
 
 def _size_of(path: str) -> int:

@@ -12,6 +12,7 @@ it, the only bytes that are ever read back.
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 import time
@@ -30,9 +31,9 @@ if TYPE_CHECKING:
 SMALLEST = 2 << 20
 #: Seconds over which a number of workers is judged, how many times as many are tried next, and how
 #: much faster they must be to be kept.
-WINDOW, STEP, GAIN = 0.25, 4, 1.25
+WINDOW, STEP, GAIN = 0.2, 4, 1.25
 #: Seconds between two records of what is on disk.
-RECORD_EVERY = 0.5
+RECORD_EVERY = 0.1
 
 
 class Span:
@@ -242,6 +243,7 @@ class Ranges:
             with self._lock:
                 self._news.wait(0.05)
                 workers, failures = self._workers, len(self._errors)
+                sources = list(self._sources)
             now, left = self._clock(), self._missing()
             self._moved(self._size - left)
             if now - recorded >= RECORD_EVERY:
@@ -258,12 +260,12 @@ class Ranges:
                 elif not helped:
                     want = max(1, want // STEP)  # those that are too many end with their span
                 self._want, best, began, missing = want, rate, now, left
-            if failures > 2 * self._width or not self._sources:
+            if failures > 2 * self._width or not sources:
                 if not workers:
                     return
             else:
                 for i in range(want - workers):
-                    if not self._start(self._sources[(workers + i) % len(self._sources)]):
+                    if not self._start(sources[(workers + i) % len(sources)]):
                         break
 
     def _work(self, source: Source, span: Span, body: Body | None) -> None:
@@ -345,6 +347,9 @@ class Ranges:
             reached = self.on_disk()[0]
             if self.front < reached:
                 count = os.preadv(self._fd, [buffer[: reached - self.front]], self.front)
+                if not count:
+                    self._broken = OSError(errno.EIO, "the file became shorter than it was")
+                    return
                 self._hasher.update(buffer[:count])
                 self.front += count
                 continue

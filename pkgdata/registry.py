@@ -345,7 +345,8 @@ class Registry(Mapping[str, Entry]):
             return row
         _fs.safe_name(name)
         text, size, urls = (row, self._sizes.get(name), ()) if isinstance(row, str) else row
-        return Entry(name, Digest.parse(text), size, urls)
+        entry = self._rows[name] = Entry(name, Digest.parse(text), size, urls)
+        return entry
 
     def _unknown(self, name: str) -> UnknownNameError:
         import difflib

@@ -49,7 +49,7 @@ _WORTH_A_NOTE = 1 << 20
 
 #: One connection is judged after so many seconds, and called slow if the rest, of at least so many
 #: bytes, would take it so many seconds more.
-_LOOK_AFTER, _WORTH_RANGES, _WORTH_SECONDS = 0.3, 8 << 20, 2.0
+_LOOK_AFTER, _WORTH_RANGES, _WORTH_SECONDS = 0.2, 8 << 20, 2.0
 
 #: Bytes of an earlier process that are hashed between two signs of work.
 _SIGN_EVERY = 256 << 20
@@ -192,6 +192,7 @@ class Transfer:
             found = self._digest()
             address = store.address(name)
             if self.digest is None or found == self.digest:
+                self._trim()
                 return found
             alone = fresh or self._givers == [address]
             error = self._wrong(address, str(self.digest), str(found))
@@ -200,6 +201,11 @@ class Transfer:
                 raise error
             # now from this store alone, so that a wrong digest has one cause
             fresh, self.others = True, ()
+
+    def _trim(self) -> None:
+        """Cut off what an earlier process left behind the end, of a version that was longer."""
+        if os.fstat(self.target.fd).st_size > self.target.offset:
+            os.ftruncate(self.target.fd, self.target.offset)
 
     def _digest(self) -> Digest:
         alg = self.digest.alg if self.digest else "sha256"
@@ -215,6 +221,11 @@ class Transfer:
                 if self._on_disk() < best + _WORTH_GOING_ON:
                     raise
                 best = self._on_disk()
+
+    def _forget_later(self) -> None:
+        """Go on from the front alone: without a length nothing tells where the gaps end."""
+        self.target.later = []
+        self.target.record(self.target.offset, [])
 
     def _on_disk(self) -> int:
         return self.target.offset + sum(end - start for start, end in self.target.later)
@@ -240,8 +251,11 @@ class Transfer:
             if body.size is None or body.size > _WORTH_A_NOTE:
                 self.target.note(address, body.validator)
             self._check_space(body)
+            if self.target.later and body.size is None:
+                self._forget_later()
             try:
-                too_slow = self._pump(body, store.url)
+                # what is there beyond the front must not be fetched over again
+                too_slow = bool(self.target.later) or self._pump(body, store.url)
             except OSError as error:
                 raise self._translate(error) from error
             if too_slow and body.size is not None:

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 _BUFFER = 1 << 18
 #: Longest head of a response that is read.
 _HEAD = 1 << 14
+#: A connection that brings fewer bytes in the time that it may be silent counts as silent.
+_ALIVE = 1 << 10
 
 
 class Server:
@@ -160,6 +162,7 @@ class _Connection:
         self.served = 0
         self.close_after = False
         self.heard = time.monotonic()
+        self.unheard = 0  # bytes that came since then
 
 
 class Run:
@@ -240,22 +243,29 @@ class Run:
         return True
 
     def _loop(self) -> None:
+        step = min(1.0, self._timeout)
+        due = time.monotonic() + step
         while self._open:
-            events = self._selector.select(min(1.0, self._timeout))
-            now = time.monotonic()
+            events = self._selector.select(step)
+            woke = time.monotonic()
             for key, _ in events:
                 connection: _Connection = key.data
                 if connection not in self._open:
                     continue
-                connection.heard = now
                 try:
                     self._advance(connection)
                 except (OSError, ValueError):
                     self._replace(connection)
             if self._stopped():
                 return
-            if not events or len(events) < len(self._open):
+            now = time.monotonic()
+            if now - woke > step:
+                # syncing a group took long; what the others sent meanwhile is still to be read
+                for connection in self._open:
+                    connection.heard += now - woke
+            if now >= due:
                 self._drop_silent(now)
+                due = now + step / 2
 
     def _drop_silent(self, now: float) -> None:
         for connection in list(self._open):
@@ -295,6 +305,7 @@ class Run:
             self._drop(connection)
             return
         connection.got, connection.left = 0, -1
+        connection.heard, connection.unheard = time.monotonic(), 0
         request = self._server.request(job.target)
         # a request is far smaller than a socket's send buffer, which is empty now
         if connection.sock.send(request) != len(request):
@@ -313,6 +324,9 @@ class Run:
             if not count:
                 raise OSError("closed")
             connection.got += count
+            connection.unheard += count
+            if connection.unheard >= _ALIVE:
+                connection.heard, connection.unheard = time.monotonic(), 0
             self._take(connection)
             if self._server.scheme != "https":
                 return  # TLS may hold bytes that no selector sees; a plain socket does not
@@ -397,15 +411,17 @@ def plain_route(url: str) -> tuple[tuple[str, str, int], str] | None:
     """
     from urllib.parse import urlsplit
 
-    parts = urlsplit(url)
-    host = parts.hostname
-    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None  # a bad port or bracket; a single fetch words it
+    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or port == 0:
         return None
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not (url.isascii() and target.isprintable()) or " " in target:
         return None
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return (parts.scheme, host, port), target
+    return (parts.scheme, host, port or (443 if parts.scheme == "https" else 80)), target
 
 
 def is_direct(host: str) -> bool:
@@ -441,7 +457,7 @@ def _netrc_knows(host: str) -> bool:
 
             try:
                 return netrc.netrc(path).authenticators(host) is not None
-            except (netrc.NetrcParseError, OSError):
+            except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
                 return True  # requests decides what to make of it
     return False
 
@@ -467,6 +483,8 @@ def parse_head(head: bytes) -> tuple[int, bool]:
     if head[:12] != b"HTTP/1.1 200" or head[12:13] not in b" \r":
         raise ValueError("not HTTP/1.1 200")
     low = head.lower()
+    if b"\r\n " in low or b"\r\n\t" in low:
+        raise ValueError("a folded line")
     if low.count(b"\r\ncontent-length:") != 1 or b"\r\ntransfer-encoding:" in low:
         raise ValueError("no plain length")
     at = low.index(b"\r\ncontent-length:") + 17
