@@ -553,3 +553,33 @@ def test_limits_have_sound_defaults():
     assert limits.block == 1 << 20
     assert limits.stall_bytes / limits.stall_seconds < 100  # even a modem is faster
     assert limits.block <= transfer._INLINE
+
+
+# -- several ranges, left by an earlier process ------------------------------------------------
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["length told", "no length"])
+def test_later_bytes_are_kept_though_no_registry_tells_the_size(folder, told):
+    front, start, end = 50_000, 100_000, 280_000
+    there = bytearray(len(CONTENT))
+    there[:front], there[start:end] = CONTENT[:front], CONTENT[start:end]
+    with open(os.path.join(folder, "key.part"), "wb") as file:
+        file.write(there)
+    with open(os.path.join(folder, "key.spans"), "w", encoding="ascii") as file:
+        file.write(f"{front} {start}-{end}\n")
+    given = []
+
+    def serve(offset):
+        body = FakeBody([CONTENT[offset:]], offset, len(CONTENT) if told else None)
+        given.append(body)
+        return body
+
+    store = FakeStore(*[serve] * 4)
+    with Partial(folder, "key", resume=True) as target:
+        assert transfer_of(target).run(store, NAME) == digest_of(CONTENT)
+        assert content_of(target) == CONTENT
+    asked = [front, end] if told else [front]
+    assert sorted(store.opened) == asked
+    missing = len(CONTENT) - front - (end - start)
+    sent = sum(body.given for body in given)
+    assert sent == missing if told else sent == len(CONTENT) - front
