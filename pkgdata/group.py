@@ -8,6 +8,7 @@ are written first; then the file system is synced once; then each gets its name.
 from __future__ import annotations
 
 import os
+import time
 
 from . import _fs, sizes
 from .cache import OBJECTS, PARTIAL, key_of
@@ -20,8 +21,9 @@ if TYPE_CHECKING:
     from .cache import Cache
     from .hashes import Digest
 
-#: Objects and bytes after which a group is brought in: a crash loses no more than that.
-MOST, MOST_BYTES = 1024, 256 << 20
+#: Objects, bytes and seconds after which a group is brought in: a crash loses no more than that,
+#: and nobody who wants one of them waits for longer.
+MOST, MOST_BYTES, MOST_SECONDS = 1024, 256 << 20, 2.0
 
 
 class Group:
@@ -54,6 +56,7 @@ class Group:
         self._waiting: list[tuple[str, str, str, Any]] = []
         self._sizes: list[tuple[Digest, int]] = []
         self._bytes = 0
+        self._since = 0.0
 
     def create(self, digest: Digest) -> tuple[str, int]:
         """Open a new file for an object's bytes.
@@ -114,7 +117,10 @@ class Group:
         if record:
             self._sizes.append((digest, size))
         self._bytes += size
-        if not self._once or len(self._waiting) >= MOST or self._bytes >= MOST_BYTES:
+        if len(self._waiting) == 1:
+            self._since = time.monotonic()
+        full = len(self._waiting) >= MOST or self._bytes >= MOST_BYTES
+        if not self._once or full or time.monotonic() - self._since >= MOST_SECONDS:
             self.flush()
 
     def flush(self) -> None:

@@ -185,7 +185,7 @@ class Partial:
             os.close(fd)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        keep = kind is not None and self._resume and self.offset > 0
+        keep = kind is not None and self._resume and bool(self.offset or self.later)
         self.close()
         if keep and not issubclass(kind or BaseException, CacheError):
             rest = os.path.join(self._folder, f"{self._key}.part")

@@ -155,11 +155,10 @@ class Bars:
     def _count(self, event: Event) -> None:
         """Move the bar over the batch."""
         ended = event.state in (DONE, FAILED, HIT)
-        if event.state == FAILED:
-            event.done = 0
+        count = 0 if event.state == FAILED else event.done
         if event.state != WAIT and self._total is not None:
-            self._overall.update(event.done - self._bytes.get(event.name, 0))
-            self._bytes[event.name] = event.done
+            self._overall.update(count - self._bytes.get(event.name, 0))
+            self._bytes[event.name] = count
         if ended:
             self._ended += 1
             if self._total is None:

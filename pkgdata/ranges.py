@@ -17,7 +17,12 @@ import os
 import threading
 import time
 
-from .errors import IncompleteTransferError, PkgdataError, StoreError
+from .errors import (
+    IncompleteTransferError,
+    PkgdataError,
+    StoreError,
+    UnsupportedOperationError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -317,7 +322,7 @@ class Ranges:
         body = source.store.open(source.name, span.pos, stop=span.end)
         if body.start != span.pos or (body.size is not None and body.size != self._size):
             body.close()
-            raise StoreError(
+            raise UnsupportedOperationError(
                 f"{source.address}: does not serve ranges of this object", url=source.address
             )
         return body

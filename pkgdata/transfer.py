@@ -11,7 +11,13 @@ import errno
 import os
 
 from . import _fs, hashes
-from .errors import CacheError, IncompleteTransferError, IntegrityError, StoreError
+from .errors import (
+    CacheError,
+    IncompleteTransferError,
+    IntegrityError,
+    StoreError,
+    UnsupportedOperationError,
+)
 from .progress import BYTES, START, Event, silent
 
 TYPE_CHECKING = False
@@ -133,6 +139,7 @@ class Transfer:
         self.others = others
         self.head = b""
         self._kind = ""
+        self._may_split = self.limits.width > 1
         self._latency = self._rate = 0.0
         # whose bytes are in the file, one for each connection: if there is more than one, a wrong
         # digest does not yet say who lied, for the object may have changed in between
@@ -217,15 +224,22 @@ class Transfer:
         while True:
             try:
                 return self._connect(store, name)
+            except UnsupportedOperationError:
+                if not (self._may_split or self.target.later):
+                    raise
+                self._forget_later()  # this mirror serves no ranges, though another did
             except IncompleteTransferError:
                 if self._on_disk() < best + _WORTH_GOING_ON:
                     raise
                 best = self._on_disk()
 
     def _forget_later(self) -> None:
-        """Go on from the front alone: without a length nothing tells where the gaps end."""
-        self.target.later = []
-        self.target.record(self.target.offset, [])
+        """Go on from the front alone, over one connection."""
+        self._may_split = False
+        if self.target.later:
+            os.ftruncate(self.target.fd, self.target.offset)
+            self.target.later = []
+            self.target.record(self.target.offset, [])
 
     def _on_disk(self) -> int:
         return self.target.offset + sum(end - start for start, end in self.target.later)
@@ -252,7 +266,7 @@ class Transfer:
                 self.target.note(address, body.validator)
             self._check_space(body)
             if self.target.later and body.size is None:
-                self._forget_later()
+                self._forget_later()  # without a length nothing tells where the gaps end
             try:
                 # what is there beyond the front must not be fetched over again
                 too_slow = bool(self.target.later) or self._pump(body, store.url)
@@ -365,7 +379,7 @@ class Transfer:
 
     def _is_slow(self, body: Body, size: int | None, began: float, start: int) -> bool:
         """Say whether more connections are worth a try, from the first moments of this one."""
-        if self.limits.width < 2 or size is None or not body.ranges or self.digest is None:
+        if not self._may_split or size is None or not body.ranges or self.digest is None:
             return False
         took, left = self.clock() - began, size - self.target.offset
         self._rate = (self.target.offset - start) / max(took, 1e-9)

@@ -83,6 +83,8 @@ class Reply:
     #: Body bytes after which the rest comes one by one.
     drip_at: int | None = None
     drip_pause: float = 0.0
+    #: Seconds after each piece of the body.
+    pause: float = 0.0
     #: Close after the reply without a word about it.
     close_after: bool = False
 
@@ -140,6 +142,11 @@ def stall_before_headers() -> Fault:
 def drip(at: int, pause: float = 0.01) -> Fault:
     """Send the rest of the body byte by byte after so many bytes."""
     return altered(drip_at=at, drip_pause=pause)
+
+
+def slow(pause: float) -> Fault:
+    """Send the body in pieces of 64 KB, with a pause after each: a cap on each connection."""
+    return altered(pause=pause)
 
 
 def close_after() -> Fault:
@@ -447,6 +454,8 @@ class FaultServer:
     def _accept(self) -> None:
         while True:
             connection, _ = self._listener.accept()
+            # a head and its body are sent one after the other; they shall not wait for each other
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._closing.is_set():
                 connection.close()
                 return
@@ -535,6 +544,8 @@ class FaultServer:
             connection.sendall(_chunk(piece) if reply.framing == "chunked" else piece)
             at += len(piece)
             request.sent = at
+            if reply.pause and self._closing.wait(reply.pause):
+                return False
         if end is None and reply.framing == "chunked":
             connection.sendall(b"0\r\n\r\n")
         return end is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import logging
@@ -9,12 +10,14 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
+from pathlib import Path
 
 import pytest
 
 import pkgdata
-from pkgdata import Cache, CacheError, CacheWarning, Digest, IntegrityError, _fs
+from pkgdata import Cache, CacheError, CacheWarning, Digest, IntegrityError, _fs, sizes
 from pkgdata.cache import OBJECTS, PARTIAL, SIZES, key_of, split
 from pkgdata.partial import Partial, owner_of
 
@@ -155,7 +158,7 @@ def test_keyboard_interrupt_keeps_bytes_and_frees_the_lock(cache):
 
 
 def test_shorter_leftover_does_not_replace_a_longer_one(cache):
-    bucket, key = cache._bucket(PARTIAL), key_of(DIGEST)
+    bucket, key = cache.bucket(PARTIAL), key_of(DIGEST)
     short, long = Partial(bucket, key, resume=True), Partial(bucket, key, resume=True)
     for partial, count in ((short, 10), (long, 50)):
         partial.__enter__()
@@ -219,19 +222,52 @@ def test_truncated_object_is_repaired_and_logged(cache, caplog, size):
     assert read(path) == CONTENT
 
 
-def test_damaged_size_record_is_ignored_and_logged(cache, caplog):
+def size_record(cache: Cache) -> str:
+    return os.path.join(cache.root, SIZES, DIGEST.alg, f"{DIGEST.hex[:2]}.txt")
+
+
+def test_size_record_is_a_line_in_a_file_of_its_neighbours(cache):
+    fill_by_hand(cache, size=None)
+    assert read(size_record(cache)) == f"{DIGEST.hex[2:]} {len(CONTENT)}\n".encode()
+    neighbour = Digest("sha256", DIGEST.hex[:2] + "0" * 62)
+    sizes.record(cache.root, [(neighbour, 7), (sha(b"elsewhere"), 9)])
+    assert read(size_record(cache)).endswith(f"\n{'0' * 62} 7\n".encode())
+    assert [sizes.recorded(cache.root, one) for one in (DIGEST, neighbour, sha(b"elsewhere"))] == [
+        len(CONTENT),
+        7,
+        9,
+    ]
+    assert sizes.recorded(cache.root, sha(b"never seen")) is None
+
+
+LINE = f"{DIGEST.hex[2:]} {len(CONTENT)}\n".encode()
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        b"",
+        b"\0\0\0",
+        LINE[:-1],
+        LINE[:-3],
+        LINE[:40],
+        LINE[:-2] + LINE,
+        LINE.replace(b" ", b"  "),
+        LINE.replace(b" ", b" -"),
+        LINE.replace(b" ", b"\n"),
+        b"0" + LINE,
+    ],
+)
+def test_damaged_size_record_is_passed_over(cache, damaged):
     path = fill_by_hand(cache, size=None)
-    record = os.path.join(cache.root, SIZES, *split(DIGEST))
-    assert read(record) == str(len(CONTENT)).encode()
-    damage(record, b"\0\0\0")
-    with caplog.at_level(logging.WARNING, "pkgdata"):
-        assert cache.find(DIGEST, "map.fits") == path
-    assert f"{record} is damaged" in caplog.text
+    damage(size_record(cache), damaged)
+    assert sizes.recorded(cache.root, DIGEST) is None
+    assert cache.find(DIGEST, "map.fits") == path
 
 
 def test_registry_size_wins_over_the_record(cache):
     path = fill_by_hand(cache, size=None)
-    damage(os.path.join(cache.root, SIZES, *split(DIGEST)), b"5")
+    damage(size_record(cache), LINE.replace(b"00", b"5"))
     assert cache.find(DIGEST, "map.fits", len(CONTENT)) == path
     assert cache.find(DIGEST, "map.fits") is None
 
@@ -365,7 +401,7 @@ def test_directory_that_another_process_made_meanwhile(cache):
 
 
 def test_bytes_from_another_machine_are_copied(cache):
-    bucket = cache._bucket(PARTIAL)
+    bucket = cache.bucket(PARTIAL)
     theirs = os.path.join(bucket, f"{key_of(DIGEST)}.0123456789-42-deadbeef.part")
     with open(theirs, "wb") as file:
         file.write(CONTENT[:30])
@@ -376,7 +412,7 @@ def test_bytes_from_another_machine_are_copied(cache):
 
 
 def test_bytes_of_a_running_process_are_left_alone(cache):
-    bucket = cache._bucket(PARTIAL)
+    bucket = cache.bucket(PARTIAL)
     theirs = os.path.join(bucket, f"{key_of(DIGEST)}.{_fs.owner_token()}-deadbeef.part")
     with open(theirs, "wb") as file:
         file.write(CONTENT[:30])
@@ -403,7 +439,7 @@ def test_killed_process_that_nobody_collects_is_gone():
 
 
 def test_validator_belongs_to_an_address(cache):
-    with Partial(cache._bucket(PARTIAL), key_of(DIGEST), resume=True) as partial:
+    with Partial(cache.bucket(PARTIAL), key_of(DIGEST), resume=True) as partial:
         partial.note("https://a.example/x", '"tag"')
         assert partial.validator("https://a.example/x") == '"tag"'
         assert partial.validator("https://b.example/x") is None
@@ -457,6 +493,24 @@ except PermissionError:
 """
 
 
+@contextlib.contextmanager
+def let_through(path: Path):
+    """Let other users pass the folders above a path that pytest makes private."""
+    private = [p for p in (path, *path.parents) if p.stat().st_mode & 0o001 == 0]
+    top = Path(tempfile.gettempdir()).resolve()
+    for folder in private:
+        if not folder.resolve().is_relative_to(top) or folder.resolve() == top:
+            pytest.skip(f"{folder} lets no other user through, and is not ours to change")
+    modes = {folder: folder.stat().st_mode for folder in private}
+    for folder, mode in modes.items():
+        folder.chmod(mode | 0o011)
+    try:
+        yield
+    finally:
+        for folder, mode in modes.items():
+            folder.chmod(mode)
+
+
 @pytest.mark.skipif(
     os.name == "nt" or os.geteuid() != 0, reason="needs root, to become another user"
 )
@@ -466,18 +520,16 @@ def test_read_only_root_is_read_without_a_write(cache, tmp_path):
     path = fill_by_hand(cache)
     registry = tmp_path / "registry.txt"
     registry.write_text(f"#: size={len(CONTENT)}\nmap.fits {DIGEST.hex}\n")
-    for folder in [tmp_path, *tmp_path.parents]:
-        if folder.stat().st_mode & 0o001 == 0 and folder.is_relative_to(tmp_path.parent.parent):
-            folder.chmod(folder.stat().st_mode | 0o011)  # pytest's own folders are private
     before = snapshot(cache.root)
     checkout = os.path.dirname(os.path.dirname(pkgdata.__file__))
-    done = subprocess.run(
-        [sys.executable, "-c", AS_NOBODY, cache.root, str(registry)],
-        env={"PYTHONPATH": checkout, "PATH": os.environ["PATH"], "HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    with let_through(tmp_path):
+        done = subprocess.run(
+            [sys.executable, "-c", AS_NOBODY, cache.root, str(registry)],
+            env={"PYTHONPATH": checkout, "PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
     assert (done.stderr, done.stdout) == ("", f"{path} {len(CONTENT)}\nnot writable\n")
     assert snapshot(cache.root) == before
 

@@ -320,7 +320,7 @@ def test_a_bad_member_that_was_not_asked_for_does_no_harm(serve):
 BOMBS = [
     ("x.zip", make_zip({"zeros": bytes(1_000_000)}), UNZIP()),
     ("x.tgz", make_tar([entry("zeros", bytes(1_000_000))]), UNTAR()),
-    ("x.gz", gzip.compress(bytes(1_000_000)), pkgdata.Decompress()),
+    ("x.gz", gzip.compress(bytes(1_000_000), mtime=0), pkgdata.Decompress()),
     ("x.xz", lzma.compress(bytes(1_000_000)), pkgdata.Decompress()),
     (
         "links.tgz",
@@ -424,7 +424,7 @@ def test_a_full_disk_is_not_blamed_on_the_archive(serve, monkeypatch):
 # -- decompress ------------------------------------------------------------------------------
 
 COMPRESSED = [
-    ("t.txt.gz", gzip.compress(b"text" * 1000), "gzip"),
+    ("t.txt.gz", gzip.compress(b"text" * 1000, mtime=0), "gzip"),
     ("t.txt.xz", lzma.compress(b"text" * 1000), "xz"),
     ("t.txt.xz", lzma.compress(b"text" * 1000), "lzma"),
     ("t.txt.bz2", bz2.compress(b"text" * 1000), "bzip2"),
@@ -443,7 +443,7 @@ def test_decompress(serve, name, content, method, auto, own):
 
 
 def test_decompress_without_a_suffix_needs_the_method(serve, tmp_path):
-    content = gzip.compress(b"text")
+    content = gzip.compress(b"text", mtime=0)
     data = serve("plain", content)
     assert_refused(tmp_path, data, "plain", pkgdata.Decompress(), "cannot tell how")
     assert_refused(tmp_path, data, "plain", pkgdata.Decompress(method="zstd"), "known: lzma")

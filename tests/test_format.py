@@ -14,7 +14,7 @@ import pytest
 
 import pkgdata
 import pkgdata.cache
-from pkgdata import Digest, Entry, PkgdataError, Registry, _fs
+from pkgdata import Digest, Entry, PkgdataError, Registry, _fs, transfer
 from pkgdata.progress import BYTES
 from pkgdata.stores.memory import MemoryBody, MemoryStore
 
@@ -27,6 +27,7 @@ PLACEHOLDERS = {
     "<key>": r"(?:tree-|derived-)?sha256-[0-9a-f]{40}(?:-[0-9a-f]{16})?|[0-9a-f]{16}",
     "<owner>": r"[0-9a-f]{10}-\d+-[0-9a-f]{8}",
     "<md5 of folder>": r"[0-9a-f]{32}",
+    "<md5 of server>": r"[0-9a-f]{32}",
 }
 
 LARGE = bytes(range(256)) * 10_000
@@ -73,12 +74,16 @@ def archive() -> bytes:
 
 
 class BrokenBody(MemoryBody):
-    """Ends after half of its bytes, as a connection that is lost."""
+    """Ends at half of the object, as a connection that is lost, and gives it in small pieces."""
 
     def __init__(self, content: bytes, start: int) -> None:
         super().__init__(content, start)
         self.validator = '"v1"'
-        self._rest = self._rest[: len(self._rest) // 2]
+        self.ranges = True
+        self._rest = memoryview(content)[start : len(content) // 2]
+
+    def readinto(self, buffer: memoryview) -> int:
+        return super().readinto(buffer[:10_000])
 
 
 @pytest.fixture
@@ -110,7 +115,7 @@ def data(tmp_path, request):
 
 
 def interrupt(data, monkeypatch) -> set[str]:
-    """Fetch a large file whose connection breaks; return the paths seen while it was written."""
+    """Fetch a large file over ranges that break; return the paths seen while it was written."""
     during: set[str] = set()
 
     def note(event) -> None:
@@ -121,8 +126,12 @@ def interrupt(data, monkeypatch) -> set[str]:
         patch.setattr(
             MemoryStore,
             "open",
-            lambda self, name, start=0, validator=None: BrokenBody(self._objects[name], start),
+            lambda self, name, start=0, validator=None, stop=None: BrokenBody(
+                self._objects[name], start
+            ),
         )
+        for limit in ("_LOOK_AFTER", "_WORTH_RANGES", "_WORTH_SECONDS"):
+            patch.setattr(transfer, limit, 0)  # the first connection counts as slow at once
         with pytest.raises(PkgdataError, match="bytes came"):
             data.get("cut.bin", progress=note)
     return during
@@ -145,8 +154,19 @@ def in_the_making(data, monkeypatch) -> set[str]:
     return during
 
 
+#: Nothing may listen on the lowest port, where only old system services ever did.
+DEAD = "http://127.0.0.1:1/"
+
+
+def past_a_dead_mirror(data) -> pkgdata.PackageData:
+    return pkgdata.PackageData(
+        "golden", dataurl=[DEAD, *data.dataurl], registry=data.registry, retries=0
+    )
+
+
 def do_everything(data, monkeypatch) -> set[str]:
     """Carry out every operation that leaves something; return the paths seen on the way."""
+    past_a_dead_mirror(data).get("unsized.txt")
     for name in ("maps/large.bin", "maps/small.txt", "unsized.txt"):
         data.get(name)
     during = in_the_making(data, monkeypatch)
@@ -177,19 +197,21 @@ def test_the_very_paths(data, monkeypatch):
         "unsized.txt": UNSIZED,
         "pack.zip": archive(),
     }
-    recipe = hashlib.sha256(b"Unzip []").hexdigest()[:16]
+    recipe = hashlib.sha256(b"Unzip [] ").hexdigest()[:16]
     key = f"sha256-{sha(CUT).hex[:40]}"
     expected = {"CACHEDIR.TAG", "README.txt", ".lock"}
     for name, content in objects.items():
         expected.add(f"objects-v1/{at(sha(content))}/{name}")
     expected |= {
-        f"sizes-v1/{at(sha(UNSIZED))}",
+        f"sizes-v1/sha256/{sha(UNSIZED).hex[:2]}.txt",
         f"trees-v1/{at(identity)}/large.bin",
         f"trees-v1/{at(identity)}/small.txt",
         f"derived-v1/{at(sha(archive()))}/{recipe}/inside/one.txt",
         f"stamps-v1/{folder_key}.txt",
+        f"hosts-v1/{hashlib.md5(DEAD.rstrip('/').encode()).hexdigest()}.down",
         f"partial-v1/{key}.part",
         f"partial-v1/{key}.note",
+        f"partial-v1/{key}.spans",
         f"locks-v1/{key}.lock",
     }
     assert paths_below(data.cache.root) == expected
@@ -225,6 +247,7 @@ def test_every_bucket_has_a_version_and_a_line():
         cache.DERIVED,
         cache.STAMPS,
         cache.PARTIAL,
+        cache.HOSTS,
         cache.LOCKS,
     }
     drawn = {line.partition("/")[0] for line in drawing() if "/" in line}

@@ -136,7 +136,9 @@ def test_names_inside_a_folder(tmp_path, monkeypatch):
 
 
 @posix
-@pytest.mark.parametrize("bits", [0o700, 0o750, 0o755, 0o775, 0o770, 0o2775, 0o2770, 0o777])
+@pytest.mark.parametrize(
+    "bits", [0o700, 0o750, 0o755, 0o775, 0o770, 0o2775, 0o2770, 0o777, 0o1777, 0o3775]
+)
 def test_new_folders_and_files_follow_the_folder_above(tmp_path, bits):
     root = tmp_path / "shared"
     root.mkdir()
@@ -146,13 +148,27 @@ def test_new_folders_and_files_follow_the_folder_above(tmp_path, bits):
         _fs.make_dirs(str(root / "a" / "b"))
         fd = _fs.create_exclusive(str(root / "a" / "b" / "file"))
         os.close(fd)
-        _fs.write_atomic(str(root / "a" / "small"), b"x")
+        _fs.write_atomic(str(root / "a" / "small"), b"x", follow=True)
+        _fs.append(str(root / "a" / "c" / "lines"), b"x")
         _fs.copy(str(root / "a" / "small"), str(root / "a" / "copy"))
     finally:
         os.umask(before)
-    assert mode(root / "a") == mode(root / "a" / "b") == bits
-    for name in ("b/file", "small", "copy"):
+    assert mode(root / "a") == mode(root / "a" / "b") == mode(root / "a" / "c") == bits
+    for name in ("b/file", "c/lines", "small", "copy"):
         assert mode(root / "a" / name) == bits & 0o666
+
+
+@posix
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o002])
+def test_a_file_for_the_user_follows_the_umask(tmp_path, umask):
+    tmp_path.chmod(0o777)
+    before = os.umask(umask)
+    try:
+        _fs.write_atomic(str(tmp_path / "registry.txt"), b"x")
+        os.close(_fs.create_exclusive(str(tmp_path / "other"), follow=False))
+    finally:
+        os.umask(before)
+    assert mode(tmp_path / "registry.txt") == mode(tmp_path / "other") == 0o666 & ~umask
 
 
 @posix
@@ -453,7 +469,7 @@ def test_a_forked_child_has_a_token_of_its_own():
 
 
 def test_another_host_name_is_another_place():
-    child, token = child_token("import socket\nsocket.gethostname = lambda: 'another'")
+    child, token = child_token("_fs._host_name = lambda: 'another'")
     with child:
         assert token.partition("-")[0] != _fs.owner_token().partition("-")[0]
         assert not _fs.owner_is_gone(token)

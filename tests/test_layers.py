@@ -28,9 +28,10 @@ catalog publish compat
 getters
 declaration
 package
-extract scan upkeep urlcache
+batch lookup
+extract group scan upkeep urlcache
 cache folders transfer mirrors
-partial ranges
+partial ranges sizes
 stores
 config registry locks timeline
 dirs report progress

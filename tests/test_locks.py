@@ -308,8 +308,8 @@ def shim(tmp_path_factory):
 @pytest.mark.parametrize(
     ("answer", "expected"),
     [
-        ("", ["True held UnixFileLock", "alone", "one"]),
-        ("granted", ["True held UnixFileLock", "held", "everybody"]),
+        ("", ["True held _Flock", "alone", "one"]),
+        ("granted", ["True held _Flock", "held", "everybody"]),
         ("ENOSYS", ["False held SoftFileLock", "alone", "everybody"]),
         ("ENOLCK", ["False held SoftFileLock", "alone", "everybody"]),
     ],
