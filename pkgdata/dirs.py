@@ -1,11 +1,12 @@
 """Where things lie on this machine: the user cache and the configuration files.
 
-The places are platformdirs'. Nothing is created here.
+The places are platformdirs', worked out here on Linux. Nothing is created.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,6 +53,21 @@ def expand_path(path: str) -> str:
     return (expanded.rstrip("/") or "/") if os.name != "nt" else expanded
 
 
+def _xdg_alone() -> bool:
+    """Say whether the XDG Base Directory Specification 0.8 is all there is to the places.
+
+    On Linux it is, and its rule is four lines; importing platformdirs for it would take three
+    quarters of the time of a whole process that finds a file in its cache. A test compares the two.
+    """
+    return sys.platform == "linux" and "ANDROID_DATA" not in os.environ
+
+
+def _xdg(variable: str, default: str) -> str:
+    """Return a user's folder; a relative one in the variable is ignored, as the rule says."""
+    path = os.environ.get(variable, "").strip()
+    return path if os.path.isabs(path) else os.path.expanduser(default)
+
+
 def _ask(question: Callable[[], str]) -> str:
     """Return a folder from platformdirs; ``""`` if it needs a home directory and there is none."""
     try:
@@ -72,9 +88,12 @@ def user_cache() -> str:
     CacheError
         This user has no home directory.
     """
-    import platformdirs
+    if _xdg_alone():
+        path = _xdg("XDG_CACHE_HOME", "~/.cache")
+    else:
+        import platformdirs
 
-    path = _ask(platformdirs.user_cache_dir)
+        path = _ask(platformdirs.user_cache_dir)
     if not os.path.isabs(path):
         from .errors import CacheError
 
@@ -93,16 +112,24 @@ def config_files() -> list[tuple[str, str]]:
     list of (str, str)
         Kind (``"user"`` or ``"site"``) and path. ``PKGDATA_CONFIG`` replaces the user's file.
     """
-    import platformdirs
-
-    user = os.environ.get("PKGDATA_CONFIG")
-    if user:
-        user = os.path.abspath(user)
-    else:
-        folder = _ask(lambda: platformdirs.user_config_dir("pkgdata", appauthor=False))
-        user = os.path.join(folder, "config.toml")
-    sites = platformdirs.site_config_dir("pkgdata", appauthor=False, multipath=True)
-    paths = [("site", os.path.join(site, "config.toml")) for site in sites.split(os.pathsep)]
+    own, sites = _config_folders()
+    chosen = os.environ.get("PKGDATA_CONFIG")
+    user = os.path.abspath(chosen) if chosen else os.path.join(own, "config.toml")
+    paths = [("site", os.path.join(site, "config.toml")) for site in sites]
     # without a home directory, or with an empty part in XDG_CONFIG_DIRS, a path is relative and
     # would be looked for in the working directory, which must not be able to redirect downloads
     return [pair for pair in [("user", user), *paths] if os.path.isabs(pair[1])]
+
+
+def _config_folders() -> tuple[str, list[str]]:
+    """Return the user's folder and the site's folders for our configuration."""
+    if _xdg_alone():
+        listed = os.environ.get("XDG_CONFIG_DIRS", "").split(os.pathsep)
+        sites = [site for site in listed if os.path.isabs(site)] or ["/etc/xdg"]
+        user = _xdg("XDG_CONFIG_HOME", "~/.config")
+        return os.path.join(user, "pkgdata"), [os.path.join(site, "pkgdata") for site in sites]
+    import platformdirs
+
+    user = _ask(lambda: platformdirs.user_config_dir("pkgdata", appauthor=False))
+    site = platformdirs.site_config_dir("pkgdata", appauthor=False, multipath=True)
+    return user, site.split(os.pathsep)

@@ -38,7 +38,7 @@ SMALLEST = 2 << 20
 #: much faster they must be to be kept.
 WINDOW, STEP, GAIN = 0.2, 4, 1.25
 #: Seconds between two records of what is on disk.
-RECORD_EVERY = 0.1
+RECORD_EVERY = 0.04
 
 
 class Span:
@@ -246,7 +246,7 @@ class Ranges:
         recorded = began
         while True:
             with self._lock:
-                self._news.wait(0.05)
+                self._news.wait(0.03)
                 workers, failures = self._workers, len(self._errors)
                 sources = list(self._sources)
             now, left = self._clock(), self._missing()

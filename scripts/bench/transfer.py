@@ -374,7 +374,12 @@ def bench_capped(bench: Bench) -> Report:
     title = f"One file of {bytes_shown(bench.size.capped)}, 20 MB/s a connection"
     aims = [
         Aim(f"{title}: × pooch", gain(samples, "pkgdata", "pooch"), 8, True),
-        Aim(f"{title}: × aria2c -x16", gain(samples, "pkgdata", rival), 1, True),
+        Aim(
+            f"{title}: × aria2c -x16, 32 connections",
+            gain(samples, "pkgdata, 32 connections", rival),
+            1,
+            True,
+        ),
     ]
     note = "One round of pooch: its time is that of the cap."
     return [compare(title, samples, {"pooch": "pooch", "aria2c -x16": rival}, note)], aims
