@@ -18,7 +18,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from common import Sample, header, median, over, python, ratio, rounds, run, table
+from common import (
+    Aim,
+    Sample,
+    aims_table,
+    header,
+    median,
+    over,
+    python,
+    ratio,
+    rounds,
+    run,
+    sha256,
+    table,
+)
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 RESULT = Path(__file__).resolve().parent / "results" / "main_job.md"
@@ -37,20 +50,6 @@ class Size(NamedTuple):
 
 FULL = Size(GIB, 100_000, 5_000, 512 * MIB)
 QUICK = Size(16 * MIB, 20_000, 1_000, 32 * MIB)
-
-
-class Aim(NamedTuple):
-    """What a table was to show, and what it shows."""
-
-    text: str
-    found: float
-    limit: float
-    at_least: bool = False
-
-    def row(self) -> list[object]:
-        met = self.found >= self.limit if self.at_least else self.found <= self.limit
-        sign = "≥" if self.at_least else "≤"
-        return [self.text, f"{sign} {self.limit:g}", self.found, "met" if met else "missed"]
 
 
 Report = tuple[list[str], list[Aim]]
@@ -201,14 +200,6 @@ for name in data.registry:
     import_file_to_cache("http://127.0.0.1:9/" + name, "pooch/" + name)
 report()
 """
-
-
-def sha256(path: Path) -> str:
-    hasher = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(MIB):
-            hasher.update(block)
-    return hasher.hexdigest()
 
 
 def write_file(path: Path, length: int) -> None:
@@ -433,8 +424,7 @@ def main() -> None:
             more, found = BENCHES[name](Path(folder), options.rounds, size)
         tables += more
         aims += found
-    rows = [aim.row() for aim in aims]
-    tables.append(table("Aims", ["what", "aim", "found", ""], rows))
+    tables.append(aims_table(aims))
     text = "\n".join(["# The daily work, measured\n", header(options.rounds), *tables])
     print(text)
     if not options.quick and set(names) == set(BENCHES):
