@@ -84,8 +84,9 @@ class _Job:
     def finish(self) -> bool:
         """Say whether the bytes are right."""
         digest, hasher = self.entry.digest, self._hasher
-        good = self._count == self.size and hasher is not None and digest is not None
-        return good and hasher.hexdigest() == digest.hex  # type: ignore[union-attr]
+        if hasher is None or digest is None or self._count != self.size:
+            return False
+        return hasher.hexdigest() == digest.hex
 
     def keep(self) -> None:
         """Hand the file over to the group."""

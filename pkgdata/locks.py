@@ -91,7 +91,7 @@ def _try_flock(fd: int, exclusive: bool) -> bool | None:
 class _Flock:
     """``flock`` with the two methods of filelock that are used here.
 
-    Importing filelock takes half as long as fetching a hundred megabytes; here two calls do.
+    Two calls do here, and importing filelock costs some 50 ms at each first fetch of a process.
     """
 
     def __init__(self, path: str) -> None:

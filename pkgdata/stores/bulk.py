@@ -97,7 +97,7 @@ class Server:
         """
         return b"GET " + target.encode("ascii") + self._rest
 
-    def connect(self, address: object, timeout: float) -> socket.socket:
+    def connect(self, address: Any, timeout: float) -> socket.socket:
         """Begin a connection.
 
         Parameters
@@ -121,10 +121,10 @@ class Server:
             sock = socket.create_connection((self.host, self.port), timeout)
             sock.setblocking(False)
         else:
-            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET  # type: ignore[index]
+            family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
             sock = socket.socket(family, socket.SOCK_STREAM)
             sock.setblocking(False)
-            sock.connect_ex(address)  # type: ignore[arg-type]
+            sock.connect_ex(address)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._context is not None:
             return self._context.wrap_socket(
