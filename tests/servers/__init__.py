@@ -1,0 +1,1 @@
+"""Object stores to test against: real ones where there are any, and a proxy that spoils them."""
