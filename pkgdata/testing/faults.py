@@ -1,0 +1,428 @@
+"""What can go wrong with a reply of `FaultServer`.
+
+A fault is a function of the server and a request that returns a `Reply`, mostly the healthy one
+with a field changed, so that a new one is a line::
+
+    server.script("map.fits", cut(1000))                     # the connection breaks
+    server.script("map.fits", status(500))                   # 500, then 200
+    server.script("map.fits", forever(status(404)))          # 404 from now on
+    server.script("map.fits", altered(headers={"X-A": "1"})) # one of your own
+
+Byte counts that are negative count from the end.
+"""
+
+from __future__ import annotations
+
+import gzip
+
+from .server import Reply
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from .server import Fault, FaultServer, Request
+
+PAGE = b"<!DOCTYPE html>\n<html><title>Please log in</title></html>\n"
+LFS_POINTER = (
+    b"version https://git-lfs.github.com/spec/v1\n"
+    b"oid sha256:4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393\n"
+    b"size 12345\n"
+)
+
+
+def altered(**changes: object) -> Fault:
+    """Make a fault of the healthy reply with some of its fields changed.
+
+    Parameters
+    ----------
+    **changes
+        Fields of `Reply` and their values.
+
+    Returns
+    -------
+    Fault
+    """
+
+    def fault(server: FaultServer, request: Request) -> Reply:
+        reply = server.healthy(request)
+        for name, value in changes.items():
+            setattr(reply, name, value)
+        return reply
+
+    return fault
+
+
+def healthy() -> Fault:
+    """Nothing goes wrong with this request.
+
+    Returns
+    -------
+    Fault
+    """
+    return altered()
+
+
+def cut_in_headers() -> Fault:
+    """Close the connection in the midst of the headers.
+
+    Returns
+    -------
+    Fault
+    """
+    return altered(cut_head=True)
+
+
+def cut(at: int) -> Fault:
+    """Close the connection after so many bytes of the body; -1 is one byte short.
+
+    Parameters
+    ----------
+    at : int
+        Bytes of the body; negative counts from the end.
+
+    Returns
+    -------
+    Fault
+    """
+    return altered(cut_at=at)
+
+
+def reset(at: int) -> Fault:
+    """Reset the connection after so many bytes of the body.
+
+    Parameters
+    ----------
+    at : int
+        Bytes of the body; negative counts from the end.
+
+    Returns
+    -------
+    Fault
+    """
+    return altered(cut_at=at, reset=True)
+
+
+def stall(at: int) -> Fault:
+    """Send nothing after so many bytes of the body, until the server is released.
+
+    Parameters
+    ----------
+    at : int
+        Bytes of the body; negative counts from the end.
+
+    Returns
+    -------
+    Fault
+    """
+    return altered(stall_at=at)
+
+
+def stall_before_headers() -> Fault:
+    """Send nothing at all until the server is released, then close the connection.
+
+    Returns
+    -------
+    Fault
+    """
+
+    def fault(server: FaultServer, _request: Request) -> Reply:
+        server.stall()
+        return Reply(0)
+
+    return fault
+
+
+def drip(at: int, pause: float = 0.01) -> Fault:
+    """Send the rest of the body byte by byte after so many bytes.
+
+    Parameters
+    ----------
+    at : int
+        Bytes of the body; negative counts from the end.
+    pause : float, default 0.01
+        Seconds between two bytes.
+
+    Returns
+    -------
+    Fault
+    """
+    return altered(drip_at=at, drip_pause=pause)
+
+
+def slow(pause: float) -> Fault:
+    """Send the body in pieces of 64 KB, with a pause after each: a cap on each connection.
+
+    Parameters
+    ----------
+    pause : float
+        Seconds after each piece.
+
+    Returns
+    -------
+    Fault
+    """
+    return altered(pause=pause)
+
+
+def close_after() -> Fault:
+    """Answer well, then close the connection although it was to be kept.
+
+    Returns
+    -------
+    Fault
+    """
+    return altered(close_after=True)
+
+
+def hang_up() -> Fault:
+    """Close the connection without any answer.
+
+    Returns
+    -------
+    Fault
+    """
+    return lambda _server, _request: Reply(0)
+
+
+def wrong_length(by: int) -> Fault:
+    """Tell a ``Content-Length`` that is longer (or shorter) than the body by so many bytes.
+
+    Parameters
+    ----------
+    by : int
+        Bytes; negative tells too few.
+
+    Returns
+    -------
+    Fault
+    """
+    # where fewer bytes come than were told, only the end of the connection shows it
+    return altered(length_error=by, close_after=True)
+
+
+def wrong_range(shift: int = 1) -> Fault:
+    """Answer a range request by 206 with a range that begins elsewhere.
+
+    Parameters
+    ----------
+    shift : int, default 1
+        Bytes between what was asked for and what comes.
+
+    Returns
+    -------
+    Fault
+    """
+
+    def fault(server: FaultServer, request: Request) -> Reply:
+        reply = server.healthy(request)
+        if reply.status == 206:
+            content = server.contents[request.path]
+            begin = len(content) - len(reply.body) + shift
+            reply.body = memoryview(content)[begin:]
+            reply.headers["Content-Range"] = f"bytes {begin}-{len(content) - 1}/{len(content)}"
+        return reply
+
+    return fault
+
+
+def no_content_range() -> Fault:
+    """Answer a range request by 206 without a ``Content-Range``.
+
+    Returns
+    -------
+    Fault
+    """
+
+    def fault(server: FaultServer, request: Request) -> Reply:
+        reply = server.healthy(request)
+        reply.headers.pop("Content-Range", None)
+        return reply
+
+    return fault
+
+
+def ignore_range() -> Fault:
+    """Answer a range request by 200 and the whole body.
+
+    Returns
+    -------
+    Fault
+    """
+    return lambda server, request: server.whole(request)
+
+
+def change(content: bytes) -> Fault:
+    """Hold other content, with another ETag, from this request on.
+
+    Parameters
+    ----------
+    content : bytes
+
+    Returns
+    -------
+    Fault
+    """
+
+    def fault(server: FaultServer, request: Request) -> Reply:
+        server.contents[request.path] = content
+        return server.healthy(request)
+
+    return fault
+
+
+def status(
+    code: int,
+    body: bytes = b"",
+    *,
+    retry_after: object = None,
+    headers: Mapping[str, str] | None = None,
+) -> Fault:
+    """Answer with a status.
+
+    Parameters
+    ----------
+    code : int
+    body : bytes, default ``b""``
+    retry_after : object, optional
+        Seconds or an HTTP date, for ``Retry-After``.
+    headers : mapping of str to str, optional
+
+    Returns
+    -------
+    Fault
+    """
+    more = dict(headers or {})
+    if retry_after is not None:
+        more["Retry-After"] = str(retry_after)
+    # each request gets its own copy, since sending adds to the headers
+    return lambda _server, _request: Reply(code, body, dict(more))
+
+
+def empty() -> Fault:
+    """Answer 200 with no bytes.
+
+    Returns
+    -------
+    Fault
+    """
+    return status(200)
+
+
+def page() -> Fault:
+    """Answer 200 with a login page.
+
+    Returns
+    -------
+    Fault
+    """
+    return status(200, PAGE, headers={"Content-Type": "text/html"})
+
+
+def lfs_pointer() -> Fault:
+    """Answer 200 with a Git LFS pointer.
+
+    Returns
+    -------
+    Fault
+    """
+    return status(200, LFS_POINTER, headers={"Content-Type": "text/plain"})
+
+
+def other_bytes() -> Fault:
+    """Answer like a mirror that lies: other bytes of the same length.
+
+    Returns
+    -------
+    Fault
+    """
+
+    def fault(server: FaultServer, request: Request) -> Reply:
+        reply = server.healthy(request)
+        reply.body = bytes(byte ^ 0xFF for byte in bytes(reply.body))
+        return reply
+
+    return fault
+
+
+def compressed() -> Fault:
+    """Apply gzip although identity was asked for.
+
+    Returns
+    -------
+    Fault
+    """
+
+    def fault(server: FaultServer, request: Request) -> Reply:
+        reply = server.whole(request)
+        reply.body = gzip.compress(bytes(reply.body), mtime=0)
+        reply.headers["Content-Encoding"] = "gzip"
+        return reply
+
+    return fault
+
+
+def http10() -> Fault:
+    """Answer in HTTP/1.0 without a length; the end of the connection ends the body.
+
+    Returns
+    -------
+    Fault
+    """
+    return altered(version="HTTP/1.0", framing="close")
+
+
+def chunked(cut_at: int | None = None) -> Fault:
+    """Answer in chunks, without a length; ``cut_at`` closes the connection amid the body.
+
+    Parameters
+    ----------
+    cut_at : int, optional
+        Bytes of the body.
+
+    Returns
+    -------
+    Fault
+    """
+    return altered(framing="chunked", cut_at=cut_at)
+
+
+def redirect(to: str, code: int = 302) -> Fault:
+    """Redirect to a URL; to the request's own for a loop.
+
+    Parameters
+    ----------
+    to : str
+        A URL.
+    code : int, default 302
+
+    Returns
+    -------
+    Fault
+    """
+    return status(code, headers={"Location": to})
+
+
+class _Forever:
+    #: `FaultServer` looks for this.
+    lasting = True
+
+    def __init__(self, fault: Fault) -> None:
+        self._fault = fault
+
+    def __call__(self, server: FaultServer, request: Request) -> Reply:
+        return self._fault(server, request)
+
+
+def forever(fault: Fault) -> Fault:
+    """Meet every request from this one on with a fault.
+
+    Parameters
+    ----------
+    fault : callable
+
+    Returns
+    -------
+    Fault
+    """
+    return _Forever(fault)
