@@ -20,11 +20,14 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import tarfile
     import zipfile
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
     from typing import IO, Any, NoReturn
 
     from .cache import Cache
     from .hashes import Digest
+
+    #: Called with the names of all members; returns those to unpack.
+    Choose = Callable[[list[str]], Collection[str]]
 
 #: However small the archive, it may grow to this many bytes.
 _ALWAYS_ALLOWED = 1_000_000_000
@@ -70,17 +73,17 @@ def apply(
         The archive was refused or cannot be read.
     """
     kind = type(processor).__name__ if type(processor).__module__ == "pooch.processors" else ""
-    budget = max(_ALWAYS_ALLOWED, growth * os.path.getsize(path))
     if kind in ("Unzip", "Untar"):
         members = sorted(getattr(processor, "members", None) or ())
-        unpack = _unzip if kind == "Unzip" else _untar
         inside = getattr(processor, "extract_dir", None) or ""
         if inside:
             _fs.safe_name(inside)
         folder = cache.derived(
             digest,
             f"{kind} {members} {inside}",
-            lambda aside: unpack(path, os.path.join(aside, inside), members, _Budget(path, budget)),
+            lambda aside: unpack(
+                kind, path, os.path.join(aside, inside), _asked_for(path, members), growth
+            ),
         )
         return [found for _, found in _fs.walk_files(folder)]
     if kind == "Decompress":
@@ -90,10 +93,66 @@ def apply(
         folder = cache.derived(
             digest,
             f"{kind} {method} {name}",
-            lambda aside: _decompress(path, os.path.join(aside, name), method, budget),
+            lambda aside: decompress(path, os.path.join(aside, name), method, growth),
         )
         return os.path.join(folder, name)
     return processor(_workplace(path, cache, digest), action, caller)
+
+
+def unpack(kind: str, path: str, folder: str, choose: Choose, growth: int) -> None:
+    """Unpack an archive into a folder that nobody else writes to.
+
+    Parameters
+    ----------
+    kind : str
+        ``"Unzip"`` or ``"Untar"``.
+    path : str
+    folder : str
+    choose : callable
+        Called with the names of all members; returns those to unpack.
+    growth : int
+        See `apply`.
+
+    Raises
+    ------
+    ExtractionError
+        The archive was refused or cannot be read.
+    """
+    work = _unzip if kind == "Unzip" else _untar
+    work(path, folder, choose, _Budget(path, _limit(path, growth)))
+
+
+def names(kind: str, path: str) -> list[str]:
+    """Return the names of an archive's members.
+
+    Parameters
+    ----------
+    kind : str
+        ``"Unzip"`` or ``"Untar"``.
+    path : str
+
+    Returns
+    -------
+    list of str
+
+    Raises
+    ------
+    ExtractionError
+        The archive cannot be read.
+    """
+    found: list[str] = []
+
+    def none(names: list[str]) -> Collection[str]:
+        found.extend(names)
+        return ()
+
+    work = _unzip if kind == "Unzip" else _untar
+    work(path, "", none, _Budget(path, 0))
+    return found
+
+
+def _limit(path: str, growth: int) -> int:
+    return max(_ALWAYS_ALLOWED, growth * os.path.getsize(path))
 
 
 def _workplace(path: str, cache: Cache, digest: Digest) -> str:
@@ -149,6 +208,14 @@ def _target(path: str, folder: str, name: str) -> str:
     return os.path.join(folder, *clean.split("/"))
 
 
+def _asked_for(path: str, members: list[str]) -> Choose:
+    def choose(names: list[str]) -> Collection[str]:
+        _check_members(path, members, names)
+        return {name for name in names if _wanted(name, members)}
+
+    return choose
+
+
 def _check_members(path: str, members: list[str], names: list[str]) -> None:
     missing = [member for member in members if not any(_wanted(name, [member]) for name in names)]
     if missing:
@@ -171,7 +238,7 @@ def _unreadable(path: str, kind: str, error: Exception) -> NoReturn:
     raise ExtractionError(f"{path} {problem}") from error
 
 
-def _unzip(path: str, folder: str, members: list[str], budget: _Budget) -> None:
+def _unzip(path: str, folder: str, choose: Choose, budget: _Budget) -> None:
     import lzma
     import struct
     import zipfile
@@ -180,8 +247,8 @@ def _unzip(path: str, folder: str, members: list[str], budget: _Budget) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             infos = archive.infolist()
-            _check_members(path, members, [info.filename for info in infos])
-            chosen = [info for info in infos if _wanted(info.filename, members)]
+            names = choose([info.filename for info in infos])
+            chosen = [info for info in infos if info.filename in names]
             if sum(info.file_size for info in chosen) > budget.limit:
                 budget.add(budget.limit + 1)  # refused before anything is written
             for info in chosen:
@@ -206,7 +273,7 @@ def _unzip_one(
             budget.copy(source, target)
 
 
-def _untar(path: str, folder: str, members: list[str], budget: _Budget) -> None:
+def _untar(path: str, folder: str, choose: Choose, budget: _Budget) -> None:
     import lzma
     import tarfile
     import zlib
@@ -214,11 +281,11 @@ def _untar(path: str, folder: str, members: list[str], budget: _Budget) -> None:
     try:
         with tarfile.open(path) as archive:
             infos = archive.getmembers()
-            _check_members(path, members, [info.name for info in infos])
+            names = choose([info.name for info in infos])
             # a link may say "a" for the member "./a"
             by_name = {os.path.normpath(info.name): info for info in infos}
             for info in infos:
-                if _wanted(info.name, members):
+                if info.name in names:
                     _untar_one(archive, info, by_name, folder, budget)
     except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise ExtractionError(f"{path} cannot be read as a tar archive: {error}") from error
@@ -271,7 +338,24 @@ _SUFFIXES = {".xz": "lzma", ".gz": "gzip", ".bz2": "bzip2"}
 _MODULES = {"lzma": "lzma", "xz": "lzma", "gzip": "gzip", "bzip2": "bz2"}
 
 
-def _decompress(path: str, target: str, method: str, limit: int) -> None:
+def decompress(path: str, target: str, method: str, growth: int) -> None:
+    """Decompress a file.
+
+    Parameters
+    ----------
+    path : str
+    target : str
+        Written to; nobody else reads it yet.
+    method : str
+        ``"auto"``, ``"lzma"``, ``"xz"``, ``"gzip"`` or ``"bzip2"``.
+    growth : int
+        See `apply`.
+
+    Raises
+    ------
+    ExtractionError
+        The method is not known, or the file was refused or cannot be read.
+    """
     import importlib
     import lzma
     import zlib
@@ -283,6 +367,6 @@ def _decompress(path: str, target: str, method: str, limit: int) -> None:
         raise ExtractionError(f"cannot tell how {path} is compressed (known: {known})")
     try:
         with importlib.import_module(_MODULES[method]).open(path) as source:
-            _Budget(path, limit).copy(source, target)
+            _Budget(path, _limit(path, growth)).copy(source, target)
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         _unreadable(path, method, error)
