@@ -30,6 +30,42 @@ def scheme(url: str) -> str:
     return head.lower() if all(c.isalnum() or c in "+-." for c in head) else ""
 
 
+def canonical(url: str) -> str:
+    """Turn a shorthand into the URL that serves it.
+
+    ``github:owner/repo@tag`` is the release's asset folder; a plain path becomes a ``file:`` URL.
+
+    Parameters
+    ----------
+    url : str
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ConfigError
+        The shorthand is malformed.
+    """
+    kind = scheme(url)
+    if kind == "github":
+        from .errors import ConfigError
+
+        repo, at, tag = url.partition(":")[2].partition("@")
+        if not at or not tag or len(repo.strip("/").split("/")) != 2:
+            raise ConfigError(f"expected github:OWNER/REPO@TAG, found {redact(url)!r}")
+        from urllib.parse import quote
+
+        return f"https://github.com/{repo.strip('/')}/releases/download/{quote(tag)}/"
+    if kind == "":
+        import os
+        import pathlib
+
+        return pathlib.Path(os.path.abspath(os.path.expanduser(url))).as_uri()
+    return url
+
+
 def join(base: str, name: str) -> str:
     """Append a name to a base URL, quoting it; a query of the base stays at the end.
 
