@@ -11,7 +11,7 @@ import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 WINDOWS = os.name == "nt"
 
@@ -57,6 +57,50 @@ def safe_name(name: str) -> str:
     )
 
 
+def safe_key(name: str) -> str:
+    """Check the name of an object in a store that has no folders: it must not leave its prefix.
+
+    Parameters
+    ----------
+    name : str
+        Relative name with ``/`` between its parts.
+
+    Returns
+    -------
+    str
+        The name itself.
+
+    Raises
+    ------
+    UnsafeNameError
+        The name is empty, absolute, has ``..``, ``.`` or empty parts, a backslash or a control
+        character. What only some file systems cannot store is allowed.
+    """
+    problem = _key_problem(name)
+    if problem is None:
+        return name
+    from .errors import UnsafeNameError
+
+    raise UnsafeNameError(
+        f"refused the name {name!r}: {problem}",
+        hint="use a relative name such as 'maps/dust.fits'",
+        name=name,
+    )
+
+
+def _key_problem(name: str) -> str | None:
+    if not isinstance(name, str) or not name:
+        return "a name is a text that is not empty"
+    if "\\" in name:
+        return "it holds a backslash"
+    if not name.isprintable() and any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in name):
+        return "it holds a control character"
+    for part in name.split("/"):
+        if part in ("", ".", ".."):
+            return "it is absolute" if name[0] == "/" else f"it holds the part {part!r}"
+    return None
+
+
 def name_problem(name: str) -> str | None:
     """Say what is wrong with a relative name, or return None.
 
@@ -68,19 +112,14 @@ def name_problem(name: str) -> str | None:
     -------
     str or None
     """
-    if not isinstance(name, str) or not name:
-        return "a name is a text that is not empty"
-    if "\\" in name:
-        return "it holds a backslash"
-    if not name.isprintable() and any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in name):
-        return "it holds a control character"
+    problem = _key_problem(name)
+    if problem is not None:
+        return problem
     if name[1:2] == ":" and name[0].isalpha():
         return "it begins with a drive letter"
     if WINDOWS and any(c in ':*?"<>|' for c in name):
         return "it holds a character that Windows cannot store"
     for part in name.split("/"):
-        if part in ("", ".", ".."):
-            return "it is absolute" if name[0] == "/" else f"it holds the part {part!r}"
         if part[-1] in ". ":
             return "a part ends in a dot or a space"
         if part.partition(".")[0].rstrip(" ").lower() in _DEVICES:
@@ -228,18 +267,72 @@ def write_atomic(path: str, content: bytes, sync: bool = True, follow: bool = Fa
     follow : bool, default False
         Mode after the folder, for a shared tree; else as the umask says.
     """
-    aside = f"{path}.{owner_token()}-{os.urandom(4).hex()}.tmp"
+    write_blocks(path, (content,), sync, follow)
+
+
+def write_blocks(
+    path: str,
+    blocks: Iterable[bytes | memoryview],
+    sync: bool = True,
+    follow: bool = False,
+    if_absent: bool = False,
+) -> None:
+    """Write a file block by block so that readers see the old content or the new, never a part.
+
+    Parameters
+    ----------
+    path : str
+    blocks : iterable of bytes-like
+        If it raises, nothing is left behind.
+    sync : bool, default True
+        Make it survive a power loss.
+    follow : bool, default False
+        Mode after the folder, for a shared tree; else as the umask says.
+    if_absent : bool, default False
+        Refuse to replace what is there.
+
+    Raises
+    ------
+    FileExistsError
+        The path exists and ``if_absent`` is set.
+    """
+    aside = f"{path}.{owner_token()}-{os.urandom(4).hex()}{ASIDE}"
     fd = create_exclusive(aside, follow)
     try:
         with os.fdopen(fd, "wb") as file:
-            file.write(content)
+            for block in blocks:
+                file.write(block)
             file.flush()
             if sync:
                 os.fsync(file.fileno())
-        replace(aside, path)
+        if if_absent:
+            os.link(aside, path)  # the one way to rename that never replaces
+            remove(aside)
+        else:
+            replace(aside, path)
     except BaseException:
         remove(aside)
         raise
+
+
+#: Ends the names of files that are being written.
+ASIDE = ".tmp"
+
+
+def is_aside(name: str) -> bool:
+    """Say whether a file's name is one that `write_blocks` gives to a file it has not finished.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    bool
+    """
+    _, _, pid_and_number = name.removesuffix(ASIDE).rpartition(".")[2].partition("-")
+    pid, _, number = pid_and_number.partition("-")
+    return name.endswith(ASIDE) and pid.isdigit() and len(number) == 8
 
 
 def remove(path: str) -> bool:
@@ -451,6 +544,30 @@ def copy(source: str, target: str) -> None:
                 shutil.copyfileobj(read, write, 1 << 20)
     except BaseException:
         remove(target)
+        raise
+
+
+def copy_atomic(source: str, target: str, sync: bool = True) -> None:
+    """Copy a file so that readers see the old content of the target or the new, never a part.
+
+    Parameters
+    ----------
+    source, target : str
+    sync : bool, default True
+        Make it survive a power loss.
+    """
+    aside = f"{target}.{owner_token()}-{os.urandom(4).hex()}{ASIDE}"
+    try:
+        copy(source, aside)
+        if sync:
+            fd = os.open(aside, os.O_RDWR)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        replace(aside, target)
+    except BaseException:
+        remove(aside)
         raise
 
 

@@ -277,7 +277,7 @@ class Conf:
         _process = {key: value for key, value in _process.items() if key != name}
 
     def __dir__(self) -> list[str]:
-        return [*FIELDS, "set_temp"]
+        return [*FIELDS, "reload", "reset", "set_temp"]
 
     def set_temp(self, name: str, value: Any) -> _Temporary:
         """Change a setting inside a ``with`` block, in this thread or task alone.
@@ -297,6 +297,27 @@ class Conf:
             Unknown setting or wrong value.
         """
         return _Temporary(name, value)
+
+    def reset(self, name: str | None = None) -> None:
+        """Forget what was assigned to a setting, or to all of them.
+
+        Parameters
+        ----------
+        name : str, optional
+            All, by default.
+        """
+        for one in list(_process) if name is None else [name]:
+            self.__delattr__(one)
+
+    def reload(self, name: str | None = None) -> None:
+        """Do as `reset`; astropy's other word. Files are read anew whenever they change.
+
+        Parameters
+        ----------
+        name : str, optional
+            All, by default.
+        """
+        self.reset(name)
 
 
 conf = Conf()

@@ -10,6 +10,7 @@
   ├─ IntegrityError             .name .source .expected .actual .attempts
   ├─ StoreError                 OSError; .url (redacted) .transient .retry_after
   │  ├─ ObjectNotFoundError     FileNotFoundError
+  │  ├─ ObjectExistsError       FileExistsError
   │  ├─ AccessDeniedError       PermissionError
   │  └─ UnsupportedOperationError
   ├─ MissingExtraError          ImportError
@@ -18,11 +19,13 @@
   ├─ OfflineError               .name
   ├─ CacheError
   │  └─ CacheLockTimeoutError   TimeoutError; .path
+  ├─ CacheDamaged               ValueError; .bad_urls .bad_files
   ├─ ExtractionError            an archive that is refused or cannot be read
   └─ BatchError                 .report
 
   PkgdataWarning                UserWarning
   ├─ CacheWarning               the cache cannot be used as it should
+  │  └─ CacheMissingWarning     astropy's name: there is no cache to look into or to write to
   └─ FolderWarning              a file in a predefined folder is not the right one
 
 ``IntegrityError`` means that bytes arrived and were wrong; ``IncompleteTransferError`` that too few
@@ -34,6 +37,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
     from typing import Any
 
 
@@ -44,12 +48,12 @@ def _rebuild(cls: type[PkgdataError], args: tuple[Any, ...], state: dict[str, An
     return error
 
 
-def warn(message: str, category: type[Warning]) -> None:
+def warn(message: str | Warning, category: type[Warning]) -> None:
     """Warn at the line of the caller's own code that led here.
 
     Parameters
     ----------
-    message : str
+    message : str or Warning
     category : type
     """
     import os
@@ -137,6 +141,10 @@ class ObjectNotFoundError(StoreError, FileNotFoundError):
     """The store answers that it does not hold the object."""
 
 
+class ObjectExistsError(StoreError, FileExistsError):
+    """The object is there already, and was to be written only if it is not."""
+
+
 class AccessDeniedError(StoreError, PermissionError):
     """The store refuses access to the object."""
 
@@ -182,6 +190,34 @@ class CacheLockTimeoutError(CacheError, TimeoutError):
     path: str
 
 
+class CacheDamaged(PkgdataError, ValueError):
+    """Downloads lie in the cache in a way that cannot be; ``bad_files`` are to be cleared.
+
+    Parameters
+    ----------
+    *args : object
+        What is wrong.
+    bad_urls : list of str, optional
+    bad_files : list of Path, optional
+    **facts
+        See `PkgdataError`.
+    """
+
+    bad_urls: list[str]
+    bad_files: list[Path]
+
+    def __init__(
+        self,
+        *args: object,
+        bad_urls: list[str] | None = None,
+        bad_files: list[Path] | None = None,
+        **facts: Any,
+    ) -> None:
+        super().__init__(
+            "\n".join(map(str, args)), bad_urls=bad_urls or [], bad_files=bad_files or [], **facts
+        )
+
+
 class ExtractionError(PkgdataError):
     """An archive was refused or cannot be read."""
 
@@ -198,6 +234,10 @@ class PkgdataWarning(UserWarning):
 
 class CacheWarning(PkgdataWarning):
     """The cache cannot be used as it should; the call goes on another way."""
+
+
+class CacheMissingWarning(CacheWarning):
+    """There is no cache; the second argument, if any, is the file that stands in for an entry."""
 
 
 class FolderWarning(PkgdataWarning):

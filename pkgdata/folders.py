@@ -30,20 +30,20 @@ class Stamps:
     """
 
     def __init__(self, root: str | None) -> None:
-        self._root = root
+        self.root = root
         self._known: dict[str, dict[str, str]] = {}
 
     def _file(self, folder: str) -> str:
         import hashlib
 
         key = hashlib.md5(folder.encode(errors="surrogateescape"), usedforsecurity=False)
-        return os.path.join(self._root or "", _BUCKET, f"{key.hexdigest()}.txt")
+        return os.path.join(self.root or "", _BUCKET, f"{key.hexdigest()}.txt")
 
     def _load(self, folder: str) -> dict[str, str]:
         known = self._known.get(folder)
         if known is None:
             known = self._known[folder] = {}
-            if self._root is not None:
+            if self.root is not None:
                 try:
                     with open(self._file(folder), encoding="utf-8", errors="replace") as file:
                         for line in file:
@@ -87,10 +87,10 @@ class Stamps:
         """
         facts = self._facts(found, digest)
         self._load(folder)[name] = facts
-        if self._root is None:
+        if self.root is None:
             return
         try:
-            os.makedirs(self._root, exist_ok=True)
+            os.makedirs(self.root, exist_ok=True)
             _fs.append(self._file(folder), f"{facts} {name}\n".encode())
         except OSError:
             pass  # a read-only or full cache: the stamp lives as long as the process

@@ -15,9 +15,8 @@ from .declaration import declaration_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from typing import IO, Any
-
-    from .package import PackageData
 
 
 def caller_package() -> str:
@@ -89,7 +88,8 @@ def get_pkg_data_filename(
     Parameters
     ----------
     data_name : str
-        Name relative to the package, or in its registry.
+        Name relative to the package, or in its registry; or ``hash/`` and the MD5 of a file that
+        was downloaded, or that ``conf.dataurl`` has.
     package : str, optional
         The caller's by default.
     show_progress : bool, default True
@@ -106,17 +106,19 @@ def get_pkg_data_filename(
     UnknownNameError
         The package's registry has no such name.
     AllMirrorsFailedError
-        No mirror could serve it.
+        No mirror could serve it; an `urllib.error.URLError` if the package declares nothing.
     OSError
         It is a directory.
+    RuntimeError
+        The name leads out of the package.
     """
     package = package or caller_package()
     shipped = _shipped(data_name, package)
     if shipped is not None:
         return shipped
     data = declaration_of(package)
-    if data is None:
-        data = _undeclared(data_name)
+    if data is None or (data_name.startswith("hash/") and data_name not in data.registry):
+        return _undeclared(data_name, show_progress, remote_timeout)
     progress = None if show_progress else False
     return data.get(data_name, progress=progress, timeout=remote_timeout)
 
@@ -131,16 +133,24 @@ def _shipped(data_name: str, package: str) -> str | None:
     return path if os.path.isfile(path) else None
 
 
-def _undeclared(name: str) -> PackageData:
-    """Return the data of astropy's own servers, where an undeclared package's files are."""
-    from .package import PackageData
-    from .registry import Entry, Registry
-
+def _undeclared_urls(name: str) -> tuple[str, list[str]]:
+    """Return the URL of a file of astropy's own servers, and where it can be fetched from."""
     primary, mirror = conf.dataurl, conf.dataurl_mirror
-    entry = Entry(name, None)
-    return PackageData(
-        "astropy", dataurl=[url for url in (primary, mirror) if url], registry=Registry([entry])
-    )
+    return primary + name, [base + name for base in (primary, mirror) if base]
+
+
+def _undeclared(name: str, show_progress: bool, timeout: float | None) -> str:
+    """Return the path of a file of astropy's own servers, where an undeclared package's are."""
+    from .download import download_file
+
+    if name.startswith("hash/"):
+        from .downloaded import find_by_hash
+
+        found = find_by_hash(name.partition("/")[2])
+        if found is not None:
+            return found
+    url, sources = _undeclared_urls(name)
+    return download_file(url, True, show_progress, timeout, sources)
 
 
 def get_data(name: str, package: str | None = None) -> str:
@@ -164,8 +174,8 @@ def get_pkg_data_fileobj(
     package: str | None = None,
     encoding: str | None = None,
     cache: bool = True,
-) -> IO[Any]:
-    """Open a package's data file; fetch it if it is not here.
+) -> AbstractContextManager[IO[Any]]:
+    """Open a package's data file, decompressed if need be; fetch it if it is not here.
 
     Parameters
     ----------
@@ -175,15 +185,21 @@ def get_pkg_data_fileobj(
     encoding : str, optional
         ``"binary"`` for bytes, else the text encoding; the system's by default.
     cache : bool, default True
-        Accepted for astropy's sake; what is fetched is always cached.
+        Keep what is fetched for a package that declares nothing; for others it is always kept.
 
     Returns
     -------
-    file object
-        A context manager.
+    context manager
+        Gives an open file, see `get_readable_fileobj`.
     """
-    path = get_pkg_data_filename(data_name, package or caller_package())
-    return open(path, "rb") if encoding == "binary" else open(path, encoding=encoding)
+    from .readable import get_readable_fileobj
+
+    package = package or caller_package()
+    temporary = not cache and declaration_of(package) is None
+    if temporary and _shipped(data_name, package) is None:
+        path, sources = _undeclared_urls(data_name)
+        return get_readable_fileobj(path, encoding, sources=sources)
+    return get_readable_fileobj(get_pkg_data_filename(data_name, package), encoding)
 
 
 def get_pkg_data_contents(
@@ -202,7 +218,7 @@ def get_pkg_data_contents(
     encoding : str, optional
         ``"binary"`` for bytes, else the text encoding; the system's by default.
     cache : bool, default True
-        Accepted for astropy's sake.
+        See `get_pkg_data_fileobj`.
 
     Returns
     -------
@@ -283,8 +299,10 @@ def get_pkg_data_fileobjs(
 
 
 def _open_each(paths: Iterator[str], encoding: str | None) -> Iterator[IO[Any]]:
+    from .readable import get_readable_fileobj
+
     for path in paths:
-        with open(path, "rb") if encoding == "binary" else open(path, encoding=encoding) as file:
+        with get_readable_fileobj(path, encoding) as file:
             yield file
 
 

@@ -307,7 +307,7 @@ class PackageData:
                 root: str | None = self.cache.root
             except CacheError:
                 caches, root = [], None  # no home directory: a hit in a folder needs none
-            if self._stamps is None:
+            if self._stamps is None or self._stamps.root != root:
                 self._stamps = Stamps(root)
             sites = [("site cache", Cache(path)) for path in self.setting("site_caches")]
             found = self._memo["lookup"] = Lookup(
@@ -760,17 +760,16 @@ def url_cache_root(package: str, cache_dir: str | None = None) -> str:
     Returns
     -------
     str
-        Beside the user cache, or within it where its place was set by hand; for astropy what
-        ``ASTROPY_CACHE_DIR`` says.
+        Within the declared cache, else where astropy would look (`pkgdata.cachedirs`).
     """
-    if cache_dir is None:
-        path, where = config.cache_dir()
-        if where != "default":
-            cache_dir = path
     if cache_dir is not None:
         return os.path.join(cache_dir, package)
-    special = os.environ.get("ASTROPY_CACHE_DIR") if package == "astropy" else None
-    return special or os.path.join(dirs.user_cache(), package)
+    from . import cachedirs
+
+    try:
+        return cachedirs.root_of(package)
+    except ValueError:  # a name that was declared without being a package's
+        return os.path.join(os.path.dirname(cachedirs.root_of("pkgdata")), package)
 
 
 def _temporary_cache(error: CacheError, lock_timeout: float) -> Cache:

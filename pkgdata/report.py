@@ -79,13 +79,15 @@ class Report:
     def __repr__(self) -> str:
         return f"<Report: {len(self.succeeded)} succeeded, {len(self.failed)} failed>"
 
-    def raise_if_failed(self, name: str) -> None:
+    def raise_if_failed(self, name: str, verb: str = "fetched") -> None:
         """Raise if anything failed.
 
         Parameters
         ----------
         name : str
-            The package, for the message.
+            The package or store, for the message.
+        verb : str, default ``"fetched"``
+            What was done with the files.
 
         Raises
         ------
@@ -97,7 +99,7 @@ class Report:
         lines = [f"  {key}: {_short(error)}" for key, error in self.failed.items()]
         more = [f"  … and {len(lines) - 10} more"] if len(lines) > 10 else []
         raise BatchError(
-            f"{len(self.failed)} of {total} files of {name} could not be fetched:\n"
+            f"{len(self.failed)} of {total} files of {name} could not be {verb}:\n"
             + "\n".join(lines[:10] + more),
             hint="error.report.failed has each error, error.report.retry() tries these again",
             report=self,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from .hashes import Digest, Hasher
-    from .stores import Body, Source, Store
+    from .stores import Body, Primitives, Source
 
     class Target(Protocol):
         """A file that this process alone writes to."""
@@ -114,6 +114,8 @@ class Transfer:
         Stand-in for `time.monotonic`.
     others : sequence of Source
         Mirrors that may serve ranges of it as well, while one connection is evidently slow.
+    check : callable, optional
+        Called as `unexpected_page` is, in its place.
     """
 
     def __init__(
@@ -126,6 +128,7 @@ class Transfer:
         progress: Callable[[Event], None] = silent,
         clock: Callable[[], float] | None = None,
         others: Sequence[Source] = (),
+        check: Callable[[str, bytes, int, Body], str | None] | None = None,
     ) -> None:
         import time
 
@@ -137,6 +140,7 @@ class Transfer:
         self.progress = progress
         self.clock = clock or time.monotonic
         self.others = others
+        self._check = check or unexpected_page
         self.head = b""
         self._kind = ""
         self._may_split = self.limits.width > 1
@@ -171,12 +175,12 @@ class Transfer:
         self._givers.clear()
         self.head = b""
 
-    def run(self, store: Store, name: str) -> Digest:
+    def run(self, store: Primitives, name: str) -> Digest:
         """Bring the missing bytes from one store and verify the whole.
 
         Parameters
         ----------
-        store : Store
+        store : Primitives
         name : str
 
         Returns
@@ -218,7 +222,7 @@ class Transfer:
         alg = self.digest.alg if self.digest else "sha256"
         return hashes.Digest(alg, self._hasher.hexdigest())
 
-    def _bring(self, store: Store, name: str) -> None:
+    def _bring(self, store: Primitives, name: str) -> None:
         """Open the store as often as each connection brings something new."""
         best = self._on_disk()
         while True:
@@ -244,7 +248,7 @@ class Transfer:
     def _on_disk(self) -> int:
         return self.target.offset + sum(end - start for start, end in self.target.later)
 
-    def _connect(self, store: Store, name: str) -> None:
+    def _connect(self, store: Primitives, name: str) -> None:
         address = store.address(name)
         if self.digest is None:
             self._restart()  # nothing would tell the bytes of two versions apart
@@ -329,7 +333,7 @@ class Transfer:
             )
         self._kind = kind
         if self.digest is None:
-            problem = unexpected_page(self.name, self.head, at, body)
+            problem = self._check(self.name, self.head, at, body)
             if problem:
                 self._restart()
                 raise StoreError(f"{address}: {problem} ({kind})", url=address)
@@ -349,7 +353,7 @@ class Transfer:
             actual=actual,
         )
 
-    def _over_ranges(self, store: Store, name: str, body: Body | None, size: int) -> None:
+    def _over_ranges(self, store: Primitives, name: str, body: Body | None, size: int) -> None:
         """Bring the rest over several connections, as many as prove to help."""
         from .ranges import Ranges, gaps
         from .stores import Source

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from . import _fs
+from . import _fs, validators
 from .cache import (
     DERIVED,
     HOSTS,
@@ -184,6 +184,7 @@ def _sweep(cache: Cache, now: float) -> int:
         runs = owner is not None and not _fs.owner_is_gone(owner)
         age = (now - _mtime(path)) / 86400
         useful = name.endswith((".part", ".note", ".spans")) and name.partition(".")[0] not in here
+        useful = useful and not name.startswith("url-")  # what no digest pins is not gone on from
         if age > PARTIAL_DAYS or not (runs or useful):
             _fs.remove_tree(path) if os.path.isdir(path) else _fs.remove(path)
             count += 1
@@ -219,7 +220,8 @@ def clear(cache: Cache) -> int:
         return 0
     with cache.usage(exclusive=True):
         size = sum(item.size for item in items(cache))
-        for bucket in (OBJECTS, SIZES, TREES, DERIVED, STAMPS, PARTIAL, HOSTS, LOCKS):
+        buckets = (OBJECTS, SIZES, TREES, DERIVED, STAMPS, PARTIAL, HOSTS, LOCKS)
+        for bucket in (*buckets, validators.BUCKET):
             _fs.remove_tree(os.path.join(cache.root, bucket))
     return size
 

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
+from servers.fixtures import azurite, ceph, gcs, moto
+
+__all__ = ["azurite", "ceph", "gcs", "isolated", "moto"]
 
 
 @pytest.fixture(autouse=True)

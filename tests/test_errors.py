@@ -79,9 +79,10 @@ def test_the_drawing_shows_the_builtin_parents_that_users_catch():
     assert issubclass(errors.IncompleteTransferError, ConnectionError)
     assert issubclass(errors.MissingExtraError, ImportError)
     assert issubclass(errors.FolderWarning, UserWarning)
+    assert issubclass(errors.CacheDamaged, ValueError)
 
 
-ERRORS = sorted(name for name in CLASSES if name.endswith("Error"))
+ERRORS = sorted(name for name, value in CLASSES.items() if issubclass(value, errors.PkgdataError))
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -114,6 +115,8 @@ def test_defaults_of_attributes_that_handlers_read():
     assert errors.StoreError("m").transient is False
     assert errors.IncompleteTransferError("m").transient is True
     assert errors.AllMirrorsFailedError("m").attempts == ()
+    assert errors.CacheDamaged("m").bad_urls == errors.CacheDamaged("m").bad_files == []
+    assert str(errors.CacheDamaged("one", "two")) == "one\ntwo"
 
 
 def fail_in_a_pool(number):

@@ -16,7 +16,7 @@ import pkgdata
 import pkgdata.cache
 from pkgdata import Digest, Entry, PkgdataError, Registry, _fs, transfer
 from pkgdata.progress import BYTES
-from pkgdata.stores.memory import MemoryBody, MemoryStore
+from pkgdata.stores.memory import Kept, MemoryBody, MemoryStore
 
 #: What each placeholder of the drawing may stand for.
 PLACEHOLDERS = {
@@ -76,11 +76,10 @@ def archive() -> bytes:
 class BrokenBody(MemoryBody):
     """Ends at half of the object, as a connection that is lost, and gives it in small pieces."""
 
-    def __init__(self, content: bytes, start: int) -> None:
-        super().__init__(content, start)
-        self.validator = '"v1"'
+    def __init__(self, kept: Kept, start: int) -> None:
+        super().__init__(kept, start)
         self.ranges = True
-        self._rest = memoryview(content)[start : len(content) // 2]
+        self._rest = memoryview(kept.content)[start : len(kept.content) // 2]
 
     def readinto(self, buffer: memoryview) -> int:
         return super().readinto(buffer[:10_000])
@@ -101,7 +100,7 @@ def data(tmp_path, request):
     store = MemoryStore(url)
     for name, content in contents.items():
         if name != "local.txt":
-            store._objects[name] = content
+            store.write(name, content)
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "local.txt").write_bytes(contents["local.txt"])

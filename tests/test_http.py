@@ -117,7 +117,7 @@ def test_weak_validators_are_not_used(headers, validator):
 
 
 def test_address_quotes_the_name_and_hides_the_login():
-    store = HttpStore("https://me:sesame@example.org/d?token=sesame&v=1", 1)
+    store = HttpStore("https://me:sesame@example.org/d?token=sesame&v=1")
     assert store.address("a b/%#é") == "https://***@example.org/d/a%20b/%25%23%C3%A9?token=***&v=1"
     assert store.address("") == store.url == "https://***@example.org/d?token=***&v=1"
     assert "sesame" not in repr(store)

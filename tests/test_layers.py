@@ -21,21 +21,22 @@ ROOT = Path(pkgdata.__file__).parent
 #: The drawing, top row first. A package such as ``stores`` counts as one part; a part may be listed
 #: here before it exists.
 DRAWING = """
-__main__
+__main__ pytest_plugin
 cli
-demo
+demo testing
 catalog publish compat
 getters
-declaration
-package
-batch lookup
+declaration readable migrate_astropy
+package download urlarchive
+batch lookup urljob downloaded
 extract group scan upkeep urlcache
 cache folders transfer mirrors
-partial ranges sizes
-stores
+partial ranges sizes urlsource
+ftp
+stores cachedirs
 config registry locks timeline
-dirs report progress
-hashes urls _fs
+dirs report progress validators
+hashes urls _fs urlerrors space
 errors
 """
 ROWS = [row.split() for row in DRAWING.strip().splitlines()]

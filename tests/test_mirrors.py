@@ -20,7 +20,7 @@ from pkgdata.errors import (
     StoreError,
 )
 from pkgdata.mirrors import Mirrors, Source, first_good
-from pkgdata.stores import Store
+from pkgdata.stores import Primitives
 
 NAME = "maps/dust.fits"
 
@@ -40,7 +40,7 @@ class Play:
 
     def __init__(self, **scripts):
         self.scripts = {name: list(script) for name, script in scripts.items()}
-        self.sources = [Source(Store(f"fake://{name}"), NAME) for name in scripts]
+        self.sources = [Source(Primitives(f"fake://{name}"), NAME) for name in scripts]
         self.asked = []
         self.slept = []
 

@@ -22,7 +22,7 @@ from pkgdata import Digest, Entry, Registry, hashes, mirrors, ranges, transfer, 
 from pkgdata.cache import key_of
 from pkgdata.errors import IncompleteTransferError, IntegrityError, PkgdataError, StoreError
 from pkgdata.ranges import Ranges, Span, gaps
-from pkgdata.stores import Body, Source, Store, http
+from pkgdata.stores import Body, Primitives, Source, http
 from pkgdata.transfer import Limits
 
 pytestmark = pytest.mark.skipif(
@@ -125,7 +125,7 @@ class FakeBody(Body):
         self.closed = True
 
 
-class FakeStore(Store):
+class FakeStore(Primitives):
     """Serves one object and notes what it was asked for."""
 
     def __init__(self, name: str, content: bytes = CONTENT, before=lambda body, at: None) -> None:

@@ -19,7 +19,7 @@ from pkgdata.errors import CacheError, IncompleteTransferError, IntegrityError, 
 from pkgdata.hashes import Digest
 from pkgdata.partial import Partial
 from pkgdata.progress import BYTES, START
-from pkgdata.stores import Body, Store, open_store
+from pkgdata.stores import Body, Primitives, open_store
 from pkgdata.transfer import Limits, Transfer, unexpected_page
 
 NAME = "maps/dust.fits"
@@ -52,7 +52,7 @@ class FakeBody(Body):
         return count
 
 
-class FakeStore(Store):
+class FakeStore(Primitives):
     """Bodies that are handed out one an `open`; a function is called with the offset."""
 
     def __init__(self, *bodies, url="fake://store"):

@@ -31,7 +31,7 @@ def parser() -> argparse.ArgumentParser:
     """
     import argparse
 
-    from . import cache, complete, files, registry, settings
+    from . import cache, complete, files, registry, settings, testing
 
     top = argparse.ArgumentParser(
         prog="pkgdata",
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pkgdata {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (files, registry, cache, settings, complete):
+    for module in (files, registry, cache, settings, testing, complete):
         module.add(commands)
     return top
 

@@ -1,27 +1,101 @@
 """Stores: places that hold bytes under names, behind one interface.
 
-`open_store` maps a URL's scheme to its module and imports that module alone.
+`driver` maps a URL's scheme to its class and imports that module alone.
 """
 
 from __future__ import annotations
 
-import os
-
 from .. import urls
 from ..errors import ConfigError
-from .base import Body, Info, Source, Store
+from ..urls import canonical
+from .base import Attributes, Body, Info, Primitives, Source
+from .store import Result, Store, dl
 
-__all__ = ["Body", "Info", "Source", "Store", "canonical", "open_store"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = [
+    "Attributes",
+    "Body",
+    "Info",
+    "Primitives",
+    "Result",
+    "Source",
+    "Store",
+    "canonical",
+    "dl",
+    "driver",
+    "open_store",
+    "public",
+]
+
+#: Schemes and where their drivers are.
+_DRIVERS = {
+    "http": ("http", "HttpStore"),
+    "https": ("http", "HttpStore"),
+    "file": ("file", "FileStore"),
+    "mem": ("memory", "MemoryStore"),
+    "s3": ("providers", "S3"),
+    "gs": ("providers", "Google"),
+    "az": ("providers", "Azure"),
+}
+
+_KNOWN = "http, https, file or a plain path, s3, gs, az, github:OWNER/REPO@TAG, mem"
 
 
-def canonical(url: str) -> str:
-    """Turn a shorthand into the URL that serves it.
-
-    ``github:owner/repo@tag`` is the release's asset folder; a plain path becomes a ``file:`` URL.
+def driver(url: str) -> type[Store]:
+    """Return the class of stores that a URL belongs to.
 
     Parameters
     ----------
     url : str
+
+    Returns
+    -------
+    type
+
+    Raises
+    ------
+    ConfigError
+        The scheme is unknown.
+    MissingExtraError
+        Its package is not installed.
+    """
+    import importlib
+
+    kind = urls.scheme(canonical(url))
+    if kind not in _DRIVERS:
+        return _other(kind, url)
+    module, name = _DRIVERS[kind]
+    found: type[Store] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    return found
+
+
+def _other(kind: str, url: str) -> type[Store]:
+    """Return the driver for fsspec's protocols, if fsspec is installed and knows this one."""
+    try:
+        from fsspec.registry import known_implementations, registry
+    except ImportError:
+        known: Any = ()
+        hint = f"known: {_KNOWN}; with fsspec installed (pip install fsspec), its protocols too"
+    else:
+        known = {*known_implementations, *registry}
+        hint = f"known: {_KNOWN}, and the protocols of fsspec"
+    if kind not in known:
+        raise ConfigError(f"{urls.redact(url)}: unknown scheme {kind!r}", hint=hint)
+    from .other import FsspecStore
+
+    return FsspecStore
+
+
+def public(url: str) -> str:
+    """Return the plain web address at which a public bucket is read, without a signature.
+
+    Parameters
+    ----------
+    url : str
+        Any URL; what is no bucket comes back as it is, shorthands resolved.
 
     Returns
     -------
@@ -30,31 +104,26 @@ def canonical(url: str) -> str:
     Raises
     ------
     ConfigError
-        The shorthand is malformed.
+        The URL is malformed.
     """
-    kind = urls.scheme(url)
-    if kind == "github":
-        repo, at, tag = url.partition(":")[2].partition("@")
-        if not at or not tag or len(repo.strip("/").split("/")) != 2:
-            raise ConfigError(f"expected github:OWNER/REPO@TAG, found {urls.redact(url)!r}")
-        from urllib.parse import quote
+    url = canonical(url)
+    if urls.scheme(url) not in ("s3", "gs", "az"):
+        return url
+    from .buckets import web_address
 
-        return f"https://github.com/{repo.strip('/')}/releases/download/{quote(tag)}/"
-    if kind == "":
-        import pathlib
-
-        return pathlib.Path(os.path.abspath(os.path.expanduser(url))).as_uri()
-    return url
+    return web_address(url)
 
 
-def open_store(url: str, timeout: float = 10.0) -> Store:
-    """Return the store of a URL. Nothing is contacted yet.
+def open_store(url: str, timeout: float | None = None) -> Store:
+    """Return the store from which a package's files are read: a bucket by its public web address.
+
+    Nothing is contacted yet.
 
     Parameters
     ----------
     url : str
-        ``http:``, ``https:``, ``file:``, a plain path, ``github:owner/repo@tag`` or ``mem:``.
-    timeout : float, default 10
+        See `Store`.
+    timeout : float, optional
         Seconds to wait for a connection, and for the next bytes.
 
     Returns
@@ -66,21 +135,13 @@ def open_store(url: str, timeout: float = 10.0) -> Store:
     ConfigError
         The scheme is unknown or the URL malformed.
     """
-    url = canonical(url)
+    url = public(url)
     kind = urls.scheme(url)
-    if kind in ("http", "https"):
-        from .http import HttpStore
-
-        return HttpStore(url, timeout)
-    if kind == "file":
-        from .file import FileStore
-
-        return FileStore(url)
-    if kind == "mem":
-        from .memory import MemoryStore
-
-        return MemoryStore(url)
-    raise ConfigError(
-        f"cannot read from {urls.redact(url)}: unknown scheme {kind!r}",
-        hint="known: http, https, file or a plain path, github:OWNER/REPO@TAG, mem",
-    )
+    if kind not in _DRIVERS:
+        try:
+            _other(kind, url)
+        except ConfigError as error:
+            raise ConfigError(f"cannot read from {error.message}", hint=error.hint) from None
+    store = Store(url, timeout=timeout)
+    store.exact = True
+    return store

@@ -1,13 +1,83 @@
-"""What every store offers; what it cannot do raises `UnsupportedOperationError`."""
+"""What a driver of a store provides; what it cannot do raises `UnsupportedOperationError`.
+
+`Primitives` moves one object at a time and knows no retries: `Store` builds everything else on it.
+"""
 
 from __future__ import annotations
 
 from ..errors import UnsupportedOperationError
-from ..urls import redact
+from ..urls import canonical, redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import contextlib
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
+
+    from ..hashes import Digest
+
+
+class Attributes:
+    """What a store keeps beside an object's bytes. A store keeps what it can of it.
+
+    Parameters
+    ----------
+    content_type : str, optional
+        Media type; guessed from the name by default where the store serves the web.
+    encoding : str, optional
+        ``"gzip"``, ``"br"`` or ``"zstd"``: how the stored bytes are compressed.
+    cache_control : str, optional
+        As the HTTP header.
+    storage_class : str, optional
+        The provider's word, such as ``"STANDARD_IA"`` or ``"NEARLINE"``.
+    metadata : mapping of str to str, optional
+        The user's own.
+    public : bool, default False
+        Readable by everybody (an ACL; not all buckets allow one).
+    """
+
+    __slots__ = (
+        "cache_control",
+        "content_type",
+        "encoding",
+        "metadata",
+        "public",
+        "storage_class",
+    )
+
+    def __init__(
+        self,
+        content_type: str | None = None,
+        encoding: str | None = None,
+        cache_control: str | None = None,
+        storage_class: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        public: bool = False,
+    ) -> None:
+        self.content_type = content_type
+        self.encoding = encoding
+        self.cache_control = cache_control
+        self.storage_class = storage_class
+        self.metadata = dict(metadata or {})
+        self.public = public
+
+    def __repr__(self) -> str:
+        given = {name: getattr(self, name) for name in self.__slots__}
+        return f"Attributes({', '.join(f'{k}={v!r}' for k, v in given.items() if v)})"
+
+    def replaced(self, **changes: Any) -> Attributes:
+        """Return a copy in which some values differ.
+
+        Parameters
+        ----------
+        **changes
+            As for the constructor.
+
+        Returns
+        -------
+        Attributes
+        """
+        return Attributes(**{name: getattr(self, name) for name in self.__slots__} | changes)
 
 
 class Info:
@@ -16,16 +86,35 @@ class Info:
     Parameters
     ----------
     size : int or None
-        Bytes.
+        Bytes as they are stored.
     validator : str or None
         Strong ETag or modification date, as HTTP's ``If-Range`` takes it.
+    modified : float or None
+        Seconds since the epoch.
+    digest : Digest or None
+        Of the stored bytes, where the service reports one.
+    attributes : Attributes, optional
+        A listing leaves them out.
     """
 
-    __slots__ = ("size", "validator")
+    __slots__ = ("attributes", "digest", "modified", "size", "validator")
 
-    def __init__(self, size: int | None, validator: str | None = None) -> None:
+    def __init__(
+        self,
+        size: int | None,
+        validator: str | None = None,
+        modified: float | None = None,
+        digest: Digest | None = None,
+        attributes: Attributes | None = None,
+    ) -> None:
         self.size = size
         self.validator = validator
+        self.modified = modified
+        self.digest = digest
+        self.attributes = attributes or Attributes()
+
+    def __repr__(self) -> str:
+        return f"Info(size={self.size}, digest={self.digest}, {self.attributes})"
 
 
 class Body:
@@ -52,6 +141,10 @@ class Body:
         self.kind = kind
         #: Whether the store is known to serve parts of the object.
         self.ranges = False
+        #: What the store keeps beside the bytes.
+        self.attributes = Attributes()
+        #: Of the whole stored object, where the service reports one.
+        self.digest: Digest | None = None
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill a buffer as far as bytes are at hand; 0 at the end.
@@ -85,8 +178,8 @@ class Body:
         self.close()
 
 
-class Store:
-    """A place that holds bytes under names.
+class Primitives:
+    """One object at a time, in a place that holds bytes under names.
 
     Parameters
     ----------
@@ -95,9 +188,11 @@ class Store:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._url = canonical(url)
         #: Base URL without secrets.
-        self.url = redact(url)
+        self.url = redact(self._url)
+        #: Whether a name means the object of exactly this name, never a compressed one beside it.
+        self.exact = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"
@@ -141,7 +236,7 @@ class Store:
         """
         raise self._unsupported("read", name)
 
-    def stat(self, name: str) -> Info:
+    def info(self, name: str) -> Info:
         """Ask for the size and validator of an object.
 
         Parameters
@@ -158,34 +253,77 @@ class Store:
         """
         raise self._unsupported("stat", name)
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(
+        self,
+        name: str,
+        content: bytes | memoryview,
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+    ) -> None:
         """Store bytes under a name, all or nothing.
 
         Parameters
         ----------
         name : str
-        content : bytes
+        content : bytes-like
+        attributes : Attributes, optional
+        if_absent : bool, default False
+            Refuse to replace.
 
         Raises
         ------
+        ObjectExistsError
+            It is there, and ``if_absent`` is set.
         StoreError
         """
         raise self._unsupported("write", name)
 
-    def list(self, prefix: str = "") -> Iterator[str]:
-        """Yield the names that begin with a prefix, sorted.
+    def write_blocks(
+        self,
+        name: str,
+        blocks: Iterable[bytes | memoryview],
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+        size: int | None = None,
+    ) -> None:
+        """Store bytes that come in blocks, in bounded memory, all or nothing.
+
+        Parameters
+        ----------
+        name : str
+        blocks : iterable of bytes-like
+            Of any lengths. If it raises, nothing is stored.
+        attributes : Attributes, optional
+        if_absent : bool, default False
+            Refuse to replace.
+        size : int, optional
+            Bytes in all, if known.
+
+        Raises
+        ------
+        ObjectExistsError
+            It is there, and ``if_absent`` is set.
+        StoreError
+        """
+        raise self._unsupported("write", name)
+
+    def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
+        """Yield names, sorted, and what the listing tells of each.
 
         Parameters
         ----------
         prefix : str
+            Any beginning of names, not only whole folders.
+        flat : bool, default False
+            One level only; the levels below show as names that end in ``/``.
 
         Yields
         ------
-        str
+        (str, Info)
         """
         raise self._unsupported("list", prefix)
 
-    def delete(self, name: str) -> None:
+    def remove(self, name: str) -> None:
         """Remove an object; a missing one is no error.
 
         Parameters
@@ -193,6 +331,35 @@ class Store:
         name : str
         """
         raise self._unsupported("delete", name)
+
+    def clone(self, name: str, source: Primitives, source_name: str) -> bool:
+        """Copy an object without its bytes coming here, attributes included.
+
+        Parameters
+        ----------
+        name : str
+            The copy.
+        source : Primitives
+            Where the original is.
+        source_name : str
+
+        Returns
+        -------
+        bool
+            False if the two places cannot do that; nothing was done then.
+        """
+        return False
+
+    def bulk(self) -> contextlib.AbstractContextManager[object]:
+        """Return a context within which many objects are written and made durable together.
+
+        Returns
+        -------
+        context manager
+        """
+        import contextlib
+
+        return contextlib.nullcontext()
 
     def _unsupported(self, verb: str, name: str) -> UnsupportedOperationError:
         return UnsupportedOperationError(
@@ -205,14 +372,14 @@ class Source:
 
     Parameters
     ----------
-    store : Store
+    store : Primitives
     name : str
         Name within the store; ``""`` if the store's URL is the object's own.
     """
 
     __slots__ = ("name", "store")
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Primitives, name: str) -> None:
         self.store = store
         self.name = name
 

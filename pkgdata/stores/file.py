@@ -1,4 +1,9 @@
-"""A folder as a store."""
+"""A folder as a store.
+
+A folder has no place for a ``Content-Encoding``: an object that is stored compressed is a file
+whose name has the encoding's suffix (``.gz``, ``.br``, ``.zstd``). A name that is no file is looked
+for with each suffix; listings show files as they are.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,19 @@ from .. import _fs
 from ..errors import (
     AccessDeniedError,
     IncompleteTransferError,
+    ObjectExistsError,
     ObjectNotFoundError,
     StoreError,
 )
-from .base import Body, Info, Store
+from .base import Attributes, Body, Info, Primitives
+from .codecs import SUFFIXES
+from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import contextlib
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
 
 class FileBody(Body):
@@ -30,13 +40,17 @@ class FileBody(Body):
         First byte wanted.
     address : str
         Redacted address, for errors.
+    attributes : Attributes, optional
     """
 
-    def __init__(self, fd: int, start: int, address: str) -> None:
+    def __init__(
+        self, fd: int, start: int, address: str, attributes: Attributes | None = None
+    ) -> None:
         found = os.fstat(fd)
         super().__init__(start, found.st_size, _validator(found), "file")
         self._fd = fd
         self._address = address
+        self.attributes = attributes or Attributes()
         os.lseek(fd, start, os.SEEK_SET)
 
     def readinto(self, buffer: memoryview) -> int:
@@ -83,28 +97,42 @@ class FileStore(Store):
     ----------
     url : str
         ``file:///folder``; ``localhost`` may stand as its host.
+    **options
+        See `Store`.
     """
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
         from urllib.parse import urlsplit
         from urllib.request import url2pathname
 
-        parts = urlsplit(url)
+        parts = urlsplit(self._url)
         if parts.netloc not in ("", "localhost"):
             raise StoreError(
                 f"{self.url}: a file URL names no other host", hint="write file:///folder"
             )
         self.root = url2pathname(parts.path).rstrip("/") or "/"
+        self._bulk = 0
 
     def _path(self, name: str) -> str:
         return os.path.join(self.root, *_fs.safe_name(name).split("/")) if name else self.root
+
+    def _find(self, name: str) -> tuple[str, Attributes]:
+        """Return the path of an object, which may have the suffix of an encoding."""
+        path = self._path(name)
+        if not self.exact and not os.path.exists(path):
+            for encoding, suffix in SUFFIXES.items():
+                if os.path.isfile(path + suffix):
+                    return path + suffix, Attributes(encoding=encoding)
+        return path, Attributes()
 
     def _error(self, error: OSError, name: str) -> StoreError:
         address = self.address(name)
         text = f"{address}: {error.strerror or error}"
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return ObjectNotFoundError(text, url=address)
+        if error.errno == errno.EEXIST:
+            return ObjectExistsError(f"{address}: it is there already", url=address)
         if error.errno in _fs.UNWRITABLE:
             return AccessDeniedError(text, url=address)
         return StoreError(text, url=address, transient=error.errno in (errno.EIO, errno.ESTALE))
@@ -112,7 +140,7 @@ class FileStore(Store):
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
-        """Open a file; see `Store.open`.
+        """Open a file; see `Primitives.open`.
 
         Parameters
         ----------
@@ -126,8 +154,9 @@ class FileStore(Store):
         -------
         Body
         """
+        path, attributes = self._find(name)
         try:
-            fd = os.open(self._path(name), os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         except OSError as error:
             raise self._error(error, name) from error
         try:
@@ -136,13 +165,13 @@ class FileStore(Store):
                 raise self._error(OSError(errno.EISDIR, "it is a directory"), name)
             if start > found.st_size or validator not in (None, _validator(found)):
                 start = 0
-            return FileBody(fd, start, self.address(name))
+            return FileBody(fd, start, self.address(name), attributes)
         except BaseException:
             os.close(fd)
             raise
 
-    def stat(self, name: str) -> Info:
-        """Return size and validator; see `Store.stat`.
+    def info(self, name: str) -> Info:
+        """Return size and validator; see `Primitives.info`.
 
         Parameters
         ----------
@@ -152,52 +181,192 @@ class FileStore(Store):
         -------
         Info
         """
+        path, attributes = self._find(name)
         try:
-            found = os.stat(self._path(name))
+            found = os.stat(path)
         except OSError as error:
             raise self._error(error, name) from error
-        return Info(found.st_size, _validator(found))
+        if (found.st_mode & 0o170000) == 0o040000 and name:
+            raise self._error(OSError(errno.ENOENT, "it is a directory, not a file"), name)
+        return Info(found.st_size, _validator(found), found.st_mtime, attributes=attributes)
 
-    def write(self, name: str, content: bytes) -> None:
-        """Write a file whole; see `Store.write`.
+    def write(
+        self,
+        name: str,
+        content: bytes | memoryview,
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+    ) -> None:
+        """Write a file whole; see `Primitives.write`.
 
         Parameters
         ----------
         name : str
-        content : bytes
+        content : bytes-like
+        attributes : Attributes, optional
+            Only the encoding is kept, as a suffix.
+        if_absent : bool, default False
         """
-        path = self._path(name)
+        self.write_blocks(name, (content,), attributes, if_absent)
+
+    def write_blocks(
+        self,
+        name: str,
+        blocks: Iterable[bytes | memoryview],
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+        size: int | None = None,
+    ) -> None:
+        """Write a file block by block; see `Primitives.write_blocks`.
+
+        Parameters
+        ----------
+        name : str
+        blocks : iterable of bytes-like
+        attributes : Attributes, optional
+        if_absent : bool, default False
+        size : int, optional
+        """
+        plain = self._path(name)
+        encoding = attributes.encoding if attributes is not None else None
+        path = plain + SUFFIXES.get(encoding or "", "")
         try:
-            _fs.make_dirs(os.path.dirname(path))
-            _fs.write_atomic(path, content)
+            try:
+                _fs.write_blocks(path, blocks, self._syncs(), True, if_absent)
+            except FileNotFoundError:  # asking first would cost a call for each file
+                _fs.make_dirs(os.path.dirname(path))
+                _fs.write_blocks(path, blocks, self._syncs(), True, if_absent)
+            if path != plain:
+                _fs.remove(plain)  # else the object that this one replaces would be found first
+        except StoreError:
+            raise  # from the blocks
         except OSError as error:
             raise self._error(error, name) from error
 
-    def list(self, prefix: str = "") -> Iterator[str]:
-        """Yield the names of the files; see `Store.list`.
+    def _syncs(self) -> bool:
+        from ..config import conf
+
+        return conf.durability == "each" or (conf.durability == "batch" and not self._bulk)
+
+    def bulk(self) -> contextlib.AbstractContextManager[object]:
+        """Sync many files once, at the end; see `Primitives.bulk`.
+
+        Returns
+        -------
+        context manager
+        """
+        return _Bulk(self)
+
+    def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
+        """Yield the names of the files; see `Primitives.scan`.
 
         Parameters
         ----------
         prefix : str
+        flat : bool, default False
 
         Yields
         ------
-        str
+        (str, Info)
         """
-        if os.path.isdir(self.root):
-            names = sorted(name for name, _ in _fs.walk_files(self.root))
-            yield from (name for name in names if name.startswith(prefix))
+        folder = prefix.rpartition("/")[0]
+        if folder:
+            _fs.safe_name(folder)
+        try:
+            yield from self._scan(folder + "/" if folder else "", prefix, flat, ())
+        except StoreError:
+            raise
+        except OSError as error:
+            raise self._error(error, prefix) from error
 
-    def delete(self, name: str) -> None:
-        """Remove a file; see `Store.delete`.
+    def _scan(
+        self, folder: str, prefix: str, flat: bool, above: tuple[tuple[int, int], ...]
+    ) -> Iterator[tuple[str, Info]]:
+        path = os.path.join(self.root, *folder.split("/"))
+        try:
+            found = os.stat(path)
+            with os.scandir(path) as entries:
+                # a folder stands where its files belong among the names: "a.b" < "a/b"
+                rows = sorted(
+                    (f"{folder}{entry.name}/" if entry.is_dir() else folder + entry.name, entry)
+                    for entry in entries
+                )
+        except (FileNotFoundError, NotADirectoryError):
+            return  # no folder: nothing begins with this
+        if (found.st_dev, found.st_ino) in above:
+            raise OSError(errno.ELOOP, "a link leads back to a folder above it")
+        above = (*above, (found.st_dev, found.st_ino))
+        for name, entry in rows:
+            if name.endswith("/"):
+                if flat and name.startswith(prefix):
+                    yield name, Info(None)
+                elif not flat and (name.startswith(prefix) or prefix.startswith(name)):
+                    yield from self._scan(name, prefix, flat, above)
+            elif name.startswith(prefix) and entry.is_file() and not _fs.is_aside(name):
+                info = entry.stat()
+                yield name, Info(info.st_size, _validator(info), info.st_mtime)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; see `Primitives.remove`.
 
         Parameters
         ----------
         name : str
         """
+        path, _ = self._find(name)
         try:
-            _fs.remove(self._path(name))
-        except NotADirectoryError:
-            pass  # a part of the name is a file, so that nothing lies below it
+            _fs.remove(path)
+        except (NotADirectoryError, IsADirectoryError):
+            pass  # a part of the name is a file, or all of it a folder: there is no such object
+        except OSError as error:
+            if os.path.isdir(path):
+                return  # how macOS and Windows say the same
+            raise self._error(error, name) from error
+
+    def clone(self, name: str, source: Primitives, source_name: str) -> bool:
+        """Copy a file, sharing its blocks where the file system can; see `Primitives.clone`.
+
+        Parameters
+        ----------
+        name : str
+        source : Primitives
+        source_name : str
+
+        Returns
+        -------
+        bool
+        """
+        if not isinstance(source, FileStore):
+            return False
+        origin, attributes = source._find(source_name)
+        target = self._path(name) + SUFFIXES.get(attributes.encoding or "", "")
+        try:
+            with open(origin, "rb"):
+                pass  # what cannot be read is the source's error, not ours
+        except OSError as error:
+            raise source._error(error, source_name) from error
+        try:
+            _fs.make_dirs(os.path.dirname(target))
+            if os.path.exists(target) and os.path.samefile(origin, target):
+                return True
+            _fs.copy_atomic(origin, target, self._syncs())
         except OSError as error:
             raise self._error(error, name) from error
+        return True
+
+
+class _Bulk:
+    """Counts the bulk writes under way in a folder; the end of one syncs all of it."""
+
+    def __init__(self, store: FileStore) -> None:
+        self._store = store
+
+    def __enter__(self) -> None:
+        self._store._bulk += 1
+
+    def __exit__(self, *_: object) -> None:
+        from ..config import conf
+
+        self._store._bulk -= 1
+        if conf.durability == "batch" and os.path.isdir(self._store.root):
+            _fs.sync_all(self._store.root)

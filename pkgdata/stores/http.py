@@ -17,13 +17,16 @@ from ..errors import (
     StoreError,
 )
 from ..urls import join, redact
-from .base import Body, Info, Store
+from .base import Attributes, Body, Info
+from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     import requests
+
+    from ..hashes import Digest
 
 #: Statuses after which the same request may succeed: rate limits and passing server troubles.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -100,6 +103,8 @@ class HttpBody(Body):
             kind += f", Content-Encoding {encoding}"
         super().__init__(start, None if count is None else start + count, _validator(headers), kind)
         self.encoded = encoding not in ("", "identity")
+        self.attributes = _attributes(headers)
+        self.digest = _digest(headers) if response.status_code == 200 else None
         self.ranges = response.status_code == 206 or headers.get("Accept-Ranges") == "bytes"
         self._response = response
         self._raw = response.raw
@@ -169,6 +174,42 @@ def _validator(headers: Any) -> str | None:
     return modified
 
 
+def _modified(headers: Any) -> float | None:
+    from email.utils import parsedate_to_datetime
+
+    try:
+        return parsedate_to_datetime(headers.get("Last-Modified", "")).timestamp()
+    except (ValueError, TypeError):
+        return None
+
+
+def _attributes(headers: Any) -> Attributes:
+    encoding = headers.get("Content-Encoding", "").strip().lower()
+    return Attributes(
+        content_type=headers.get("Content-Type"),
+        encoding={"x-gzip": "gzip", "identity": None, "": None}.get(encoding, encoding),
+        cache_control=headers.get("Cache-Control"),
+    )
+
+
+def _digest(headers: Any) -> Digest | None:
+    """Read what some services report of the stored bytes: Google's and the older HTTP header."""
+    import base64
+    import binascii
+
+    from ..hashes import Digest
+
+    text = headers.get("Content-MD5", "")
+    for part in headers.get("x-goog-hash", "").split(","):
+        if part.strip().startswith("md5="):
+            text = part.strip()[4:]
+    try:
+        value = base64.b64decode(text, validate=True).hex()
+    except (binascii.Error, ValueError):
+        return None
+    return Digest("md5", value) if len(value) == 32 else None
+
+
 class HttpStore(Store):
     """What a web server serves below a URL.
 
@@ -176,13 +217,9 @@ class HttpStore(Store):
     ----------
     url : str
         Base URL. User and password in it become an ``Authorization`` header.
-    timeout : float
-        Seconds to connect, and between bytes.
+    **options
+        See `Store`.
     """
-
-    def __init__(self, url: str, timeout: float) -> None:
-        super().__init__(url)
-        self.timeout = timeout
 
     def address(self, name: str) -> str:
         """Return the redacted URL of an object.
@@ -275,8 +312,8 @@ class HttpStore(Store):
         body.size = parse_content_range(response.headers.get("Content-Range", ""))[2]
         return body
 
-    def stat(self, name: str) -> Info:
-        """Ask by HEAD; see `Store.stat`.
+    def info(self, name: str) -> Info:
+        """Ask by HEAD; see `Primitives.info`.
 
         Parameters
         ----------
@@ -291,7 +328,13 @@ class HttpStore(Store):
         if response.status_code != 200:
             raise _status_error(response, self.address(name))
         length = response.headers.get("Content-Length", "")
-        return Info(int(length) if length.isdigit() else None, _validator(response.headers))
+        return Info(
+            int(length) if length.isascii() and length.isdigit() else None,
+            _validator(response.headers),
+            _modified(response.headers),
+            _digest(response.headers),
+            _attributes(response.headers),
+        )
 
 
 def _goes_on(response: requests.Response, start: int, stop: int | None) -> bool:

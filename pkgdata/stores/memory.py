@@ -2,15 +2,51 @@
 
 from __future__ import annotations
 
+import itertools
+
 from .. import _fs
-from ..errors import ObjectNotFoundError
-from .base import Body, Info, Store
+from ..errors import ObjectExistsError, ObjectNotFoundError
+from .base import Attributes, Body, Info, Primitives
+from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
-_contents: dict[str, dict[str, bytes]] = {}
+_contents: dict[str, dict[str, Kept]] = {}
+
+#: Numbers each write, so that a changed object has another validator.
+_writes = itertools.count()
+
+
+class Kept:
+    """One object.
+
+    Parameters
+    ----------
+    content : bytes
+    attributes : Attributes
+    """
+
+    __slots__ = ("attributes", "content", "modified", "validator")
+
+    def __init__(self, content: bytes, attributes: Attributes) -> None:
+        import time
+
+        self.content = content
+        self.attributes = attributes
+        self.modified = time.time()
+        self.validator = str(next(_writes))
+
+    def info(self) -> Info:
+        """Return what a store tells of it.
+
+        Returns
+        -------
+        Info
+        """
+        return Info(len(self.content), self.validator, self.modified, attributes=self.attributes)
 
 
 class MemoryBody(Body):
@@ -18,14 +54,16 @@ class MemoryBody(Body):
 
     Parameters
     ----------
-    content : bytes
+    kept : Kept
     start : int
         First byte wanted.
     """
 
-    def __init__(self, content: bytes, start: int) -> None:
-        super().__init__(start if start <= len(content) else 0, len(content), None, "memory")
-        self._rest = memoryview(content)[self.start :]
+    def __init__(self, kept: Kept, start: int) -> None:
+        size = len(kept.content)
+        super().__init__(start if start <= size else 0, size, kept.validator, "memory")
+        self.attributes = kept.attributes
+        self._rest = memoryview(kept.content)[self.start :]
 
     def readinto(self, buffer: memoryview) -> int:
         """Read on; see `Body.readinto`.
@@ -51,16 +89,18 @@ class MemoryStore(Store):
     ----------
     url : str
         ``mem://NAME``.
+    **options
+        See `Store`.
     """
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
-        self._objects = _contents.setdefault(url.rstrip("/"), {})
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._objects = _contents.setdefault(self._url.rstrip("/"), {})
 
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
-        """Open an object; see `Store.open`.
+        """Open an object; see `Primitives.open`.
 
         Parameters
         ----------
@@ -74,17 +114,18 @@ class MemoryStore(Store):
         -------
         Body
         """
-        return MemoryBody(self._content(name), start)
+        kept = self._kept(name)
+        return MemoryBody(kept, start if validator in (None, kept.validator) else 0)
 
-    def _content(self, name: str) -> bytes:
+    def _kept(self, name: str) -> Kept:
         try:
-            return self._objects[_fs.safe_name(name)]
+            return self._objects[_fs.safe_key(name)]
         except KeyError:
             address = self.address(name)
             raise ObjectNotFoundError(f"{address}: no such object", url=address) from None
 
-    def stat(self, name: str) -> Info:
-        """Return the size; see `Store.stat`.
+    def info(self, name: str) -> Info:
+        """Return size and attributes; see `Primitives.info`.
 
         Parameters
         ----------
@@ -94,36 +135,100 @@ class MemoryStore(Store):
         -------
         Info
         """
-        return Info(len(self._content(name)))
+        return self._kept(name).info()
 
-    def write(self, name: str, content: bytes) -> None:
-        """Keep bytes; see `Store.write`.
+    def write(
+        self,
+        name: str,
+        content: bytes | memoryview,
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+    ) -> None:
+        """Keep bytes; see `Primitives.write`.
 
         Parameters
         ----------
         name : str
-        content : bytes
+        content : bytes-like
+        attributes : Attributes, optional
+        if_absent : bool, default False
         """
-        self._objects[_fs.safe_name(name)] = bytes(content)
+        kept = Kept(bytes(content), attributes or Attributes())
+        if not if_absent:
+            self._objects[_fs.safe_key(name)] = kept
+        elif self._objects.setdefault(_fs.safe_key(name), kept) is not kept:
+            address = self.address(name)
+            raise ObjectExistsError(f"{address}: it is there already", url=address)
 
-    def list(self, prefix: str = "") -> Iterator[str]:
-        """Yield the names; see `Store.list`.
+    def write_blocks(
+        self,
+        name: str,
+        blocks: Iterable[bytes | memoryview],
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+        size: int | None = None,
+    ) -> None:
+        """Keep bytes that come in blocks; see `Primitives.write_blocks`.
+
+        Parameters
+        ----------
+        name : str
+        blocks : iterable of bytes-like
+        attributes : Attributes, optional
+        if_absent : bool, default False
+        size : int, optional
+        """
+        self.write(name, b"".join(map(bytes, blocks)), attributes, if_absent)
+
+    def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
+        """Yield names and sizes; see `Primitives.scan`.
 
         Parameters
         ----------
         prefix : str
+        flat : bool, default False
 
         Yields
         ------
-        str
+        (str, Info)
         """
-        return iter(sorted(name for name in self._objects if name.startswith(prefix)))
+        names = sorted(name for name in self._objects if name.startswith(prefix))
+        last = ""
+        for name in names:
+            kept = self._objects.get(name)
+            head, slash, _ = name[len(prefix) :].partition("/")
+            if flat and slash:
+                folder = f"{prefix}{head}/"
+                if folder != last:
+                    yield folder, Info(None)
+                last = folder
+            elif kept is not None:  # else it was removed meanwhile
+                yield name, kept.info()
 
-    def delete(self, name: str) -> None:
-        """Forget an object; see `Store.delete`.
+    def remove(self, name: str) -> None:
+        """Forget an object; see `Primitives.remove`.
 
         Parameters
         ----------
         name : str
         """
-        self._objects.pop(_fs.safe_name(name), None)
+        self._objects.pop(_fs.safe_key(name), None)
+
+    def clone(self, name: str, source: Primitives, source_name: str) -> bool:
+        """Keep the same bytes under another name; see `Primitives.clone`.
+
+        Parameters
+        ----------
+        name : str
+        source : Primitives
+        source_name : str
+
+        Returns
+        -------
+        bool
+        """
+        if not isinstance(source, MemoryStore):
+            return False
+        kept = source._kept(source_name)
+        self.write(name, kept.content, kept.attributes)
+        return True

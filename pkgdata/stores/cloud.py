@@ -1,0 +1,654 @@
+"""Buckets of S3, Google Cloud Storage and Azure, on obstore: the extra ``pkgdata-cache[cloud]``.
+
+The client is rooted at the bucket, and prefixes are ours, so that objects are copied within a
+bucket by the service itself. Requests are repeated by obstore, which knows which of them may be; a
+body that broke off is repeated here.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+
+from .. import _fs
+from ..errors import (
+    ConfigError,
+    MissingExtraError,
+    ObjectNotFoundError,
+    UnsupportedOperationError,
+)
+from . import buckets
+from .base import Attributes, Body, Info, Primitives
+from .store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from types import ModuleType
+    from typing import Any
+
+    from ..hashes import Digest
+
+#: Least bytes of a part of a multipart upload; more when there would be over 9,000 of them, since
+#: S3 takes 10,000.
+_PART, _PARTS = 8 << 20, 9_000
+
+#: Parts of one object that are under way at once.
+_AT_ONCE = 4
+
+#: Above this an object is not written by one request, and whether it is there is asked before.
+_SINGLE = 64 << 20
+
+#: Seconds that obstore spends on one request with all its repetitions.
+_REPEATING = 180
+
+
+def _obstore() -> ModuleType:
+    try:
+        import obstore
+    except ImportError:
+        raise MissingExtraError(
+            "s3, gs and az need the package obstore, which is not installed",
+            hint="pip install 'pkgdata-cache[cloud]'",
+        ) from None
+    return obstore
+
+
+class CloudBody(Body):
+    """An object's bytes as they stream in.
+
+    Parameters
+    ----------
+    result : obstore.GetResult
+    store : CloudStore
+    name : str
+    start : int
+        First byte that it gives.
+    """
+
+    def __init__(self, result: Any, store: CloudStore, name: str, start: int) -> None:
+        meta = result.meta
+        super().__init__(start, meta["size"], meta["e_tag"], f"an object of {store.kind}")
+        self.ranges = True
+        self.attributes = _attributes(result.attributes)
+        self.digest = store.digest_of(meta, result.attributes)
+        self._stream = iter(result.stream(min_chunk_size=1 << 20))
+        self._rest = memoryview(b"")
+        self._store, self._name = store, name
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read on; see `Body.readinto`.
+
+        Parameters
+        ----------
+        buffer : memoryview
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        IncompleteTransferError
+            The connection broke.
+        """
+        if not self._rest:
+            try:
+                self._rest = memoryview(next(self._stream, b""))
+            except Exception as error:
+                raise self._store.translated(error, self._name, in_body=True) from None
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._stream, self._rest = iter(()), memoryview(b"")
+
+
+class NoBody(Body):
+    """The body of a range that has no bytes, of which obstore makes an error.
+
+    Parameters
+    ----------
+    info : Info
+    """
+
+    def __init__(self, info: Info) -> None:
+        super().__init__(info.size or 0, info.size, info.validator, "no bytes")
+        self.ranges = True
+        self.attributes = info.attributes
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Give no bytes; see `Body.readinto`.
+
+        Parameters
+        ----------
+        buffer : memoryview
+
+        Returns
+        -------
+        int
+        """
+        return 0
+
+
+def _attributes(found: Mapping[str, str]) -> Attributes:
+    known = {
+        "Content-Type": "content_type",
+        "Content-Encoding": "encoding",
+        "Cache-Control": "cache_control",
+        "Storage-Class": "storage_class",
+    }
+    own = {known[key]: value for key, value in found.items() if key in known}
+    metadata = {
+        key: value
+        for key, value in found.items()
+        if key not in known and not key.startswith("Content-") and key != SHA256
+    }
+    return Attributes(**own, metadata=metadata)  # type: ignore[arg-type]  # texts, all of them
+
+
+#: Where Azure's objects keep their digest, which it does not report by itself.
+SHA256 = "pkgdata_sha256"
+
+
+class CloudStore(Store):
+    """What the buckets of all three clouds have in common.
+
+    Parameters
+    ----------
+    url : str
+    **options
+        See `Store`.
+    """
+
+    cloud = True
+    #: The provider, for messages.
+    kind = ""
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._obstore = _obstore()
+        # it raises Python's own errors too
+        self._errors = (self._obstore.exceptions.BaseError, ValueError, OSError)
+        self._place = buckets.Place(self._url, options.get("endpoint"))
+        self._root = f"{self._place.prefix}/" if self._place.prefix else ""
+        self._clients: dict[bool, Any] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def threads(self) -> int:
+        """Requests at once: a bucket takes more than a web server does."""
+        return self._threads if self._threads is not None else max(32, super().threads)
+
+    # -- the client ----------------------------------------------------------------------------
+
+    def client(self, public: bool = False) -> Any:
+        """Return obstore's client, made when it is first needed.
+
+        Parameters
+        ----------
+        public : bool, default False
+            One that makes what it writes readable by everybody.
+
+        Returns
+        -------
+        obstore.store.S3Store, GCSStore or AzureStore
+        """
+        found = self._clients.get(public)
+        if found is None:
+            with self._lock:
+                found = self._clients.get(public) or self._connect(public)
+                self._clients[public] = found
+        return found
+
+    def _connect(self, public: bool) -> Any:
+        headers = self._public_headers() if public else {}
+        try:
+            return self._make(self._secrets(), self._client_options(headers), self._retries())
+        except (*self._errors, TypeError) as error:
+            text = str(error).partition("\n")[0].partition("Debug source")[0]
+            raise ConfigError(f"{self.url}: {text}") from None
+
+    def _make(self, secrets: dict[str, Any], client: Any, retries: Any) -> Any:
+        raise self._unsupported("connect", "")
+
+    def _public_headers(self) -> dict[str, str]:
+        raise UnsupportedOperationError(
+            f"{self.url}: {self.kind} has no access rules for single objects",
+            hint="make the container public",
+        )
+
+    def _secrets(self) -> dict[str, Any]:
+        secrets = self._options.get("secrets")
+        return {} if secrets is None or callable(secrets) else buckets.read_secrets(secrets)
+
+    def _client_options(self, headers: dict[str, str]) -> dict[str, Any]:
+        from datetime import timedelta
+
+        from .http import user_agent
+
+        options: dict[str, Any] = {
+            "connect_timeout": timedelta(seconds=self.timeout),
+            # of the silence between bytes; the default, of the whole, would cut large objects off
+            "read_timeout": timedelta(seconds=self.timeout),
+            "timeout": timedelta(days=7),
+            "user_agent": user_agent(),
+        }
+        if (self._endpoint() or "").startswith("http://"):
+            options["allow_http"] = True
+        if headers:
+            options["default_headers"] = headers
+        for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"):
+            path = os.environ.get(name)
+            if path and os.path.isfile(path):
+                with open(path, "rb") as file:
+                    options["root_certificate"] = file.read()
+                break
+        return options
+
+    def _endpoint(self) -> str | None:
+        return self._place.endpoint
+
+    def _retries(self) -> dict[str, Any]:
+        from datetime import timedelta
+
+        from ..config import conf
+        from .retry import FIRST, LONGEST
+
+        backoff = {
+            "init_backoff": timedelta(seconds=FIRST),
+            "max_backoff": timedelta(seconds=LONGEST),
+            "base": 3,
+        }
+        return {
+            "max_retries": int(conf.retries),
+            "retry_timeout": timedelta(seconds=_REPEATING),
+            "backoff": backoff,
+        }
+
+    def _signs(self, found: bool) -> bool:
+        """Say whether requests are signed, given whether there are credentials."""
+        anonymous = self._options.get("anonymous")
+        return not anonymous if anonymous is not None else found
+
+    def _key(self, name: str) -> str:
+        return self._root + _fs.safe_key(name)
+
+    def translated(self, error: Exception, name: str, in_body: bool = False) -> Exception:
+        """Return the error of our tree that obstore's stands for.
+
+        Parameters
+        ----------
+        error : Exception
+        name : str
+        in_body : bool, default False
+            Whether it broke off in the middle of an object.
+
+        Returns
+        -------
+        Exception
+        """
+        from .clouderrors import translate
+
+        return translate(error, self, self.address(name), in_body)
+
+    # -- reading -------------------------------------------------------------------------------
+
+    def _get(self, name: str, options: dict[str, Any]) -> Any:
+        key = self._key(name)
+        try:
+            return self._obstore.get(self.client(), key, options=options)
+        except self._errors as error:
+            raise self.translated(error, name) from None
+
+    def _part(
+        self, name: str, start: int, stop: int | None, validator: str | None = None
+    ) -> Any | None:
+        """Ask for a range; None if it has no bytes or the object is another one."""
+        from .clouderrors import NoSuchRangeError, PreconditionError
+
+        options: dict[str, Any] = {}
+        if start or stop is not None:
+            options["range"] = {"offset": start} if stop is None else (start, stop)
+            if validator:
+                options["if_match"] = validator
+        try:
+            return self._get(name, options)
+        except (NoSuchRangeError, PreconditionError):
+            return None
+
+    def open(
+        self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
+    ) -> Body:
+        """Open an object; see `Primitives.open`.
+
+        Parameters
+        ----------
+        name : str
+        start : int, default 0
+        validator : str, optional
+        stop : int, optional
+
+        Returns
+        -------
+        Body
+        """
+        result = self._part(name, start, stop, validator)
+        if result is not None:
+            return CloudBody(result, self, name, start)
+        result = self._part(name, 0, None)
+        return CloudBody(result, self, name, 0)
+
+    def read(
+        self, name: str, start: int = 0, stop: int | None = None
+    ) -> tuple[bytes, Attributes, Digest | None]:
+        """Read an object or a range of it; see `Store.read`.
+
+        Parameters
+        ----------
+        name : str
+        start : int, default 0
+        stop : int, optional
+
+        Returns
+        -------
+        (bytes, Attributes, Digest or None)
+        """
+        result = self._part(name, start, stop)
+        if result is None:  # past the end
+            return b"", self.info(name).attributes, None
+        try:
+            content = result.bytes().to_bytes()
+        except self._errors as error:
+            raise self.translated(error, name, in_body=True) from None
+        kept = result.attributes
+        return content, _attributes(kept), self.digest_of(result.meta, kept)
+
+    def info(self, name: str) -> Info:
+        """Ask for size and attributes; see `Primitives.info`.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Info
+        """
+        result = self._get(name, {"head": True})
+        return self._told(result.meta, result.attributes)
+
+    def _told(self, meta: Mapping[str, Any], kept: Mapping[str, str] | None = None) -> Info:
+        modified, digest = meta["last_modified"].timestamp(), self.digest_of(meta, kept or {})
+        attributes = _attributes(kept) if kept else None
+        return Info(meta["size"], meta["e_tag"], modified, digest, attributes)
+
+    def digest_of(self, meta: Mapping[str, Any], kept: Mapping[str, str]) -> Digest | None:
+        """Return what the service reports of all of an object's bytes.
+
+        Parameters
+        ----------
+        meta : mapping
+            obstore's ``ObjectMeta``.
+        kept : mapping
+            obstore's ``Attributes``; a listing has none.
+
+        Returns
+        -------
+        Digest or None
+        """
+        return as_md5(meta["e_tag"])
+
+    def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
+        """Yield names and what the listing tells; see `Primitives.scan`.
+
+        Parameters
+        ----------
+        prefix : str
+        flat : bool, default False
+
+        Yields
+        ------
+        (str, Info)
+        """
+        folder, slash, _ = prefix.rpartition("/")
+        if folder:
+            _fs.safe_key(folder)
+        inside = self._root + folder + slash
+        wanted, skip = self._root + prefix, len(self._root)
+        try:
+            for row in self._level(inside, wanted) if flat else self._below(inside, wanted):
+                path = row if isinstance(row, str) else row["path"]
+                if path.startswith(wanted):
+                    yield path[skip:], Info(None) if row is path else self._told(row)
+                elif path > wanted:
+                    return
+        except self._errors as error:
+            raise self.translated(error, "") from None
+
+    def _below(self, inside: str, wanted: str) -> Iterator[Any]:
+        # obstore lists folders only; to begin in the midst of one, the listing starts behind all
+        # that sorts before what is wanted
+        offset = None
+        if wanted != inside:
+            offset = f"{wanted[:-1]}{chr(ord(wanted[-1]) - 1)}\U0010ffff"
+        for part in self._obstore.list(
+            self.client(), inside or None, offset=offset, chunk_size=1000
+        ):
+            yield from part
+
+    def _level(self, inside: str, wanted: str) -> Iterator[Any]:
+        found = self._obstore.list_with_delimiter(self.client(), inside or None)
+        rows = {meta["path"]: meta for meta in found["objects"]}
+        rows |= {f"{folder}/": f"{folder}/" for folder in found["common_prefixes"]}
+        for path in sorted(rows):
+            yield rows[path]
+
+    # -- writing -------------------------------------------------------------------------------
+
+    def write(
+        self,
+        name: str,
+        content: bytes | memoryview,
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+    ) -> None:
+        """Write by one request; see `Primitives.write`.
+
+        Parameters
+        ----------
+        name : str
+        content : bytes-like
+        attributes : Attributes, optional
+        if_absent : bool, default False
+        """
+        key, attributes = self._key(name), attributes or Attributes()
+        self._before_writing(name)
+        try:
+            found = self._obstore.put(
+                self.client(attributes.public),
+                key,
+                bytes(content),  # obstore does not take Python's own memoryviews of all kinds
+                attributes=self._kept(attributes, content),
+                mode="create" if if_absent else "overwrite",
+                use_multipart=False,
+            )
+        except self._errors as error:
+            raise self.translated(error, name) from None
+        self._check_written(name, content, found["e_tag"])
+
+    def _before_writing(self, name: str) -> None:
+        """Refuse what the client would take a wrong way."""
+
+    def _check_written(self, name: str, content: bytes | memoryview, etag: str | None) -> None:
+        """Compare with the digest that the service answers, unless it checked what it was sent."""
+        digest = as_md5(etag)
+        if digest is None:
+            return
+        from .. import hashes
+
+        hasher = hashes.new("md5")
+        hasher.update(content)
+        actual = hasher.hexdigest()
+        if actual != digest.hex and self.vouches(name, digest):
+            from .clouderrors import damaged
+
+            raise damaged(self.address(name), digest, actual)
+
+    def _kept(self, attributes: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
+        """Return obstore's words for what is kept beside the bytes."""
+        found = {
+            "Content-Type": attributes.content_type,
+            "Content-Encoding": attributes.encoding,
+            "Cache-Control": attributes.cache_control,
+            "Storage-Class": attributes.storage_class,
+            **attributes.metadata,
+        }
+        return {key: value for key, value in found.items() if value}
+
+    def write_blocks(
+        self,
+        name: str,
+        blocks: Iterable[bytes | memoryview],
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+        size: int | None = None,
+    ) -> None:
+        """Write in parts; see `Primitives.write_blocks`.
+
+        No service answers whether an object is there when its last part arrives: with
+        ``if_absent``, one above 64 MiB is asked for before the first part is sent.
+
+        Parameters
+        ----------
+        name : str
+        blocks : iterable of bytes-like
+        attributes : Attributes, optional
+        if_absent : bool, default False
+        size : int, optional
+        """
+        if if_absent and size is not None and size <= _SINGLE:
+            self.write(name, b"".join(map(bytes, blocks)), attributes, True)
+            return
+        if if_absent and self._info_or_none(name) is not None:
+            from .clouderrors import exists
+
+            raise exists(self.address(name))
+        key, attributes = self._key(name), attributes or Attributes()
+        self._before_writing(name)
+        part = max(_PART, -(-(size or 0) // _PARTS))
+        feed = _Feed(blocks, part if size is not None else 4 * part)
+        try:
+            self._obstore.put(
+                self.client(attributes.public),
+                key,
+                feed,
+                attributes=self._kept(attributes, None),
+                use_multipart=True,
+                chunk_size=feed.part,
+                max_concurrency=_AT_ONCE,
+            )
+        except self._errors as error:
+            if feed.failure is not None:
+                raise feed.failure from None
+            raise self.translated(error, name) from None
+        except BaseException:
+            if feed.failure is not None:
+                raise feed.failure from None
+            raise
+
+    def remove(self, name: str) -> None:
+        """Remove an object; see `Primitives.remove`.
+
+        Parameters
+        ----------
+        name : str
+        """
+        self._delete(self._key(name), name)
+
+    def _delete(self, keys: str | list[str], name: str) -> None:
+        self._before_writing(name)
+        try:
+            self._obstore.delete(self.client(), keys)
+        except self._errors as error:
+            told = self.translated(error, name)
+            if not isinstance(told, ObjectNotFoundError):  # which Google and Azure answer
+                raise told from None
+
+    def clone(self, name: str, source: Primitives, source_name: str) -> bool:
+        """Let the service copy within a bucket; see `Primitives.clone`.
+
+        Parameters
+        ----------
+        name : str
+        source : Primitives
+        source_name : str
+
+        Returns
+        -------
+        bool
+        """
+        if not isinstance(source, CloudStore) or not self._shares(source):
+            return False
+        self._before_writing(name)
+        try:
+            self._obstore.copy(self.client(), source._key(source_name), self._key(name))
+        except self._errors as error:
+            raise self.translated(error, source_name) from None
+        return True
+
+    def _shares(self, other: CloudStore) -> bool:
+        """Say whether another store is of the same bucket, with the same rights."""
+        mine, its = self._place, other._place
+        return (
+            (mine.kind, mine.bucket) == (its.kind, its.bucket)
+            and self._endpoint() == other._endpoint()
+            and all(
+                self._options.get(key) == other._options.get(key)
+                for key in ("secrets", "anonymous")
+            )
+        )
+
+
+class _Feed:
+    """Blocks as obstore takes them, and what they failed with, which it would hide."""
+
+    def __init__(self, blocks: Iterable[bytes | memoryview], part: int) -> None:
+        self._blocks = iter(blocks)
+        self.part = part
+        self.failure: BaseException | None = None
+
+    def __iter__(self) -> _Feed:
+        return self
+
+    def __next__(self) -> bytes:
+        try:
+            # a copy: who makes the blocks uses one buffer again and again
+            return bytes(next(self._blocks))
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.failure = error
+            raise
+
+
+def as_md5(etag: str | None) -> Digest | None:
+    """Read an ETag that is an MD5, as those of objects are that were not written in parts.
+
+    Parameters
+    ----------
+    etag : str or None
+
+    Returns
+    -------
+    Digest or None
+    """
+    text = (etag or "").strip('"').lower()
+    if len(text) != 32 or text.strip("0123456789abcdef"):
+        return None
+    from ..hashes import Digest
+
+    return Digest("md5", text)

@@ -1,0 +1,235 @@
+"""Encodings of stored bytes: gzip, br (Brotli) and zstd, whole or in a stream.
+
+gzip is in the standard library; the others are the extra ``pkgdata-cache[compress]``.
+"""
+
+from __future__ import annotations
+
+from ..errors import ConfigError, MissingExtraError, StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import ModuleType
+    from typing import Any
+
+#: What a store without ``Content-Encoding`` appends to a name, by encoding.
+SUFFIXES = {"gzip": ".gz", "br": ".br", "zstd": ".zstd"}
+
+#: Words that mean "as it is".
+_NONE = ("", "none", "identity", None)
+
+#: gzip's compromise; Brotli's default of 11 is some fifty times slower than 5.
+_LEVELS = {"gzip": 6, "br": 5, "zstd": 3}
+
+
+def canonical(encoding: str | None) -> str | None:
+    """Return the word that ``Content-Encoding`` has for an encoding.
+
+    Parameters
+    ----------
+    encoding : str or None
+        Also ``"gz"``, ``"brotli"``, ``"x-gzip"``, ``"zst"``; ``"none"`` and ``"identity"`` for
+        none.
+
+    Returns
+    -------
+    str or None
+
+    Raises
+    ------
+    ConfigError
+        An encoding that is not known.
+    """
+    if encoding in _NONE:
+        return None
+    assert encoding is not None
+    word = encoding.strip().lower()
+    word = {"gz": "gzip", "x-gzip": "gzip", "brotli": "br", "zst": "zstd"}.get(word, word)
+    if word in _NONE:
+        return None
+    if word not in SUFFIXES:
+        raise ConfigError(f"unknown encoding {encoding!r}", hint="known: gzip, br, zstd, none")
+    return word
+
+
+def _module(encoding: str) -> ModuleType:
+    import importlib
+
+    name = {"br": "brotli", "zstd": "zstandard"}[encoding]
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise MissingExtraError(
+            f"the encoding {encoding} needs the package {name}, which is not installed",
+            hint="pip install 'pkgdata-cache[compress]'",
+        ) from None
+
+
+def _gzip_encoder(level: int) -> tuple[Callable[[Any], bytes], Callable[[], bytes]]:
+    import zlib
+
+    # 16 asks zlib for a gzip header, which then holds no name and no time: same bytes every time
+    encoder = zlib.compressobj(level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+    return encoder.compress, encoder.flush
+
+
+def _encoder(
+    encoding: str, level: int | None
+) -> tuple[Callable[[Any], bytes], Callable[[], bytes]]:
+    level = _LEVELS[encoding] if level is None else level
+    if encoding == "gzip":
+        return _gzip_encoder(level)
+    module = _module(encoding)
+    if encoding == "br":
+        brotli = module.Compressor(quality=level)
+        return lambda data: brotli.process(bytes(data)), brotli.finish
+    zstd = module.ZstdCompressor(level=level).compressobj()
+    return zstd.compress, zstd.flush
+
+
+def encode(content: bytes | memoryview, encoding: str | None, level: int | None = None) -> bytes:
+    """Compress bytes.
+
+    Parameters
+    ----------
+    content : bytes-like
+    encoding : str or None
+        See `canonical`; None leaves them alone.
+    level : int, optional
+        The encoder's own scale: gzip 0 to 9 (default 6), br 0 to 11 (5), zstd 1 to 22 (3).
+
+    Returns
+    -------
+    bytes
+    """
+    return b"".join(encode_blocks([content], encoding, level))
+
+
+def encode_blocks(
+    blocks: Iterable[bytes | memoryview], encoding: str | None, level: int | None = None
+) -> Iterator[bytes | memoryview]:
+    """Compress bytes that come in blocks.
+
+    Parameters
+    ----------
+    blocks : iterable of bytes-like
+    encoding, level
+        See `encode`.
+
+    Yields
+    ------
+    bytes-like
+    """
+    encoding = canonical(encoding)
+    if encoding is None:
+        yield from blocks
+        return
+    add, end = _encoder(encoding, level)
+    for block in blocks:
+        if data := add(block):
+            yield data
+    yield end()
+
+
+def decode(content: bytes, encoding: str | None, address: str = "") -> bytes:
+    """Decompress bytes.
+
+    Parameters
+    ----------
+    content : bytes
+    encoding : str or None
+        See `canonical`; None leaves them alone.
+    address : str, default ""
+        Redacted URL of the object, for errors.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    StoreError
+        The bytes are not what the encoding says, or end too early.
+    """
+    if canonical(encoding) is None:
+        return content
+    return b"".join(decode_blocks([content], encoding, address))
+
+
+def decode_blocks(
+    blocks: Iterable[bytes | memoryview], encoding: str | None, address: str = ""
+) -> Iterator[bytes | memoryview]:
+    """Decompress bytes that come in blocks.
+
+    Parameters
+    ----------
+    blocks : iterable of bytes-like
+    encoding, address
+        See `decode`.
+
+    Yields
+    ------
+    bytes-like
+
+    Raises
+    ------
+    StoreError
+        See `decode`.
+    """
+    encoding = canonical(encoding)
+    if encoding is None:
+        yield from blocks
+        return
+    if encoding == "br":
+        decoded = _decode_brotli(blocks)
+    else:
+        decoded = _decode_members(blocks, encoding)
+    try:
+        yield from decoded
+    except _codec_errors(encoding) as error:
+        raise StoreError(
+            f"{address or 'the object'}: its {encoding} bytes cannot be decoded: {error}",
+            hint="raw=True gives the stored bytes as they are",
+            url=address,
+        ) from error
+
+
+def _codec_errors(encoding: str) -> tuple[type[Exception], ...]:
+    import zlib
+
+    found: list[type[Exception]] = [zlib.error, EOFError]
+    if encoding != "gzip":
+        module = _module(encoding)
+        found.append(module.error if encoding == "br" else module.ZstdError)
+    return tuple(found)
+
+
+def _decode_brotli(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    decoder = _module("br").Decompressor()
+    for block in blocks:
+        yield decoder.process(bytes(block))
+    if not decoder.is_finished():
+        raise EOFError("they end too early")
+
+
+def _decode_members(blocks: Iterable[bytes | memoryview], encoding: str) -> Iterator[bytes]:
+    """Decode gzip or zstd, both of which may be several streams in a row."""
+    import zlib
+
+    def new() -> Any:
+        if encoding == "gzip":
+            return zlib.decompressobj(16 + zlib.MAX_WBITS)
+        return _module("zstd").ZstdDecompressor().decompressobj()
+
+    decoder, begun = new(), False
+    for block in blocks:
+        data = bytes(block)
+        while data:
+            if decoder.eof:
+                decoder = new()
+            begun = True
+            yield decoder.decompress(data)
+            data = decoder.unused_data
+    if begun and not decoder.eof:
+        raise EOFError("they end too early")

@@ -1,0 +1,176 @@
+"""A bulk copy that may be interrupted and shared: a SQLite file keeps count of what is done.
+
+::
+
+  meta(key, value)                         what is copied where, in words
+  work(name, target, state, owner, error)  state: 0 to do, 1 taken, 2 done, 3 failed
+
+Who takes work writes its owner token; what a process took that has ended since is to be done
+again. Work counts as done only after its copy is complete, so the file may lose the last of it (the
+machine's power fails) and that is copied once more.
+"""
+
+from __future__ import annotations
+
+from .. import _fs
+from ..errors import ConfigError, StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+TODO, TAKEN, DONE, FAILED = range(4)
+
+#: Objects that a process takes at a time: few enough that others find work until the end.
+BATCH = 32
+
+_SCHEMA = """
+create table if not exists meta(key text primary key, value text);
+create table if not exists work(
+  name text primary key, target text not null, state integer not null default 0,
+  owner text, error text
+) without rowid;
+create index if not exists work_by_state on work(state);
+"""
+
+
+class Job:
+    """The work that is left, shared by all processes that name the same file.
+
+    Parameters
+    ----------
+    path : str
+    words : str
+        What is copied where; a file that says otherwise is refused.
+
+    Raises
+    ------
+    ConfigError
+        The file is of another job.
+    StoreError
+        The file is no such file.
+    """
+
+    def __init__(self, path: str, words: str) -> None:
+        import sqlite3
+        import threading
+
+        self._path = path
+        self._lock = threading.Lock()
+        self._mine = _fs.owner_token()
+        try:
+            self._db = sqlite3.connect(path, timeout=60, check_same_thread=False)
+            self._db.executescript(f"pragma journal_mode=wal; pragma synchronous=normal; {_SCHEMA}")
+            with self._db:
+                self._db.execute("insert or ignore into meta values('job', ?)", (words,))
+            (found,) = self._db.execute("select value from meta where key='job'").fetchone()
+        except sqlite3.Error as error:
+            raise StoreError(f"{path}: cannot keep a job: {error}") from error
+        if found != words:
+            self._db.close()
+            raise ConfigError(
+                f"{path} is of another job: expected {words!r}, found {found!r}",
+                hint="name another file, or remove this one",
+            )
+
+    def plan(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Note what is to be copied, unless that is noted already, and take up what was lost.
+
+        Parameters
+        ----------
+        pairs : iterable of (str, str)
+        """
+        with self._lock:
+            planned = self._db.execute("select 1 from meta where key='planned'").fetchone()
+        if planned is None:
+            for part in _parts(pairs, 1000):
+                with self._lock, self._db:
+                    self._db.executemany(
+                        "insert or ignore into work(name, target) values(?, ?)", part
+                    )
+            with self._lock, self._db:
+                self._db.execute("insert or ignore into meta values('planned', '1')")
+        with self._lock, self._db:
+            # a new call tries again what failed in an earlier one
+            self._db.execute("update work set state=0, error=null where state=?", (FAILED,))
+        self._take_up()
+
+    def _take_up(self) -> bool:
+        """Put back what processes took that have ended; say whether there was any."""
+        found = False
+        with self._lock, self._db:
+            owners = self._db.execute(
+                "select distinct owner from work where state=? and owner<>?", (TAKEN, self._mine)
+            ).fetchall()
+            for (owner,) in owners:
+                if _fs.owner_is_gone(owner):
+                    found = True
+                    self._db.execute(
+                        "update work set state=0 where state=? and owner=?", (TAKEN, owner)
+                    )
+        return found
+
+    def left(self) -> int:
+        """Return how many objects are not done.
+
+        Returns
+        -------
+        int
+        """
+        with self._lock:
+            row = self._db.execute("select count(*) from work where state<>?", (DONE,)).fetchone()
+        return int(row[0])
+
+    def take(self) -> Iterator[tuple[str, str]]:
+        """Yield work until there is none.
+
+        Yields
+        ------
+        (str, str)
+        """
+        while True:
+            with self._lock, self._db:
+                self._db.execute("begin immediate")
+                rows: list[Any] = self._db.execute(
+                    "select name, target from work where state=? limit ?", (TODO, BATCH)
+                ).fetchall()
+                self._db.executemany(
+                    "update work set state=?, owner=? where name=?",
+                    [(TAKEN, self._mine, name) for name, _ in rows],
+                )
+            if rows:
+                yield from rows
+            elif not self._take_up():
+                return
+
+    def done(self, pair: tuple[str, str], error: Exception | None) -> None:
+        """Note that an object is copied, or why not.
+
+        Parameters
+        ----------
+        pair : (str, str)
+        error : Exception or None
+        """
+        state, text = (DONE, None) if error is None else (FAILED, str(error))
+        with self._lock, self._db:
+            self._db.execute(
+                "update work set state=?, error=? where name=?", (state, text, pair[0])
+            )
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            with self._db:  # what was taken and not done is anybody's again
+                self._db.execute(
+                    "update work set state=0 where state=? and owner=?", (TAKEN, self._mine)
+                )
+            self._db.close()
+
+
+def _parts(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    from .pool import chunks
+
+    return chunks(items, size)

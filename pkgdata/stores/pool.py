@@ -1,0 +1,208 @@
+"""Many calls at once: bounded, streamed, from any iterable, in threads or in processes too.
+
+Threads take the next item themselves, so that nothing is read ahead of the work, and results wait
+in a bounded queue, so that a slow reader holds the work back instead of filling the memory.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import Any, TypeVar
+
+    T = TypeVar("T")
+    R = TypeVar("R")
+
+#: Items that a worker process gets at a time.
+CHUNK = 64
+
+#: Results that may wait per thread.
+_AHEAD = 4
+
+_END = object()
+
+
+class _Feed:
+    """The items, handed out one at a time with their numbers."""
+
+    def __init__(self, items: Iterable[Any], room: threading.Semaphore) -> None:
+        import threading
+
+        self._items = enumerate(items)
+        self._lock = threading.Lock()
+        self._room = room
+        self.stopped = False
+
+    def take(self) -> Any:
+        self._room.acquire()
+        with self._lock:
+            return _END if self.stopped else next(self._items, _END)
+
+
+def _work(feed: _Feed, function: Callable[[Any], Any], put: Callable[[Any], None]) -> None:
+    while True:
+        try:
+            taken = feed.take()
+        except BaseException as error:  # the iterable's own: told to whoever reads the results
+            feed.stopped = True
+            put((-1, None, None, error))
+            break
+        if taken is _END:
+            break
+        number, item = taken
+        try:
+            put((number, item, function(item), None))
+        except BaseException as error:
+            put((number, item, None, error))
+    put(_END)
+
+
+def run(
+    function: Callable[[T], R], items: Iterable[T], threads: int, ordered: bool = False
+) -> Iterator[tuple[T, R | None, Exception | None]]:
+    """Call a function for each item, several at once, and yield what comes of it.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an item.
+    items : iterable
+        Taken as the work goes on; may be endless.
+    threads : int
+        Calls at once; 1 needs no thread.
+    ordered : bool, default False
+        In the order of the items, else as they are completed.
+
+    Yields
+    ------
+    (item, result, error)
+        One of the last two is None. Closing the iterator ends the work.
+
+    Raises
+    ------
+    Exception
+        What the iterable itself raises.
+    """
+    if threads <= 1:
+        yield from _serial(function, items)
+        return
+    yield from _threaded(function, items, threads, ordered)
+
+
+def _serial(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
+    for item in items:
+        try:
+            value = function(item)
+        except Exception as error:
+            yield item, None, error
+        else:
+            yield item, value, None
+
+
+def _threaded(
+    function: Callable[[Any], Any], items: Iterable[Any], threads: int, ordered: bool
+) -> Iterator[Any]:
+    import queue
+    import threading
+
+    room = threading.Semaphore(_AHEAD * threads)
+    results: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    feed = _Feed(items, room)
+    workers = [
+        threading.Thread(
+            target=_work, args=(feed, function, results.put), name="pkgdata-store", daemon=True
+        )
+        for _ in range(threads)
+    ]
+    left = 0
+    waiting: dict[int, Any] = {}
+    due = 0
+    try:
+        for worker in workers:
+            worker.start()
+            left += 1
+        while left:
+            result = results.get()
+            if result is _END:
+                left -= 1
+                room.release()  # who ends has taken room for nothing
+                continue
+            if result[0] < 0 or isinstance(result[3], (KeyboardInterrupt, SystemExit)):
+                raise result[3]
+            waiting[result[0]] = result
+            while waiting and (not ordered or due in waiting):
+                # room is given only now: else a slow first result would let the others pile up
+                yield waiting.pop(due if ordered else result[0])[1:]
+                room.release()
+                due += 1
+    except KeyboardInterrupt:
+        left = 0  # who interrupts does not want to wait for what is under way
+        raise
+    finally:
+        feed.stopped = True
+        for _ in workers:
+            room.release()
+        while left:
+            if results.get() is _END:
+                left -= 1
+
+
+def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+    """Cut an iterable into lists.
+
+    Parameters
+    ----------
+    items : iterable
+    size : int, default 64
+
+    Yields
+    ------
+    list
+    """
+    import itertools
+
+    found = iter(items)
+    while part := list(itertools.islice(found, size)):
+        yield part
+
+
+def spread(
+    function: Callable[[list[T]], list[R]], items: Iterable[T], processes: int
+) -> Iterator[R]:
+    """Call a function for lists of items in worker processes and yield its results.
+
+    Parameters
+    ----------
+    function : callable
+        Takes a list of items and returns a list; pickled, as are items and results.
+    items : iterable
+    processes : int
+
+    Yields
+    ------
+    object
+        Lists are completed in any order.
+    """
+    import concurrent.futures
+    import multiprocessing
+
+    # spawn, not fork: threads and the runtime of a cloud library do not survive a fork
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
+        pending: set[concurrent.futures.Future[list[R]]] = set()
+        try:
+            for part in chunks(items):
+                pending.add(pool.submit(function, part))
+                if len(pending) > 2 * processes:
+                    done, pending = concurrent.futures.wait(
+                        pending, return_when=concurrent.futures.FIRST_COMPLETED
+                    )
+                    for future in done:
+                        yield from future.result()
+            for future in concurrent.futures.as_completed(pending):
+                yield from future.result()
+        finally:
+            for future in pending:
+                future.cancel()

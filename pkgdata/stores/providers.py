@@ -1,0 +1,339 @@
+"""The three clouds: what each one's credentials and answers have of their own."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import ConfigError, UnsupportedOperationError
+from . import buckets
+from .cloud import SHA256, CloudStore
+from .pool import chunks
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from typing import Any
+
+    from ..hashes import Digest
+    from .base import Attributes
+
+#: Keys that one S3 request deletes.
+_DELETED_AT_ONCE = 1000
+
+#: Regions of Amazon's buckets that this process has asked for.
+_regions: dict[str, str] = {}
+
+
+class S3(CloudStore):
+    """A bucket of Amazon S3, or of anything that speaks its protocol.
+
+    Parameters
+    ----------
+    url : str
+        ``s3://bucket/prefix`` or ``s3://https://endpoint/bucket/prefix``.
+    **options
+        See `Store`. Secrets are ``access_key_id``, ``secret_access_key`` and, if need be,
+        ``session_token``, each with or without ``aws_`` before it.
+    """
+
+    kind = "S3"
+
+    def _endpoint(self) -> str | None:
+        return (
+            self._place.endpoint
+            or self._secrets().get("endpoint_url")
+            or os.environ.get("AWS_ENDPOINT_URL_S3")
+            or os.environ.get("AWS_ENDPOINT_URL")
+            or buckets.aws_profile().get("endpoint_url")
+        )
+
+    def _public_headers(self) -> dict[str, str]:
+        return {"x-amz-acl": "public-read"}
+
+    def _make(self, secrets: dict[str, Any], client: Any, retries: Any) -> Any:
+        from obstore.store import S3Store
+
+        config: Any = {}
+        provider: Callable[[], Any] | None = None
+        given = self._options.get("secrets")
+        anonymous = self._options.get("anonymous")
+        if anonymous:
+            found = False
+        elif given is not None:
+            provider, found = _keys(given, secrets), True
+        else:
+            chain = buckets.aws_credentials()
+            found = chain is not None
+            settings, provider = chain or ({}, None)
+            settings.pop("endpoint", None)
+            config.update(settings)
+        if not self._signs(found):
+            config["skip_signature"] = True
+            provider = None
+        if endpoint := self._endpoint():
+            config["endpoint"] = endpoint
+        config["region"] = self._region(config.pop("region", None) or secrets.get("region"))
+        if self._options.get("request_payer"):
+            config["request_payer"] = True
+        return S3Store(
+            self._place.bucket,
+            config=config,
+            client_options=client,
+            retry_config=retries,
+            credential_provider=provider,
+        )
+
+    def _region(self, known: str | None) -> str:
+        region = (
+            self._options.get("region")
+            or os.environ.get("AWS_REGION")
+            or os.environ.get("AWS_DEFAULT_REGION")
+            or known
+            or buckets.aws_profile().get("region")
+        )
+        if region:
+            return str(region)
+        if self._endpoint() is not None:
+            return "us-east-1"  # what services of others take
+        bucket = self._place.bucket
+        if bucket not in _regions:
+            _regions[bucket] = _ask_region(bucket, self.timeout)
+        return _regions[bucket]
+
+    def vouches(self, name: str, digest: Digest) -> bool:
+        """Say whether an ETag is an MD5: not where a key of the user's encrypts the object.
+
+        Parameters
+        ----------
+        name : str
+        digest : Digest
+
+        Returns
+        -------
+        bool
+        """
+        import datetime
+
+        import obstore
+        import requests
+
+        # the one thing that obstore does not pass on; the signed address never leaves this call
+        if self.client().config.get("skip_signature"):
+            return True
+        url = obstore.sign(
+            self.client(), "HEAD", self._key(name), expires_in=datetime.timedelta(minutes=5)
+        )
+        try:
+            found = requests.head(url, timeout=self.timeout).headers
+        except requests.RequestException:
+            return True
+        kind = found.get("x-amz-server-side-encryption", "")
+        return not kind.startswith("aws:kms") and not any(
+            key.lower().startswith("x-amz-server-side-encryption-customer") for key in found
+        )
+
+    def _check_written(self, name: str, content: bytes | memoryview, etag: str | None) -> None:
+        # a signed request carries the SHA-256 of its body, and the service compares
+        if self.client().config.get("skip_signature"):
+            super()._check_written(name, content, etag)
+
+    def remove_many(self, names: Iterable[str]) -> None:
+        """Remove a thousand objects with each request; see `Store.remove_many`.
+
+        Parameters
+        ----------
+        names : iterable of str
+        """
+        for part in chunks(names, _DELETED_AT_ONCE):
+            self._delete([self._key(name) for name in part], "")
+
+
+def _keys(given: Any, secrets: dict[str, Any]) -> Callable[[], Any]:
+    """Return a source of keys as obstore takes it.
+
+    Keys that are given are wrapped too: given as settings, they would be mixed with the
+    environment's session token.
+    """
+
+    def keys(found: Mapping[str, Any]) -> dict[str, Any]:
+        known = {str(key).lower().removeprefix("aws_"): value for key, value in found.items()}
+        try:
+            return {
+                "access_key_id": known["access_key_id"],
+                "secret_access_key": known["secret_access_key"],
+                "token": known.get("session_token") or known.get("token"),
+                "expires_at": known.get("expires_at"),
+            }
+        except KeyError as error:
+            raise ConfigError(
+                f"secrets: {error.args[0]} is missing",
+                hint="expected access_key_id and secret_access_key",
+            ) from None
+
+    if callable(given):
+        return lambda: keys(given())
+    fixed = keys(secrets)
+    return lambda: fixed
+
+
+def _ask_region(bucket: str, timeout: float) -> str:
+    """Ask Amazon where a bucket is, which it tells everybody."""
+    import requests
+
+    from .http import session
+
+    try:
+        found = session().head(
+            f"https://s3.amazonaws.com/{bucket}", timeout=timeout, allow_redirects=False
+        )
+        return found.headers.get("x-amz-bucket-region") or "us-east-1"
+    except requests.RequestException:
+        return "us-east-1"  # the request itself will tell what is wrong with the network
+
+
+class Google(CloudStore):
+    """A bucket of Google Cloud Storage.
+
+    Parameters
+    ----------
+    url : str
+        ``gs://bucket/prefix``.
+    **options
+        See `Store`. Secrets are the fields of a service account's JSON file, its path, or
+        ``bearer_token``.
+    """
+
+    kind = "Google Cloud Storage"
+
+    def _public_headers(self) -> dict[str, str]:
+        return {"x-goog-acl": "public-read"}
+
+    def _make(self, secrets: dict[str, Any], client: Any, retries: Any) -> Any:
+        import json
+
+        from obstore.store import GCSStore
+
+        config: Any = {}
+        provider = None
+        given = self._options.get("secrets")
+        if callable(given):
+            provider = _token(given)
+        elif "bearer_token" in secrets or "token" in secrets:
+            config["bearer_token"] = secrets.get("bearer_token") or secrets["token"]
+        elif secrets:
+            config["service_account_key"] = json.dumps(secrets)
+        found = given is not None or buckets.google_credentials()
+        if not self._signs(found):
+            config = {"skip_signature": True}
+            provider = None
+        if endpoint := self._endpoint():
+            config["base_url"] = endpoint
+        payer = self._options.get("request_payer")
+        if payer:
+            client.setdefault("default_headers", {})["x-goog-user-project"] = payer
+        return GCSStore(
+            self._place.bucket,
+            config=config,
+            client_options=client,
+            retry_config=retries,
+            credential_provider=provider,
+        )
+
+    def _before_writing(self, name: str) -> None:
+        if self.client().config.get("skip_signature"):
+            # obstore would ask the machine's metadata server for a token, which most have not
+            raise UnsupportedOperationError(
+                f"{self.address(name)}: Google takes no anonymous writes",
+                hint="log in with 'gcloud auth application-default login', or give secrets=",
+                url=self.address(name),
+            )
+
+
+def _token(given: Callable[[], Any]) -> Callable[[], Any]:
+    def token() -> dict[str, Any]:
+        found = given()
+        return {"token": found["token"], "expires_at": found.get("expires_at")}
+
+    return token
+
+
+class Azure(CloudStore):
+    """A container of Azure Blob Storage.
+
+    Parameters
+    ----------
+    url : str
+        ``az://container/prefix``, ``az://account.blob.core.windows.net/container/prefix`` or
+        ``az://https://endpoint/container/prefix``.
+    **options
+        See `Store`. Secrets are ``account_name`` with ``account_key``, ``sas_token`` or ``token``.
+    """
+
+    kind = "Azure"
+
+    def _make(self, secrets: dict[str, Any], client: Any, retries: Any) -> Any:
+        from obstore.store import AzureStore
+
+        config: Any = {}
+        provider: Any = None
+        given = self._options.get("secrets")
+        secrets = {key.removeprefix("azure_storage_"): value for key, value in secrets.items()}
+        account = secrets.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+        account = account or self._account()
+        if not account:
+            raise ConfigError(
+                f"{self.url} does not say which account has the container",
+                hint="write az://ACCOUNT.blob.core.windows.net/CONTAINER, or set "
+                "AZURE_STORAGE_ACCOUNT_NAME",
+            )
+        config["account_name"] = account
+        if callable(given):
+            provider = given
+        else:
+            known = ("account_key", "sas_token", "token", "client_id", "client_secret", "tenant_id")
+            words = {"sas_token": "sas_key"}
+            config |= {words.get(key, key): secrets[key] for key in known if secrets.get(key)}
+        if not self._signs(given is not None or buckets.azure_credentials()):
+            config = {"account_name": account, "skip_signature": True}
+            provider = None
+        if endpoint := self._endpoint():
+            config["endpoint"] = endpoint
+        return AzureStore(
+            self._place.bucket,
+            config=config,
+            client_options=client,
+            retry_config=retries,
+            credential_provider=provider,
+        )
+
+    def _account(self) -> str:
+        host = (self._place.endpoint or "").partition("://")[2].partition("/")[0]
+        return host.partition(".blob.")[0] if ".blob." in host else ""
+
+    def _kept(self, attributes: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
+        found = super()._kept(attributes, content)
+        if content is not None:
+            from .. import hashes
+
+            hasher = hashes.new("sha256")
+            hasher.update(content)
+            found[SHA256] = hasher.hexdigest()
+        return found
+
+    def digest_of(self, meta: Mapping[str, Any], kept: Mapping[str, str]) -> Digest | None:
+        """Return the digest that was kept when the object was written; see `CloudStore.digest_of`.
+
+        Parameters
+        ----------
+        meta : mapping
+        kept : mapping
+
+        Returns
+        -------
+        Digest or None
+        """
+        from ..hashes import Digest
+
+        value = kept.get(SHA256, "").lower()
+        whole = len(value) == 64 and not value.strip("0123456789abcdef")
+        return Digest("sha256", value) if whole else None
