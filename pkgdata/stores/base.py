@@ -350,6 +350,39 @@ class Primitives:
         """
         return False
 
+    def adopt(self, name: str, source: Primitives, source_name: str) -> bool:
+        """Take an object over by renaming it.
+
+        Parameters
+        ----------
+        name : str
+            Its new name here.
+        source : Primitives
+            Where it is.
+        source_name : str
+
+        Returns
+        -------
+        bool
+            False if the two places cannot do that; nothing was done then.
+        """
+        return False
+
+    def same(self, name: str, other: Primitives, other_name: str) -> bool:
+        """Say whether two names mean one object.
+
+        Parameters
+        ----------
+        name : str
+        other : Primitives
+        other_name : str
+
+        Returns
+        -------
+        bool
+        """
+        return self.address(name) == other.address(other_name)
+
     def bulk(self) -> contextlib.AbstractContextManager[object]:
         """Return a context within which many objects are written and made durable together.
 

@@ -600,6 +600,29 @@ class CloudStore(Store):
             raise self.translated(error, source_name) from None
         return True
 
+    def same(self, name: str, other: Primitives, other_name: str) -> bool:
+        """Say whether two names mean one object, whatever the prefixes; see `Primitives.same`.
+
+        Parameters
+        ----------
+        name : str
+        other : Primitives
+        other_name : str
+
+        Returns
+        -------
+        bool
+        """
+        if not isinstance(other, CloudStore):
+            return False
+        mine, its = self._place, other._place
+        return (mine.kind, mine.bucket, self._endpoint(), self._key(name)) == (
+            its.kind,
+            its.bucket,
+            other._endpoint(),
+            other._key(other_name),
+        )
+
     def _shares(self, other: CloudStore) -> bool:
         """Say whether another store is of the same bucket, with the same rights."""
         mine, its = self._place, other._place

@@ -1,6 +1,6 @@
-"""Encodings of stored bytes: gzip, br (Brotli) and zstd, whole or in a stream.
+"""Encodings of stored bytes: gzip, br (Brotli), zstd, xz and bzip2, whole or in a stream.
 
-gzip is in the standard library; the others are the extra ``pkgdata-cache[compress]``.
+br and zstd are the extra ``pkgdata-cache[compress]``; the others are in the standard library.
 """
 
 from __future__ import annotations
@@ -14,13 +14,28 @@ if TYPE_CHECKING:
     from typing import Any
 
 #: What a store without ``Content-Encoding`` appends to a name, by encoding.
-SUFFIXES = {"gzip": ".gz", "br": ".br", "zstd": ".zstd"}
+SUFFIXES = {"gzip": ".gz", "br": ".br", "zstd": ".zstd", "xz": ".xz", "bzip2": ".bz2"}
 
 #: Words that mean "as it is".
 _NONE = ("", "none", "identity", None)
 
 #: gzip's compromise; Brotli's default of 11 is some fifty times slower than 5.
-_LEVELS = {"gzip": 6, "br": 5, "zstd": 3}
+_LEVELS = {"gzip": 6, "br": 5, "zstd": 3, "xz": 6, "bzip2": 9}
+
+#: Other words for an encoding.
+_WORDS = {
+    "gz": "gzip",
+    "x-gzip": "gzip",
+    "brotli": "br",
+    "zst": "zstd",
+    "lzma": "xz",
+    "bz2": "bzip2",
+    "x-bzip2": "bzip2",
+}
+
+#: Content up to this length becomes a zstd frame that says how long it is: readers that decode in
+#: one go, cloud-files among them, refuse a frame that does not.
+_SIZED = 8 << 20
 
 
 def canonical(encoding: str | None) -> str | None:
@@ -29,8 +44,8 @@ def canonical(encoding: str | None) -> str | None:
     Parameters
     ----------
     encoding : str or None
-        Also ``"gz"``, ``"brotli"``, ``"x-gzip"``, ``"zst"``; ``"none"`` and ``"identity"`` for
-        none.
+        Also ``"gz"``, ``"brotli"``, ``"x-gzip"``, ``"zst"``, ``"lzma"``, ``"bz2"``; ``"none"`` and
+        ``"identity"`` for none.
 
     Returns
     -------
@@ -45,18 +60,24 @@ def canonical(encoding: str | None) -> str | None:
         return None
     assert encoding is not None
     word = encoding.strip().lower()
-    word = {"gz": "gzip", "x-gzip": "gzip", "brotli": "br", "zst": "zstd"}.get(word, word)
+    word = _WORDS.get(word, word)
     if word in _NONE:
         return None
     if word not in SUFFIXES:
-        raise ConfigError(f"unknown encoding {encoding!r}", hint="known: gzip, br, zstd, none")
+        raise ConfigError(
+            f"unknown encoding {encoding!r}", hint=f"known: {', '.join(SUFFIXES)}, none"
+        )
     return word
+
+
+#: Modules of the standard library whose decompressors take one stream each, as zlib's does.
+_STANDARD = {"xz": "lzma", "bzip2": "bz2"}
 
 
 def _module(encoding: str) -> ModuleType:
     import importlib
 
-    name = {"br": "brotli", "zstd": "zstandard"}[encoding]
+    name = {"br": "brotli", "zstd": "zstandard"}.get(encoding) or _STANDARD[encoding]
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -81,6 +102,12 @@ def _encoder(
     if encoding == "gzip":
         return _gzip_encoder(level)
     module = _module(encoding)
+    if encoding == "xz":
+        xz = module.LZMACompressor(preset=level)
+        return xz.compress, xz.flush
+    if encoding == "bzip2":
+        bzip2 = module.BZ2Compressor(level)
+        return bzip2.compress, bzip2.flush
     if encoding == "br":
         brotli = module.Compressor(quality=level)
         return lambda data: brotli.process(bytes(data)), brotli.finish
@@ -97,7 +124,8 @@ def encode(content: bytes | memoryview, encoding: str | None, level: int | None 
     encoding : str or None
         See `canonical`; None leaves them alone.
     level : int, optional
-        The encoder's own scale: gzip 0 to 9 (default 6), br 0 to 11 (5), zstd 1 to 22 (3).
+        The encoder's own scale: gzip 0 to 9 (default 6), br 0 to 11 (5), zstd 1 to 22 (3),
+        xz 0 to 9 (6), bzip2 1 to 9 (9).
 
     Returns
     -------
@@ -125,8 +153,31 @@ def encode_blocks(
     if encoding is None:
         yield from blocks
         return
+    if encoding == "zstd":
+        yield from _encode_zstd(blocks, level)
+        return
     add, end = _encoder(encoding, level)
     for block in blocks:
+        if data := add(block):
+            yield data
+    yield end()
+
+
+def _encode_zstd(blocks: Iterable[bytes | memoryview], level: int | None) -> Iterator[bytes]:
+    """Compress bytes, in a frame that says how many they are if these are not too many to wait."""
+    rest, head = iter(blocks), bytearray()
+    for block in rest:
+        head += block
+        if len(head) > _SIZED:
+            break
+    else:
+        level = _LEVELS["zstd"] if level is None else level
+        yield _module("zstd").ZstdCompressor(level=level).compress(bytes(head))
+        return
+    add, end = _encoder("zstd", level)
+    yield add(head)
+    del head
+    for block in rest:
         if data := add(block):
             yield data
     yield end()
@@ -199,9 +250,9 @@ def _codec_errors(encoding: str) -> tuple[type[Exception], ...]:
     import zlib
 
     found: list[type[Exception]] = [zlib.error, EOFError]
-    if encoding != "gzip":
-        module = _module(encoding)
-        found.append(module.error if encoding == "br" else module.ZstdError)
+    names = {"br": "error", "zstd": "ZstdError", "xz": "LZMAError"}
+    if encoding in names:
+        found.append(getattr(_module(encoding), names[encoding]))
     return tuple(found)
 
 
@@ -214,13 +265,18 @@ def _decode_brotli(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 
 
 def _decode_members(blocks: Iterable[bytes | memoryview], encoding: str) -> Iterator[bytes]:
-    """Decode gzip or zstd, both of which may be several streams in a row."""
+    """Decode what may be several streams in a row: all but br."""
     import zlib
 
     def new() -> Any:
         if encoding == "gzip":
             return zlib.decompressobj(16 + zlib.MAX_WBITS)
-        return _module("zstd").ZstdDecompressor().decompressobj()
+        module = _module(encoding)
+        if encoding == "xz":
+            return module.LZMADecompressor()
+        if encoding == "bzip2":
+            return module.BZ2Decompressor()
+        return module.ZstdDecompressor().decompressobj()
 
     decoder, begun = new(), False
     for block in blocks:
@@ -229,7 +285,11 @@ def _decode_members(blocks: Iterable[bytes | memoryview], encoding: str) -> Iter
             if decoder.eof:
                 decoder = new()
             begun = True
-            yield decoder.decompress(data)
+            try:
+                part = decoder.decompress(data)
+            except OSError as error:  # bzip2's; one that is raised by the blocks is none of ours
+                raise zlib.error(str(error)) from error
+            yield part
             data = decoder.unused_data
     if begun and not decoder.eof:
         raise EOFError("they end too early")

@@ -1,8 +1,8 @@
 """A folder as a store.
 
 A folder has no place for a ``Content-Encoding``: an object that is stored compressed is a file
-whose name has the encoding's suffix (``.gz``, ``.br``, ``.zstd``). A name that is no file is looked
-for with each suffix; listings show files as they are.
+whose name has the encoding's suffix (``.gz``, ``.br``, ``.zstd``, ``.xz``, ``.bz2``). A name that
+is no file is looked for with each suffix; listings show files as they are.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class FileStore(Store):
     def _find(self, name: str) -> tuple[str, Attributes]:
         """Return the path of an object, which may have the suffix of an encoding."""
         path = self._path(name)
-        if not self.exact and not os.path.exists(path):
+        if not self.exact and not os.path.isfile(path):
             for encoding, suffix in SUFFIXES.items():
                 if os.path.isfile(path + suffix):
                     return path + suffix, Attributes(encoding=encoding)
@@ -230,18 +230,36 @@ class FileStore(Store):
         plain = self._path(name)
         encoding = attributes.encoding if attributes is not None else None
         path = plain + SUFFIXES.get(encoding or "", "")
+        if if_absent and self._stands(name, path):
+            raise self._error(OSError(errno.EEXIST, ""), name)
         try:
             try:
                 _fs.write_blocks(path, blocks, self._syncs(), True, if_absent)
             except FileNotFoundError:  # asking first would cost a call for each file
                 _fs.make_dirs(os.path.dirname(path))
                 _fs.write_blocks(path, blocks, self._syncs(), True, if_absent)
-            if path != plain:
-                _fs.remove(plain)  # else the object that this one replaces would be found first
+            self._uncover(plain, path)
         except StoreError:
             raise  # from the blocks
         except OSError as error:
             raise self._error(error, name) from error
+
+    def _stands(self, name: str, path: str) -> bool:
+        """Say whether an object is there in another file than the one to be written."""
+        found = self._find(name)[0]
+        # of the one to be written the write itself asks, so that of two who do so one succeeds
+        return not self.exact and found != path and os.path.isfile(found)
+
+    def _uncover(self, plain: str, path: str) -> None:
+        """Remove what would be found before the file that was written: what it replaces."""
+        for suffix in ("", *SUFFIXES.values()):
+            if plain + suffix == path:
+                return
+            try:
+                _fs.remove(plain + suffix)
+            except OSError:
+                if not os.path.isdir(plain + suffix):
+                    raise
 
     def _syncs(self) -> bool:
         from ..config import conf
@@ -350,9 +368,58 @@ class FileStore(Store):
             if os.path.exists(target) and os.path.samefile(origin, target):
                 return True
             _fs.copy_atomic(origin, target, self._syncs())
+            self._uncover(self._path(name), target)
         except OSError as error:
             raise self._error(error, name) from error
         return True
+
+    def adopt(self, name: str, source: Primitives, source_name: str) -> bool:
+        """Rename a file within a file system; see `Primitives.adopt`.
+
+        Parameters
+        ----------
+        name : str
+        source : Primitives
+        source_name : str
+
+        Returns
+        -------
+        bool
+        """
+        if not isinstance(source, FileStore):
+            return False
+        origin, attributes = source._find(source_name)
+        target = self._path(name) + SUFFIXES.get(attributes.encoding or "", "")
+        if not os.path.isfile(origin):
+            return False  # the copy words the error
+        try:
+            _fs.make_dirs(os.path.dirname(target))
+            _fs.replace(origin, target)
+        except OSError as error:
+            if error.errno == errno.EXDEV:
+                return False
+            raise self._error(error, name) from error
+        return True
+
+    def same(self, name: str, other: Primitives, other_name: str) -> bool:
+        """Say whether two names mean one file, links followed; see `Primitives.same`.
+
+        Parameters
+        ----------
+        name : str
+        other : Primitives
+        other_name : str
+
+        Returns
+        -------
+        bool
+        """
+        if not isinstance(other, FileStore):
+            return False
+        try:
+            return os.path.samefile(self._find(name)[0], other._find(other_name)[0])
+        except OSError:
+            return False  # one of them is not there
 
 
 class _Bulk:

@@ -7,19 +7,24 @@ reports a digest, right.
 
 from __future__ import annotations
 
-from ..errors import IncompleteTransferError, IntegrityError, ObjectExistsError
+from ..errors import IncompleteTransferError, IntegrityError, ObjectExistsError, StoreError
 from . import codecs, pool
 from .store import BLOCK, WHOLE, Watch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
     from ..progress import Callback
     from ..report import Report
     from .base import Attributes, Body
     from .store import Store
+
+    Item = tuple[Store, str, str]
+
+#: Seconds that an interrupted call waits for copies under way to clear up behind them.
+_CLEARING = 5.0
 
 
 def read_blocks(store: Store, name: str, size: int = BLOCK) -> Iterator[memoryview]:
@@ -139,11 +144,27 @@ def copy_object(
     int
         Stored bytes of the original; 0 if the service copied it, or it was there.
     """
+    return _copied(source, name, to, new_name, reencode, level, replace) or 0
+
+
+def _copied(
+    source: Store,
+    name: str,
+    to: Store,
+    new_name: str,
+    reencode: str | None,
+    level: int | None,
+    replace: bool,
+    tell: Callable[[int, int | None], None] | None = None,
+) -> int | None:
+    """Copy one object as `copy_object` does; None if it was there and was left alone."""
     if not replace and to.exists(new_name):
-        return 0
+        return None
     if reencode is None and to.trying(lambda: to.clone(new_name, source, name)):
         return 0
-    return to.trying(lambda: _through_here(source, name, to, new_name, reencode, level, replace))
+    return to.trying(
+        lambda: _through_here(source, name, to, new_name, reencode, level, replace, tell)
+    )
 
 
 def _through_here(
@@ -154,10 +175,12 @@ def _through_here(
     reencode: str | None,
     level: int | None,
     replace: bool,
-) -> int:
+    tell: Callable[[int, int | None], None] | None,
+) -> int | None:
     body = source.trying(lambda: source.open(name))
     size, attributes = body.size, body.attributes
-    blocks = _read_on(source, name, body, BLOCK if size is None else max(1, min(size, BLOCK)))
+    read = _read_on(source, name, body, BLOCK if size is None else max(1, min(size, BLOCK)))
+    blocks = read if tell is None else _told(read, size, tell)
     attributes, recoded = _recoded(blocks, attributes, reencode, level, source.address(name))
     try:
         if size is not None and size <= WHOLE:
@@ -169,10 +192,23 @@ def _through_here(
     except ObjectExistsError:
         if replace:
             raise
+        return None
     finally:
-        blocks.close()  # type: ignore[attr-defined]  # a generator; lets go of the connection
+        read.close()  # type: ignore[attr-defined]  # a generator; lets go of the connection
         body.close()
     return size or 0
+
+
+def _told(
+    blocks: Iterator[memoryview], size: int | None, tell: Callable[[int, int | None], None]
+) -> Iterator[memoryview]:
+    """Tell of each block that passes; whoever is told may raise and so end the copy."""
+    done = 0
+    tell(0, size)
+    for block in blocks:
+        done += len(block)
+        yield block
+        tell(done, size)
 
 
 def _recoded(
@@ -189,6 +225,224 @@ def _recoded(
         return attributes, blocks
     plain = codecs.decode_blocks(blocks, attributes.encoding, address)
     return attributes.replaced(encoding=new), codecs.encode_blocks(plain, new, level)
+
+
+class Copied:
+    """What became of one of many copies.
+
+    Parameters
+    ----------
+    name, target : str
+        Of the original and of the copy.
+    size : int or None, optional
+        Bytes that passed through here; None if the copy was there and was left alone.
+    error : Exception, optional
+    began, ended : float
+        By `time.monotonic`.
+    """
+
+    __slots__ = ("began", "ended", "error", "name", "size", "target")
+
+    def __init__(
+        self,
+        name: str,
+        target: str,
+        size: int | None = None,
+        error: Exception | None = None,
+        began: float = 0.0,
+        ended: float = 0.0,
+    ) -> None:
+        self.name = name
+        self.target = target
+        self.size = size
+        self.error = error
+        self.began = began
+        self.ended = ended
+
+    def __repr__(self) -> str:
+        return f"<Copied {self.name} to {self.target}: {self.error or self.size}>"
+
+
+class _Halt:
+    """Ends the copies under way when whoever wanted them was interrupted."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self._asked = False
+        self._busy = 0
+        self._idle = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._idle:
+            self._busy += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._idle:
+            self._busy -= 1
+            self._idle.notify_all()
+
+    def check(self) -> None:
+        if self._asked or pool.told_to_end():
+            raise KeyboardInterrupt
+
+    def end(self, seconds: float) -> None:
+        self._asked = True
+        with self._idle:
+            self._idle.wait_for(lambda: not self._busy, seconds)
+
+
+class _Copying:
+    """How objects are copied; called with a list of them in a worker process."""
+
+    def __init__(
+        self, to: Store, reencode: str | None, level: int | None, replace: bool, move: bool
+    ) -> None:
+        self._to, self._move = to, move
+        self._how = (reencode, level, replace)
+
+    def one(self, item: Item, watch: Watch, halt: _Halt) -> Copied:
+        import time
+
+        source, name, target = item
+
+        def tell(done: int, size: int | None) -> None:
+            halt.check()
+            watch.moved(name, done, size)
+
+        began = time.monotonic()
+        with halt:
+            halt.check()
+            watch.begun(name)
+            size = error = None
+            try:
+                size = self._carry(source, name, target, tell)
+            except Exception as failure:
+                error = failure
+        return Copied(name, target, size, error, began, time.monotonic())
+
+    def _carry(self, source: Store, name: str, target: str, tell: Any) -> int | None:
+        to = self._to
+        if not self._move:
+            return _copied(source, name, to, target, *self._how, tell)
+        if source.same(name, to, target):
+            address = source.address(name)
+            raise StoreError(f"{address} cannot be moved onto itself", url=address)
+        reencode, _, replace = self._how
+        if reencode is None and replace and to.adopt(target, source, name):
+            return 0
+        size = _copied(source, name, to, target, *self._how, tell)
+        if size is not None:
+            source.delete(name)
+        return size
+
+    def __call__(self, items: list[Item]) -> list[Copied]:
+        watch, halt = Watch(None), _Halt()
+        threads = min(len(items), _threads(items[0][0], self._to))
+        found = pool.run(lambda item: self.one(item, watch, halt), items, threads)
+        return [_outcome(*result) for result in found]
+
+
+def _outcome(item: Item, copied: Copied | None, error: Exception | None) -> Copied:
+    return copied if copied is not None else Copied(item[1], item[2], None, error)
+
+
+def copies(
+    items: Iterable[Item],
+    to: Store,
+    *,
+    reencode: str | None = None,
+    level: int | None = None,
+    replace: bool = True,
+    move: bool = False,
+    parallel: int = 1,
+    threads: int | None = None,
+    watch: Watch | None = None,
+) -> Iterator[Copied]:
+    """Copy objects of any stores to one, and yield what became of each.
+
+    A caller that is interrupted, or that closes the iterator, ends the copies under way; what they
+    had begun is cleared up and nothing of it is under a final name.
+
+    Parameters
+    ----------
+    items : iterable of (Store, str, str)
+        Where an original is, its name there, and the copy's name. Taken as the work goes on.
+    to : Store
+    reencode, level, replace
+        See `Store.transfer_to`.
+    move : bool, default False
+        Remove each original once its copy is there.
+    parallel : int, default 1
+        Worker processes.
+    threads : int, optional
+        Copies at once, where there are no worker processes.
+    watch : Watch, optional
+        Told of what begins, goes on and ends.
+
+    Yields
+    ------
+    Copied
+    """
+    codecs.canonical(reencode)  # a wrong word is told before anything moves
+    how = _Copying(to, reencode, level, replace, move)
+    watch = watch or Watch(None)
+    if parallel > 1:
+        for copied in pool.spread(how, items, parallel, first=1):
+            watch.done(copied.name, copied.size or 0, copied.error)
+            yield copied
+        return
+    halt = _Halt()
+    found = pool.run(lambda item: how.one(item, watch, halt), items, threads or to.threads)
+    try:
+        for result in found:
+            copied = _outcome(*result)
+            watch.done(copied.name, copied.size or 0, copied.error)
+            yield copied
+    except (KeyboardInterrupt, GeneratorExit):
+        halt.end(_CLEARING)
+        raise
+    finally:
+        found.close()  # type: ignore[attr-defined]  # a generator; ends its threads
+
+
+def job_copies(
+    source: Store,
+    to: Store,
+    pairs: Iterable[tuple[str, str]],
+    path: str,
+    words: str,
+    progress: bool | Callback | None = None,
+    **options: Any,
+) -> Iterator[Copied]:
+    """Copy what a job's file says is left, and note there what is done; see `copies`.
+
+    Parameters
+    ----------
+    source, to : Store
+    pairs : iterable of (str, str)
+        Names and the copies' names; not looked at if the file knows them already.
+    path : str
+        The job's file.
+    words : str
+        What is copied where, in words; a file that says otherwise is refused.
+    progress : bool or callable, optional
+    **options
+        See `copies`.
+
+    Yields
+    ------
+    Copied
+    """
+    from .job import Job
+
+    with Job(path, words) as shared:
+        shared.plan(pairs)
+        watch = Watch(progress, range(shared.left()))
+        items = ((source, name, target) for name, target in shared.take())
+        for copied in copies(items, to, watch=watch, **options):
+            shared.done((copied.name, copied.target), copied.error)
+            yield copied
 
 
 def transfer(
@@ -217,9 +471,6 @@ def transfer(
     """
     codecs.canonical(reencode)  # a wrong word is told before anything moves
 
-    def copy(pair: tuple[str, str]) -> int:
-        return copy_object(source, pair[0], to, pair[1], reencode, level, replace)
-
     def again(failed: Iterable[str]) -> Report:
         pairs = [targets[name] for name in failed]
         return transfer(
@@ -231,27 +482,25 @@ def transfer(
     targets: dict[str, tuple[str, str]] = {}
     report = Report(again)
     wanted = map(_pair, _names(source) if names is None else names)
+    options: dict[str, Any] = {
+        "reencode": reencode,
+        "level": level,
+        "replace": replace,
+        "threads": _threads(source, to),
+    }
     if job is None:
-        watch, results = Watch(progress, names or ()), pool.run(copy, wanted, _threads(source, to))
-        for pair, size, error in results:
-            watch.done(pair[0], size or 0, error)
-            if error is None:
-                report.succeeded[pair[0]] = to.address(pair[1])
-            else:
-                report.failed[pair[0]], targets[pair[0]] = error, pair
+        watch = Watch(progress, names or ())
+        items = ((source, name, target) for name, target in wanted)
+        found = copies(items, to, watch=watch, **options)
     else:
-        from .job import Job
-
-        with Job(job, f"{source.url} {to.url} {reencode}") as shared:
-            shared.plan(wanted)
-            watch = Watch(progress, range(shared.left()))
-            for pair, size, error in pool.run(copy, shared.take(), _threads(source, to)):
-                shared.done(pair, error)
-                watch.done(pair[0], size or 0, error)
-                if error is None:
-                    report.succeeded[pair[0]] = to.address(pair[1])
-                else:
-                    report.failed[pair[0]], targets[pair[0]] = error, pair
+        words = f"{source.url} {to.url} {reencode}"
+        found = job_copies(source, to, wanted, job, words, progress, **options)
+    for copied in found:
+        if copied.error is None:
+            report.succeeded[copied.name] = to.address(copied.target)
+        else:
+            report.failed[copied.name] = copied.error
+            targets[copied.name] = copied.name, copied.target
     report.raise_if_failed(to.url, "copied")
     return report
 

@@ -149,13 +149,15 @@ def _threaded(
                 left -= 1
 
 
-def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
+def chunks(items: Iterable[T], size: int = CHUNK, most: int = 0) -> Iterator[list[T]]:
     """Cut an iterable into lists.
 
     Parameters
     ----------
     items : iterable
     size : int, default 64
+    most : int, default 0
+        If more than the size, each list is twice as long as the one before it, up to this.
 
     Yields
     ------
@@ -166,10 +168,49 @@ def chunks(items: Iterable[T], size: int = CHUNK) -> Iterator[list[T]]:
     found = iter(items)
     while part := list(itertools.islice(found, size)):
         yield part
+        size = max(size, min(2 * size, most))
+
+
+def told_to_end() -> bool:
+    """Say whether this is a worker process whose parent wants no more of it.
+
+    Returns
+    -------
+    bool
+    """
+    return bool(_told_to_end)
+
+
+#: Not empty once that is so; a signal handler must take no lock.
+_told_to_end: list[int] = []
+
+
+def _begin_worker() -> None:
+    """Leave the reaction to Ctrl-C to the parent, and never outlive it."""
+    import multiprocessing
+    import signal
+    import threading
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, _: _told_to_end.append(number))
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+
+
+def _end_with(sentinel: int) -> None:
+    import os
+    from multiprocessing.connection import wait
+
+    wait([sentinel])
+    os._exit(1)
 
 
 def spread(
-    function: Callable[[list[T]], list[R]], items: Iterable[T], processes: int
+    function: Callable[[list[T]], list[R]],
+    items: Iterable[T],
+    processes: int,
+    first: int = CHUNK,
 ) -> Iterator[R]:
     """Call a function for lists of items in worker processes and yield its results.
 
@@ -179,6 +220,8 @@ def spread(
         Takes a list of items and returns a list; pickled, as are items and results.
     items : iterable
     processes : int
+    first : int, default 64
+        Length of the first list; they grow, so that few items are shared out too.
 
     Yields
     ------
@@ -190,10 +233,12 @@ def spread(
 
     # spawn, not fork: threads and the runtime of a cloud library do not survive a fork
     context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(processes, context) as pool:
+    with concurrent.futures.ProcessPoolExecutor(
+        processes, context, initializer=_begin_worker
+    ) as pool:
         pending: set[concurrent.futures.Future[list[R]]] = set()
         try:
-            for part in chunks(items):
+            for part in chunks(items, first, CHUNK):
                 pending.add(pool.submit(function, part))
                 if len(pending) > 2 * processes:
                     done, pending = concurrent.futures.wait(
@@ -203,6 +248,10 @@ def spread(
                         yield from future.result()
             for future in concurrent.futures.as_completed(pending):
                 yield from future.result()
+        except (KeyboardInterrupt, GeneratorExit):
+            for process in list((getattr(pool, "_processes", None) or {}).values()):
+                process.terminate()
+            raise
         finally:
             for future in pending:
                 future.cancel()

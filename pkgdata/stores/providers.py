@@ -228,9 +228,10 @@ class Google(CloudStore):
             provider = None
         if endpoint := self._endpoint():
             config["base_url"] = endpoint
-        payer = self._options.get("request_payer")
-        if payer:
-            client.setdefault("default_headers", {})["x-goog-user-project"] = payer
+        headers = client.setdefault("default_headers", {})
+        headers["accept-encoding"] = "gzip"  # else Google unpacks what is stored compressed
+        if self._options.get("request_payer"):
+            headers["x-goog-user-project"] = self._options["request_payer"]
         return GCSStore(
             self._place.bucket,
             config=config,

@@ -749,8 +749,8 @@ class Store(Primitives):
             This store by default.
         """
         to = to or self
-        if to.address(new_name) == self.address(name):
-            return
+        if self.same(name, to, new_name):
+            return  # removing the original would remove the copy
         self.copy(name, new_name, to)
         self.delete(name)
 
@@ -909,6 +909,34 @@ class Watch:
             self._callback = view(True, len(items) if hasattr(items, "__len__") else 0)
         else:
             self._callback = progress or None
+
+    def begun(self, name: str) -> None:
+        """Tell that an object is in flight.
+
+        Parameters
+        ----------
+        name : str
+        """
+        if self._callback is not None:
+            from ..progress import START, Event
+
+            self._callback(Event(name, START))
+
+    def moved(self, name: str, done: int, size: int | None) -> None:
+        """Tell how far an object is.
+
+        Parameters
+        ----------
+        name : str
+        done : int
+            Bytes so far.
+        size : int or None
+            Its bytes.
+        """
+        if self._callback is not None:
+            from ..progress import BYTES, Event
+
+            self._callback(Event(name, BYTES, done, size))
 
     def done(self, name: str, size: int, error: Exception | None) -> None:
         """Tell of one object.

@@ -145,9 +145,7 @@ class Put:
         store.trying(write)
 
     def _file(self, name: str, file: IO[bytes]) -> int:
-        head: Any = file.read(WHOLE + 1)
-        if isinstance(head, str):
-            raise ConfigError(f"{name!r}: the file is open as text", hint="open it with mode 'rb'")
+        head = _head(name, file)
         if len(head) <= WHOLE:
             self._whole(name, head)
             return len(head)
@@ -203,6 +201,18 @@ class Put:
 
 def _name(item: Any) -> str:
     return str(item[0] if isinstance(item, (tuple, list)) and item else item)
+
+
+def _head(name: str, file: IO[Any]) -> bytes:
+    """Read up to just above `WHOLE` bytes; a pipe gives less at a time than it is asked for."""
+    found: list[bytes] = []
+    left = WHOLE + 1
+    while left > 0 and (part := file.read(left)):
+        if isinstance(part, str):
+            raise ConfigError(f"{name!r}: the file is open as text", hint="open it with mode 'rb'")
+        found.append(part)
+        left -= len(part)
+    return found[0] if len(found) == 1 else b"".join(found)
 
 
 def _rest(head: bytes, file: IO[bytes]) -> Iterator[bytes | memoryview]:

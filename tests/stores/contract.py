@@ -7,15 +7,23 @@ store cannot do, it lists in `unsupported`; the suite then checks that it says s
 
 from __future__ import annotations
 
+import io
+import pickle
+import threading
+
 import pytest
 
 from pkgdata.errors import (
+    BatchError,
+    ConfigError,
+    ObjectExistsError,
     ObjectNotFoundError,
     PkgdataError,
     StoreError,
     UnsafeNameError,
     UnsupportedOperationError,
 )
+from pkgdata.stores import Store, codecs
 
 CONTENT = bytes(range(256)) * 400
 
@@ -47,6 +55,16 @@ def read(body, block=1 << 14):
     buffer = memoryview(bytearray(block))
     with body:
         return b"".join(iter(lambda: bytes(buffer[: body.readinto(buffer)]), b""))
+
+
+class Pipe:
+    """A file that cannot tell its length, and that gives little at a time."""
+
+    def __init__(self, content):
+        self._file = io.BytesIO(content)
+
+    def read(self, count):
+        return self._file.read(min(count, 10_000))
 
 
 class StoreContract:
@@ -296,3 +314,275 @@ class StoreContract:
             assert read(store.open("a")) == CONTENT
         else:
             act()
+
+    # -- one or many -----------------------------------------------------------------------
+
+    def test_many_are_read(self, store, fill):
+        expected = {f"d/{i}": b"%d" % i * i for i in range(50)}
+        for name, content in expected.items():
+            fill(name, content)
+        assert {result.name: result.content for result in store.get(expected)} == expected
+        found = store.get(iter(expected), ordered=True)
+        assert [(result.name, result.content) for result in found] == [*expected.items()]
+
+    def test_what_cannot_be_read_of_many(self, store, fill):
+        fill("here", CONTENT)
+        with pytest.raises(ObjectNotFoundError, match="missing"):
+            list(store.get(["here", "missing"]))
+        found = {r.name: r for r in store.get(["here", "missing", "../out"], errors="return")}
+        assert found["here"].content == CONTENT
+        assert isinstance(found["missing"].error, ObjectNotFoundError)
+        assert isinstance(found["../out"].error, UnsafeNameError)
+        assert found["missing"].content is None
+
+    @pytest.mark.parametrize(
+        ("start", "stop"),
+        [
+            *[(0, 10), (5, 5), (7, 3), (0, 0), (None, 4), (1000, None)],
+            *[(-10, None), (-10, -4), (0, -1), (-(10**9), 3), (0, 10 * len(CONTENT))],
+            *[(len(CONTENT) - 3, len(CONTENT) + 9), (len(CONTENT), None)],
+            *[(len(CONTENT) + 5, None), (len(CONTENT) + 5, len(CONTENT) + 9)],
+        ],
+    )
+    def test_ranges_are_those_of_a_slice(self, store, fill, start, stop):
+        fill("a b", CONTENT)
+        assert store.get("a b", start=start, stop=stop) == CONTENT[start:stop]
+        assert store["a b", start:stop] == CONTENT[start:stop]
+
+    @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 5), (3, None), (-2, None), (2, 9)])
+    def test_ranges_of_nothing_are_empty(self, store, fill, start, stop):
+        fill("empty", b"")
+        assert store.get("empty", start=start, stop=stop) == b""
+
+    @pytest.mark.parametrize(("start", "stop"), [(0, 0), (0, 5), (3, None), (-2, None)])
+    def test_ranges_of_what_is_missing_are_errors(self, store, start, stop):
+        with pytest.raises(ObjectNotFoundError):
+            store.get("missing", start=start, stop=stop)
+
+    def test_several_ranges_of_one_object(self, store, fill):
+        fill("a", CONTENT)
+        spans = [(0, 3), (100, 200), (50, 50), (5000, None), (10**7, None)]
+        assert store.get("a", ranges=spans) == [CONTENT[first:last] for first, last in spans]
+        found = store.get([("a", 0, 3), "a", ("a", 100, 200)], ordered=True)
+        assert [r.content for r in found] == [CONTENT[:3], CONTENT, CONTENT[100:200]]
+        assert store.threads >= 1
+
+    def test_questions_of_one_and_of_many(self, store, fill):
+        fill("here", CONTENT)
+        assert (store.exists("here"), store.exists("missing")) == (True, False)
+        assert store.exists(["here", "missing"]) == {"here": True, "missing": False}
+        assert (store.size("here"), store.size("missing")) == (len(CONTENT), None)
+        assert store.size(["here", "missing"]) == {"here": len(CONTENT), "missing": None}
+        assert "here" in store
+        assert "missing" not in store
+        assert store["here"] == CONTENT
+
+    def test_json(self, store, fill):
+        fill("a.json", b'{"a": [1, "\xc3\xbc"]}')
+        fill("bad.json", b"{")
+        assert store.get_json("a.json") == {"a": [1, "ü"]}
+        assert store.get_json(["a.json", "a.json"]) == [{"a": [1, "ü"]}] * 2
+        with pytest.raises(StoreError, match=r"bad\.json"):
+            store.get_json("bad.json")
+
+    def test_blocks(self, store, fill):
+        fill("a", CONTENT)
+        assert b"".join(map(bytes, store.blocks("a"))) == CONTENT
+
+    def test_put_in_all_forms(self, store, can, tmp_path):
+        can("write")
+        (tmp_path / "file").write_bytes(CONTENT)
+        with open(tmp_path / "file", "rb") as file:
+            store.put("from a file", file)
+        store.put("from a path", tmp_path / "file")
+        store.put("array", bytearray(CONTENT))
+        store.put("view", memoryview(CONTENT)[1:])
+        store.put("pipe", Pipe(CONTENT))
+        store["item"] = CONTENT
+        store.put_json("json", {"ü": None})
+        expected = dict.fromkeys(("from a file", "from a path", "array", "item"), CONTENT)
+        expected |= {"view": CONTENT[1:], "pipe": CONTENT}
+        assert {r.name: r.content for r in store.get([*expected])} == expected
+        assert store.get_json("json") == {"ü": None}
+
+    def test_put_many(self, store, can):
+        can("write", "list")
+        report = store.put((f"n/{i}", b"%d" % i) for i in range(100))
+        assert len(report.succeeded) == 100
+        assert {r.name: r.content for r in store.get(store.list("n/"))} == {
+            f"n/{i}": b"%d" % i for i in range(100)
+        }
+
+    def test_failures_of_many_are_reported_and_tried_again(self, store, can):
+        can("write")
+        with pytest.raises(BatchError, match="1 of 3") as caught:
+            store.put([("a", b"1"), ("../b", b"2"), ("c", b"3")])
+        assert (store["a"], store["c"]) == (b"1", b"3")
+        assert [*caught.value.report.failed] == ["../b"]
+        with pytest.raises(BatchError, match="1 of 1"):
+            caught.value.report.retry()
+
+    @pytest.mark.parametrize("content", ["text", 5, None, object()])
+    def test_what_is_no_content_is_refused(self, store, can, content):
+        can("write")
+        with pytest.raises(ConfigError):
+            store.put("a", content)
+        assert "a" not in store
+
+    def test_large_object(self, store, can):
+        can("write")
+        content = CONTENT * 250  # above 24 MB: in parts
+        store.put("large", io.BytesIO(content))
+        assert store.size("large") == len(content)
+        assert store["large"] == content
+        assert store["large", len(content) - 5 :] == content[-5:]
+        assert b"".join(map(bytes, store.blocks("large"))) == content
+
+    @pytest.mark.parametrize("size", [100, 9 << 20])
+    def test_put_if_absent(self, store, can, size):
+        can("write")
+        store.put("a", io.BytesIO(b"1" * size), if_absent=True)
+        with pytest.raises(ObjectExistsError) as caught:
+            store.put("a", io.BytesIO(b"2" * size), if_absent=True)
+        assert isinstance(caught.value, FileExistsError)
+        assert store["a", 0:1] == b"1"
+
+    def test_of_many_who_put_if_absent_one_succeeds(self, store, can):
+        can("write", "atomic")
+        outcomes = []
+
+        def race(number):
+            try:
+                store.put("a", b"%d" % number, if_absent=True)
+                outcomes.append(number)
+            except ObjectExistsError:
+                pass
+
+        threads = [threading.Thread(target=race, args=(i,)) for i in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(outcomes) == 1
+        assert store["a"] == b"%d" % outcomes[0]
+
+    def test_touch_leaves_alone_what_is_there(self, store, can):
+        can("write")
+        store["a"] = CONTENT
+        store.touch(["a", "b"])
+        assert (store["a"], store["b"]) == (CONTENT, b"")
+
+    @pytest.mark.parametrize("encoding", ["gzip", "br", "zstd"])
+    @pytest.mark.parametrize("size", [0, 1000, 9 << 20])
+    def test_compression(self, store, can, encoding, size):
+        can("write", "encode")
+        pytest.importorskip({"gzip": "zlib", "br": "brotli", "zstd": "zstandard"}[encoding])
+        content = b"0123456789" * (size // 10)
+        store.put("a.txt", io.BytesIO(content), compress=encoding)
+        assert store.size("a.txt") < max(100, size)
+        assert store.get("a.txt") == content
+        [raw] = store.get(["a.txt"], raw=True)
+        assert raw.encoding == encoding
+        assert codecs.decode(raw.content, encoding) == content
+        with pytest.raises(UnsupportedOperationError, match="raw=True"):
+            store.get("a.txt", start=1, stop=5)
+        assert store.get("a.txt", start=1, stop=5, raw=True) == raw.content[1:5]
+
+    def test_attributes_are_kept(self, store, can):
+        can("write", "attributes")
+        store.put("a.bin", CONTENT, content_type="image/x-test", cache_control="max-age=5")
+        store.put("b.bin", CONTENT, metadata={"owner": "me"})
+        store.put("page.html", CONTENT)
+        found = store.stat("a.bin").attributes
+        assert (found.content_type, found.cache_control) == ("image/x-test", "max-age=5")
+        assert store.stat("b.bin").attributes.metadata == {"owner": "me"}
+        assert store.stat("page.html").attributes.content_type == "text/html"
+
+    # -- listing, deleting, moving ---------------------------------------------------------
+
+    def test_listing_one_level(self, store, fill, can):
+        can("list")
+        for name in ("a/b/c", "a/d", "a.txt", "ab/x", "b"):
+            fill(name, b"x")
+        assert list(store.list(flat=True)) == ["a.txt", "a/", "ab/", "b"]
+        assert list(store.list("a", flat=True)) == ["a.txt", "a/", "ab/"]
+        assert list(store.list("a/", flat=True)) == ["a/b/", "a/d"]
+        assert list(store.list("a/d", flat=True)) == ["a/d"]
+        assert list(store.list("nothing/", flat=True)) == []
+
+    def test_listing_by_brackets(self, store, fill, can):
+        can("list")
+        for name in ("x1a", "x2a", "x3a", "xb", "x1b/c"):
+            fill(name, b"x")
+        assert list(store.list("x[12]", expand=True)) == ["x1a", "x1b/c", "x2a"]
+
+    def test_listing_tells_sizes(self, store, fill, can):
+        can("list")
+        fill("a/b", CONTENT)
+        fill("a/c", b"")
+        assert {n: info.size for n, info in store.scan()} == {"a/b": len(CONTENT), "a/c": 0}
+        assert store.du() == (2, len(CONTENT))
+        assert store.du("a/c") == (1, 0)
+
+    def test_deleting_many(self, store, can):
+        can("write", "delete", "list")
+        store.put((f"d/{i}", b"x") for i in range(20))
+        store.put("e", b"x")
+        store.delete(["d/1", "d/2", "never there"])
+        assert "d/1" not in store
+        store.delete(prefix="d/1")
+        assert [name for name in store if name.startswith("d/1")] == []
+        del store["d/3"]
+        assert list(store) == sorted(["e", *(f"d/{i}" for i in (0, 4, 5, 6, 7, 8, 9))])
+        store.delete(prefix="")
+        assert list(store) == []
+
+    def test_copy_and_move(self, store, can):
+        can("write", "delete")
+        store.put("a b%", CONTENT, compress="gzip" if "encode" not in self.unsupported else None)
+        store.copy("a b%", "deep/er/copy+ü")
+        assert store["deep/er/copy+ü"] == store["a b%"] == CONTENT
+        store.move("a b%", "moved")
+        assert (store["moved"], "a b%" in store) == (CONTENT, False)
+        store.move("moved", "moved")
+        assert store["moved"] == CONTENT
+        for act in (store.copy, store.move):
+            with pytest.raises(ObjectNotFoundError):
+                act("missing", "b")
+        assert "b" not in store
+
+    def test_transfer_from_and_to(self, store, can, tmp_path):
+        can("write", "list")
+        memory = Store(f"mem://{tmp_path}/transfers")
+        expected = {f"d/{i} ü": b"%d" % i * 1000 for i in range(30)} | {"empty": b"", "b": CONTENT}
+        memory.put(expected.items())
+        memory.put("big", io.BytesIO(CONTENT * 100))
+        expected["big"] = CONTENT * 100
+        report = store.transfer_from(memory)
+        assert set(report.succeeded) == set(expected)
+        back = Store(f"mem://{tmp_path}/back")
+        store.transfer_to(back, [(name, f"back/{name}") for name in expected])
+        assert {r.name: r.content for r in back.get([f"back/{name}" for name in expected])} == {
+            f"back/{name}": content for name, content in expected.items()
+        }
+        back["back/empty"] = b"kept"
+        store.transfer_to(back, [("empty", "back/empty")], replace=False)
+        assert back["back/empty"] == b"kept"
+
+    def test_transfer_of_stored_bytes(self, store, can, tmp_path):
+        can("write", "encode")
+        memory = Store(f"mem://{tmp_path}/stored")
+        memory.put("a.txt", b"a" * 10_000, compress="gzip")
+        stored = memory.get("a.txt", raw=True)
+        store.transfer_from(memory)
+        assert store.get("a.txt", raw=True) == stored
+        assert store["a.txt"] == b"a" * 10_000
+        store.transfer_to(memory, [("a.txt", "plain.txt")], reencode="none")
+        assert memory.get("plain.txt", raw=True) == b"a" * 10_000
+
+    def test_pickled(self, store, fill):
+        fill("a", CONTENT)
+        if store.url.startswith("mem:"):
+            pytest.skip("another process has another memory")
+        again = pickle.loads(pickle.dumps(store))
+        assert (again.url, again["a"]) == (store.url, CONTENT)

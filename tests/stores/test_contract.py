@@ -7,19 +7,30 @@ from contract import CONTENT, StoreContract, read
 from faults import FaultServer, Folder
 
 from pkgdata.errors import ConfigError, StoreError, UnsupportedOperationError
-from pkgdata.stores import Body, Primitives, canonical, http, open_store
+from pkgdata.stores import Body, Primitives, Store, canonical, http, open_store
 
 
 class TestFileStore(StoreContract):
+    unsupported = frozenset({"attributes"})
+
     @pytest.fixture
     def store(self, tmp_path):
-        return open_store((tmp_path / "a mirror #1").as_uri())
+        return Store((tmp_path / "a mirror #1").as_uri())
 
 
 class TestMemoryStore(StoreContract):
     @pytest.fixture
     def store(self, tmp_path):
-        return open_store(f"mem://{tmp_path}")  # a name that no other test uses
+        return Store(f"mem://{tmp_path}")  # a name that no other test uses
+
+
+class TestFsspecStore(StoreContract):
+    unsupported = frozenset({"attributes", "encode", "atomic"})
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        pytest.importorskip("fsspec")
+        return Store((tmp_path / "folder").as_uri().replace("file:", "local:"))
 
 
 class TestHttpStore(StoreContract):
