@@ -15,15 +15,18 @@ from ..errors import (
     ConfigError,
     MissingExtraError,
     ObjectNotFoundError,
+    PkgdataError,
+    StoreError,
     UnsupportedOperationError,
 )
 from . import buckets
-from .base import Attributes, Body, Info, Primitives
+from .base import Attributes, Body, Feed, Info, Primitives
+from .cloudbody import LARGE, CloudBody, LargeBody, attributes_of
 from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import ModuleType
     from typing import Any
 
@@ -39,6 +42,9 @@ _AT_ONCE = 4
 #: Above this an object is not written by one request, and whether it is there is asked before.
 _SINGLE = 64 << 20
 
+#: Requests at once: most of the time of a small object is the way there and back.
+_REQUESTS = 64
+
 #: Seconds that obstore spends on one request with all its repetitions.
 _REPEATING = 180
 
@@ -52,106 +58,6 @@ def _obstore() -> ModuleType:
             hint="pip install 'pkgdata-cache[cloud]'",
         ) from None
     return obstore
-
-
-class CloudBody(Body):
-    """An object's bytes as they stream in.
-
-    Parameters
-    ----------
-    result : obstore.GetResult
-    store : CloudStore
-    name : str
-    start : int
-        First byte that it gives.
-    """
-
-    def __init__(self, result: Any, store: CloudStore, name: str, start: int) -> None:
-        meta = result.meta
-        super().__init__(start, meta["size"], meta["e_tag"], f"an object of {store.kind}")
-        self.ranges = True
-        self.attributes = _attributes(result.attributes)
-        self.digest = store.digest_of(meta, result.attributes)
-        self._stream = iter(result.stream(min_chunk_size=1 << 20))
-        self._rest = memoryview(b"")
-        self._store, self._name = store, name
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Read on; see `Body.readinto`.
-
-        Parameters
-        ----------
-        buffer : memoryview
-
-        Returns
-        -------
-        int
-
-        Raises
-        ------
-        IncompleteTransferError
-            The connection broke.
-        """
-        if not self._rest:
-            try:
-                self._rest = memoryview(next(self._stream, b""))
-            except Exception as error:
-                raise self._store.translated(error, self._name, in_body=True) from None
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def close(self) -> None:
-        """Let go of the connection."""
-        self._stream, self._rest = iter(()), memoryview(b"")
-
-
-class NoBody(Body):
-    """The body of a range that has no bytes, of which obstore makes an error.
-
-    Parameters
-    ----------
-    info : Info
-    """
-
-    def __init__(self, info: Info) -> None:
-        super().__init__(info.size or 0, info.size, info.validator, "no bytes")
-        self.ranges = True
-        self.attributes = info.attributes
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Give no bytes; see `Body.readinto`.
-
-        Parameters
-        ----------
-        buffer : memoryview
-
-        Returns
-        -------
-        int
-        """
-        return 0
-
-
-def _attributes(found: Mapping[str, str]) -> Attributes:
-    known = {
-        "Content-Type": "content_type",
-        "Content-Encoding": "encoding",
-        "Cache-Control": "cache_control",
-        "Storage-Class": "storage_class",
-    }
-    own = {known[key]: value for key, value in found.items() if key in known}
-    metadata = {
-        key: value
-        for key, value in found.items()
-        if key not in known and not key.startswith("Content-") and key != SHA256
-    }
-    return Attributes(**own, metadata=metadata)  # type: ignore[arg-type]  # texts, all of them
-
-
-#: Where Azure's objects keep their digest, which it does not report by itself.
-SHA256 = "pkgdata_sha256"
 
 
 class CloudStore(Store):
@@ -171,17 +77,19 @@ class CloudStore(Store):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self._obstore = _obstore()
-        # it raises Python's own errors too
-        self._errors = (self._obstore.exceptions.BaseError, ValueError, OSError)
+        #: What obstore raises; Python's own errors too.
+        self.errors = (self._obstore.exceptions.BaseError, ValueError, OSError)
         self._place = buckets.Place(self._url, options.get("endpoint"))
         self._root = f"{self._place.prefix}/" if self._place.prefix else ""
         self._clients: dict[bool, Any] = {}
+        #: What the source of keys failed with when it was last asked.
+        self.no_keys: Exception | None = None
         self._lock = threading.Lock()
 
     @property
     def threads(self) -> int:
         """Requests at once: a bucket takes more than a web server does."""
-        return self._threads if self._threads is not None else max(32, super().threads)
+        return self._threads if self._threads is not None else max(_REQUESTS, super().threads)
 
     # -- the client ----------------------------------------------------------------------------
 
@@ -206,9 +114,13 @@ class CloudStore(Store):
 
     def _connect(self, public: bool) -> Any:
         headers = self._public_headers() if public else {}
+        if endpoint := self._endpoint():
+            buckets.checked_endpoint(endpoint)  # obstore panics
         try:
             return self._make(self._secrets(), self._client_options(headers), self._retries())
-        except (*self._errors, TypeError) as error:
+        except PkgdataError:
+            raise
+        except (*self.errors, TypeError) as error:
             text = str(error).partition("\n")[0].partition("Debug source")[0]
             raise ConfigError(f"{self.url}: {text}") from None
 
@@ -291,9 +203,52 @@ class CloudStore(Store):
         -------
         Exception
         """
-        from .clouderrors import translate
+        from .clouderrors import is_expired, translate
 
-        return translate(error, self, self.address(name), in_body)
+        failure = self.no_keys
+        if failure is not None and type(error).__name__ == "UnauthenticatedError":
+            return self._without_keys(failure)
+        told = translate(error, self, self.address(name), in_body)
+        if callable(self._options.get("secrets")) and is_expired(error):
+            self._clients = {}  # the next one asks for keys anew
+            told.transient = True  # type: ignore[attr-defined]  # such errors are StoreErrors
+        return told
+
+    def _without_keys(self, failure: Exception) -> ConfigError:
+        """Return the error of keys that cannot be had; obstore would call that a refusal."""
+        if isinstance(failure, ConfigError):
+            return ConfigError(f"{self.url}: {failure.message}", hint=failure.hint)
+        told = ConfigError(
+            f"{self.url}: the function that was given as secrets failed: {type(failure).__name__}"
+        )
+        told.__cause__ = failure
+        return told
+
+    def asked(self, keys: Callable[[], Any]) -> Callable[[], Any]:
+        """Wrap a source of keys, to know why it fails.
+
+        Parameters
+        ----------
+        keys : callable
+
+        Returns
+        -------
+        callable
+        """
+
+        import functools
+
+        @functools.wraps(keys)  # its attributes too: obstore's own sources have some that it reads
+        def ask() -> Any:
+            try:
+                found = keys()
+            except Exception as error:
+                self.no_keys = error
+                raise
+            self.no_keys = None
+            return found
+
+        return ask
 
     # -- reading -------------------------------------------------------------------------------
 
@@ -301,13 +256,27 @@ class CloudStore(Store):
         key = self._key(name)
         try:
             return self._obstore.get(self.client(), key, options=options)
-        except self._errors as error:
+        except self.errors as error:
             raise self.translated(error, name) from None
 
-    def _part(
+    def part(
         self, name: str, start: int, stop: int | None, validator: str | None = None
     ) -> Any | None:
-        """Ask for a range; None if it has no bytes or the object is another one."""
+        """Ask for a range of an object.
+
+        Parameters
+        ----------
+        name : str
+        start : int
+        stop : int or None
+        validator : str, optional
+            ETag that the object must have.
+
+        Returns
+        -------
+        obstore.GetResult or None
+            None if the range has no bytes, or the object has another ETag.
+        """
         from .clouderrors import NoSuchRangeError, PreconditionError
 
         options: dict[str, Any] = {}
@@ -336,11 +305,17 @@ class CloudStore(Store):
         -------
         Body
         """
-        result = self._part(name, start, stop, validator)
+        try:
+            result = self.part(name, start, stop, validator)
+        except UnsupportedOperationError:  # no ranges there
+            result = None
         if result is not None:
-            return CloudBody(result, self, name, start)
-        result = self._part(name, 0, None)
-        return CloudBody(result, self, name, 0)
+            return self._body(result, name, start)
+        return self._body(self.part(name, 0, None), name, 0)
+
+    def _body(self, result: Any, name: str, start: int) -> CloudBody:
+        first, end = result.range
+        return (LargeBody if end - first >= LARGE else CloudBody)(result, self, name, start)
 
     def read(
         self, name: str, start: int = 0, stop: int | None = None
@@ -357,15 +332,19 @@ class CloudStore(Store):
         -------
         (bytes, Attributes, Digest or None)
         """
-        result = self._part(name, start, stop)
+        result = self.part(name, start, stop)
         if result is None:  # past the end
             return b"", self.info(name).attributes, None
+        first, end = result.range
+        if end - first >= LARGE:
+            with self._body(result, name, start) as body:
+                return _all_of(body, end - first), body.attributes, body.digest
         try:
             content = result.bytes().to_bytes()
-        except self._errors as error:
+        except self.errors as error:
             raise self.translated(error, name, in_body=True) from None
         kept = result.attributes
-        return content, _attributes(kept), self.digest_of(result.meta, kept)
+        return content, attributes_of(kept), self.digest_of(result.meta, kept)
 
     def info(self, name: str) -> Info:
         """Ask for size and attributes; see `Primitives.info`.
@@ -383,7 +362,7 @@ class CloudStore(Store):
 
     def _told(self, meta: Mapping[str, Any], kept: Mapping[str, str] | None = None) -> Info:
         modified, digest = meta["last_modified"].timestamp(), self.digest_of(meta, kept or {})
-        attributes = _attributes(kept) if kept else None
+        attributes = attributes_of(kept) if kept else None
         return Info(meta["size"], meta["e_tag"], modified, digest, attributes)
 
     def digest_of(self, meta: Mapping[str, Any], kept: Mapping[str, str]) -> Digest | None:
@@ -426,7 +405,7 @@ class CloudStore(Store):
                     yield path[skip:], Info(None) if row is path else self._told(row)
                 elif path > wanted:
                     return
-        except self._errors as error:
+        except self.errors as error:
             raise self.translated(error, "") from None
 
     def _below(self, inside: str, wanted: str) -> Iterator[Any]:
@@ -476,8 +455,14 @@ class CloudStore(Store):
                 mode="create" if if_absent else "overwrite",
                 use_multipart=False,
             )
-        except self._errors as error:
-            raise self.translated(error, name) from None
+        except self.errors as error:
+            told = self.translated(error, name)
+            if if_absent and type(told) is StoreError:
+                from .clouderrors import is_unanswered
+
+                # obstore does not repeat what may have been done; the caller can compare
+                told.transient = is_unanswered(error)
+            raise told from None
         self._check_written(name, content, found["e_tag"])
 
     def _before_writing(self, name: str) -> None:
@@ -531,7 +516,9 @@ class CloudStore(Store):
         size : int, optional
         """
         if if_absent and size is not None and size <= _SINGLE:
-            self.write(name, b"".join(map(bytes, blocks)), attributes, True)
+            from .writing import write_whole
+
+            write_whole(self, name, b"".join(map(bytes, blocks)), attributes, True)
             return
         if if_absent and self._info_or_none(name) is not None:
             from .clouderrors import exists
@@ -551,7 +538,7 @@ class CloudStore(Store):
                 chunk_size=feed.part,
                 max_concurrency=_AT_ONCE,
             )
-        except self._errors as error:
+        except self.errors as error:
             if feed.failure is not None:
                 raise feed.failure from None
             raise self.translated(error, name) from None
@@ -573,7 +560,7 @@ class CloudStore(Store):
         self._before_writing(name)
         try:
             self._obstore.delete(self.client(), keys)
-        except self._errors as error:
+        except self.errors as error:
             told = self.translated(error, name)
             if not isinstance(told, ObjectNotFoundError):  # which Google and Azure answer
                 raise told from None
@@ -596,7 +583,7 @@ class CloudStore(Store):
         self._before_writing(name)
         try:
             self._obstore.copy(self.client(), source._key(source_name), self._key(name))
-        except self._errors as error:
+        except self.errors as error:
             raise self.translated(error, source_name) from None
         return True
 
@@ -636,26 +623,25 @@ class CloudStore(Store):
         )
 
 
-class _Feed:
-    """Blocks as obstore takes them, and what they failed with, which it would hide."""
+def _all_of(body: Body, size: int) -> bytes:
+    """Read as many bytes as are told to come."""
+    found = memoryview(bytearray(size))
+    at = 0
+    while count := body.readinto(found[at:]):
+        at += count
+    return bytes(found[:at])
+
+
+class _Feed(Feed):
+    """Blocks as obstore takes them, which would hide what they failed with."""
 
     def __init__(self, blocks: Iterable[bytes | memoryview], part: int) -> None:
-        self._blocks = iter(blocks)
+        super().__init__(blocks)
         self.part = part
-        self.failure: BaseException | None = None
-
-    def __iter__(self) -> _Feed:
-        return self
 
     def __next__(self) -> bytes:
-        try:
-            # a copy: who makes the blocks uses one buffer again and again
-            return bytes(next(self._blocks))
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self.failure = error
-            raise
+        # a copy: who makes the blocks uses one buffer again and again
+        return bytes(super().__next__())
 
 
 def as_md5(etag: str | None) -> Digest | None:

@@ -10,8 +10,10 @@ from ..errors import (
     IntegrityError,
     ObjectExistsError,
     ObjectNotFoundError,
+    PkgdataError,
     StoreError,
     UnsafeNameError,
+    UnsupportedOperationError,
 )
 
 TYPE_CHECKING = False
@@ -101,6 +103,8 @@ def translate(error: Exception, store: CloudStore, address: str, in_body: bool) 
     -------
     Exception
     """
+    if isinstance(error, PkgdataError):
+        return error  # one of ours, which Python's own classes are parents of
     text = str(error)
     if type(error) is ValueError:
         return UnsafeNameError(f"{address}: {text.partition(chr(10))[0]}", name=address)
@@ -123,7 +127,43 @@ def translate(error: Exception, store: CloudStore, address: str, in_body: bool) 
         return PreconditionError(f"{address}: it changed", url=address)
     if status == 416 or "InvalidRange" in text or "start index" in text.lower():
         return NoSuchRangeError(f"{address}: no such range", url=address)
+    if "non-partial response" in text:
+        return UnsupportedOperationError(
+            f"{address}: the service does not serve ranges", hint="read all of it", url=address
+        )
     return _other(kind, text, code, status, address, in_body)
+
+
+def is_unanswered(error: Exception) -> bool:
+    """Say whether a request was made and no answer came.
+
+    Parameters
+    ----------
+    error : Exception
+        obstore's.
+
+    Returns
+    -------
+    bool
+    """
+    text = str(error)
+    return "Error performing" in text and not _STATUS.search(text)
+
+
+def is_expired(error: Exception) -> bool:
+    """Say whether keys were refused because their time is over.
+
+    Parameters
+    ----------
+    error : Exception
+        obstore's.
+
+    Returns
+    -------
+    bool
+    """
+    said = _CODE.search(str(error))
+    return said is not None and said[1] in ("ExpiredToken", "TokenRefreshRequired")
 
 
 def _other(

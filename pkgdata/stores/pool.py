@@ -6,6 +6,8 @@ in a bounded queue, so that a slow reader holds the work back instead of filling
 
 from __future__ import annotations
 
+import contextlib
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
@@ -18,10 +20,50 @@ if TYPE_CHECKING:
 #: Items that a worker process gets at a time.
 CHUNK = 64
 
-#: Results that may wait per thread.
-_AHEAD = 4
+#: Calls under way and results that wait, per thread.
+_AHEAD = 2
 
 _END = object()
+
+
+class Room:
+    """Memory that many at once share: who wants some waits until there is enough.
+
+    Parameters
+    ----------
+    size : int
+        Bytes in all.
+    """
+
+    def __init__(self, size: int) -> None:
+        import threading
+
+        self._size = self._left = size
+        self._changed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taking(self, amount: int) -> Iterator[None]:
+        """Have some of it for a while; never more than all of it.
+
+        Parameters
+        ----------
+        amount : int
+            Bytes.
+
+        Yields
+        ------
+        None
+        """
+        amount = min(amount, self._size)
+        with self._changed:
+            self._changed.wait_for(lambda: self._left >= amount)
+            self._left -= amount
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._left += amount
+                self._changed.notify_all()
 
 
 class _Feed:
@@ -60,7 +102,11 @@ def _work(feed: _Feed, function: Callable[[Any], Any], put: Callable[[Any], None
 
 
 def run(
-    function: Callable[[T], R], items: Iterable[T], threads: int, ordered: bool = False
+    function: Callable[[T], R],
+    items: Iterable[T],
+    threads: int,
+    ordered: bool = False,
+    ahead: int = _AHEAD,
 ) -> Iterator[tuple[T, R | None, Exception | None]]:
     """Call a function for each item, several at once, and yield what comes of it.
 
@@ -74,6 +120,8 @@ def run(
         Calls at once; 1 needs no thread.
     ordered : bool, default False
         In the order of the items, else as they are completed.
+    ahead : int, default 2
+        Calls under way and results that wait to be taken, per thread.
 
     Yields
     ------
@@ -88,7 +136,7 @@ def run(
     if threads <= 1:
         yield from _serial(function, items)
         return
-    yield from _threaded(function, items, threads, ordered)
+    yield from _threaded(function, items, threads, ordered, ahead)
 
 
 def _serial(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[Any]:
@@ -102,12 +150,12 @@ def _serial(function: Callable[[Any], Any], items: Iterable[Any]) -> Iterator[An
 
 
 def _threaded(
-    function: Callable[[Any], Any], items: Iterable[Any], threads: int, ordered: bool
+    function: Callable[[Any], Any], items: Iterable[Any], threads: int, ordered: bool, ahead: int
 ) -> Iterator[Any]:
     import queue
     import threading
 
-    room = threading.Semaphore(_AHEAD * threads)
+    room = threading.Semaphore(ahead * threads)
     results: queue.SimpleQueue[Any] = queue.SimpleQueue()
     feed = _Feed(items, room)
     workers = [

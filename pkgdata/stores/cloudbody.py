@@ -1,0 +1,223 @@
+"""Bodies of objects in buckets: as one stream, and large ones by several ranges at once, in order.
+
+One connection to a bucket gives some tens of megabytes a second, whatever the network could do.
+"""
+
+from __future__ import annotations
+
+import threading
+
+from ..errors import StoreError
+from . import pool
+from .base import Attributes, Body
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+    from .cloud import CloudStore
+
+#: Least bytes that a stream gives at a time: fewer cost more calls.
+_CHUNK = 1 << 20
+
+#: Bytes of a range, ranges of one object at once, and from how many bytes on there are several.
+_RANGE, _AT_ONCE, LARGE = 8 << 20, 4, 32 << 20
+
+#: Objects that are read by several ranges at once: further ones are read by one stream each.
+_slots = threading.Semaphore(4)
+
+#: Where Azure's objects keep their digest, which it does not report by itself.
+SHA256 = "pkgdata_sha256"
+
+
+def attributes_of(found: Mapping[str, str]) -> Attributes:
+    """Read what obstore tells of an object's headers.
+
+    Parameters
+    ----------
+    found : mapping
+        obstore's ``Attributes``.
+
+    Returns
+    -------
+    Attributes
+    """
+    known = {
+        "Content-Type": "content_type",
+        "Content-Encoding": "encoding",
+        "Cache-Control": "cache_control",
+        "Storage-Class": "storage_class",
+    }
+    own = {known[key]: value for key, value in found.items() if key in known}
+    metadata = {
+        key: value
+        for key, value in found.items()
+        if key not in known and not key.startswith("Content-") and key != SHA256
+    }
+    return Attributes(**own, metadata=metadata)  # type: ignore[arg-type]  # texts, all of them
+
+
+class CloudBody(Body):
+    """An object's bytes as they stream in.
+
+    Parameters
+    ----------
+    result : obstore.GetResult
+    store : CloudStore
+    name : str
+    start : int
+        First byte that it gives.
+    """
+
+    def __init__(self, result: Any, store: CloudStore, name: str, start: int) -> None:
+        meta = result.meta
+        super().__init__(start, meta["size"], meta["e_tag"], f"an object of {store.kind}")
+        self.ranges = True
+        self.attributes = attributes_of(result.attributes)
+        self.digest = store.digest_of(meta, result.attributes)
+        self._result: Any = result
+        self._stream: Iterator[bytes] | None = None
+        self._rest = memoryview(b"")
+        self._store, self._name = store, name
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read on; see `Body.readinto`.
+
+        Parameters
+        ----------
+        buffer : memoryview
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        IncompleteTransferError
+            The connection broke.
+        """
+        if not self._rest:
+            try:
+                self._rest = memoryview(self._next(len(buffer)))
+            except self._store.errors as error:
+                raise self._store.translated(error, self._name, in_body=True) from None
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def _next(self, room: int) -> Any:
+        if self._stream is None and self._result is None:
+            return b""
+        if self._stream is None:
+            result, self._result = self._result, None
+            first, end = result.range
+            if end - first <= room:
+                self._stream = iter(())
+                return result.bytes()  # by one call, where a stream would need several
+            self._stream = iter(result.stream(min_chunk_size=_CHUNK))
+        return next(self._stream, b"")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self._result, self._stream, self._rest = None, None, memoryview(b"")
+
+
+class LargeBody(CloudBody):
+    """A large object: its first range by the stream that is open, the rest by ranges ahead.
+
+    Where the service does not serve ranges, the stream goes on to the end.
+
+    Parameters
+    ----------
+    result, store, name, start
+        See `CloudBody`.
+    """
+
+    def __init__(self, result: Any, store: CloudStore, name: str, start: int) -> None:
+        super().__init__(result, store, name, start)
+        self._at, self._turn = start, start + _RANGE
+        self._end: int = result.range[1]
+        self._parts: Any = None
+        self._has_slot = False
+
+    @property
+    def _streams(self) -> bool:
+        return self._parts is None
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read on; see `Body.readinto`.
+
+        Parameters
+        ----------
+        buffer : memoryview
+
+        Returns
+        -------
+        int
+        """
+        if self._streams and self._at == self._turn:
+            self._branch()
+        if self._streams:
+            if self._at < self._turn:
+                buffer = buffer[: self._turn - self._at]
+            count = super().readinto(buffer)
+            self._at += count
+            return count
+        if not self._rest:
+            self._rest = memoryview(self._part(next(self._parts, None)))
+        return super().readinto(buffer) if self._rest else 0
+
+    def _branch(self) -> None:
+        """Go over to ranges, if there is a slot and the first of them comes."""
+        self._turn = -1
+        self._has_slot = _slots.acquire(blocking=False)
+        if not self._has_slot:
+            return
+        starts = range(self._at, self._end, _RANGE)
+        parts: Any = pool.run(self._fetch, starts, _AT_ONCE, ordered=True, ahead=1)
+        first = next(parts, None)
+        if first is None or first[2] is not None:
+            parts.close()
+            self._let_go()
+            return
+        self._result, self._stream = None, None
+        self._rest, self._parts = memoryview(self._part(first)), parts
+
+    def _fetch(self, start: int) -> bytes:
+        stop = min(start + _RANGE, self._end)
+
+        def read() -> bytes:
+            found = self._store.part(self._name, start, stop, self.validator)
+            if found is None:
+                address = self._store.address(self._name)
+                raise StoreError(f"{address}: it changed while it was read", url=address)
+            try:
+                content: bytes = found.bytes().to_bytes()
+            except self._store.errors as error:
+                raise self._store.translated(error, self._name, in_body=True) from None
+            return content
+
+        return self._store.trying(read)
+
+    @staticmethod
+    def _part(result: Any) -> bytes:
+        if result is None:
+            return b""
+        _, content, error = result
+        if error is not None:
+            raise error
+        return content  # type: ignore[no-any-return]
+
+    def _let_go(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
+            _slots.release()
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        super().close()
+        if self._parts is not None:
+            self._parts.close()  # stays, and gives nothing more
+        self._let_go()
