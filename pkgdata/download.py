@@ -118,13 +118,14 @@ def _basis() -> object:
     return _watched(), config.state(), cachedirs.state()
 
 
-def _remember(url: str, pkgname: str, path: str) -> str:
+def _remember(url: str, pkgname: str, path: str, basis: object) -> str:
+    """Remember an answer for the settings it was found under, whatever they are by now."""
     global _known
-    basis = _basis()
-    if _known[0] != basis or len(_known[1]) >= _KNOWN_LIMIT:
-        _known = (basis, {})
+    known = _known  # another thread may replace it, for settings of its own
+    if known[0] != basis or len(known[1]) >= _KNOWN_LIMIT:
+        _known = known = (basis, {})
     path = os.path.abspath(path)
-    _known[1][url, pkgname] = path
+    known[1][url, pkgname] = path
     return path
 
 
@@ -153,6 +154,7 @@ def _download(
         return _temporary(job().to_temporary())
     if not is_url(url):
         raise ValueError(f"malformed URL: {url!r}")
+    basis = _basis()
     try:
         place = UrlCache(os.path.abspath(cachedirs.root_of(pkgname)))
         found = None if cache == "update" else place.find(url)
@@ -166,7 +168,7 @@ def _download(
         found = job().into(place, cache == "update", _stand_in)
         if not found.startswith(os.path.join(place.folder, "")):
             return found  # what stands in for an entry that could not be made
-    return _remember(url, pkgname, found)
+    return _remember(url, pkgname, found, basis)
 
 
 # -- temporary files -----------------------------------------------------------------------------

@@ -271,14 +271,15 @@ def _clear(cache: UrlCache, wanted: str | None, pkgname: str) -> None:
         cache.remove(cache.entry(wanted))
         return
     path = os.path.normpath(os.path.join(cache.folder, wanted))
-    if os.path.relpath(path, cache.folder).startswith(".."):
+    below = os.path.relpath(path, cache.folder)
+    if below.startswith(".."):
         raise RuntimeError(
             f"attempted to use clear_download_cache on the path {path} outside the data cache "
             f"directory {cache.folder}"
         )
-    folder, name = os.path.split(path)
-    if name in ("url", "contents") and folder != cache.folder:
-        path = folder  # one of an entry's two files stands for both
+    folder, name = os.path.split(below)
+    if name in ("url", "contents") and folder:
+        path = os.path.dirname(path)  # one of an entry's two files stands for both
     if os.path.lexists(path):
         cache.remove(path)
     elif len(wanted) == hashes.HEX_LENGTH["md5"]:

@@ -122,7 +122,7 @@ def _opened(
     wanted, arguments, filesystem = by_fsspec
     if isinstance(name, os.PathLike):
         name = os.fspath(name)
-    if wanted or (wanted is None and isinstance(name, str) and name.startswith(("s3://", "gs://"))):
+    if wanted or (wanted is None and _requires_fsspec(name)):
         return _by_fsspec(name, opened, dict(arguments or {}), filesystem)
     if not isinstance(name, str):
         return name
@@ -133,6 +133,11 @@ def _opened(
         if not options["cache"]:
             last.callback(_forget, name)
     return opened.enter_context(open(name, "rb"))
+
+
+def _requires_fsspec(url: object) -> bool:
+    """Say whether fsspec opens a URL unless told otherwise; astropy.io.fits asks this too."""
+    return isinstance(url, str) and url.startswith(("s3://", "gs://"))
 
 
 def _by_fsspec(

@@ -63,6 +63,9 @@ def is_url(string: str) -> bool:
     return urlsplit(string).scheme in _SCHEMES
 
 
+_is_url = is_url  # what astropy.io.fits calls it
+
+
 def normalise(url: str) -> str:
     """Bring scheme and host to lower case and give an empty path its slash.
 

@@ -172,6 +172,45 @@ def test_a_remembered_answer_is_forgotten_when_it_does_not_hold(server, tmp_path
     assert download._remembered(url, "astropy") is None
 
 
+def test_an_answer_is_remembered_for_the_cache_it_was_looked_for_in(server, tmp_path, monkeypatch):
+    from pkgdata.urljob import Job
+
+    url = server.url + "a.dat"
+    temporary = cachedirs.set_temp_cache(tmp_path / "temporary")
+    into = Job.into
+
+    def interrupted(*args):
+        path = into(*args)
+        temporary.__enter__()  # as another thread may at this moment
+        return path
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Job, "into", interrupted)
+        path = download_file(url, cache=True)
+    try:
+        assert download_file(url, cache=True).startswith(str(tmp_path / "temporary"))
+    finally:
+        temporary.__exit__(None, None, None)
+    assert download_file(url, cache=True) == path
+    assert len(server.requests) == 2
+
+
+def test_threads_with_settings_of_their_own_do_not_share_answers(server, tmp_path, monkeypatch):
+    url = server.url + "a.dat"
+    bases = [object(), object()]
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    abspath = os.path.abspath
+
+    def interrupted(path):
+        if path == first:  # another thread answers between two steps of this one
+            download._remember(url, "astropy", second, bases[1])
+        return abspath(path)
+
+    monkeypatch.setattr(download.os.path, "abspath", interrupted)
+    download._remember(url, "astropy", first, bases[0])
+    assert download._known == (bases[1], {(url, "astropy"): second})
+
+
 def test_not_too_much_is_remembered(server, monkeypatch):
     monkeypatch.setattr(download, "_KNOWN_LIMIT", 1)
     for name in ("a.dat", "b.dat", "a.dat"):

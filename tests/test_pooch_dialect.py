@@ -31,7 +31,7 @@ import pkgdata
 import pkgdata.compat.pooch as pooch
 from pkgdata import folders, hashes
 from pkgdata.compat import _pooch_place
-from pkgdata.compat.migrate_pooch import migrate_pooch
+from pkgdata.migrate import migrate_pooch
 
 TEXT = b"# data\n1 2 3\n"
 BINARY = bytes(range(256)) * 1200
@@ -303,6 +303,14 @@ def test_who_does_not_trust_stamps_hashes_at_each_call(pup, server, monkeypatch)
     pup.fetch("a.txt")
     assert path.read_bytes() == TEXT
     assert len(server.requests) == 2
+
+
+def test_a_name_that_left_the_registry_is_none(server, store):
+    pup = pooch.create(store, server.url, registry={"a.txt": None})
+    assert pup.fetch("a.txt") == pup.fetch("a.txt")
+    del pup.registry["a.txt"]
+    with pytest.raises(ValueError, match="not in the registry"):
+        pup.fetch("a.txt")
 
 
 def test_a_changed_registry_or_path_is_noticed_at_once(pup, server, store, tmp_path):

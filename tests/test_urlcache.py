@@ -344,9 +344,13 @@ def test_one_download_is_cleared_by_any_of_its_names(cache, filled, name):
     pkgdata.check_download_cache()
 
 
-def test_all_are_cleared(cache, filled):
-    pkgdata.clear_download_cache()
+@pytest.mark.parametrize("name", [lambda _: None, lambda _: ".", lambda folder: folder])
+def test_all_are_cleared(cache, filled, name):
+    stray = os.path.join(os.path.dirname(cache.folder), "of somebody else")
+    os.mkdir(stray)
+    pkgdata.clear_download_cache(name(cache.folder))
     assert not os.path.exists(cache.folder)
+    assert os.path.exists(stray)
     with pytest.warns(pkgdata.CacheMissingWarning):
         pkgdata.clear_download_cache(URL)
 

@@ -189,7 +189,7 @@ class Pooch:
                 if (
                     facts == (found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev)
                     and path is self.path
-                    and hash_ == self.registry.get(fname)
+                    and hash_ == self.registry.get(fname, "")  # a name that went is not None
                     and settings == (_watched(), config.state())
                 ):
                     return full

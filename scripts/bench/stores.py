@@ -43,7 +43,7 @@ from common import (
 )
 
 sys.path.insert(0, str(ROOT))
-from pkgdata import Store  # noqa: E402  # this checkout's
+from pkgdata import Store  # this checkout's
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 RESULT = Path(__file__).resolve().parent / "results" / "stores.md"
@@ -57,20 +57,20 @@ Samples = dict[str, list[Sample]]
 class Work(NamedTuple):
     """How many objects of how many bytes."""
 
-    count: int
+    objects: int
     length: int
 
     def __str__(self) -> str:
         unit, name = (MIB, "MiB") if self.length >= MIB else (KIB, "KiB")
-        return f"{self.count:,} × {self.length // unit:,} {name}"
+        return f"{self.objects:,} × {self.length // unit:,} {name}"
 
 
 FULL = {"small": Work(2_000, 4 * KIB), "medium": Work(200, MIB), "large": Work(1, GIB)}
 QUICK = {"small": Work(200, 4 * KIB), "medium": Work(20, MIB), "large": Work(1, 64 * MIB)}
 
 # -- what each library does: the arguments are "get" or "put", the endpoint, a folder of the bucket,
-# and a local folder. Libraries put what they have in memory, and get it there; the large object is a
-# file at both ends. Reading and comparing the bytes is outside the timing.
+# and a local folder. Libraries put what they have in memory, and get it there; the large object is
+# a file at both ends. Reading and comparing the bytes is outside the timing.
 
 _BEGIN = """
 import hashlib, os, sys, time
@@ -217,7 +217,7 @@ def rclone(source: str, target: str) -> list[str]:
 
 
 def command_line(source: str, target: str) -> list[str]:
-    return [sys.executable, "-c", "import sys; from pkgdata import Store; Store(sys.argv[1]).transfer_to(sys.argv[2])", source, target]
+    return [sys.executable, "-m", "pkgdata", "cp", "-r", source, target]
 
 
 LIBRARIES = {"pkgdata": OWN, "cloud-files": CLOUDFILES, "boto3": BOTO}
@@ -237,7 +237,7 @@ def cases(bench: Bench, verb: str, local: Path) -> dict[str, Callable[[], Sample
 def measure(bench: Bench, server: str, kind: str, work: Work, count: int) -> tuple[str, list[Aim]]:
     """Measure putting and getting; return the tables and the aims."""
     local = fresh(bench.work / kind)
-    for number in range(work.count):
+    for number in range(work.objects):
         random_file(local / f"object{number:05d}.bin", work.length)
     bench.script(OWN, "put", kind, local)
     text, aims = [], []
@@ -254,18 +254,18 @@ def as_table(title: str, samples: Samples, work: Work) -> str:
     rows: list[list[object]] = []
     for name, found in samples.items():
         seconds = [sample.call for sample in found]
-        rate = work.count / median(seconds) if work.count > 1 else work.length / MIB / median(seconds)
+        amount = work.objects if work.objects > 1 else work.length / MIB
         rows.append(
             [
                 name,
                 median(seconds),
-                rate,
+                amount / median(seconds),
                 ratio(seconds, mine),
                 median(sample.cpu for sample in found),
                 median(sample.rss / MIB for sample in found),
             ]
         )
-    unit = "objects/s" if work.count > 1 else "MiB/s"
+    unit = "objects/s" if work.objects > 1 else "MiB/s"
     columns = ["", "seconds", unit, "time over pkgdata's", "cpu seconds", "rss MiB"]
     return table(title, columns, rows)
 
@@ -329,7 +329,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default=",".join(FULL))
     parser.add_argument("--server", default="rclone,ceph")
-    parser.add_argument("--quick", action="store_true", help="little data: tells nothing of the aims")
+    parser.add_argument("--quick", action="store_true", help="little data, for a trial")
     options = parser.parse_args()
     sizes = QUICK if options.quick else FULL
     texts: list[str] = []

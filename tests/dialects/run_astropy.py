@@ -11,14 +11,12 @@ one of the list does not exist.
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-import types
 from collections import Counter
 from importlib import metadata
 from pathlib import Path
@@ -54,25 +52,12 @@ LEFT_OUT = {
 
 def alias() -> None:
     """Put pkgdata in astropy's place for whoever imports it from now on."""
-    import astropy.config
-    import astropy.utils.data
     import astropy.utils.exceptions
+    import astropy_alias
 
     import pkgdata
-    from pkgdata import cachedirs
 
-    sys.modules["astropy.utils.data"] = pkgdata
-    astropy.utils.data = pkgdata
-    theirs = importlib.import_module("astropy.config.paths")
-    paths = types.ModuleType("astropy.config.paths")
-    paths.__dict__.update(vars(theirs))
-    for name in (
-        *("get_cache_dir", "get_cache_dir_path"),
-        *("set_temp_cache", "temporary_cache_dir_path"),
-    ):
-        setattr(paths, name, getattr(cachedirs, name))
-    sys.modules["astropy.config.paths"] = paths
-    astropy.config.paths = paths
+    astropy_alias.install()
     astropy.utils.exceptions.AstropyWarning = pkgdata.PkgdataWarning
 
 

@@ -168,7 +168,7 @@ def _run(work: Path, tests: str, arguments: list[str]) -> dict[str, Any]:
         "PYTHONDONTWRITEBYTECODE": "1",
         "DIALECT_RESULT": str(result),
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-c", str(work / "pytest.ini")]
+    command = [sys.executable, "-m", "pytest", "-q", "-rs", "-c", str(work / "pytest.ini")]
     command += ["-p", "run_pooch", "-p", "no:cacheprovider", tests, *arguments]
     subprocess.run(command, cwd=work, env=env, check=False)
     return json.loads(result.read_text()) if result.exists() else {}

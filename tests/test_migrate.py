@@ -1,4 +1,4 @@
-"""What astropy downloaded is adopted without a request."""
+"""What astropy and pooch downloaded is adopted without a request."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pkgdata
-from pkgdata.migrate_astropy import migrate_astropy
+from pkgdata.migrate import migrate_astropy, migrate_pooch
 
 BASE = "http://127.0.0.1:9/data/{version}/"
 FILES = {"maps/a.fits": b"aaa", "maps/b c.fits": b"bbbb", "c.txt": b"cc"}
@@ -105,3 +105,60 @@ def test_nothing_to_adopt(tmp_path, monkeypatch, data, theirs):
     monkeypatch.setenv("ASTROPY_CACHE_DIR", str(theirs))
     assert migrate_astropy() == []  # it is one and the same
     assert migrate_astropy(pkgname="other") == []
+
+
+def test_a_file_that_cannot_be_read_is_passed_over(theirs, data, monkeypatch):
+    from pkgdata import hashes
+
+    hash_file = hashes.hash_file
+
+    def failing(path, alg="sha256"):
+        if Path(path).read_bytes() == b"aaa":
+            raise PermissionError(13, "Permission denied", path)
+        return hash_file(path, alg)
+
+    monkeypatch.setattr(hashes, "hash_file", failing)
+    assert [one.name for one in migrate_astropy(data)] == ["maps/b c.fits", "c.txt"]
+
+
+def test_a_file_that_changes_meanwhile_is_passed_over(theirs, data, monkeypatch):
+    from pkgdata import hashes
+
+    hash_file = hashes.hash_file
+
+    def changing(path, alg="sha256"):
+        found = hash_file(path, alg)
+        if found.hex == sha(b"aaa"):
+            Path(path).write_bytes(b"new")
+        return found
+
+    monkeypatch.setattr(hashes, "hash_file", changing)
+    assert [one.name for one in migrate_astropy(data)] == ["maps/b c.fits", "c.txt"]
+    assert data.find("maps/a.fits") is None
+
+
+# -- pooch: test_pooch_dialect.py has the files that pooch itself made -----------------------------
+
+
+@pytest.fixture
+def storage(tmp_path):
+    """Return a folder of pooch's with two versions of one name."""
+    folder = tmp_path / "storage"
+    for version in ("1.0", "v2.0"):
+        (folder / version).mkdir(parents=True)
+        (folder / version / "a.txt").write_text(version)
+    return folder
+
+
+@pytest.mark.parametrize(("version", "taken"), [("1.0", "1.0"), ("2.0", "v2.0"), ("3.0", None)])
+def test_without_a_digest_only_the_own_version_is_adopted(storage, version, taken):
+    data = pkgdata.PackageData("mine", dataurl=BASE, version=version, registry={"a.txt": None})
+    adopted = migrate_pooch(data, source=storage)
+    assert [Path(one.path).read_text() for one in adopted] == ([taken] if taken else [])
+
+
+def test_a_digest_finds_its_file_in_any_version(storage):
+    data = pkgdata.PackageData("mine", version="3.0", registry={"a.txt": sha(b"1.0")})
+    (adopted,) = migrate_pooch(data, source=storage)
+    assert adopted.source == str(storage / "1.0" / "a.txt")
+    assert data.get("a.txt") == adopted.path

@@ -1,0 +1,245 @@
+"""Adopt what astropy or pooch downloaded, without downloading it again.
+
+Both caches are read where they lie by the names of the two libraries (`pkgdata.download_file`,
+`pkgdata.compat.pooch`), so that a change of the import line needs none of this. It is for a package
+that goes on to pin its files by `pkgdata.declare`, and for astropy's downloads when the place of
+the cache was changed. The originals stay.
+"""
+
+from __future__ import annotations
+
+import os
+
+from . import cachedirs, hashes, urls
+from .compat._pooch_utils import os_cache, unique_name
+from .errors import IntegrityError
+from .stores import canonical
+from .urlcache import UrlCache
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from .package import PackageData
+    from .registry import Entry
+
+
+class Adopted:
+    """One file that was taken over.
+
+    Parameters
+    ----------
+    name : str
+        In the registry; a URL if no package was named.
+    source : str
+        Path in the other library's cache.
+    path : str or None
+        Path in ours; None in a dry run.
+    """
+
+    __slots__ = ("name", "path", "source")
+
+    def __init__(self, name: str, source: str, path: str | None) -> None:
+        self.name = name
+        self.source = source
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"<Adopted {self.name}: {self.source}>"
+
+
+def migrate_astropy(
+    data: PackageData | None = None,
+    *,
+    pkgname: str = "astropy",
+    source: str | os.PathLike[str] | None = None,
+    dry_run: bool = False,
+) -> list[Adopted]:
+    """Take over what lies in astropy's cache. No network is used.
+
+    Parameters
+    ----------
+    data : PackageData, optional
+        Take over what its registry names and what is not here yet: files that were downloaded from
+        one of its URLs, and any file with the right digest. Without it, all downloads are taken
+        over into the cache of the same package name, if that is another folder.
+    pkgname : str, default ``"astropy"``
+        Whose downloads are looked through.
+    source : path-like, optional
+        The folder with ``download/url`` in it; where astropy looks, by default.
+    dry_run : bool, default False
+        Only list.
+
+    Returns
+    -------
+    list of Adopted
+
+    Raises
+    ------
+    CacheError, OSError
+        Our cache cannot be used.
+    """
+    root = cachedirs.astropys_root(pkgname) if source is None else os.fspath(source)
+    theirs = UrlCache(os.path.abspath(root))
+    if not os.path.isdir(theirs.folder):
+        return []
+    if data is None:
+        return list(_all(theirs, UrlCache(os.path.abspath(cachedirs.root_of(pkgname))), dry_run))
+    return _missing(data, _Downloads(theirs), dry_run)
+
+
+def migrate_pooch(
+    data: PackageData,
+    *,
+    source: str | os.PathLike[str] | None = None,
+    dry_run: bool = False,
+) -> list[Adopted]:
+    """Take over what lies in a folder of pooch's. No network is used.
+
+    Parameters
+    ----------
+    data : PackageData
+        What its registry names and what is not here yet is taken over: files of that name, in the
+        folder or in that of a version below it, and what ``pooch.retrieve`` fetched from its URLs.
+        Of a name without a digest only this version's file will do.
+    source : path-like, optional
+        pooch's ``path``; what ``pooch.os_cache`` says for the package's name, by default.
+    dry_run : bool, default False
+        Only list.
+
+    Returns
+    -------
+    list of Adopted
+
+    Raises
+    ------
+    CacheError, OSError
+        Our cache cannot be used.
+    """
+    folder = os.path.abspath(os.fspath(os_cache(data.name) if source is None else source))
+    return _missing(data, _Storage(folder, data), dry_run)
+
+
+# -- what is missing -----------------------------------------------------------------------------
+
+
+def _missing(data: PackageData, search: _Downloads | _Storage, dry_run: bool) -> list[Adopted]:
+    """Adopt the files of a registry that are not here."""
+    missing = [data.registry[name] for name in data.registry if data.find(name) is None]
+    found = (_one(data, entry, search, dry_run) for entry in missing)
+    return [one for one in found if one is not None]
+
+
+def _one(
+    data: PackageData, entry: Entry, search: _Downloads | _Storage, dry_run: bool
+) -> Adopted | None:
+    addresses = list(_urls_of(data, entry))
+    for path in search.candidates(entry, addresses):
+        if entry.digest is None:
+            kept = None if dry_run else data._url_cache().put(addresses[0], path, replace=False)
+            return Adopted(entry.name, path, kept)
+        if search.digests.of(path, entry.digest.alg) != entry.digest:
+            continue
+        try:
+            kept = None if dry_run else data.cache.add(path, entry.digest, entry.name, entry.size)
+        except IntegrityError:
+            continue  # it changed just now
+        return Adopted(entry.name, path, kept)
+    return None
+
+
+def _urls_of(data: PackageData, entry: Entry) -> Iterator[str]:
+    """Yield the URLs that an entry may have been downloaded from."""
+    yield from entry.urls
+    for base in data.dataurl:
+        values = {"version": data.version if "{version}" in base else None, "package": data.name}
+        yield urls.join(canonical(urls.expand(base, values)), entry.name)
+
+
+class _Digests:
+    """Hashes a file once for each algorithm."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], hashes.Digest | None] = {}
+
+    def of(self, path: str, alg: str) -> hashes.Digest | None:
+        """Return the digest of a file; None if it cannot be read."""
+        key = (path, alg)
+        if key not in self._known:
+            try:
+                self._known[key] = hashes.hash_file(path, alg)
+            except OSError:
+                self._known[key] = None  # somebody else's, or it was removed just now
+        return self._known[key]
+
+
+# -- where it may be -----------------------------------------------------------------------------
+
+
+def _all(theirs: UrlCache, ours: UrlCache, dry_run: bool) -> Iterator[Adopted]:
+    if os.path.realpath(theirs.folder) == os.path.realpath(ours.folder):
+        return
+    for url, path in theirs.entries():
+        if ours.find(url) is None:
+            yield Adopted(url, path, None if dry_run else ours.put(url, path, replace=False))
+
+
+class _Downloads:
+    """Looks through a cache of astropy's, by URL and by digest."""
+
+    def __init__(self, cache: UrlCache) -> None:
+        self.digests = _Digests()
+        self._cache = cache
+        self._sizes = dict(_sized(path for _, path in cache.entries()))
+
+    def candidates(self, entry: Entry, addresses: list[str]) -> Iterator[str]:
+        """Yield files that may be an entry's, the likeliest first."""
+        named = (self._cache.find(url) for url in addresses)
+        first = next((path for path in named if path is not None), None)
+        if first is not None:
+            yield first
+        if entry.digest is not None:  # nothing else tells what another URL's bytes are
+            for path, size in self._sizes.items():
+                if path != first and entry.size in (None, size):
+                    yield path
+
+
+class _Storage:
+    """Looks through a folder of pooch's, by name and by URL."""
+
+    def __init__(self, folder: str, data: PackageData) -> None:
+        self.digests = _Digests()
+        self._folder = folder
+        self._data = data
+        try:
+            with os.scandir(folder) as found:
+                self._versions = sorted((one.name for one in found if one.is_dir()), reverse=True)
+        except OSError:
+            self._versions = []
+
+    def candidates(self, entry: Entry, addresses: list[str]) -> Iterator[str]:
+        """Yield files that may be an entry's, the likeliest first."""
+        versions = self._versions
+        if entry.digest is None:
+            # nothing would tell that another version's file is not the one
+            own = self._own_versions()
+            versions = [one for one in versions if one in own]
+        below = [self._folder, *(os.path.join(self._folder, version) for version in versions)]
+        paths = [os.path.join(folder, *entry.name.split("/")) for folder in below]
+        paths += [os.path.join(self._folder, unique_name(url)) for url in addresses]
+        for path, size in _sized(path for path in paths if os.path.isfile(path)):
+            if entry.size in (None, size):
+                yield path
+
+    def _own_versions(self) -> tuple[str, ...]:
+        version = self._data.version
+        return () if version is None else (version, f"v{version}")
+
+
+def _sized(paths: Iterable[str]) -> Iterator[tuple[str, int]]:
+    """Yield each file that is still there with its size."""
+    for path in paths:
+        try:
+            yield path, os.path.getsize(path)
+        except OSError:
+            pass  # removed just now
