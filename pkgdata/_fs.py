@@ -547,6 +547,35 @@ def copy(source: str, target: str) -> None:
         raise
 
 
+def clone_atomic(source: str, target: str) -> bool:
+    """Make a file that shares the blocks of another, as `copy_atomic` does, where that is possible.
+
+    Parameters
+    ----------
+    source, target : str
+
+    Returns
+    -------
+    bool
+        False if the file system cannot share blocks; nothing was done then.
+    """
+    aside = f"{target}.{owner_token()}-{os.urandom(4).hex()}{ASIDE}"
+    fd = create_exclusive(aside)
+    try:
+        with open(source, "rb") as read, os.fdopen(fd, "wb") as write:
+            shared = _clone(read.fileno(), write.fileno())
+            if shared:
+                os.fsync(write.fileno())
+        if shared:
+            replace(aside, target)
+        else:
+            remove(aside)
+    except BaseException:
+        remove(aside)
+        raise
+    return shared
+
+
 def copy_atomic(source: str, target: str, sync: bool = True) -> None:
     """Copy a file so that readers see the old content of the target or the new, never a part.
 

@@ -128,6 +128,9 @@ def redact(url: str) -> str:
     """
     from urllib.parse import urlsplit, urlunsplit
 
+    outer, _, inner = url.partition("://")
+    if inner.startswith(("http://", "https://")):
+        return f"{outer}://{redact(inner)}"  # an endpoint within the URL of a bucket
     try:
         parts = urlsplit(url)
         if "@" in url:

@@ -31,7 +31,17 @@ def parser() -> argparse.ArgumentParser:
     """
     import argparse
 
-    from . import cache, complete, files, registry, settings, testing
+    from . import (
+        cache,
+        complete,
+        copying,
+        files,
+        migrate,
+        registry,
+        settings,
+        stores,
+        testing,
+    )
 
     top = argparse.ArgumentParser(
         prog="pkgdata",
@@ -41,7 +51,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pkgdata {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for module in (files, registry, cache, settings, testing, complete):
+    known = (files, copying, stores, registry, cache, migrate, settings, testing)
+    for module in (*known, complete):
         module.add(commands)
     return top
 

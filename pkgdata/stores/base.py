@@ -178,6 +178,31 @@ class Body:
         self.close()
 
 
+class Feed:
+    """Blocks on their way into a store, and what they failed with: that is no fault of the store.
+
+    Parameters
+    ----------
+    blocks : iterable of bytes-like
+    """
+
+    def __init__(self, blocks: Iterable[bytes | memoryview]) -> None:
+        self._blocks = iter(blocks)
+        self.failure: BaseException | None = None
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        return self
+
+    def __next__(self) -> bytes | memoryview:
+        try:
+            return next(self._blocks)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.failure = error
+            raise
+
+
 class Primitives:
     """One object at a time, in a place that holds bytes under names.
 

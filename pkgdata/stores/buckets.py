@@ -7,6 +7,7 @@ looked at, and a machine's own role service is asked only on that provider's mac
 from __future__ import annotations
 
 import os
+import re
 
 from ..errors import ConfigError, MissingExtraError
 from ..urls import quote_name, redact, scheme
@@ -45,13 +46,48 @@ class Place:
             endpoint = endpoint or f"https://{host}"
         self.bucket, _, prefix = rest.partition("/")
         self.prefix = prefix.strip("/")
-        self.endpoint = endpoint.rstrip("/") if endpoint else None
-        if not self.bucket or "?" in rest or "@" in self.bucket or ":" in self.bucket:
+        self.endpoint = checked_endpoint(endpoint) if endpoint else None
+        if not _BUCKET.fullmatch(self.bucket) or "?" in rest:
             raise ConfigError(
                 f"{redact(url)}: expected {self.kind}://BUCKET/PREFIX",
                 hint="credentials belong into the environment, a profile or secrets=, "
                 "an endpoint into endpoint= or s3://https://ENDPOINT/BUCKET/PREFIX",
             )
+
+
+#: What providers let the names of buckets consist of; ``$web`` is Azure's.
+_BUCKET = re.compile(r"\$?[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def checked_endpoint(endpoint: str) -> str:
+    """Return the URL of a service without a closing slash.
+
+    Parameters
+    ----------
+    endpoint : str
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ConfigError
+        It is malformed, or holds a login.
+    """
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(endpoint)
+        good = parts.hostname and parts.port != 0 and parts.scheme in ("http", "https")
+    except ValueError:
+        good = None  # such as a port that is no number
+    if not good or "@" in endpoint or any(c.isspace() for c in endpoint):
+        raise ConfigError(
+            f"{redact(endpoint)}: expected an endpoint as https://HOST:PORT",
+            hint="credentials belong into the environment, a profile or secrets=",
+        )
+    return endpoint.rstrip("/")
 
 
 def web_address(url: str) -> str:

@@ -81,7 +81,7 @@ class Server:
         ).encode("ascii")
         self._context: ssl.SSLContext | None = None
         if scheme == "https":
-            self._context = _tls_context()
+            self._context = tls_context()
 
     def request(self, target: str) -> bytes:
         """Return the bytes that ask for a path and query.
@@ -133,8 +133,13 @@ class Server:
         return sock
 
 
-def _tls_context() -> ssl.SSLContext:
-    """Return a context that trusts what requests would trust."""
+def tls_context() -> ssl.SSLContext:
+    """Return a context that trusts what requests would trust.
+
+    Returns
+    -------
+    ssl.SSLContext
+    """
     import ssl
 
     env = os.environ

@@ -39,6 +39,9 @@ _PART, _PARTS = 8 << 20, 9_000
 #: Parts of one object that are under way at once.
 _AT_ONCE = 4
 
+#: Blocks of one object that wait for their upload.
+_WAITING = 2
+
 #: Above this an object is not written by one request, and whether it is there is asked before.
 _SINGLE = 64 << 20
 
@@ -207,7 +210,7 @@ class CloudStore(Store):
 
         failure = self.no_keys
         if failure is not None and type(error).__name__ == "UnauthenticatedError":
-            return self._without_keys(failure)
+            raise self._without_keys(failure) from failure
         told = translate(error, self, self.address(name), in_body)
         if callable(self._options.get("secrets")) and is_expired(error):
             self._clients = {}  # the next one asks for keys anew
@@ -218,11 +221,9 @@ class CloudStore(Store):
         """Return the error of keys that cannot be had; obstore would call that a refusal."""
         if isinstance(failure, ConfigError):
             return ConfigError(f"{self.url}: {failure.message}", hint=failure.hint)
-        told = ConfigError(
+        return ConfigError(
             f"{self.url}: the function that was given as secrets failed: {type(failure).__name__}"
         )
-        told.__cause__ = failure
-        return told
 
     def asked(self, keys: Callable[[], Any]) -> Callable[[], Any]:
         """Wrap a source of keys, to know why it fails.
@@ -414,13 +415,45 @@ class CloudStore(Store):
         offset = None
         if wanted != inside:
             offset = f"{wanted[:-1]}{chr(ord(wanted[-1]) - 1)}\U0010ffff"
-        for part in self._obstore.list(
-            self.client(), inside or None, offset=offset, chunk_size=1000
-        ):
+        for part in self._parts(inside, offset):
             yield from part
 
+    def _parts(self, inside: str, offset: str | None) -> Iterator[Any]:
+        """Yield the parts of a listing, which goes on where it broke off."""
+        found: Iterator[Any] | None = None
+
+        def following() -> Any:
+            nonlocal found
+            if found is None:
+                client, folder = self.client(), inside or None
+                found = iter(self._obstore.list(client, folder, offset=offset, chunk_size=1000))
+            try:
+                return next(found, None)
+            except self.errors as error:
+                found = None
+                raise self._repeatable(error, "") from None
+
+        while (part := self.trying(following)) is not None:
+            yield part
+            offset = part[-1]["path"] if part else offset
+
+    def _repeatable(self, error: Exception, name: str) -> Exception:
+        """Return the error of what does no harm when it is done twice."""
+        from .clouderrors import is_unanswered
+
+        told = self.translated(error, name)
+        if isinstance(told, StoreError) and is_unanswered(error):
+            told.transient = True
+        return told
+
     def _level(self, inside: str, wanted: str) -> Iterator[Any]:
-        found = self._obstore.list_with_delimiter(self.client(), inside or None)
+        def ask() -> Any:
+            try:
+                return self._obstore.list_with_delimiter(self.client(), inside or None)
+            except self.errors as error:
+                raise self._repeatable(error, "") from None
+
+        found = self.trying(ask)
         rows = {meta["path"]: meta for meta in found["objects"]}
         rows |= {f"{folder}/": f"{folder}/" for folder in found["common_prefixes"]}
         for path in sorted(rows):
@@ -456,13 +489,9 @@ class CloudStore(Store):
                 use_multipart=False,
             )
         except self.errors as error:
-            told = self.translated(error, name)
-            if if_absent and type(told) is StoreError:
-                from .clouderrors import is_unanswered
-
-                # obstore does not repeat what may have been done; the caller can compare
-                told.transient = is_unanswered(error)
-            raise told from None
+            if if_absent:  # the caller can tell whether it was done
+                raise self._repeatable(error, name) from None
+            raise self.translated(error, name) from None
         self._check_written(name, content, found["e_tag"])
 
     def _before_writing(self, name: str) -> None:
@@ -527,25 +556,26 @@ class CloudStore(Store):
         key, attributes = self._key(name), attributes or Attributes()
         self._before_writing(name)
         part = max(_PART, -(-(size or 0) // _PARTS))
-        feed = _Feed(blocks, part if size is not None else 4 * part)
-        try:
+        client, kept = self.client(attributes.public), self._kept(attributes, None)
+        feed = Feed(blocks)
+
+        def upload(parts: Iterator[bytes]) -> None:
             self._obstore.put(
-                self.client(attributes.public),
+                client,
                 key,
-                feed,
-                attributes=self._kept(attributes, None),
+                parts,
+                attributes=kept,
                 use_multipart=True,
-                chunk_size=feed.part,
+                chunk_size=part if size is not None else 4 * part,
                 max_concurrency=_AT_ONCE,
             )
+
+        try:
+            _handed_over(feed, upload)
         except self.errors as error:
             if feed.failure is not None:
-                raise feed.failure from None
+                raise
             raise self.translated(error, name) from None
-        except BaseException:
-            if feed.failure is not None:
-                raise feed.failure from None
-            raise
 
     def remove(self, name: str) -> None:
         """Remove an object; see `Primitives.remove`.
@@ -561,7 +591,7 @@ class CloudStore(Store):
         try:
             self._obstore.delete(self.client(), keys)
         except self.errors as error:
-            told = self.translated(error, name)
+            told = self._repeatable(error, name)
             if not isinstance(told, ObjectNotFoundError):  # which Google and Azure answer
                 raise told from None
 
@@ -632,16 +662,55 @@ def _all_of(body: Body, size: int) -> bytes:
     return bytes(found[:at])
 
 
-class _Feed(Feed):
-    """Blocks as obstore takes them, which would hide what they failed with."""
+class _GivenUp(Exception):
+    """Makes obstore abort an upload whose blocks have failed."""
 
-    def __init__(self, blocks: Iterable[bytes | memoryview], part: int) -> None:
-        super().__init__(blocks)
-        self.part = part
 
-    def __next__(self) -> bytes:
-        # a copy: who makes the blocks uses one buffer again and again
-        return bytes(super().__next__())
+def _handed_over(
+    blocks: Iterable[bytes | memoryview], upload: Callable[[Iterator[bytes]], None]
+) -> None:
+    """Call a function with blocks, in a thread of its own: raise what they or it fails with.
+
+    obstore takes blocks in the midst of its own runtime, where it cannot be called: blocks that
+    come from another bucket have to be read outside of it.
+    """
+    import queue
+
+    waiting: queue.Queue[bytes | _GivenUp | None] = queue.Queue(_WAITING)
+    failures: list[BaseException] = []
+    ended = threading.Event()
+
+    def taken() -> Iterator[bytes]:
+        while (block := waiting.get()) is not None:
+            if isinstance(block, _GivenUp):
+                raise block
+            yield block
+
+    def work() -> None:
+        try:
+            upload(taken())
+        except BaseException as error:
+            failures.append(error)
+        ended.set()
+        while not waiting.empty():  # makes room for who is about to hand over the next one
+            waiting.get()
+
+    worker = threading.Thread(target=work, name="pkgdata-upload", daemon=True)
+    worker.start()
+    try:
+        for block in blocks:
+            if ended.is_set():
+                break
+            # a copy: who makes the blocks uses one buffer again and again
+            waiting.put(bytes(block))
+        waiting.put(None)
+    except BaseException:
+        waiting.put(_GivenUp())
+        worker.join()
+        raise
+    worker.join()
+    if failures:
+        raise failures[0]
 
 
 def as_md5(etag: str | None) -> Digest | None:

@@ -135,7 +135,7 @@ def translate(error: Exception, store: CloudStore, address: str, in_body: bool) 
 
 
 def is_unanswered(error: Exception) -> bool:
-    """Say whether a request was made and no answer came.
+    """Say whether no answer came, or not all of it, and obstore did not repeat the request.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def is_unanswered(error: Exception) -> bool:
     bool
     """
     text = str(error)
-    return "Error performing" in text and not _STATUS.search(text)
+    return not _STATUS.search(text) and ("retries: 0," in text or "list response body" in text)
 
 
 def is_expired(error: Exception) -> bool:

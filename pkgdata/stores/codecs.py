@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 #: What a store without ``Content-Encoding`` appends to a name, by encoding.
 SUFFIXES = {"gzip": ".gz", "br": ".br", "zstd": ".zstd", "xz": ".xz", "bzip2": ".bz2"}
 
+#: Bytes that are decoded at a time: a few compressed ones may stand for gigabytes.
+_PIECE = 1 << 20
+
+#: Compressed bytes that are decoded at a time, where the decoder cannot be told to stop: in zstd a
+#: kilobyte stands for 32 MB at most.
+_MOST_AT_ONCE = {"zstd": 1 << 10}
+
 #: Words that mean "as it is".
 _NONE = ("", "none", "identity", None)
 
@@ -258,8 +265,16 @@ def _codec_errors(encoding: str) -> tuple[type[Exception], ...]:
 
 def _decode_brotli(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
     decoder = _module("br").Decompressor()
+    bounded = hasattr(decoder, "can_accept_more_data")  # since Brotli 1.2
+    limit = {"output_buffer_limit": _PIECE} if bounded else {}
     for block in blocks:
-        yield decoder.process(bytes(block))
+        part = decoder.process(bytes(block), **limit)
+        yield part
+        while bounded and not decoder.is_finished():
+            if not part and decoder.can_accept_more_data():
+                break  # what was held back is given too
+            part = decoder.process(b"", **limit)
+            yield part
     if not decoder.is_finished():
         raise EOFError("they end too early")
 
@@ -267,6 +282,8 @@ def _decode_brotli(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
 def _decode_members(blocks: Iterable[bytes | memoryview], encoding: str) -> Iterator[bytes]:
     """Decode what may be several streams in a row: all but br."""
     import zlib
+
+    most = _MOST_AT_ONCE.get(encoding, _PIECE)
 
     def new() -> Any:
         if encoding == "gzip":
@@ -280,16 +297,30 @@ def _decode_members(blocks: Iterable[bytes | memoryview], encoding: str) -> Iter
 
     decoder, begun = new(), False
     for block in blocks:
-        data = bytes(block)
-        while data:
+        data, hungry = memoryview(bytes(block)), True
+        while data or not hungry:
             if decoder.eof:
                 decoder = new()
             begun = True
+            taken = data[:most] if hungry else data[:0]
             try:
-                part = decoder.decompress(data)
+                part, left, hungry = _step(decoder, taken, encoding)
             except OSError as error:  # bzip2's; one that is raised by the blocks is none of ours
                 raise zlib.error(str(error)) from error
             yield part
-            data = decoder.unused_data
+            data = data[len(taken) - left :]
     if begun and not decoder.eof:
         raise EOFError("they end too early")
+
+
+def _step(decoder: Any, taken: memoryview, encoding: str) -> tuple[bytes, int, bool]:
+    """Feed a decoder; return what it gives, how much it left, and whether it wants more."""
+    if encoding == "zstd":
+        part = decoder.decompress(taken)
+        return part, len(decoder.unused_data) if decoder.eof else 0, True
+    part = decoder.decompress(taken, _PIECE)
+    if decoder.eof:
+        return part, len(decoder.unused_data), True
+    if encoding == "gzip":
+        return part, len(decoder.unconsumed_tail), len(part) < _PIECE
+    return part, 0, decoder.needs_input

@@ -18,9 +18,9 @@ from ..errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from .base import Attributes, Body, Info, Primitives
+from .base import Attributes, Body, Feed, Info, Primitives
 from .codecs import SUFFIXES
-from .store import Store
+from .store import WHOLE, Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -232,16 +232,19 @@ class FileStore(Store):
         path = plain + SUFFIXES.get(encoding or "", "")
         if if_absent and self._stands(name, path):
             raise self._error(OSError(errno.EEXIST, ""), name)
+        feed = Feed(blocks)
         try:
             try:
-                _fs.write_blocks(path, blocks, self._syncs(), True, if_absent)
+                _fs.write_blocks(path, feed, self._syncs(), True, if_absent)
             except FileNotFoundError:  # asking first would cost a call for each file
+                if feed.failure is not None:
+                    raise  # the blocks are used up: a second try would write an empty file
                 _fs.make_dirs(os.path.dirname(path))
-                _fs.write_blocks(path, blocks, self._syncs(), True, if_absent)
+                _fs.write_blocks(path, feed, self._syncs(), True, if_absent)
             self._uncover(plain, path)
-        except StoreError:
-            raise  # from the blocks
         except OSError as error:
+            if feed.failure is not None:
+                raise
             raise self._error(error, name) from error
 
     def _stands(self, name: str, path: str) -> bool:
@@ -267,13 +270,13 @@ class FileStore(Store):
         return conf.durability == "each" or (conf.durability == "batch" and not self._bulk)
 
     def bulk(self) -> contextlib.AbstractContextManager[object]:
-        """Sync many files once, at the end; see `Primitives.bulk`.
+        """Sync many files once, at the end, where the system can; see `Primitives.bulk`.
 
         Returns
         -------
         context manager
         """
-        return _Bulk(self)
+        return _Bulk(self) if _fs.can_sync_all() else super().bulk()
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
         """Yield the names of the files; see `Primitives.scan`.
@@ -359,15 +362,18 @@ class FileStore(Store):
         origin, attributes = source._find(source_name)
         target = self._path(name) + SUFFIXES.get(attributes.encoding or "", "")
         try:
-            with open(origin, "rb"):
-                pass  # what cannot be read is the source's error, not ours
+            with open(origin, "rb") as file:  # what cannot be read is the source's error, not ours
+                large = os.fstat(file.fileno()).st_size > WHOLE
         except OSError as error:
             raise source._error(error, source_name) from error
         try:
             _fs.make_dirs(os.path.dirname(target))
             if os.path.exists(target) and os.path.samefile(origin, target):
                 return True
-            _fs.copy_atomic(origin, target, self._syncs())
+            if not large:
+                _fs.copy_atomic(origin, target, self._syncs())
+            elif not _fs.clone_atomic(origin, target):
+                return False  # in blocks, so that it is seen how far it is, and it can be ended
             self._uncover(self._path(name), target)
         except OSError as error:
             raise self._error(error, name) from error
@@ -395,6 +401,7 @@ class FileStore(Store):
         try:
             _fs.make_dirs(os.path.dirname(target))
             _fs.replace(origin, target)
+            self._uncover(self._path(name), target)
         except OSError as error:
             if error.errno == errno.EXDEV:
                 return False
@@ -429,11 +436,14 @@ class _Bulk:
         self._store = store
 
     def __enter__(self) -> None:
-        self._store._bulk += 1
+        if _fs.can_sync_all():  # else each file is synced
+            self._store._bulk += 1
 
     def __exit__(self, *_: object) -> None:
         from ..config import conf
 
+        if not self._store._bulk:
+            return
         self._store._bulk -= 1
         if conf.durability == "batch" and os.path.isdir(self._store.root):
             _fs.sync_all(self._store.root)

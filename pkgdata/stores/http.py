@@ -12,6 +12,7 @@ import os
 from .._fs import safe_name
 from ..errors import (
     AccessDeniedError,
+    ConfigError,
     IncompleteTransferError,
     ObjectNotFoundError,
     StoreError,
@@ -112,6 +113,9 @@ class HttpBody(Body):
         self._end = self.size
         self._at = start
         self._failure: Exception | None = None
+        framed = "Content-Length" in headers or "Transfer-Encoding" in headers
+        #: Headers that were cut off look like those of a body that the connection's end ends.
+        self._doubtful = not framed and response.raw.version == 11
 
     def readinto(self, buffer: memoryview) -> int:
         """Read on; see `Body.readinto`.
@@ -150,6 +154,8 @@ class HttpBody(Body):
             raise self._broken(_reason(self._failure)) from self._failure
         if self._end is not None and self._at < self._end:
             raise self._broken("the connection closed early")
+        if self._doubtful and self._at == self.start:
+            raise self._broken("the connection closed before a length or a byte")
         return 0
 
     def _broken(self, reason: str) -> IncompleteTransferError:
@@ -220,6 +226,15 @@ class HttpStore(Store):
     **options
         See `Store`.
     """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        from urllib.parse import urlsplit
+
+        try:
+            urlsplit(self._url)
+        except ValueError as error:
+            raise ConfigError(f"{self.url}: {error}", hint="write https://HOST/PATH") from None
 
     def address(self, name: str) -> str:
         """Return the redacted URL of an object.

@@ -12,6 +12,9 @@ machine's power fails) and that is copied once more.
 
 from __future__ import annotations
 
+import contextlib
+import os
+
 from .. import _fs
 from ..errors import ConfigError, StoreError
 
@@ -58,7 +61,7 @@ class Job:
 
         self._path = path
         self._lock = threading.Lock()
-        self._mine = _fs.owner_token()
+        self._mine = _new_owner()
         try:
             self._db = sqlite3.connect(path, timeout=60, check_same_thread=False)
             self._db.executescript(f"pragma journal_mode=wal; pragma synchronous=normal; {_SCHEMA}")
@@ -66,13 +69,31 @@ class Job:
                 self._db.execute("insert or ignore into meta values('job', ?)", (words,))
             (found,) = self._db.execute("select value from meta where key='job'").fetchone()
         except sqlite3.Error as error:
-            raise StoreError(f"{path}: cannot keep a job: {error}") from error
+            raise self._error(error) from error
         if found != words:
             self._db.close()
             raise ConfigError(
                 f"{path} is of another job: expected {words!r}, found {found!r}",
                 hint="name another file, or remove this one",
             )
+
+    def _error(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"{self._path}: cannot keep a job: {error}",
+            hint="if it is damaged, remove it: the job begins anew",
+            url=self._path,
+        )
+
+    @contextlib.contextmanager
+    def _changing(self) -> Iterator[None]:
+        """Change the file, all or nothing; say in our words what is wrong with it."""
+        import sqlite3
+
+        try:
+            with self._lock, self._db:
+                yield
+        except sqlite3.Error as error:
+            raise self._error(error) from error
 
     def plan(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Note what is to be copied, unless that is noted already, and take up what was lost.
@@ -81,17 +102,17 @@ class Job:
         ----------
         pairs : iterable of (str, str)
         """
-        with self._lock:
+        with self._changing():
             planned = self._db.execute("select 1 from meta where key='planned'").fetchone()
         if planned is None:
             for part in _parts(pairs, 1000):
-                with self._lock, self._db:
+                with self._changing():
                     self._db.executemany(
                         "insert or ignore into work(name, target) values(?, ?)", part
                     )
-            with self._lock, self._db:
+            with self._changing():
                 self._db.execute("insert or ignore into meta values('planned', '1')")
-        with self._lock, self._db:
+        with self._changing():
             # a new call tries again what failed in an earlier one
             self._db.execute("update work set state=0, error=null where state=?", (FAILED,))
         self._take_up()
@@ -99,12 +120,12 @@ class Job:
     def _take_up(self) -> bool:
         """Put back what processes took that have ended; say whether there was any."""
         found = False
-        with self._lock, self._db:
+        with self._changing():
             owners = self._db.execute(
                 "select distinct owner from work where state=? and owner<>?", (TAKEN, self._mine)
             ).fetchall()
             for (owner,) in owners:
-                if _fs.owner_is_gone(owner):
+                if _is_gone(owner):
                     found = True
                     self._db.execute(
                         "update work set state=0 where state=? and owner=?", (TAKEN, owner)
@@ -118,7 +139,7 @@ class Job:
         -------
         int
         """
-        with self._lock:
+        with self._changing():
             row = self._db.execute("select count(*) from work where state<>?", (DONE,)).fetchone()
         return int(row[0])
 
@@ -130,7 +151,7 @@ class Job:
         (str, str)
         """
         while True:
-            with self._lock, self._db:
+            with self._changing():
                 self._db.execute("begin immediate")
                 rows: list[Any] = self._db.execute(
                     "select name, target from work where state=? limit ?", (TODO, BATCH)
@@ -153,7 +174,7 @@ class Job:
         error : Exception or None
         """
         state, text = (DONE, None) if error is None else (FAILED, str(error))
-        with self._lock, self._db:
+        with self._changing():
             self._db.execute(
                 "update work set state=?, error=? where name=?", (state, text, pair[0])
             )
@@ -162,12 +183,48 @@ class Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with self._lock:
-            with self._db:  # what was taken and not done is anybody's again
+        try:
+            with self._changing():  # what was taken and not done is anybody's again
                 self._db.execute(
                     "update work set state=0 where state=? and owner=?", (TAKEN, self._mine)
                 )
-            self._db.close()
+        finally:
+            _open.discard(self._mine)
+            with self._lock:
+                self._db.close()
+
+
+#: Owners that are jobs of this process.
+_open: set[str] = set()
+
+
+def _new_owner() -> str:
+    """Return a text that names a job of this process, and no other one, ever.
+
+    A process may get the number of one that was killed, in a container even always the same.
+    """
+    owner = f"{os.urandom(4).hex()}.{_started(os.getpid())}.{_fs.owner_token()}"
+    _open.add(owner)
+    return owner
+
+
+def _is_gone(owner: str) -> bool:
+    _, started, token = owner.split(".")
+    if token == _fs.owner_token():
+        return owner not in _open
+    place, _, pid = token.rpartition("-")
+    if place != _fs.owner_token().rpartition("-")[0]:
+        return False  # of another machine nothing can be said
+    return _fs.owner_is_gone(token) or _started(int(pid)) != started
+
+
+def _started(pid: int) -> str:
+    """Return when a process was started, or nothing where that is not told."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[19].decode()
+    except (OSError, IndexError):
+        return ""
 
 
 def _parts(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

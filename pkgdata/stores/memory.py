@@ -1,4 +1,7 @@
-"""A store in memory, shared by all who open the same ``mem://NAME`` in this process."""
+"""A store in memory, shared by all who open the same ``mem://NAME`` in this process.
+
+As with a bucket, what follows the name is a prefix: ``mem://a`` has what ``mem://a/b`` holds too.
+"""
 
 from __future__ import annotations
 
@@ -88,14 +91,21 @@ class MemoryStore(Store):
     Parameters
     ----------
     url : str
-        ``mem://NAME``.
+        ``mem://NAME/PREFIX``.
     **options
         See `Store`.
     """
 
+    shared = False
+
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
-        self._objects = _contents.setdefault(self._url.rstrip("/"), {})
+        name, _, prefix = self._url.partition("://")[2].partition("/")
+        self._objects = _contents.setdefault(name, {})
+        self._root = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
+
+    def _key(self, name: str) -> str:
+        return self._root + _fs.safe_key(name)
 
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
@@ -119,7 +129,7 @@ class MemoryStore(Store):
 
     def _kept(self, name: str) -> Kept:
         try:
-            return self._objects[_fs.safe_key(name)]
+            return self._objects[self._key(name)]
         except KeyError:
             address = self.address(name)
             raise ObjectNotFoundError(f"{address}: no such object", url=address) from None
@@ -155,8 +165,8 @@ class MemoryStore(Store):
         """
         kept = Kept(bytes(content), attributes or Attributes())
         if not if_absent:
-            self._objects[_fs.safe_key(name)] = kept
-        elif self._objects.setdefault(_fs.safe_key(name), kept) is not kept:
+            self._objects[self._key(name)] = kept
+        elif self._objects.setdefault(self._key(name), kept) is not kept:
             address = self.address(name)
             raise ObjectExistsError(f"{address}: it is there already", url=address)
 
@@ -192,10 +202,9 @@ class MemoryStore(Store):
         ------
         (str, Info)
         """
-        names = sorted(name for name in self._objects if name.startswith(prefix))
-        last = ""
-        for name in names:
-            kept = self._objects.get(name)
+        begin, skip, last = self._root + prefix, len(self._root), ""
+        for key in sorted(key for key in list(self._objects) if key.startswith(begin)):
+            kept, name = self._objects.get(key), key[skip:]
             head, slash, _ = name[len(prefix) :].partition("/")
             if flat and slash:
                 folder = f"{prefix}{head}/"
@@ -212,7 +221,7 @@ class MemoryStore(Store):
         ----------
         name : str
         """
-        self._objects.pop(_fs.safe_key(name), None)
+        self._objects.pop(self._key(name), None)
 
     def clone(self, name: str, source: Primitives, source_name: str) -> bool:
         """Keep the same bytes under another name; see `Primitives.clone`.

@@ -7,9 +7,18 @@ reports a digest, right.
 
 from __future__ import annotations
 
-from ..errors import IncompleteTransferError, IntegrityError, ObjectExistsError, StoreError
+import contextlib
+
+from ..errors import (
+    ConfigError,
+    IncompleteTransferError,
+    IntegrityError,
+    ObjectExistsError,
+    StoreError,
+)
 from . import codecs, pool
 from .store import BLOCK, WHOLE, Watch
+from .writing import guess_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +34,10 @@ if TYPE_CHECKING:
 
 #: Seconds that an interrupted call waits for copies under way to clear up behind them.
 _CLEARING = 5.0
+
+#: Bytes that a large object has in memory while it is copied from one bucket to another: four
+#: ranges and four parts.
+_UNDER_WAY = 64 << 20
 
 
 def read_blocks(store: Store, name: str, size: int = BLOCK) -> Iterator[memoryview]:
@@ -182,13 +195,17 @@ def _through_here(
     read = _read_on(source, name, body, BLOCK if size is None else max(1, min(size, BLOCK)))
     blocks = read if tell is None else _told(read, size, tell)
     attributes, recoded = _recoded(blocks, attributes, reencode, level, source.address(name))
+    if attributes.content_type is None and to.cloud:
+        attributes = attributes.replaced(content_type=guess_type(new_name))
+    whole = size is not None and size <= WHOLE
     try:
-        if size is not None and size <= WHOLE:
-            content = b"".join(map(bytes, recoded))
-            to.write(new_name, content, attributes, not replace)
-        else:
-            known = size if recoded is blocks else None
-            to.write_blocks(new_name, recoded, attributes, not replace, known)
+        with pool.ROOM.taking(3 * (size or 0) if whole else _UNDER_WAY):
+            if whole:
+                content = b"".join(map(bytes, recoded))
+                to.write(new_name, content, attributes, not replace)
+            else:
+                known = size if recoded is blocks else None
+                to.write_blocks(new_name, recoded, attributes, not replace, known)
     except ObjectExistsError:
         if replace:
             raise
@@ -296,24 +313,34 @@ class _Copying:
     """How objects are copied; called with a list of them in a worker process."""
 
     def __init__(
-        self, to: Store, reencode: str | None, level: int | None, replace: bool, move: bool
+        self,
+        to: Store,
+        reencode: str | None,
+        level: int | None,
+        replace: bool,
+        move: bool,
+        by_target: bool,
     ) -> None:
-        self._to, self._move = to, move
+        self._to, self._move, self._by_target = to, move, by_target
         self._how = (reencode, level, replace)
+
+    def label(self, name: str, target: str) -> str:
+        return target if self._by_target else name
 
     def one(self, item: Item, watch: Watch, halt: _Halt) -> Copied:
         import time
 
         source, name, target = item
+        label = self.label(name, target)
 
         def tell(done: int, size: int | None) -> None:
             halt.check()
-            watch.moved(name, done, size)
+            watch.moved(label, done, size)
 
         began = time.monotonic()
         with halt:
             halt.check()
-            watch.begun(name)
+            watch.begun(label)
             size = error = None
             try:
                 size = self._carry(source, name, target, tell)
@@ -339,8 +366,13 @@ class _Copying:
     def __call__(self, items: list[Item]) -> list[Copied]:
         watch, halt = Watch(None), _Halt()
         threads = min(len(items), _threads(items[0][0], self._to))
-        found = pool.run(lambda item: self.one(item, watch, halt), items, threads)
-        return [_outcome(*result) for result in found]
+        with self.together():
+            found = pool.run(lambda item: self.one(item, watch, halt), items, threads)
+            return [_outcome(*result) for result in found]
+
+    def together(self) -> contextlib.AbstractContextManager[object]:
+        """Return a context in which copies are made durable together, unless originals go."""
+        return contextlib.nullcontext() if self._move else self._to.bulk()
 
 
 def _outcome(item: Item, copied: Copied | None, error: Exception | None) -> Copied:
@@ -358,6 +390,7 @@ def copies(
     parallel: int = 1,
     threads: int | None = None,
     watch: Watch | None = None,
+    by_target: bool = False,
 ) -> Iterator[Copied]:
     """Copy objects of any stores to one, and yield what became of each.
 
@@ -379,31 +412,45 @@ def copies(
         Copies at once, where there are no worker processes.
     watch : Watch, optional
         Told of what begins, goes on and ends.
+    by_target : bool, default False
+        Tell of it by the copy's name; originals of several stores may have the same one.
 
     Yields
     ------
     Copied
     """
     codecs.canonical(reencode)  # a wrong word is told before anything moves
-    how = _Copying(to, reencode, level, replace, move)
+    how = _Copying(to, reencode, level, replace, move, by_target)
     watch = watch or Watch(None)
-    if parallel > 1:
-        for copied in pool.spread(how, items, parallel, first=1):
-            watch.done(copied.name, copied.size or 0, copied.error)
+    if parallel > 1 and to.shared:
+        for copied in pool.spread(how, map(_reachable, items), parallel, first=1):
+            label = how.label(copied.name, copied.target)
+            watch.done(label, copied.size or 0, copied.error)
             yield copied
         return
     halt = _Halt()
     found = pool.run(lambda item: how.one(item, watch, halt), items, threads or to.threads)
     try:
-        for result in found:
-            copied = _outcome(*result)
-            watch.done(copied.name, copied.size or 0, copied.error)
-            yield copied
+        with how.together():
+            for result in found:
+                copied = _outcome(*result)
+                label = how.label(copied.name, copied.target)
+                watch.done(label, copied.size or 0, copied.error)
+                yield copied
     except (KeyboardInterrupt, GeneratorExit):
         halt.end(_CLEARING)
         raise
     finally:
         found.close()  # type: ignore[attr-defined]  # a generator; ends its threads
+
+
+def _reachable(item: Item) -> Item:
+    """Refuse a source that worker processes would find empty."""
+    if not item[0].shared:
+        raise ConfigError(
+            f"{item[0].url} is in this process alone", hint="copy without worker processes"
+        )
+    return item
 
 
 def job_copies(
@@ -440,9 +487,10 @@ def job_copies(
         shared.plan(pairs)
         watch = Watch(progress, range(shared.left()))
         items = ((source, name, target) for name, target in shared.take())
-        for copied in copies(items, to, watch=watch, **options):
-            shared.done((copied.name, copied.target), copied.error)
-            yield copied
+        with contextlib.closing(copies(items, to, watch=watch, **options)) as found:  # type: ignore[type-var]
+            for copied in found:
+                shared.done((copied.name, copied.target), copied.error)
+                yield copied
 
 
 def transfer(

@@ -19,7 +19,7 @@ from ..errors import (
     StoreError,
 )
 from ..urls import scheme
-from .base import Attributes, Body, Info
+from .base import Attributes, Body, Feed, Info
 from .store import Store
 
 TYPE_CHECKING = False
@@ -109,8 +109,10 @@ class FsspecStore(Store):
         try:
             self._files, root = fsspec.core.url_to_fs(self._url, **given)
         except ImportError as error:
+            kind = scheme(self._url)
             raise MissingExtraError(
-                f"{scheme(self._url)}: needs a package that is not installed: {error}"
+                f"{kind}: needs a package that is not installed: {error}",
+                hint=f"pip install 'fsspec[{kind}]'",
             ) from None
         except (ValueError, TypeError, OSError) as error:
             raise ConfigError(f"{self.url}: {type(error).__name__}: {error}") from None
@@ -218,16 +220,17 @@ class FsspecStore(Store):
         if if_absent and self._info_or_none(name) is not None:
             raise ObjectExistsError(f"{address}: it is there already", url=address)
         aside = f"{path}.{_fs.owner_token()}-{os.urandom(4).hex()}{_fs.ASIDE}"
+        feed = Feed(blocks)
         try:
             self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
             with self._files.open(aside, "wb") as file:
-                for block in blocks:
+                for block in feed:
                     file.write(bytes(block))
             self._files.mv(aside, path)
         except BaseException as error:
             self._forget(aside)
-            if isinstance(error, (StoreError, IncompleteTransferError)):
-                raise  # from the blocks
+            if feed.failure is not None:
+                raise feed.failure from None
             if isinstance(error, Exception):
                 raise self._error(error, name) from error
             raise

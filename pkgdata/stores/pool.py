@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 
+from ..errors import StoreError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import threading
@@ -64,6 +66,10 @@ class Room:
             with self._changed:
                 self._left += amount
                 self._changed.notify_all()
+
+
+#: For the bytes of objects on their way, however many are moved at once.
+ROOM = Room(192 << 20)
 
 
 class _Feed:
@@ -296,6 +302,11 @@ def spread(
                         yield from future.result()
             for future in concurrent.futures.as_completed(pending):
                 yield from future.result()
+        except concurrent.futures.BrokenExecutor as error:
+            raise StoreError(
+                "a worker process ended abruptly",
+                hint="perhaps there was no memory left; try fewer processes",
+            ) from error
         except (KeyboardInterrupt, GeneratorExit):
             for process in list((getattr(pool, "_processes", None) or {}).values()):
                 process.terminate()

@@ -157,7 +157,8 @@ class S3(CloudStore):
         names : iterable of str
         """
         for part in chunks(names, _DELETED_AT_ONCE):
-            self._delete([self._key(name) for name in part], "")
+            keys = [self._key(name) for name in part]
+            self.trying(lambda keys=keys: self._delete(keys, ""))  # type: ignore[misc]
 
 
 def _keys(given: Any, secrets: dict[str, Any]) -> Callable[[], Any]:

@@ -82,10 +82,11 @@ class Result:
 _unpickled: dict[str, Store] = {}
 
 
-def _unpickle(cls: type[Store], url: str, options: dict[str, Any]) -> Store:
-    key = repr((cls, url, sorted(options.items(), key=str)))
+def _unpickle(cls: type[Store], url: str, options: dict[str, Any], exact: bool) -> Store:
+    key = repr((cls, url, sorted(options.items(), key=str), exact))
     if key not in _unpickled:
-        _unpickled[key] = cls(url, **options)
+        store = _unpickled[key] = cls(url, **options)
+        store.exact = exact
     return _unpickled[key]
 
 
@@ -136,6 +137,8 @@ class Store(Primitives):
 
     #: Whether credentials, endpoint and region mean anything here.
     cloud = False
+    #: Whether other processes see the same objects; if not, none of them are asked to help.
+    shared = True
 
     def __new__(cls, url: str = "", **options: Any) -> Store:
         if cls is Store:
@@ -175,7 +178,7 @@ class Store(Primitives):
         self._threads = threads
 
     def __reduce__(self) -> Any:
-        return _unpickle, (type(self), self._url, self._options)
+        return _unpickle, (type(self), self._url, self._options, self.exact)
 
     # -- one or many ---------------------------------------------------------------------------
 
@@ -339,7 +342,7 @@ class Store(Primitives):
     def _results(
         self, asked: Iterable[Any], raw: bool, ordered: bool, parallel: int
     ) -> Iterator[Result]:
-        if parallel > 1 and not ordered:
+        if parallel > 1 and not ordered and self.shared:
             yield from pool.spread(_GetList(self, raw), asked, parallel)
             return
         found = pool.run(lambda item: self._get_one(item, raw), asked, self.threads, ordered)

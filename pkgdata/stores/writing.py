@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .store import Store
 
 
+#: Bytes that a large object has in memory while it is written: its first ones and four parts.
+_LARGE = 40 << 20
+
+
 def guess_type(name: str) -> str:
     """Guess the media type of an object from its name.
 
@@ -130,21 +134,14 @@ class Put:
         if self._compress:
             content = codecs.encode(content, self._compress, self._level)
             attributes = attributes.replaced(encoding=self._compress)
-        first = True
-
-        def write() -> None:
-            nonlocal first
-            again, first = not first, False
-            try:
-                store.write(name, content, attributes, self._if_absent)
-            except ObjectExistsError:
-                # an answer that was lost: then the object is there and is ours
-                if not again or store.read(name)[0] != bytes(content):
-                    raise
-
-        store.trying(write)
+        write_whole(store, name, content, attributes, self._if_absent)
 
     def _file(self, name: str, file: IO[bytes]) -> int:
+        size = _size(file, 0)
+        with pool.ROOM.taking(_LARGE if size is None or size > WHOLE else 2 * size):
+            return self._read(name, file)
+
+    def _read(self, name: str, file: IO[bytes]) -> int:
         head = _head(name, file)
         if len(head) <= WHOLE:
             self._whole(name, head)
@@ -197,6 +194,38 @@ class Put:
         if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
             raise ConfigError(f"expected (name, content) or (name, content, options): {item!r}")
         return self._with(item[2] if len(item) == 3 else {}).one(item[0], item[1])
+
+
+def write_whole(
+    store: Store,
+    name: str,
+    content: bytes | memoryview,
+    attributes: Attributes | None,
+    if_absent: bool,
+) -> None:
+    """Write an object that is at hand as one piece, and again while that fails in passing.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+    content : bytes-like
+    attributes : Attributes or None
+    if_absent : bool
+    """
+    first = True
+
+    def write() -> None:
+        nonlocal first
+        again, first = not first, False
+        try:
+            store.write(name, content, attributes, if_absent)
+        except ObjectExistsError:
+            # an answer that was lost: then the object is there and is ours
+            if not again or store.read(name)[0] != bytes(content):
+                raise
+
+    store.trying(write)
 
 
 def _name(item: Any) -> str:

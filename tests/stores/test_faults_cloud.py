@@ -1,0 +1,781 @@
+"""What goes wrong between a store and us: it ends right, or with a clear error and no part of it.
+
+Ceph stands behind a proxy that spoils; a web server spoils by itself; a disk is full.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import os
+import random
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+
+import faults
+import pytest
+from faults import FaultServer
+from servers import proxy as spoil
+from servers.proxy import Proxy
+
+from pkgdata.errors import (
+    AccessDeniedError,
+    BatchError,
+    IncompleteTransferError,
+    IntegrityError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    PkgdataError,
+    StoreError,
+)
+from pkgdata.stores import Store, http
+
+RANDOM = random.Random(11)
+CONTENT = RANDOM.randbytes(3 << 20)
+#: In parts, when it is written.
+PARTS = RANDOM.randbytes(20 << 20)
+#: By several ranges at once, when it is read.
+RANGES = PARTS + CONTENT * 7
+
+
+def secrets_of(server):
+    return {"access_key_id": server.access_key, "secret_access_key": server.secret_key}
+
+
+def clear(error):
+    """Check that an error is one of ours and says what happened, without the request."""
+    assert isinstance(error, PkgdataError)
+    for word in ("Debug source", "RetryError", "Authorization", "TESTSECRET"):
+        assert word not in str(error)
+    return error
+
+
+# -- an S3 service behind a proxy --------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bucket(ceph):
+    pytest.importorskip("obstore")
+    name = ceph.make_bucket()
+    store = Store(f"s3://{ceph.endpoint}/{name}/kept", secrets=secrets_of(ceph))
+    store.put("a", CONTENT)
+    store.write_blocks("parts", iter([PARTS[: 9 << 20], PARTS[9 << 20 :]]))  # its ETag is no MD5
+    store.put("ranges", io.BytesIO(RANGES))
+    return name
+
+
+@pytest.fixture
+def direct(ceph, bucket, tmp_path):
+    """Give the store of a folder that no other test uses, reached without the proxy."""
+    return Store(f"s3://{ceph.endpoint}/{bucket}/{tmp_path.name}", secrets=secrets_of(ceph))
+
+
+@pytest.fixture
+def proxy(ceph):
+    with Proxy(ceph.endpoint) as found:
+        yield found
+
+
+@pytest.fixture
+def kept(ceph, bucket, proxy):
+    """Give a store of objects that tests only read, through the proxy."""
+    return Store(f"s3://{proxy.url}/{bucket}/kept", secrets=secrets_of(ceph), timeout=20)
+
+
+@pytest.fixture
+def store(ceph, bucket, proxy, tmp_path):
+    """Give the folder of `direct`, through the proxy."""
+    return Store(f"s3://{proxy.url}/{bucket}/{tmp_path.name}", secrets=secrets_of(ceph), timeout=20)
+
+
+@pytest.fixture
+def impatient(ceph, bucket, proxy):
+    """Give `kept` with a time limit that a stalled reply exceeds."""
+    return Store(f"s3://{proxy.url}/{bucket}/kept", secrets=secrets_of(ceph), timeout=0.5)
+
+
+@pytest.fixture
+def uploads(ceph, bucket):
+    """Return a function that lists the uploads in parts that were neither ended nor given up."""
+
+    def find(folder):
+        reply = ceph.signed("GET", f"/{bucket}", {"uploads": "", "prefix": folder})
+        assert reply.status == 200
+        return reply.body.count(b"<Upload>")
+
+    return find
+
+
+def via_get(store, name, tmp_path):
+    return store.get(name)
+
+
+def via_blocks(store, name, tmp_path):
+    return b"".join(map(bytes, store.blocks(name)))
+
+
+def via_transfer(store, name, tmp_path):
+    store.transfer_to(str(tmp_path / "copies"), [name])
+    [found] = os.listdir(tmp_path / "copies")
+    return (tmp_path / "copies" / found).read_bytes()
+
+
+WAYS = {"get": via_get, "blocks": via_blocks, "transfer": via_transfer}
+each_way = pytest.mark.parametrize("way", WAYS.values(), ids=[*WAYS])
+
+PASSING = {
+    "reset at once": spoil.reset(0),
+    "reset early": spoil.reset(1),
+    "reset in the middle": spoil.reset(1 << 20),
+    "cut short": spoil.cut(),
+    "no answer": spoil.hang_up(),
+    "500": spoil.s3_error(500, "InternalError"),
+    "503": spoil.s3_error(503, "SlowDown"),
+    "503 with Retry-After": spoil.answer(503, headers={"Retry-After": "0"}),
+    "429": spoil.answer(429),
+}
+each_passing_fault = pytest.mark.parametrize("fault", PASSING.values(), ids=[*PASSING])
+
+
+@pytest.mark.integration
+class TestReading:
+    @each_passing_fault
+    @each_way
+    def test_faults_that_pass(self, proxy, kept, way, fault, tmp_path):
+        proxy.script(fault, method="GET")
+        assert way(kept, "a", tmp_path) == CONTENT
+        assert [seen.method for seen in proxy.requests].count("GET") == 2
+
+    @each_way
+    def test_faults_one_after_another(self, proxy, kept, way, tmp_path):
+        several = [spoil.reset(5), spoil.s3_error(500, "InternalError"), spoil.cut(100_000)]
+        proxy.script(*several, method="GET")
+        assert way(kept, "a", tmp_path) == CONTENT
+
+    @each_way
+    def test_stalled_replies_are_cut_and_resumed(self, proxy, impatient, way, tmp_path):
+        proxy.script(spoil.stall(1 << 20), method="GET")
+        assert way(impatient, "a", tmp_path) == CONTENT
+        # the rest was asked for, not all of it once more
+        assert int(proxy.requests[-1].headers["range"][6:].partition("-")[0]) > 0
+
+    @each_way
+    def test_server_that_stalls_for_good(self, proxy, impatient, way, tmp_path, monkeypatch):
+        monkeypatch.setenv("PKGDATA_RETRIES", "1")
+        proxy.script(spoil.every(spoil.stall(0)), method="GET")
+        with pytest.raises((StoreError, IncompleteTransferError, BatchError)) as caught:
+            way(impatient, "a", tmp_path)
+        assert "timed out" in str(clear(caught.value))
+        assert not leftovers(tmp_path / "copies")
+
+    @pytest.mark.parametrize(
+        ("fault", "said"),
+        [
+            (spoil.s3_error(500, "InternalError"), "status 500, InternalError"),
+            (spoil.s3_error(503, "SlowDown"), "status 503, SlowDown"),
+            (spoil.hang_up(), "closed early|reset"),
+            (spoil.s3_error(403, "RequestTimeTooSkewed"), "clock"),
+        ],
+    )
+    @each_way
+    def test_faults_that_stay(self, proxy, kept, way, fault, said, tmp_path, monkeypatch):
+        monkeypatch.setenv("PKGDATA_RETRIES", "1")
+        proxy.script(spoil.every(fault))
+        with pytest.raises((StoreError, IncompleteTransferError, BatchError)) as caught:
+            way(kept, "a", tmp_path)
+        error = clear(caught.value)
+        assert re.search(said, str(error.report.failed["a"] if way is via_transfer else error))
+        assert len(proxy.requests) <= 4
+        assert not leftovers(tmp_path / "copies")
+
+    def test_read_by_ranges(self, proxy, kept):
+        at = len(RANGES) // 3
+        proxy.script(spoil.reset(100), spoil.cut(), method="GET")
+        assert kept.get("a", start=1000, stop=1_000_000) == CONTENT[1000:1_000_000]
+        assert kept.get("a", start=-5) == CONTENT[-5:]
+        assert kept.get("ranges", start=at, stop=at + 9) == RANGES[at : at + 9]
+
+    @each_way
+    def test_large_objects_by_several_ranges(self, proxy, kept, way, tmp_path):
+        broken = [spoil.reset(1000), spoil.cut(3 << 20), spoil.s3_error(500, "InternalError")]
+        proxy.script(spoil.through(), *broken, method="GET")
+        assert way(kept, "ranges", tmp_path) == RANGES
+        assert threads_of_ours() == []
+
+    def test_large_object_closed_early(self, kept):
+        found = kept.blocks("ranges", 1 << 20)
+        for _ in range(10):
+            next(found)
+        found.close()
+        assert threads_of_ours() == []
+
+    def test_one_tampered_reply_is_cured_by_another(self, proxy, kept):
+        proxy.script(spoil.tamper_reply(70_000), method="GET")
+        assert kept.get("a") == CONTENT
+
+    @each_way
+    def test_bytes_that_are_always_wrong_are_never_given(self, proxy, kept, way, tmp_path):
+        proxy.script(spoil.every(spoil.tamper_reply(70_000)), method="GET")
+        with pytest.raises((IntegrityError, BatchError)) as caught:
+            way(kept, "a", tmp_path)
+        error = clear(caught.value)
+        if isinstance(error, BatchError):
+            error = error.report.failed["a"]
+        assert isinstance(error, IntegrityError)
+        assert error.expected != error.actual
+        assert error.expected.startswith("md5:")
+        assert not leftovers(tmp_path / "copies")
+
+    def test_transfer_of_tampered_bytes_is_tried_again_alone(self, proxy, kept, tmp_path):
+        copies = Store(str(tmp_path / "copies"))
+        copies.put("a", b"old")
+        proxy.script(spoil.tamper_reply(5), method="GET", path="/a")
+        with pytest.raises(BatchError) as caught:
+            kept.transfer_to(copies, ["a", "parts"])
+        report = caught.value.report
+        assert isinstance(report.failed["a"], IntegrityError)
+        assert ([*report.failed], copies["a"], copies["parts"]) == (["a"], b"old", PARTS)
+        assert [*report.retry().succeeded] == ["a"]
+        assert (copies["a"], copies["parts"]) == (CONTENT, PARTS)
+
+    @pytest.mark.parametrize("name", ["parts", "ranges"])
+    def test_object_that_changes_while_it_is_read(self, proxy, direct, ceph, bucket, name):
+        old, new = (PARTS, PARTS[::-1]) if name == "parts" else (RANGES, RANGES[::-1])
+        direct.write_blocks(name, iter([old[: 9 << 20], old[9 << 20 :]]))
+        folder = direct.url.rpartition("/")[2]
+        reader = Store(f"s3://{proxy.url}/{bucket}/{folder}", secrets=secrets_of(ceph), timeout=0.5)
+        proxy.script(spoil.stall(1 << 20), method="GET")
+        outcome = []
+
+        def read():
+            try:
+                outcome.append(b"".join(map(bytes, reader.blocks(name))))
+            except PkgdataError as error:
+                outcome.append(error)
+
+        thread = threading.Thread(target=read)
+        thread.start()
+        proxy.wait_for_stall()
+        direct.write_blocks(name, iter([new[: 9 << 20], new[9 << 20 :]]))
+        thread.join()
+        # never some bytes of the one and some of the other
+        assert outcome[0] in (old, new) or isinstance(
+            clear(outcome[0]), (IncompleteTransferError, StoreError)
+        )
+
+    def test_missing_and_denied_are_not_asked_twice(self, proxy, kept):
+        with pytest.raises(ObjectNotFoundError):
+            kept.get("missing")
+        proxy.script(spoil.s3_error(403, "AccessDenied"), method="GET")
+        with pytest.raises(AccessDeniedError):
+            kept.get("a")
+        assert len(proxy.requests) == 2
+
+
+@pytest.mark.integration
+class TestListing:
+    @pytest.fixture(autouse=True)
+    def names(self, direct):
+        direct.put((f"d/{i:03}", b"") for i in range(30))
+
+    @pytest.mark.parametrize("flat", [False, True])
+    @each_passing_fault
+    def test_faults_that_pass(self, proxy, store, fault, flat):
+        if fault.stop_reply is not None:
+            fault = spoil.reset(200) if fault.event == "reset" else spoil.cut(200)
+        proxy.script(fault, method="GET")
+        found = [*store.list("d/", flat=flat)]
+        assert found == [f"d/{i:03}" for i in range(30)]
+        assert len(proxy.requests) == 2
+
+    def test_listing_goes_on_where_it_broke_off(self, proxy, store, direct):
+        direct.put((f"e/{i:04}", b"") for i in range(1500))
+        proxy.script(spoil.through(), spoil.reset(300), method="GET")
+        assert [*store.list("e/")] == [f"e/{i:04}" for i in range(1500)]
+        assert "start-after=" in proxy.requests[-1].target
+        assert [seen.status for seen in proxy.requests] == [200, 200, 200]
+
+    def test_answer_that_is_no_listing(self, proxy, store):
+        proxy.script(spoil.answer(200, b"<html>Please log in"), method="GET")
+        with pytest.raises(StoreError, match="invalid list response") as caught:
+            [*store.list()]
+        clear(caught.value)
+
+    @pytest.mark.parametrize("many", [False, True])
+    def test_deleting(self, proxy, store, direct, many):
+        for fault in (spoil.lose_reply(), spoil.hang_up(), spoil.s3_error(503, "SlowDown")):
+            direct.put([("x", b""), ("y", b"")])
+            proxy.script(fault, method="POST")
+            store.delete(["x", "y"] if many else "x")
+            assert direct.exists(["x", "y"]) == {"x": False, "y": not many}
+
+
+@pytest.mark.integration
+class TestWriting:
+    @pytest.mark.parametrize(
+        "fault",
+        [
+            *[spoil.reset_request(0), spoil.reset_request(100_000), spoil.lose_reply()],
+            *[spoil.hang_up(), spoil.s3_error(500, "InternalError"), spoil.answer(503)],
+        ],
+    )
+    def test_faults_that_pass(self, proxy, store, direct, fault):
+        proxy.script(fault, method="PUT")
+        store.put("a", CONTENT)
+        assert direct.get("a") == CONTENT
+        assert len(proxy.requests) == 2
+
+    @pytest.mark.parametrize("fault", [spoil.reset_request(9), spoil.answer(500)])
+    def test_faults_that_stay(self, proxy, store, direct, fault, monkeypatch):
+        monkeypatch.setenv("PKGDATA_RETRIES", "1")
+        direct.put("a", b"old")
+        proxy.script(spoil.every(fault), method="PUT")
+        with pytest.raises(StoreError) as caught:
+            store.put("a", CONTENT)
+        clear(caught.value)
+        assert direct.get("a") == b"old"
+
+    def test_body_that_changes_on_the_way_is_refused(self, proxy, store, direct):
+        direct.put("a", b"old")
+        proxy.script(spoil.tamper_request(9), method="PUT")
+        with pytest.raises(StoreError, match="SHA256Mismatch"):
+            store.put("a", CONTENT)
+        assert direct.get("a") == b"old"
+
+    @pytest.mark.parametrize("content", [CONTENT, PARTS, b""], ids=["small", "large", "empty"])
+    def test_lost_answer_to_a_conditional_write(self, proxy, store, direct, content):
+        proxy.script(spoil.lose_reply(), method="PUT")
+        store.put("a", io.BytesIO(content), if_absent=True)  # what is there then is our own
+        assert direct.get("a") == content
+
+    def test_lost_answer_where_another_was_quicker(self, proxy, store, direct):
+        direct.put("a", b"another's")
+        proxy.script(spoil.lose_reply(), method="PUT")
+        with pytest.raises(ObjectExistsError):
+            store.put("a", CONTENT, if_absent=True)
+        assert direct.get("a") == b"another's"
+
+    def test_lost_answer_to_a_touch(self, proxy, store, direct):
+        proxy.script(spoil.lose_reply(), method="PUT")
+        store.touch("a")
+        assert direct.get("a") == b""
+
+    def test_lost_answer_to_a_copy(self, proxy, store, direct):
+        direct.put("a", CONTENT)
+        proxy.script(spoil.lose_reply(), method="PUT")
+        store.move("a", "b")
+        assert (direct.get("b"), "a" in direct) == (CONTENT, False)
+
+
+PART_FAULTS = {
+    "reset": spoil.reset_request(1000),
+    "lost answer": spoil.lose_reply(),
+    "500": spoil.s3_error(500, "InternalError"),
+    "503": spoil.s3_error(503, "SlowDown"),
+}
+
+
+@pytest.mark.integration
+class TestWritingInParts:
+    @pytest.fixture
+    def folder(self, store):
+        return store.url.rpartition("/")[2]
+
+    @pytest.mark.parametrize("fault", PART_FAULTS.values(), ids=[*PART_FAULTS])
+    @pytest.mark.parametrize("method", ["PUT", "POST"])
+    def test_faults_that_pass(self, proxy, store, direct, folder, uploads, fault, method):
+        if method == "POST" and fault.reset_request is not None:
+            fault = spoil.hang_up()
+        proxy.script(spoil.through(), fault, method=method)  # a part, or the word that ends it
+        store.put("p", io.BytesIO(PARTS))
+        assert direct.get("p") == PARTS
+        assert uploads(folder) == 0
+
+    @pytest.mark.parametrize(
+        ("method", "fault"),
+        [
+            ("PUT", spoil.reset_request(1000)),
+            ("PUT", spoil.s3_error(500, "InternalError")),
+            ("PUT", spoil.tamper_request(1000)),
+            ("POST", spoil.s3_error(500, "InternalError")),
+        ],
+    )
+    @pytest.mark.parametrize("old", [b"old", None])
+    def test_uploads_that_fail_are_given_up(
+        self, proxy, store, direct, folder, uploads, method, fault, old, monkeypatch
+    ):
+        monkeypatch.setenv("PKGDATA_RETRIES", "1")
+        if old is not None:
+            direct.put("p", old)
+        proxy.script(spoil.through(), spoil.every(fault), method=method)
+        with pytest.raises(StoreError) as caught:
+            store.put("p", io.BytesIO(PARTS))
+        clear(caught.value)
+        assert (direct.get("p") if old is not None else [*direct.list()]) == (old or [])
+        assert uploads(folder) == 0
+
+    def test_large_transfer_from_one_bucket_to_another(self, kept, ceph):
+        other = Store(f"s3://{ceph.endpoint}/{ceph.make_bucket()}", secrets=secrets_of(ceph))
+        kept.transfer_to(other, ["parts", "ranges", "a"])
+        assert {r.name: r.content for r in other.get(["parts", "ranges", "a"])} == {
+            "parts": PARTS,
+            "ranges": RANGES,
+            "a": CONTENT,
+        }
+        kept.transfer_to(other, ["ranges"], reencode="gzip")
+        assert other.get("ranges") == RANGES
+
+    def test_large_transfer_that_breaks_at_its_source(
+        self, proxy, kept, direct, folder, uploads, monkeypatch
+    ):
+        monkeypatch.setenv("PKGDATA_RETRIES", "1")
+        proxy.script(spoil.reset(12 << 20), spoil.every(spoil.answer(500)), method="GET")
+        with pytest.raises(BatchError) as caught:
+            kept.transfer_to(direct, ["parts"])
+        clear(caught.value.report.failed["parts"])
+        assert [*direct.list()] == []
+        assert uploads(folder) == 0
+        proxy.heal()
+        caught.value.report.retry()
+        assert direct.get("parts") == PARTS
+
+    @pytest.mark.skipif(os.name == "nt", reason="kills by signal")
+    def test_killed_in_the_midst(self, proxy, ceph, bucket, direct, folder):
+        proxy.script(spoil.through(), spoil.every(spoil.stall(0)), method="PUT")
+        code = """
+            import io, sys
+            from pkgdata.stores import Store
+            keys = {"access_key_id": sys.argv[2], "secret_access_key": sys.argv[3]}
+            Store(sys.argv[1], secrets=keys).put("p", io.BytesIO(bytes(40 << 20)))
+        """
+        url = f"s3://{proxy.url}/{bucket}/{folder}"
+        process = run_apart(code, url, ceph.access_key, ceph.secret_key)
+        proxy.wait_for_stall()
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert [*direct.list()] == []
+        assert "p" not in direct
+
+
+# -- the other clouds --------------------------------------------------------------------------
+
+
+@pytest.fixture
+def google(gcs):
+    """Give a proxy before the imitation of Google, and stores behind and before it."""
+    pytest.importorskip("obstore")
+    with Proxy(gcs.endpoint) as proxy:
+        bucket, secrets = gcs.make_bucket(), {"token": gcs.issue_token()}
+        yield (
+            proxy,
+            Store(f"gs://{bucket}", secrets=secrets, endpoint=proxy.url, timeout=20),
+            Store(f"gs://{bucket}", secrets=secrets, endpoint=gcs.endpoint),
+        )
+
+
+@pytest.fixture
+def azure(azurite):
+    """Give a proxy before Azurite, and stores behind and before it."""
+    pytest.importorskip("obstore")
+    with Proxy(azurite.endpoint) as proxy:
+        container = azurite.make_container()
+        secrets = {"account_name": azurite.account, "account_key": azurite.key}
+        yield (
+            proxy,
+            Store(f"az://{container}", secrets=secrets, endpoint=proxy.url, timeout=20),
+            Store(f"az://{container}", secrets=secrets, endpoint=azurite.endpoint),
+        )
+
+
+@pytest.fixture(params=["google", pytest.param("azure", marks=pytest.mark.integration)])
+def cloud(request):
+    return request.getfixturevalue(request.param)
+
+
+class TestOtherClouds:
+    @pytest.mark.parametrize("fault", [spoil.reset(1000), spoil.cut(), spoil.answer(503)])
+    def test_reading(self, cloud, fault, tmp_path):
+        proxy, store, direct = cloud
+        direct.put("a", CONTENT)
+        for way in WAYS.values():
+            proxy.script(fault, method="GET")
+            assert way(store, "a", tmp_path) == CONTENT
+
+    def test_tampered_replies(self, cloud):
+        proxy, store, direct = cloud
+        direct.put("a", CONTENT)
+        proxy.script(spoil.tamper_reply(1000), method="GET")
+        assert store.get("a") == CONTENT
+        proxy.script(spoil.every(spoil.tamper_reply(1000)), method="GET")
+        with pytest.raises(IntegrityError) as caught:
+            store.get("a")
+        clear(caught.value)
+
+    def test_conditional_write_whose_answer_is_lost(self, cloud):
+        proxy, store, direct = cloud
+        proxy.script(spoil.lose_reply(), method="PUT")
+        store.put("a", CONTENT, if_absent=True)
+        assert direct.get("a") == CONTENT
+        with pytest.raises(ObjectExistsError):
+            store.put("a", CONTENT, if_absent=True)
+
+    def test_upload_in_parts_that_fails(self, cloud, monkeypatch):
+        monkeypatch.setenv("PKGDATA_RETRIES", "1")
+        proxy, store, direct = cloud
+        proxy.script(spoil.through(), spoil.every(spoil.answer(500)), method="PUT")
+        with pytest.raises(StoreError) as caught:
+            store.put("p", io.BytesIO(PARTS))
+        clear(caught.value)
+        assert [*direct.list()] == []
+        proxy.heal()
+        proxy.script(spoil.through(), spoil.reset_request(1000), method="PUT")
+        store.put("p", io.BytesIO(PARTS))
+        assert direct.get("p") == PARTS
+
+
+# -- a web server ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(http, "_sessions", {})
+    with FaultServer({"a": CONTENT}) as found:
+        yield found
+    for session in http._sessions.values():
+        session.close()
+
+
+WEB = {
+    "reset": lambda: faults.reset(1000),
+    "cut": lambda: faults.cut(2_000_000),
+    "cut at once": lambda: faults.cut(0),
+    "cut in the headers": faults.cut_in_headers,
+    "no answer": faults.hang_up,
+    "500": lambda: faults.status(500),
+    "503": lambda: faults.status(503, retry_after=0),
+}
+
+
+class TestWeb:
+    @pytest.mark.parametrize("fault", WEB.values(), ids=[*WEB])
+    @each_way
+    def test_faults_that_pass(self, server, way, fault, tmp_path):
+        server.script("a", fault())
+        assert way(Store(server.url, timeout=20), "a", tmp_path) == CONTENT
+
+    @each_way
+    def test_stalled_replies_are_cut_and_resumed(self, server, way, tmp_path):
+        server.script("a", faults.stall(1 << 20))
+        assert way(Store(server.url, timeout=0.5), "a", tmp_path) == CONTENT
+
+    def test_reading_on_asks_for_the_rest_alone(self, server):
+        server.script("a", faults.cut(2_000_000))
+        assert via_blocks(Store(server.url, timeout=20), "a", None) == CONTENT
+        first, second = server.requests
+        assert second.headers["range"] == "bytes=2000000-"
+        assert second.headers["if-range"]
+        assert (first.sent, second.sent) == (2_000_000, len(CONTENT) - 2_000_000)
+
+    def test_blocks_of_an_object_that_changes(self, server):
+        server.script("a", faults.cut(2_000_000), faults.change(CONTENT[::-1]))
+        with pytest.raises(IncompleteTransferError, match="it changed"):
+            via_blocks(Store(server.url, timeout=20), "a", None)
+
+    @pytest.mark.parametrize("way", [via_get, via_transfer])
+    def test_object_that_changes_is_read_anew(self, server, way, tmp_path):
+        server.script("a", faults.cut(2_000_000), faults.change(CONTENT[::-1]))
+        assert way(Store(server.url, timeout=20), "a", tmp_path) == CONTENT[::-1]
+
+    def test_blocks_of_a_server_without_ranges(self, server):
+        server.script("a", faults.cut(2_000_000), faults.forever(faults.ignore_range()))
+        with pytest.raises(IncompleteTransferError, match="has no ranges"):
+            via_blocks(Store(server.url, timeout=20), "a", None)
+
+    @pytest.mark.parametrize("kind", ["file", "local", "mem"])
+    def test_object_that_is_gone_in_the_midst(self, server, kind, tmp_path, monkeypatch):
+        if kind == "local":
+            pytest.importorskip("fsspec")
+        url = {"file": str(tmp_path / "f"), "local": f"local://{tmp_path}/f", "mem": "mem://gone"}
+        target = Store(url[kind])
+        for name in ("a", "b/c"):  # whose folder there is and is not
+            server.contents["a"] = RANGES
+            server.script("a", faults.cut(10 << 20), faults.forever(faults.status(404)))
+            with pytest.raises(BatchError) as caught:
+                Store(server.url, timeout=20).transfer_to(target, [("a", name)])
+            assert isinstance(caught.value.report.failed["a"], ObjectNotFoundError)
+            assert server.url in str(caught.value)
+            assert [*target.list()] == []
+
+    def test_source_that_breaks_off_for_good(self, server, tmp_path, monkeypatch):
+        monkeypatch.setenv("PKGDATA_RETRIES", "1")
+        server.contents["a"] = RANGES
+        server.script("a", faults.forever(faults.cut(10 << 20)))
+        with pytest.raises(BatchError) as caught:
+            Store(server.url, timeout=20).transfer_to(str(tmp_path / "copies"), ["a"])
+        error = caught.value.report.failed["a"]
+        assert isinstance(error, IncompleteTransferError)  # of the source, not of the folder
+        assert server.url in str(error)
+        assert not leftovers(tmp_path / "copies")
+
+    def test_wrong_length(self, server, tmp_path, monkeypatch):
+        monkeypatch.setenv("PKGDATA_RETRIES", "1")
+        server.script("a", faults.forever(faults.wrong_length(5)))
+        for way in (via_get, via_blocks, via_transfer):
+            with pytest.raises((IncompleteTransferError, BatchError)):
+                way(Store(server.url, timeout=20), "a", tmp_path)
+        assert not leftovers(tmp_path / "copies")
+
+
+# -- blocks that fail by themselves ------------------------------------------------------------
+
+
+@pytest.fixture(
+    params=["file", "local", "mem", "google", pytest.param("s3", marks=pytest.mark.integration)]
+)
+def target(request, tmp_path):
+    """Give stores of all kinds."""
+    if request.param == "s3":
+        return request.getfixturevalue("direct")
+    if request.param == "google":
+        return request.getfixturevalue("google")[2]
+    if request.param == "local":
+        pytest.importorskip("fsspec")
+        return Store(f"local://{tmp_path}/target")
+    return Store(str(tmp_path / "target") if request.param == "file" else f"mem://{tmp_path}")
+
+
+class Stop(BaseException):
+    """No `Exception`, like `KeyboardInterrupt`."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        *[RuntimeError("mine"), OSError(errno.EIO, "mine"), FileNotFoundError("mine"), Stop()],
+        *[ObjectNotFoundError("mine", url="x"), IncompleteTransferError("mine"), ValueError("m")],
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("after", [0, 1, 12 << 20])
+def test_what_the_blocks_raise_comes_through(target, error, after):
+    target.put("d/old", b"old")
+
+    def blocks():
+        yield bytes(after)
+        raise error
+
+    for name in ("d/old", "new/er"):
+        with pytest.raises(type(error)) as caught:
+            target.write_blocks(name, blocks())
+        assert caught.value is error
+    assert [*target.list()] == ["d/old"]
+    assert target.get("d/old") == b"old"
+
+
+# -- disks -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Give a file system of 1 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if not sys.platform.startswith("linux") or os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("needs root on Linux, to mount a small file system")
+    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    made = subprocess.run(command, capture_output=True, text=True)
+    if made.returncode:
+        pytest.skip(f"cannot mount a small file system: {made.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_full_disk(small_disk, server, tmp_path):
+    server.contents["small"] = b"small"
+    target = Store(str(small_disk))
+    target.put("a", b"old")
+    with pytest.raises(BatchError) as caught:
+        Store(server.url, timeout=20).transfer_to(target, ["a", "small"])
+    error = caught.value.report.failed["a"]
+    assert isinstance(error, StoreError)
+    assert "No space left on device" in str(error)
+    assert error.url == f"{target.url}/a"
+    assert not error.transient
+    assert {name: target[name] for name in target} == {"a": b"old", "small": b"small"}
+    assert sorted(os.listdir(small_disk)) == ["a", "small"]
+    with pytest.raises(StoreError, match="No space left"):
+        target.put("b", CONTENT)
+    with pytest.raises(BatchError, match="No space left"):
+        target.put([("b", io.BytesIO(PARTS)), ("c", CONTENT)])
+    assert sorted(os.listdir(small_disk)) == ["a", "small"]
+
+
+@pytest.mark.integration
+def test_full_disk_under_a_download_from_a_bucket(small_disk, kept):
+    with pytest.raises(BatchError, match="No space left on device"):
+        kept.transfer_to(str(small_disk), ["a", "parts", "ranges"])
+    assert os.listdir(small_disk) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="limits of a process are POSIX")
+def test_file_that_may_not_grow(server, tmp_path):
+    code = """
+        import resource, sys
+        from pkgdata.errors import BatchError, StoreError
+        from pkgdata.stores import Store
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
+        try:
+            Store(sys.argv[1]).transfer_to(sys.argv[2], ["a"])
+        except BatchError as error:
+            assert isinstance(error.report.failed["a"], StoreError)
+            print(error)
+    """
+    process = run_apart(code, server.url, str(tmp_path / "copies"))
+    said = process.communicate(timeout=60)[0].decode()
+    assert "File too large" in said
+    assert not leftovers(tmp_path / "copies")
+
+
+def test_file_that_shrinks_while_it_is_read(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "a").write_bytes(PARTS)
+    found = Store(str(tmp_path / "d")).blocks("a")
+    next(found)
+    os.truncate(tmp_path / "d" / "a", 5 << 20)
+    with pytest.raises(IncompleteTransferError, match=f"of {len(PARTS)}"):
+        list(found)
+
+
+def test_folder_where_a_file_is(tmp_path):
+    store = Store(str(tmp_path / "d"))
+    store.put("a", b"1")
+    for content in (b"2", io.BytesIO(PARTS)):
+        with pytest.raises(StoreError) as caught:
+            store.put("a/b", content)
+        assert caught.value.url == store.address("a/b")
+    assert ([*store.list()], store["a"]) == (["a"], b"1")
+
+
+def leftovers(folder):
+    """Return what is below a folder, files that are not finished included."""
+    return [*folder.rglob("*")] if folder.exists() else []
+
+
+def threads_of_ours():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("pkgdata")]
+
+
+def run_apart(code, *arguments):
+    """Start a Python program."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
