@@ -80,6 +80,8 @@ class CloudStore(Store):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self._obstore = _obstore()
+        #: Whether requests are signed; known once there is a client.
+        self.signs = True
         #: What obstore raises; Python's own errors too.
         self.errors = (self._obstore.exceptions.BaseError, ValueError, OSError)
         self._place = buckets.Place(self._url, options.get("endpoint"))
@@ -187,7 +189,8 @@ class CloudStore(Store):
     def _signs(self, found: bool) -> bool:
         """Say whether requests are signed, given whether there are credentials."""
         anonymous = self._options.get("anonymous")
-        return not anonymous if anonymous is not None else found
+        self.signs = not anonymous if anonymous is not None else found
+        return self.signs
 
     def _key(self, name: str) -> str:
         return self._root + _fs.safe_key(name)

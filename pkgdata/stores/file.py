@@ -112,7 +112,8 @@ class FileStore(Store):
                 f"{self.url}: a file URL names no other host", hint="write file:///folder"
             )
         self.root = url2pathname(parts.path).rstrip("/") or "/"
-        self._bulk = 0
+        #: Bulk writes under way, and whether each file is synced in them.
+        self._bulk, self._syncs_each = 0, False
 
     def _path(self, name: str) -> str:
         return os.path.join(self.root, *_fs.safe_name(name).split("/")) if name else self.root
@@ -265,9 +266,11 @@ class FileStore(Store):
                     raise
 
     def _syncs(self) -> bool:
+        if self._bulk:
+            return self._syncs_each
         from ..config import conf
 
-        return conf.durability == "each" or (conf.durability == "batch" and not self._bulk)
+        return str(conf.durability) != "none"
 
     def bulk(self) -> contextlib.AbstractContextManager[object]:
         """Sync many files once, at the end, where the system can; see `Primitives.bulk`.
@@ -436,7 +439,10 @@ class _Bulk:
         self._store = store
 
     def __enter__(self) -> None:
+        from ..config import conf
+
         if _fs.can_sync_all():  # else each file is synced
+            self._store._syncs_each = conf.durability == "each"
             self._store._bulk += 1
 
     def __exit__(self, *_: object) -> None:

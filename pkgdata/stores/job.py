@@ -69,6 +69,8 @@ class Job:
                 self._db.execute("insert or ignore into meta values('job', ?)", (words,))
             (found,) = self._db.execute("select value from meta where key='job'").fetchone()
         except sqlite3.Error as error:
+            if hasattr(self, "_db"):
+                self._db.close()
             raise self._error(error) from error
         if found != words:
             self._db.close()

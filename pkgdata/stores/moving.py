@@ -58,9 +58,7 @@ def read_blocks(store: Store, name: str, size: int = BLOCK) -> Iterator[memoryvi
 
 
 def _read_on(store: Store, name: str, body: Body, size: int) -> Iterator[memoryview]:
-    from ..config import conf
-
-    left, at, validator = int(conf.retries), 0, body.validator
+    failures, at, validator = 0, 0, body.validator
     buffer = memoryview(bytearray(size))
     check = _Check(store, name, body)
     while True:
@@ -74,9 +72,9 @@ def _read_on(store: Store, name: str, body: Body, size: int) -> Iterator[memoryv
                     yield buffer[:count]
             break
         except IncompleteTransferError:
-            if left <= 0 or validator is None:
+            if validator is None or failures >= store.retries():
                 raise
-            left -= 1
+            failures += 1
             body = _again(store, name, at, validator)
     check.end(at)
 

@@ -125,7 +125,7 @@ class S3(CloudStore):
 
         # the one thing that obstore does not pass on; the signed address never leaves this call,
         # which is why it is not asked for by requests, which logs addresses
-        if self.client().config.get("skip_signature"):
+        if not self.signs:
             return True
         url = obstore.sign(
             self.client(), "HEAD", self._key(name), expires_in=datetime.timedelta(minutes=5)
@@ -146,7 +146,7 @@ class S3(CloudStore):
 
     def _check_written(self, name: str, content: bytes | memoryview, etag: str | None) -> None:
         # a signed request carries the SHA-256 of its body, and the service compares
-        if self.client().config.get("skip_signature"):
+        if not self.signs:
             super()._check_written(name, content, etag)
 
     def remove_many(self, names: Iterable[str]) -> None:
@@ -255,7 +255,8 @@ class Google(CloudStore):
         )
 
     def _before_writing(self, name: str) -> None:
-        if self.client().config.get("skip_signature"):
+        self.client()
+        if not self.signs:
             # obstore would ask the machine's metadata server for a token, which most have not
             raise UnsupportedOperationError(
                 f"{self.address(name)}: Google takes no anonymous writes",

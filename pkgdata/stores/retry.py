@@ -42,7 +42,7 @@ def is_passing(error: Exception) -> bool:
 
 def retrying(
     action: Callable[[], R],
-    retries: int,
+    retries: int | Callable[[], int],
     sleep: Callable[[float], object] | None = None,
 ) -> R:
     """Call an action until it succeeds or fails for good.
@@ -50,8 +50,8 @@ def retrying(
     Parameters
     ----------
     action : callable
-    retries : int
-        Further calls after the first.
+    retries : int or callable
+        Further calls after the first; a callable is asked at the first failure alone.
     sleep : callable, optional
         Stand-in for `time.sleep`.
 
@@ -70,6 +70,8 @@ def retrying(
         try:
             return action()
         except (StoreError, IncompleteTransferError) as error:
+            if callable(retries):
+                retries = retries()
             if retries <= 0 or not is_passing(error):
                 raise
             retries -= 1

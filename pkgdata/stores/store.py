@@ -211,10 +211,20 @@ class Store(Primitives):
         -------
         object
         """
-        from ..config import conf
         from .retry import retrying
 
-        return retrying(action, int(conf.retries))
+        return retrying(action, self.retries)
+
+    def retries(self) -> int:
+        """Return how often what fails in passing is tried again.
+
+        Returns
+        -------
+        int
+        """
+        from ..config import conf
+
+        return int(conf.retries)
 
     def _each(
         self,
