@@ -37,7 +37,7 @@ _CLEARING = 5.0
 
 #: Bytes that a large object has in memory while it is copied from one bucket to another: four
 #: ranges and four parts.
-_UNDER_WAY = 64 << 20
+_UNDER_WAY = 96 << 20
 
 
 def read_blocks(store: Store, name: str, size: int = BLOCK) -> Iterator[memoryview]:

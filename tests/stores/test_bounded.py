@@ -158,8 +158,8 @@ def test_many_large_objects_at_once(ceph, tmp_path):
         found = run(code, tmp_path / "from", url, json.dumps(keys), tmp_path / "back")
     finally:
         store.delete(prefix="")
-    assert found["there"] < 2 * MOST
-    assert found["high"] < 2 * MOST
+    assert found["there"] < MOST, found
+    assert found["high"] < MOST, found
     assert all(is_copy(tmp_path / "back" / f"large{n}", 40 * MB) for n in range(24))
 
 
