@@ -24,6 +24,7 @@ from .hashes import HEX_LENGTH, Digest
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
 else:
     # os has loaded it at start-up; collections.abc would cost 2 ms more
     from _collections_abc import Mapping
@@ -347,6 +348,21 @@ class Registry(Mapping[str, Entry]):
         text, size, urls = (row, self._sizes.get(name), ()) if isinstance(row, str) else row
         entry = self._rows[name] = Entry(name, Digest.parse(text), size, urls)
         return entry
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """Return an entry, or something else where there is none.
+
+        Parameters
+        ----------
+        name : str
+        default : object, optional
+
+        Returns
+        -------
+        Entry or object
+        """
+        # by asking first: a mapping's own would look for close names, to throw them away
+        return self[name] if name in self._rows else default
 
     def _unknown(self, name: str) -> UnknownNameError:
         import difflib

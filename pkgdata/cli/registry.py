@@ -1,4 +1,4 @@
-"""``registry make`` and ``registry check``."""
+"""``registry make``, ``registry check`` and ``registry update``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def add(commands: Any) -> None:
     ----------
     commands : argparse subparsers
     """
-    group = commands.add_parser("registry", help="make or check a registry")
+    group = commands.add_parser("registry", help="make, check or update a registry")
     verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     make = verbs.add_parser("make", help="hash every file below a folder")
@@ -34,6 +34,13 @@ def add(commands: Any) -> None:
     check.add_argument("registry", metavar="FILE", nargs="?", help="DIR/registry.txt by default")
     check.add_argument("--json", action="store_true", help="for scripts")
     check.set_defaults(run=_check)
+
+    update = verbs.add_parser("update", help="add the files of a Zenodo, Figshare or Dataverse DOI")
+    update.add_argument("registry", metavar="FILE", nargs="?", default="registry.txt")
+    update.add_argument(
+        "--from", dest="record", metavar="DOI", required=True, help="doi:…, zenodo:N or figshare:N"
+    )
+    update.set_defaults(run=_update)
 
 
 def add_make_arguments(parser: Any) -> None:
@@ -98,3 +105,18 @@ def _check(args: Namespace) -> int:
         else:
             print("no difference", file=sys.stderr)
     return 3 if found else 0
+
+
+def _update(args: Namespace) -> int:
+    from ..publish import merge, records
+
+    found = records.from_record(args.record)
+    before = merge.load(args.registry)
+    changes = records.update(before, found)
+    merge.write(args.registry, before, changes.registry)
+    print(
+        f"{args.registry}: {len(changes.added)} new, {len(changes.placed)} with another address, "
+        f"{len(found) - len(changes.added) - len(changes.placed)} as before",
+        file=sys.stderr,
+    )
+    return 0

@@ -1,0 +1,353 @@
+"""``publish``: upload files, write the registry, prove it by downloading again."""
+
+from __future__ import annotations
+
+import sys
+
+from ..config import conf
+from ..errors import PublishError
+from ..progress import DONE, Event, view
+from . import _text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+    from typing import Any
+
+    from ..progress import Callback
+    from ..publish.engine import Publication
+    from ..publish.plan import Plan
+    from ..publish.readback import Finding, Mirror
+    from ..publish.settings import Settings
+    from ..registry import Registry
+
+_ABOUT = "upload files, write their registry, and prove it by downloading again"
+
+
+def add(commands: Any) -> None:
+    """Add this command to the parser.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+    """
+    parser = commands.add_parser("publish", help=_ABOUT, description=_ABOUT)
+    add_arguments(parser)
+    parser.set_defaults(run=run)
+
+
+def add_arguments(parser: Any) -> None:
+    """Add the arguments of ``publish``.
+
+    Parameters
+    ----------
+    parser : argparse.ArgumentParser
+    """
+    parser.add_argument("folder", nargs="?", metavar="DIR", help="all files below it")
+    parser.add_argument(
+        "--to",
+        action="append",
+        metavar="DEST",
+        help="where to: file:/FOLDER, sftp://HOST/FOLDER, s3://BUCKET/PREFIX, gs://…, az://…, "
+        "pages:OWNER/REPO, github:OWNER/REPO@TAG, figshare:, zenodo:; may be repeated",
+    )
+    parser.add_argument(
+        "--registry", metavar="FILE", help="default: that of --package, or DIR/registry.txt"
+    )
+    parser.add_argument(
+        "--package",
+        metavar="PKG",
+        help="its pkgdata.toml says where to; a name, or a folder such as ./src/mypkg",
+    )
+    parser.add_argument(
+        "--url",
+        action="append",
+        metavar="PUBLIC_URL",
+        help="where everybody reads the files; once for each --to, or for each file: and sftp:",
+    )
+    parser.add_argument(
+        "--replace",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="replace the published bytes of this file; may be repeated",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument(
+        "--check", action="store_true", help="only download again and compare; needs no DIR"
+    )
+    parser.add_argument("--index", action="store_true", help="put an index.html beside the files")
+    parser.add_argument("--json", action="store_true", help="for scripts")
+    _add_options(parser)
+
+
+#: Options of some destinations, by the names that these know them by.
+_OPTIONS = ("public", "storage_class", "publish", "sandbox", "title", "metadata", "api_url")
+
+
+def _add_options(parser: Any) -> None:
+    some = parser.add_argument_group("options of some destinations")
+    some.add_argument(
+        "--public", action="store_true", default=None, help="buckets: give each object an ACL"
+    )
+    some.add_argument("--storage-class", metavar="CLASS", help="buckets: such as STANDARD_IA")
+    some.add_argument(
+        "--publish",
+        action="store_true",
+        default=None,
+        help="zenodo: publish the record, which cannot be undone",
+    )
+    some.add_argument("--title", metavar="TEXT", help="zenodo, figshare: of a new record")
+    some.add_argument(
+        "--metadata", metavar="FILE", help="zenodo, figshare: JSON with more fields of a new record"
+    )
+    some.add_argument(
+        "--sandbox", action="store_true", default=None, help="zenodo: its test service"
+    )
+    some.add_argument(
+        "--api-url", metavar="URL", help="of another instance: an enterprise, an endpoint"
+    )
+
+
+def _options(args: Namespace) -> dict[str, Any]:
+    found = {name: getattr(args, name) for name in _OPTIONS}
+    if args.metadata is not None:
+        import json
+
+        try:
+            with open(args.metadata, encoding="utf-8") as file:
+                found["metadata"] = json.load(file)
+        except ValueError as error:
+            raise PublishError(f"{args.metadata}: not JSON: {error}") from None
+        if not isinstance(found["metadata"], dict):
+            raise PublishError(f"{args.metadata}: expected an object with the record's fields")
+    return found
+
+
+def run(args: Namespace) -> int:
+    """Publish, or check what is published.
+
+    Parameters
+    ----------
+    args : Namespace
+
+    Returns
+    -------
+    int
+        Exit code: 3 if a file differs.
+    """
+    from ..publish.settings import settings_of
+
+    settings = settings_of(args.package) if args.package else None
+    if args.check:
+        return _check(args, settings)
+    if args.folder is None:
+        raise PublishError("which files? Name their folder: pkgdata publish DIR")
+    return _publish(args, settings)
+
+
+def _registry_file(args: Namespace, settings: Settings | None) -> str:
+    import os
+
+    if args.registry:
+        return str(args.registry)
+    if settings is not None:
+        return settings.registry_file
+    if args.folder is None:
+        raise PublishError("which registry? Say --registry FILE or --package PKG")
+    return os.path.join(args.folder, "registry.txt")
+
+
+def _show(stage: str, files: int, total: int) -> Callback:
+    if stage == "hashing":
+        bar = _text.bar(stage, total)
+        return lambda event: bar(event.name, event.done) if event.state == DONE else None
+    drawn = view(conf.progress, files, total)
+
+    def show(event: Event) -> None:
+        # the same file at two destinations counts twice
+        name = f"{event.source}/{event.name}"
+        drawn(Event(name, event.state, event.done, event.total, event.source))
+
+    return show
+
+
+def _note(text: str) -> None:
+    if text:
+        print(text, file=sys.stderr)
+
+
+# -- publishing --------------------------------------------------------------------------------
+
+
+def _publish(args: Namespace, settings: Settings | None) -> int:
+    from ..publish import destinations_for
+    from ..publish.engine import Publication
+
+    options = _options(args)
+    if settings is not None and settings.public and not args.to:
+        options["public"] = True
+    places = args.to or (settings.to if settings is not None else [])
+    given = args.url or (settings.urls if settings is not None and not args.to else [])
+    destinations = destinations_for(places, given, **options)
+    file = _registry_file(args, settings)
+    index = args.index or (settings is not None and settings.index)
+    if index and not any(one.shows_pages for one in destinations):
+        raise PublishError("--index: none of these destinations shows an index.html to visitors")
+    with Publication(args.folder, destinations, file, args.replace, _show) as work:
+        plans = work.plan()
+        if args.dry_run:
+            return _print_plans(plans, args.json)
+        if index:
+            work.check_page()
+        work.refuse()
+        for plan in plans:
+            _note(_summary(plan))
+        work.upload()
+        written = work.record()
+        _note(f"{file}: {len(work.registry)} files{'' if written else ', unchanged'}")
+        for plan in plans:
+            if plan.destination.delay and not plan.destination.private:
+                minutes = plan.destination.delay / 60
+                _note(f"{plan.destination.url}: may show the files late; up to {minutes:.0f} min")
+        findings = work.prove()
+        pages = work.add_page(_title(settings, args)) if index else []
+        _tell(work, findings, pages, settings, args.json)
+        return _code(findings)
+
+
+def _title(settings: Settings | None, args: Namespace) -> str:
+    import os
+
+    return settings.name if settings is not None else os.path.basename(os.path.abspath(args.folder))
+
+
+def _summary(plan: Plan) -> str:
+    counts = [
+        (len(plan.new), "new"),
+        (len(plan.replaced), "to replace"),
+        (len(plan.there), "there"),
+    ]
+    told = ", ".join(f"{count} {what}" for count, what in counts if count)
+    size = _text.size(sum(item.size for item in plan.to_send))
+    return f"{plan.destination.url}: {told}; {size} to send"
+
+
+def _print_plans(plans: Sequence[Plan], as_json: bool) -> int:
+    rows = [
+        (plan.destination.url, state, what if isinstance(what, str) else what.name)
+        for plan in plans
+        for state, what in plan.rows()
+    ]
+    if as_json:
+        _text.json([{"to": to, "state": state, "name": name} for to, state, name in rows])
+    else:
+        _text.table(["STATE", "TO", "NAME"], [[state, to, name] for to, state, name in rows])
+    for plan in plans:
+        _note(_summary(plan))
+    return 3 if any(plan.differs for plan in plans) else 0
+
+
+def _tell(
+    work: Publication,
+    findings: Sequence[Finding],
+    pages: Sequence[str],
+    settings: Settings | None,
+    as_json: bool,
+) -> None:
+    """Print what became of each file, and what is left for the maintainer to do."""
+    bases = [plan.destination.dataurl for plan in work.plans]
+    dataurl = [base for base in bases if base is not None]
+    dois = [plan.destination.doi for plan in work.plans if plan.destination.doi]
+    if as_json:
+        _text.json({**_as_json(findings), "dataurl": dataurl, "doi": dois, "pages": pages})
+    else:
+        _print_findings(findings)
+    bad = {one.mirror for one in findings if one.state != "ok"}
+    for plan in work.plans:
+        # a draft is read back well, but is not what the maintainer wanted to end with
+        if plan.destination.url in bad or plan.destination.private:
+            _note(plan.destination.advice() or "")
+    for doi in dois:
+        _note(f"DOI: {doi}")
+    for page in pages:
+        _note(f"page: {page}")
+    if dataurl and (settings is None or settings.dataurl != dataurl):
+        where = settings.toml if settings is not None else "pkgdata.toml"
+        _note(f"for {where}:\ndataurl = {_toml_list(dataurl)}")
+
+
+def _toml_list(texts: Sequence[str]) -> str:
+    import json
+
+    return json.dumps([*texts], ensure_ascii=False)  # the same as TOML's for plain texts
+
+
+# -- checking ----------------------------------------------------------------------------------
+
+
+def _check(args: Namespace, settings: Settings | None) -> int:
+    from ..publish import engine
+    from ..registry import Registry
+
+    registry = Registry.load(_registry_file(args, settings))
+    mirrors = _mirrors(args, settings, registry)
+    if not any(mirror.entries for mirror in mirrors):
+        raise PublishError(
+            "nothing to check: the registry is empty, or nothing says where its files are",
+            hint="say --url URL, --to DEST or --package PKG",
+        )
+    findings = engine.check(mirrors, _show)
+    if args.json:
+        _text.json(_as_json(findings))
+    else:
+        _print_findings(findings)
+    return _code(findings)
+
+
+def _mirrors(args: Namespace, settings: Settings | None, registry: Registry) -> list[Mirror]:
+    from ..publish import destinations_for
+    from ..publish.readback import mirrors_of
+
+    if args.url and not args.to:
+        bases = [*args.url]
+    elif args.to:
+        options = _options(args)
+        found = [one.dataurl for one in destinations_for(args.to, args.url or [], **options)]
+        bases = [base for base in found if base is not None]
+    else:
+        bases = settings.dataurl if settings is not None else []
+    return mirrors_of(bases, registry)
+
+
+def _as_json(findings: Sequence[Finding]) -> dict[str, Any]:
+    files = [
+        {
+            "name": one.entry.name,
+            "size": one.entry.size,
+            "mirror": one.mirror,
+            "state": one.state,
+            "note": one.note,
+        }
+        for one in findings
+    ]
+    return {"files": files}
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    several = len({one.mirror for one in findings}) > 1
+    rows = []
+    for one in findings:
+        name = one.entry.name + (f"  ({one.note})" if one.note else "")
+        size = _text.size(one.entry.size)
+        rows.append([one.state, size, *([one.mirror] if several else []), name])
+    _text.table(["STATE", "SIZE", *(["MIRROR"] if several else []), "NAME"], rows)
+    for mirror in dict.fromkeys(one.mirror for one in findings):
+        here = [one for one in findings if one.mirror == mirror]
+        good = sum(one.state == "ok" for one in here)
+        _note(f"{mirror}: {good} of {len(here)} files read back as published")
+
+
+def _code(findings: Sequence[Finding]) -> int:
+    return 0 if all(one.state == "ok" for one in findings) else 3

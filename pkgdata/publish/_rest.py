@@ -1,0 +1,545 @@
+"""One small client for the JSON interfaces of GitHub, Figshare and Zenodo.
+
+1. The token goes into the ``Authorization`` header alone, and to hosts of the service alone: a host
+   that an answer names (for uploads, say) must be the service's own, and a redirect elsewhere is
+   followed without it. Errors and logs never hold it, nor an address that is a secret itself.
+2. What a service refuses in passing is asked again, a bounded number of times, after waits that
+   grow and that no two clients share. A ``POST`` is not: it may have been obeyed before the
+   connection broke. `Rest.repeat` calls a step that looks first what is there.
+3. A rate limit holds all threads of the client. It is waited for as long as the service asks,
+   within `PATIENCE`; beyond that, the error says when to run the command again.
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urljoin, urlsplit
+
+from .. import hashes
+from ..errors import (
+    AccessDeniedError,
+    IncompleteTransferError,
+    ObjectNotFoundError,
+    PublishError,
+    StoreError,
+)
+from ..urls import redact
+from .tokens import hide
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from typing import Any, TypeVar
+
+    import requests
+
+    R = TypeVar("R")
+
+#: Seconds that the rate limits of one request are waited for, in all.
+PATIENCE = 900.0
+
+#: Seconds to wait where a service limits the rate but does not say for how long; GitHub's
+#: documentation asks for at least a minute.
+UNTOLD = 60.0
+
+#: Further tries of a request or step.
+RETRIES = 5
+
+#: Seconds: the first wait is at most three times the first number, none longer than the second.
+FIRST, LONGEST = 0.5, 30.0
+
+#: Seconds to wait for the answer to an upload: the service may hash and copy all of it first.
+UPLOAD_TIMEOUT = 900.0
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+_HINTS = {
+    401: "the token is wrong or has expired",
+    403: "the token lacks a permission that this needs",
+    404: "check the name; a token that may not see it is answered like this too",
+}
+
+
+class Rest:
+    """A JSON interface.
+
+    Parameters
+    ----------
+    service : str
+        Its name, for messages.
+    api : str
+        Base URL.
+    scheme : str
+        Word before the token in the ``Authorization`` header.
+    secret : callable
+        Returns the token; asked when the first request needs it.
+    rights : str
+        What the token must be allowed to do, for hints.
+    headers : mapping, optional
+        Sent with every request.
+    timeout : float, optional
+        Seconds to connect, and to wait for an answer.
+    sleep, now : callable, optional
+        Stand-ins for `time.sleep` and `time.time`.
+
+    Raises
+    ------
+    PublishError
+        The base URL is no web address, or one at which a token could be overheard.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        api: str,
+        *,
+        scheme: str,
+        secret: Callable[[], str],
+        rights: str,
+        headers: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        sleep: Callable[[float], object] | None = None,
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        import time
+
+        from ..config import conf
+
+        self.service = service
+        self.api = api.rstrip("/")
+        self.timeout = max(30.0, conf.remote_timeout) if timeout is None else timeout
+        self._scheme = scheme
+        self._secret = secret
+        self._rights = rights
+        self._headers = dict(headers or {})
+        self._sleep = time.sleep if sleep is None else sleep
+        self._now = time.time if now is None else now
+        #: Until when the service wants to be left alone, in seconds since the epoch.
+        self._limited_until = 0.0
+        parts = urlsplit(self.api)
+        if parts.scheme != "https" and not is_loopback(parts.hostname):
+            raise PublishError(
+                f"{redact(api)} is no https address, and a token would be sent in the clear",
+                hint="give the address of the interface, such as https://host/api/v3",
+            )
+
+    # -- one request -------------------------------------------------------------------------
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        ok: Collection[int] = (200,),
+        again: bool | None = None,
+        **options: Any,
+    ) -> requests.Response:
+        """Send a request; try again what may be sent twice.
+
+        Parameters
+        ----------
+        method : str
+        path : str
+            Below the base URL, or a whole URL of the service.
+        ok : collection of int
+            Statuses that are no errors.
+        again : bool, optional
+            Whether it may be sent twice; all but a ``POST`` may.
+        **options
+            ``params``, ``json``, ``data``, ``headers``, ``stream``, ``timeout``, ``shown`` (how
+            errors name the address), ``anonymous``.
+
+        Returns
+        -------
+        requests.Response
+
+        Raises
+        ------
+        AccessDeniedError, ObjectNotFoundError, StoreError
+            What the service refuses; ``status`` and ``details`` say how.
+        """
+        may = method != "POST" if again is None else again
+        return self._persist(lambda: self._once(method, path, ok, options), may)
+
+    def json(self, method: str, path: str, **options: Any) -> Any:
+        """Send a request and return its answer; see `request`.
+
+        Parameters
+        ----------
+        method : str
+        path : str
+        **options
+
+        Returns
+        -------
+        object
+        """
+        response = self.request(method, path, **options)
+        try:
+            return response.json()
+        except ValueError:
+            raise StoreError(
+                f"{self._shown(path, options)}: {self.service} answered with something that is "
+                f"no JSON: {response.text[:100]!r}",
+                url=self._shown(path, options),
+                transient=True,
+            ) from None
+
+    def pages(
+        self,
+        path: str,
+        page: str,
+        size: str,
+        count: int = 100,
+        anonymous: bool = False,
+        **params: Any,
+    ) -> list[dict[str, Any]]:
+        """Return a list that is served in pages.
+
+        Parameters
+        ----------
+        path : str
+        page, size : str
+            Names of the parameters.
+        count : int, default 100
+            Entries of a page.
+        anonymous : bool, default False
+            Send no token.
+        **params
+
+        Returns
+        -------
+        list of dict
+            Each ``id`` once, since entries move between pages while they are read.
+        """
+        found: dict[Any, dict[str, Any]] = {}
+        number = 1
+        while True:
+            asked = {**params, page: number, size: count}
+            part = self.json("GET", path, params=asked, anonymous=anonymous)
+            known = len(found)
+            found.update((entry["id"], entry) for entry in part)
+            # a service that knows no pages serves everything at once
+            if len(part) < count or len(found) == known:
+                return list(found.values())
+            number += 1
+
+    def read(self, path: str, **options: Any) -> Iterator[bytes]:
+        """Yield the bytes of a file, wherever the service redirects to.
+
+        Parameters
+        ----------
+        path : str
+        **options
+            See `request`.
+
+        Yields
+        ------
+        bytes
+
+        Raises
+        ------
+        StoreError, IncompleteTransferError
+        """
+        from urllib3.exceptions import HTTPError
+
+        response = self.request("GET", path, stream=True, **options)
+        shown = self._shown(path, options)
+        try:
+            yield from response.raw.stream(hashes.BLOCK, decode_content=False)
+        except (HTTPError, OSError) as error:
+            raise IncompleteTransferError(f"{shown}: {type(error).__name__}", url=shown) from None
+        finally:
+            response.close()
+
+    # -- repeating ---------------------------------------------------------------------------
+
+    def repeat(self, step: Callable[[], R]) -> R:
+        """Call a step that looks first what is there, until it succeeds or fails for good.
+
+        Parameters
+        ----------
+        step : callable
+
+        Returns
+        -------
+        object
+            What the step returns.
+        """
+        return self._persist(step, True)
+
+    def _persist(self, action: Callable[[], R], may_again: bool) -> R:
+        import random
+
+        wait, patience = FIRST, PATIENCE
+        for left in range(RETRIES, -1, -1):
+            try:
+                return action()
+            except (StoreError, IncompleteTransferError) as error:
+                limited = getattr(error, "limited", False)
+                asked = error.retry_after or 0.0
+                spent = getattr(error, "spent", False)
+                if spent or not error.transient or not (may_again or limited):
+                    raise
+                if not left or asked > patience:
+                    error.__dict__["spent"] = True
+                    raise
+            patience -= asked
+            wait = min(LONGEST, random.uniform(FIRST, wait * 3))
+            self._wait(max(wait, asked), limited)
+        raise AssertionError("the last try returns or raises")
+
+    def _wait(self, seconds: float, limited: bool) -> None:
+        if limited:
+            import logging
+
+            self._limited_until = max(self._limited_until, self._now() + seconds)
+            logging.getLogger("pkgdata").warning(
+                "%s limits the rate of requests; waiting %.0f s as it asks", self.service, seconds
+            )
+        self._sleep(seconds)
+
+    # -- the wire ----------------------------------------------------------------------------
+
+    def _once(
+        self, method: str, path: str, ok: Collection[int], options: Mapping[str, Any]
+    ) -> requests.Response:
+        held = self._limited_until - self._now()
+        if held > 0:
+            self._sleep(held)  # another thread met the limit
+        url = self.address(path)
+        for _ in range(6):
+            response = self._send(method, url, options)
+            target = response.headers.get("Location", "")
+            if response.status_code not in _REDIRECTS or response.status_code in ok or not target:
+                break
+            response.close()
+            url, options = self._redirected(method, url, target), {**options, "params": None}
+        if response.status_code in ok:
+            return response
+        try:
+            raise self._refusal(response, self._shown(path, options))
+        finally:
+            response.close()
+
+    def address(self, path: str) -> str:
+        """Return the URL of a path; a whole URL has to be one of the service's own.
+
+        Parameters
+        ----------
+        path : str
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        StoreError
+            It is not, and the token must not go there.
+        """
+        if "://" not in path:
+            return f"{self.api}/{path.lstrip('/')}"
+        if not self._is_own(path):
+            host = urlsplit(path).hostname
+            raise StoreError(
+                f"{self.service} names the host {host!r}, which is none of its own; refused",
+                hint="the token goes nowhere but to the service itself",
+                url=redact(path),
+            )
+        return path
+
+    def _is_own(self, url: str) -> bool:
+        """Say whether a URL is the service's: its host; for ``api.x.org`` any below ``x.org``."""
+        api, other = urlsplit(self.api), urlsplit(url)
+        home, host = api.hostname or "", other.hostname or ""
+        try:
+            same_port = other.port == api.port
+        except ValueError:
+            return False
+        if other.scheme != api.scheme or other.username is not None:
+            return False
+        if not same_port and not is_loopback(host):
+            return False
+        family = home.removeprefix("api.")
+        return host == home or (family != home and f".{host}".endswith(f".{family}"))
+
+    def _send(self, method: str, url: str, options: Mapping[str, Any]) -> requests.Response:
+        from urllib3.exceptions import HTTPError
+
+        from ..stores import http
+
+        timeout = options.get("timeout", self.timeout)
+        try:
+            return http.session().request(
+                method,
+                url,
+                params=options.get("params"),
+                json=options.get("json"),
+                data=options.get("data"),
+                headers=self._all_headers(options),
+                # a callable, as otherwise a login in ~/.netrc would take the token's place
+                auth=self._authorize(url, bool(options.get("anonymous"))),
+                stream=bool(options.get("stream")),
+                allow_redirects=False,
+                timeout=(self.timeout, timeout),
+                verify=http._ca_bundle(),
+            )
+        except StoreError:
+            raise
+        except (OSError, HTTPError, UnicodeError) as error:
+            # from None: what requests raises holds the address whole
+            raise http._translate(error, self._shown(url, options)) from None
+
+    def _all_headers(self, options: Mapping[str, Any]) -> dict[str, str]:
+        from ..stores.http import user_agent
+
+        given = options.get("headers") or {}
+        return {
+            "Accept": "application/json",
+            "User-Agent": user_agent(),
+            "Accept-Encoding": "identity",
+            **self._headers,
+            **given,
+        }
+
+    def _authorize(self, url: str, anonymous: bool) -> Callable[[Any], Any]:
+        token = None if anonymous or not self._is_own(url) else self._secret()
+
+        def authorize(request: Any) -> Any:
+            if token is not None:
+                request.headers["Authorization"] = f"{self._scheme} {token}"
+            return request
+
+        return authorize
+
+    def _redirected(self, method: str, url: str, target: str) -> str:
+        target = urljoin(url, target)
+        if method not in ("GET", "HEAD"):
+            raise StoreError(
+                f"{redact(url)} has moved to {redact(target)}",
+                hint="give the new name, as what is written must not follow a redirect",
+                url=redact(url),
+            )
+        if url.startswith("https:") and not target.startswith("https:"):
+            raise StoreError(
+                f"{redact(url)} redirects from https to {redact(target)}; refused",
+                url=redact(url),
+            )
+        return target
+
+    def _shown(self, path: str, options: Mapping[str, Any]) -> str:
+        shown: str | None = options.get("shown")
+        return shown or redact(path if "://" in path else f"{self.api}/{path.lstrip('/')}")
+
+    # -- refusals ----------------------------------------------------------------------------
+
+    def _refusal(self, response: requests.Response, shown: str) -> StoreError:
+        from ..stores.http import TRANSIENT
+
+        status = response.status_code
+        message, details = _said(response)
+        limited, asked = self._limit(response, message)
+        text = f"{shown}: {self.service} answers {status}"
+        told = hide("; ".join(filter(None, [message, *map(_detail, details)])))
+        if told:
+            text += f", {told[:500]}"
+        hint = _HINTS.get(status)
+        if hint:
+            hint += f"; {self._rights}"
+        kinds = {401: AccessDeniedError, 403: AccessDeniedError, 404: ObjectNotFoundError}
+        kind = StoreError if limited else kinds.get(status, StoreError)
+        if limited:
+            hint = f"the rate limit ends in {asked:.0f} s; run the same command again after that"
+        return kind(
+            text,
+            hint=hint,
+            url=shown,
+            transient=limited or status in TRANSIENT,
+            retry_after=asked,
+            limited=limited,
+            status=status,
+            details=details,
+        )
+
+    def _limit(self, response: requests.Response, message: str) -> tuple[bool, float | None]:
+        """Say whether a refusal is a rate limit, and how many seconds it asks to wait."""
+        from ..stores.http import retry_after
+
+        headers = response.headers
+        asked = retry_after(headers.get("Retry-After"), self._now())
+        used_up = headers.get("X-RateLimit-Remaining") == "0"
+        words = "rate limit" in message.lower()
+        if response.status_code != 429 and not (
+            response.status_code == 403 and (used_up or words or asked is not None)
+        ):
+            return False, asked
+        reset = headers.get("X-RateLimit-Reset", "")
+        if asked is None and used_up and reset.isascii() and reset.isdigit():
+            asked = max(0.0, float(reset) - self._now()) + 1.0
+        return True, UNTOLD if asked is None else asked
+
+
+def is_loopback(host: str | None) -> bool:
+    """Say whether a host is this machine, where nobody listens on the way.
+
+    Parameters
+    ----------
+    host : str or None
+
+    Returns
+    -------
+    bool
+    """
+    return host in ("localhost", "::1") or (host or "").startswith("127.")
+
+
+def _said(response: requests.Response) -> tuple[str, list[Any]]:
+    """Return what a refusal says: its message and its details."""
+    try:
+        answer = response.json()
+    except ValueError:
+        return " ".join(response.text.split())[:200], []
+    if not isinstance(answer, dict):
+        return "", []
+    details = answer.get("errors") or answer.get("data") or []
+    if isinstance(details, dict):
+        details = [{"field": key, "message": value} for key, value in details.items()]
+    return str(answer.get("message") or ""), details if isinstance(details, list) else [details]
+
+
+def _detail(detail: Any) -> str:
+    if not isinstance(detail, dict):
+        return str(detail)
+    words = [detail.get("field"), detail.get("code"), detail.get("message")]
+    return " ".join(str(word) for word in words if word)
+
+
+def status_of(error: BaseException) -> int:
+    """Return the status with which a service refused; 0 if the error is another.
+
+    Parameters
+    ----------
+    error : Exception
+
+    Returns
+    -------
+    int
+    """
+    found: int = getattr(error, "status", 0)
+    return found
+
+
+def has_code(error: BaseException, code: str) -> bool:
+    """Say whether a refusal's details have a code, such as ``already_exists``.
+
+    Parameters
+    ----------
+    error : Exception
+    code : str
+
+    Returns
+    -------
+    bool
+    """
+    details = getattr(error, "details", ())
+    return any(isinstance(detail, dict) and detail.get("code") == code for detail in details)

@@ -1,0 +1,299 @@
+"""What a place to publish to provides; `engine` does the rest the same way for all."""
+
+from __future__ import annotations
+
+import os
+
+from .. import hashes
+from ..urls import redact
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from ..hashes import Digest
+
+
+class Item:
+    """A local file that is to be published.
+
+    Parameters
+    ----------
+    name : str
+        Name in the registry.
+    path : str
+        Where it is here.
+    digest : Digest
+    size : int
+        Bytes.
+    stamp : tuple of int, optional
+        What `stamp_of` said of the file before it was hashed.
+    """
+
+    __slots__ = ("_digests", "digest", "name", "path", "size", "stamp")
+
+    def __init__(
+        self,
+        name: str,
+        path: str,
+        digest: Digest,
+        size: int,
+        stamp: tuple[int, int, int] | None = None,
+    ) -> None:
+        self.name = name
+        self.path = path
+        self.digest = digest
+        self.size = size
+        self.stamp = stamp
+        self._digests = {digest.alg: digest}
+
+    def digest_by(self, alg: str) -> Digest:
+        """Return the file's digest by another algorithm, hashing the file if need be.
+
+        Parameters
+        ----------
+        alg : str
+
+        Returns
+        -------
+        Digest
+        """
+        found = self._digests.get(alg)
+        if found is None:
+            found = self._digests[alg] = hashes.hash_file(self.path, alg)
+        return found
+
+    def check_unchanged(self) -> None:
+        """Make sure that the file is still the one that was hashed.
+
+        Raises
+        ------
+        IntegrityError
+            It changed. A destination asks this last, before it makes visible what it was sent.
+        """
+        if self.stamp is None:
+            return
+        try:
+            found = "another size or modification time"
+            if stamp_of(self.path) == self.stamp:
+                return
+        except OSError as error:
+            found = error.strerror or str(error)
+        from ..errors import IntegrityError
+
+        raise IntegrityError(
+            f"{self.path} changed while it was published: {found}",
+            hint="let no other program write to it, then run the same command again",
+            name=self.name,
+            source=self.path,
+            expected=str(self.digest),
+            actual=found,
+        )
+
+    def __repr__(self) -> str:
+        return f"Item({self.name!r}, {self.digest}, {self.size})"
+
+
+def stamp_of(path: str) -> tuple[int, int, int]:
+    """Return what changes when a file's bytes do: its inode, size and time of modification.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    (int, int, int)
+    """
+    found = os.stat(path)
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+class Held:
+    """A file that a destination holds already.
+
+    Parameters
+    ----------
+    size : int or None
+    digest : Digest or None
+        As the service reports it, of any algorithm; None if it reports none.
+    url : str or None
+        Public address, where it does not follow from the base URL and the name.
+    """
+
+    __slots__ = ("digest", "size", "url")
+
+    def __init__(
+        self, size: int | None, digest: Digest | None = None, url: str | None = None
+    ) -> None:
+        self.size = size
+        self.digest = digest
+        self.url = url
+
+    def __repr__(self) -> str:
+        return f"Held({self.size}, {self.digest}, {self.url!r})"
+
+
+class Destination:
+    """A place that files are published to.
+
+    The engine calls, in this order: `check`, `held`, `same` for each file that is there with the
+    right size, then, unless nothing is new or `unfinished`, `begin`, `put` from several threads
+    and `finish`; at last `close`. Every step may be interrupted and the whole repeated.
+
+    Parameters
+    ----------
+    url : str
+        As the user gave it, such as ``github:owner/repo@tag``.
+    """
+
+    #: Uploads at once that the service takes gladly.
+    threads = 4
+    #: Whether a page ``index.html`` beside the files is shown to visitors.
+    shows_pages = False
+    #: Seconds after `finish` within which the public may not see the files yet.
+    delay = 0.0
+    #: Whether only who has a token may read the files, as in a private repository or a draft; known
+    #: after `held` and anew after `finish`. `read` proves them then.
+    private = False
+
+    #: Persistent identifier of the files, where the service gives one; known after `finish`.
+    doi: str | None = None
+
+    def __init__(self, url: str) -> None:
+        #: Without secrets, for messages.
+        self.url = redact(url)
+
+    @property
+    def dataurl(self) -> str | None:
+        """Public base URL of the files; None if each file has its own address."""
+        raise NotImplementedError
+
+    def check(self, items: Sequence[Item]) -> None:
+        """Refuse, before anything is sent, what the service would refuse or rewrite.
+
+        Parameters
+        ----------
+        items : sequence of Item
+            All files of the registry, those that are there already included.
+
+        Raises
+        ------
+        PublishError
+        """
+
+    def held(self) -> Mapping[str, Held]:
+        """Return what the place holds under its final name, and complete.
+
+        Returns
+        -------
+        mapping of str to Held
+            By name in the registry. Broken uploads are left out.
+
+        Raises
+        ------
+        AccessDeniedError, StoreError
+        """
+        raise NotImplementedError
+
+    def same(self, item: Item, held: Held) -> bool | None:
+        """Say whether a file that is there, of the right size, has the item's bytes.
+
+        Parameters
+        ----------
+        item : Item
+        held : Held
+            Its own, from `held`.
+
+        Returns
+        -------
+        bool or None
+            None if that cannot be told; then the download afterwards decides.
+        """
+        if held.digest is None:
+            return None
+        return item.digest_by(held.digest.alg) == held.digest
+
+    def begin(self, new: Sequence[Item], replaced: Sequence[Item]) -> None:
+        """Prepare to receive files, such as by making a release's draft.
+
+        Parameters
+        ----------
+        new : sequence of Item
+        replaced : sequence of Item
+            What the user asked to replace by name.
+        """
+
+    def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
+        """Upload one file, verify what the service reports of it, and say where it is.
+
+        Parameters
+        ----------
+        item : Item
+        replace : bool
+            Whether another file of this name may be replaced.
+        moved : callable
+            Told the bytes sent so far.
+
+        Returns
+        -------
+        Held
+
+        Raises
+        ------
+        IntegrityError
+            The service got other bytes, or the file changed while it was uploaded.
+        StoreError
+        """
+        raise NotImplementedError
+
+    def finish(self) -> Mapping[str, str]:
+        """Make visible what was uploaded, such as by publishing the draft.
+
+        Returns
+        -------
+        mapping of str to str
+            Public address by name, for the files that have one that is not base URL and name.
+        """
+        return {}
+
+    def unfinished(self) -> bool:
+        """Say whether `finish` has work to do though no file is to be uploaded.
+
+        Asked after `held`. A draft that an interrupted run has filled still wants to be published;
+        `begin`, with empty lists, and `finish` do so.
+
+        Returns
+        -------
+        bool
+        """
+        return False
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """Read a file back as who published it, where `private` says that nobody else may.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        iterator of bytes
+
+        Raises
+        ------
+        StoreError
+        """
+        raise NotImplementedError
+
+    def advice(self) -> str | None:
+        """Return what to tell who finds that the files cannot be read without credentials.
+
+        Returns
+        -------
+        str or None
+        """
+        return None
+
+    def close(self) -> None:
+        """Let go of connections and temporary files, whatever happened before."""

@@ -1,0 +1,396 @@
+"""Publish: hash and compare, upload, write the registry, and prove it by downloading again.
+
+The steps stand in this order, so that an end at any point does no harm::
+
+    plan       nothing is written; what would change published bytes is refused
+    upload     a file appears under its name only when it is complete
+    record     the registry names only what is there: written aside, synced, renamed
+    prove      every file is downloaded without credentials, and its digest compared
+
+Whoever runs it again after an interruption finds at the destination what was uploaded: no file is
+sent twice, and no note has to be kept here.
+"""
+
+from __future__ import annotations
+
+from ..errors import ObjectExistsError, PkgdataError, PublishError
+from ..progress import BYTES, DONE, START, Event, silent
+from . import merge, plan, readback
+from .readback import OK, Finding, Mirror
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from ..progress import Callback
+    from ..registry import Entry, Registry
+    from .destination import Destination, Held, Item
+    from .plan import Plan
+
+    #: Takes the stage, the number of files and their bytes; returns who is told of each event.
+    Show = Callable[[str, int, int], Callback]
+
+#: Seconds between two looks at a place that shows files with a delay.
+_PAUSE = 5.0
+
+
+def _nobody(*_: object) -> Callback:
+    return silent
+
+
+class Publication:
+    """The files of a folder on their way to destinations; a context manager.
+
+    Parameters
+    ----------
+    folder : str
+    destinations : sequence of Destination
+    registry_file : str
+        Read if it is there, and written at the end.
+    replace : collection of str, default ()
+        Names whose published bytes may be replaced.
+    show : callable, optional
+        Takes ``"hashing"``, ``"uploading"`` or ``"reading back"``, the number of files and their
+        bytes; returns a callable that gets each `Event`.
+
+    Attributes
+    ----------
+    items : list of Item
+    plans : list of Plan
+        One for each destination, once planned.
+    registry : Registry
+        As it is on disk.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        destinations: Sequence[Destination],
+        registry_file: str,
+        replace: Collection[str] = (),
+        show: Show = _nobody,
+    ) -> None:
+        self._folder = folder
+        self._destinations = destinations
+        self._file = registry_file
+        self._replace = frozenset(replace)
+        self._show = show
+        self.items: list[Item] = []
+        self.plans: list[Plan] = []
+        self.registry: Registry = merge.load(registry_file)
+
+    def __enter__(self) -> Publication:
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        failed: list[Exception] = []
+        for destination in self._destinations:
+            try:
+                destination.close()
+            except (PkgdataError, OSError) as error:
+                failed.append(error)
+        if failed and kind is None:  # else what went wrong before says more
+            raise failed[0]
+
+    # -- 1 -------------------------------------------------------------------------------------
+
+    def plan(self) -> list[Plan]:
+        """Hash the files and compare them with the registry and every destination.
+
+        Returns
+        -------
+        list of Plan
+
+        Raises
+        ------
+        AlreadyPublishedError
+            Bytes differ from those in the registry.
+        PublishError
+            Something cannot be published.
+        AccessDeniedError, StoreError
+            A destination cannot be asked.
+        """
+        files, total = plan.measure(self._folder, self._file)
+        show = self._show("hashing", files, total)
+        self.items = plan.collect(
+            self._folder,
+            self._file,
+            lambda name, size: show(Event(name, DONE, size, size)),
+        )
+        plan.check_registry(self.items, self.registry, self._replace)
+        for destination in self._destinations:
+            destination.check(self.items)
+        self.plans = [
+            plan.compare(destination, self.items, self._replace)
+            for destination in self._destinations
+        ]
+        return self.plans
+
+    def refuse(self) -> None:
+        """Make sure that no published bytes would change.
+
+        Raises
+        ------
+        AlreadyPublishedError
+        """
+        for one in self.plans:
+            plan.refuse(one.differs, one.destination.url)
+
+    # -- 2 -------------------------------------------------------------------------------------
+
+    def upload(self) -> int:
+        """Send what is new, and make it visible.
+
+        Returns
+        -------
+        int
+            Files sent.
+
+        Raises
+        ------
+        PublishError
+            It could not be finished; what was sent stays, and the next run goes on.
+        """
+        self.refuse()
+        sent = [len(one.to_send) for one in self.plans]
+        total = sum(item.size for one in self.plans for item in one.to_send)
+        show = self._show("uploading", sum(sent), total)
+        for one in self.plans:
+            if one.to_send or one.destination.unfinished():
+                self._upload_to(one, show)
+        return sum(sent)
+
+    def _upload_to(self, one: Plan, show: Callback) -> None:
+        destination, items = one.destination, one.to_send
+        destination.begin(one.new, one.replaced)
+        one.urls.update(_send(destination, items, {item.name for item in one.replaced}, show))
+        for item in self.items:
+            item.check_unchanged()
+        one.urls.update(destination.finish())
+
+    # -- 3 -------------------------------------------------------------------------------------
+
+    def record(self) -> bool:
+        """Write the registry, whole or not at all; what others have added to it stays.
+
+        Returns
+        -------
+        bool
+            Whether it has changed.
+        """
+        own: dict[str, list[str]] = {}
+        for one in self.plans:
+            for name, url in one.urls.items():
+                own.setdefault(name, []).append(url)
+        before = merge.load(self._file)  # others may have written to it while we uploaded
+        self.registry = merge.entries(self.items, before, own, self._replace)
+        return merge.write(self._file, before, self.registry)
+
+    # -- 4 -------------------------------------------------------------------------------------
+
+    def _mirrors(self, one: Plan) -> list[Mirror]:
+        from ..registry import Entry
+
+        place, base = one.destination.url, one.destination.dataurl
+        below, own = [], []
+        for item in self.items:
+            url = one.urls.get(item.name)
+            if url is not None:
+                own.append(Entry(item.name, item.digest, item.size, (url,)))
+            elif base is not None:
+                below.append(Entry(item.name, item.digest, item.size))
+            else:
+                raise PublishError(f"{place} does not tell where {item.name!r} is")
+        found = [Mirror(place, base, below)] if below else []
+        # apart, lest a file whose own address fails is found below the base URL
+        return found + ([Mirror(place, None, own)] if own else [])
+
+    def prove(self, patience: float = 1.0) -> list[Finding]:
+        """Download every file from every destination as anybody would, and compare digests.
+
+        Parameters
+        ----------
+        patience : float, default 1
+            Times the destination's own delay, for which files that do not show yet are waited for.
+
+        Returns
+        -------
+        list of Finding
+        """
+        files, total = len(self.items), sum(item.size for item in self.items)
+        count = len(self.plans)
+        show = self._show("reading back", files * count, total * count)
+        found: list[Finding] = []
+        for one in self.plans:
+            destination = one.destination
+            if destination.private:
+                found += [self._read_privately(destination, item, show) for item in self.items]
+                continue
+            for mirror in self._mirrors(one):
+                found += _settled(mirror, destination.delay * patience, show)
+        return found
+
+    def _read_privately(self, destination: Destination, item: Item, show: Callback) -> Finding:
+        """Read with our own credentials what nobody else may see, such as a draft."""
+        from .. import hashes
+        from ..hashes import Digest
+        from ..registry import Entry
+
+        entry = Entry(item.name, item.digest, item.size)
+        hasher, size = hashes.new(item.digest.alg), 0
+        try:
+            for block in destination.read(item.name):
+                hasher.update(block)
+                size += len(block)
+                show(Event(item.name, BYTES, size, item.size))
+        except (PkgdataError, OSError) as error:
+            note = str(error).splitlines()[0]
+            return Finding(destination.url, entry, readback.UNREACHABLE, note)
+        show(Event(item.name, DONE, size, item.size))
+        actual = Digest(item.digest.alg, hasher.hexdigest())
+        if actual != item.digest:
+            note = f"expected {item.digest}, found {actual}"
+            return Finding(destination.url, entry, readback.WRONG, note)
+        return Finding(destination.url, entry, OK, "read with credentials: it is not public")
+
+    # -- 5 -------------------------------------------------------------------------------------
+
+    def check_page(self) -> None:
+        """Make sure that an ``index.html`` of ours would take nothing's place.
+
+        Raises
+        ------
+        PublishError
+            Such a file is among those to publish, or there is one at a destination.
+        """
+        from . import page
+
+        if any(item.name == page.NAME for item in self.items):
+            raise PublishError(f"--index: {self._folder} has an {page.NAME} of its own")
+        for one in self.plans:
+            if one.destination.shows_pages:
+                page.check_place(one.destination)
+
+    def add_page(self, title: str) -> list[str]:
+        """Put an ``index.html`` beside the files, in the place of one of an earlier run.
+
+        Parameters
+        ----------
+        title : str
+
+        Returns
+        -------
+        list of str
+            Its address at each destination that shows pages.
+        """
+        from . import page
+
+        names = {item.name for item in self.items}
+        entries = [entry for name, entry in self.registry.items() if name in names]
+        found = []
+        for one in self.plans:
+            base = one.destination.dataurl
+            if one.destination.shows_pages and base is not None:
+                page.publish(one.destination, page.render(title, entries, base))
+                found.append(page.address(base))
+        return found
+
+
+def _bytes(entries: Sequence[Entry]) -> int:
+    return sum(entry.size or 0 for entry in entries)
+
+
+def check(mirrors: Sequence[Mirror], show: Show = _nobody) -> list[Finding]:
+    """Download every file of every mirror without credentials, and compare digests.
+
+    Parameters
+    ----------
+    mirrors : sequence of Mirror
+    show : callable, optional
+        See `Publication`.
+
+    Returns
+    -------
+    list of Finding
+    """
+    entries = [entry for mirror in mirrors for entry in mirror.entries]
+    callback = show("reading back", len(entries), _bytes(entries))
+    return [finding for mirror in mirrors for finding in readback.read_back(mirror, callback)]
+
+
+def _settled(mirror: Mirror, delay: float, show: Callback) -> list[Finding]:
+    """Read back; where a place shows its files late, look again for those that are not there."""
+    import time
+
+    end = time.monotonic() + delay
+    found = {one.entry.name: one for one in readback.read_back(mirror, show)}
+    while time.monotonic() < end:
+        late = [one.entry for one in found.values() if one.state != OK]
+        if not late:
+            break
+        time.sleep(min(_PAUSE, delay))
+        again = Mirror(mirror.name, mirror.dataurl, late)
+        found |= {one.entry.name: one for one in readback.read_back(again, show)}
+    return [*found.values()]
+
+
+class _Stopped(Exception):
+    """Another file has failed, and this one need not go on."""
+
+
+def _send(
+    destination: Destination, items: Sequence[Item], replaced: Collection[str], show: Callback
+) -> dict[str, str]:
+    """Upload files in threads; the first failure ends it. Return addresses by name."""
+    from ..stores import pool
+
+    found: dict[str, str] = {}
+    failed: list[tuple[Item, Exception]] = []
+
+    def put(item: Item) -> Held:
+        if failed:
+            raise _Stopped
+        show(Event(item.name, START, 0, item.size, destination.url))
+        item.check_unchanged()
+
+        def moved(size: int) -> None:
+            if failed:
+                raise _Stopped
+            show(Event(item.name, BYTES, size, item.size, destination.url))
+
+        held = destination.put(item, item.name in replaced, moved)
+        show(Event(item.name, DONE, item.size, item.size, destination.url))
+        return held
+
+    done = 0
+    for item, held, error in pool.run(put, items, min(destination.threads, len(items))):
+        if error is None:
+            done += 1
+            if held is not None and held.url is not None:
+                found[item.name] = held.url
+        elif not isinstance(error, _Stopped):
+            failed.append((item, error))
+    if failed:
+        raise _failure(destination, *failed[0], done, len(items))
+    return found
+
+
+def _failure(
+    destination: Destination, item: Item, error: Exception, done: int, total: int
+) -> Exception:
+    """Return the error of an upload that stopped, with what is known of how to go on."""
+    if not isinstance(error, (PkgdataError, OSError)):
+        return error
+    again = "run the same command again: it goes on from there"
+    if isinstance(error, ObjectExistsError):
+        reason, hint = "somebody else has just published it", again
+    else:
+        reason = error.message if isinstance(error, PkgdataError) else str(error)
+        hint = "\n".join(filter(None, [getattr(error, "hint", None), again]))
+    failure = PublishError(
+        f"{item.name!r} could not be published to {destination.url}: {reason}\n"
+        f"{done} of {total} files were uploaded",
+        hint=hint,
+    )
+    failure.__cause__ = error
+    return failure

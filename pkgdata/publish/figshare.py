@@ -1,0 +1,556 @@
+"""Publish to an article on Figshare: ``figshare:`` for a new one, or ``figshare:ARTICLE``.
+
+A new article is found again by its title, which is made of the files' digests unless one is given:
+an interrupted run goes on with the article that it made. What Figshare has of its own:
+
+- A file is sent in parts that the upload service chooses, from the first byte to the last one
+  inclusive. A part that is locked or fails is sent again; those that are complete never are, not
+  even by another run.
+- The file is put together after the last part. We wait until the service tells the MD5 that it has
+  computed, and compare.
+- Files have numbers, and no folders: each has an address of its own, and a ``/`` in its name
+  becomes ``_``. Two files may have one name; the newest complete one counts.
+- An older file is removed only when the one that replaces it is complete, and the article is
+  published last, so that the public sees the old files or the new.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import (
+    AlreadyPublishedError,
+    IncompleteTransferError,
+    IntegrityError,
+    ObjectNotFoundError,
+    PublishError,
+    StoreError,
+)
+from ..hashes import Digest
+from ..urls import redact
+from . import _uploads, tokens
+from ._rest import UPLOAD_TIMEOUT, Rest, status_of
+from .destination import Destination, Held
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from .destination import Item
+
+#: Where a token is looked for.
+VARIABLES = ("FIGSHARE_TOKEN",)
+
+#: Rounds over the parts of a file without any progress before we give up.
+_ROUNDS = 8
+
+#: Looks at a file that is being put together, and the seconds between them: at first and at most.
+_LOOKS, _FIRST_LOOK, _LONGEST_LOOK = 240, 1.0, 10.0
+
+_SHOWN = "Figshare's upload service"
+
+
+class Figshare(Destination):
+    """One article.
+
+    Parameters
+    ----------
+    url : str
+        ``figshare:`` or ``figshare:ARTICLE``.
+    token : str, optional
+        From ``FIGSHARE_TOKEN`` if left out.
+    api_url : str, optional
+        Base URL of the interface.
+    publish : bool, default True
+        Publish the article when all files are there.
+    title : str, optional
+        Of a new article.
+    metadata : mapping, optional
+        Further fields of a new article, such as ``description``, ``categories``, ``tags``,
+        ``authors`` and ``license``, without which Figshare publishes none.
+    timeout : float, optional
+        Seconds to connect, and to wait for an answer.
+    sleep, now : callable, optional
+        Stand-ins for `time.sleep` and `time.time`.
+
+    Raises
+    ------
+    PublishError
+        The URL is malformed.
+    """
+
+    #: They ask for about one request a second.
+    threads = 2
+    #: What is published takes a moment to be served.
+    delay = 60.0
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        api_url: str | None = None,
+        publish: bool = True,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timeout: float | None = None,
+        sleep: Callable[[float], object] | None = None,
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        import threading
+        import time
+
+        super().__init__(url)
+        text = url.partition(":")[2]
+        if text and not (text.isascii() and text.isdigit()):
+            raise PublishError(
+                f"expected figshare: or figshare:ARTICLE, found {redact(url)!r}",
+                hint="an article is named by its number, without a version",
+            )
+        self._id = int(text) if text else None
+        self._publish = publish
+        self._metadata = dict(metadata or {})
+        # without one, made of the files' digests
+        self._title = self._metadata.pop("title", None) if title is None else title
+        self._sleep = time.sleep if sleep is None else sleep
+        self._rest = Rest(
+            "Figshare",
+            api_url or "https://api.figshare.com/v2",
+            scheme="token",
+            secret=lambda: token or tokens.find("figshare", VARIABLES) or "",
+            rights="make a personal token in your account's applications",
+            timeout=timeout,
+            sleep=sleep,
+            now=now,
+        )
+        self._lock = threading.Lock()
+        self._items: dict[str, Item] = {}
+        self._names: dict[str, str] = {}
+        self._article: dict[str, Any] | None = None
+        self._files: list[dict[str, Any]] = []
+
+    @property
+    def dataurl(self) -> None:
+        """Each file has an address of its own."""
+        return None
+
+    # -- before ------------------------------------------------------------------------------
+
+    def check(self, items: Sequence[Item]) -> None:
+        """Refuse names that would become one; see `Destination.check`.
+
+        Parameters
+        ----------
+        items : sequence of Item
+        """
+        self._names = _uploads.posted_names(items, _posted, "Figshare")
+        self._items = {item.name: item for item in items}
+        if self._title is None:
+            self._title = _uploads.default_title(items)
+        if not 3 <= len(self._title) <= 1000:
+            raise PublishError("a title on Figshare has 3 to 1000 characters")
+
+    def held(self) -> Mapping[str, Held]:
+        """Return the files that are complete; see `Destination.held`.
+
+        Returns
+        -------
+        mapping of str to Held
+        """
+        self._look()
+        self._list()
+        return {name: self._held(file) for name, file in self._newest().items()}
+
+    def unfinished(self) -> bool:
+        """Say whether a complete file is not public yet; see `Destination.unfinished`.
+
+        Returns
+        -------
+        bool
+        """
+        return self._publish and self._is_changed()
+
+    # -- the article -------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        """Learn the article's facts, if there is one."""
+        if self._id is None:
+            every = self._rest.pages("account/articles", "page", "page_size")
+            mine = [int(one["id"]) for one in every if one["title"] == self._title]
+            if not mine:
+                self._article, self.private = None, True
+                return
+            self._name(min(mine))
+        article: dict[str, Any] = self._rest.json("GET", f"account/articles/{self._id}")
+        self._article = article
+        self.doi = article.get("doi") or None
+
+    def _name(self, number: int) -> None:
+        self._id = number
+        self.url = f"figshare:{number}"
+
+    def _look_or_make(self) -> None:
+        self._look()
+        if self._article is None:
+            fields = {"title": self._title, "defined_type": "dataset", **self._metadata}
+            made = self._rest.json("POST", "account/articles", json=fields, ok=(201,))
+            self._name(_number(made))
+            self._look()
+
+    def _list(self) -> None:
+        """Learn the files anew."""
+        found = []
+        if self._article is not None:
+            path = f"account/articles/{self._id}/files"
+            found = self._rest.pages(path, "page", "page_size")
+        with self._lock:
+            self._files = found
+        public = self._article is not None and self._article.get("is_public", False)
+        self.private = not public or self._is_changed()
+
+    def _newest(self) -> dict[str, dict[str, Any]]:
+        """Return the complete files, by their names in the registry."""
+        ordered = sorted(self._files, key=lambda file: int(file["id"]))
+        return {self._name_of(file): file for file in ordered if _is_complete(file)}
+
+    def _name_of(self, file: Mapping[str, Any]) -> str:
+        name: str = file["name"]
+        return self._names.get(name, name)
+
+    def _is_changed(self) -> bool:
+        """Say whether a complete file of ours waits to become public."""
+        return any(
+            not file.get("is_attached_to_public_version", False)
+            for name, file in self._newest().items()
+            if name in self._items
+        )
+
+    def _held(self, file: Mapping[str, Any]) -> Held:
+        return Held(int(file["size"]), Digest("md5", file["computed_md5"]), file["download_url"])
+
+    # -- uploading ---------------------------------------------------------------------------
+
+    def begin(self, new: Sequence[Item], replaced: Sequence[Item]) -> None:
+        """Make the article if there is none; see `Destination.begin`.
+
+        Parameters
+        ----------
+        new, replaced : sequence of Item
+        """
+        self._rest.repeat(self._look_or_make)
+        self._list()
+
+    def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
+        """Upload one file, or what is missing of it; see `Destination.put`.
+
+        Parameters
+        ----------
+        item : Item
+        replace : bool
+        moved : callable
+
+        Returns
+        -------
+        Held
+        """
+        md5 = item.digest_by("md5")
+        item.check_unchanged()
+        first = True
+
+        def step() -> Held:
+            nonlocal first
+            if not first:
+                self._list()  # the last try may have left something, or everything
+            first = False
+            right = self._right(item, md5, replace)
+            if right is not None and _is_complete(right):
+                return self._held(right)
+            if right is None:
+                return self._complete(item, self._initiate(item, md5), md5, moved)
+            try:
+                return self._complete(item, right, md5, moved)
+            except IntegrityError:  # of parts that an earlier run sent, perhaps
+                return self._complete(item, self._initiate(item, md5), md5, moved)
+
+        return self._rest.repeat(step)
+
+    def _right(self, item: Item, md5: Digest, replace: bool) -> dict[str, Any] | None:
+        """Return the file with the item's bytes, begun or complete; drop others that are begun."""
+        found = None
+        for file in [one for one in self._files if self._name_of(one) == item.name]:
+            own = file.get("computed_md5") or file.get("supplied_md5")
+            if own == md5.hex and int(file["size"]) == item.size and not _has_failed(file):
+                found = file
+            elif not _is_complete(file) and not file.get("is_link_only"):
+                self._delete(file)
+            elif not replace:
+                raise AlreadyPublishedError(
+                    f"{item.name!r} has other bytes at {self.url}: md5:{own}",
+                    hint="somebody else may publish too; published bytes do not change",
+                    names=[item.name],
+                )
+        return found
+
+    def _delete(self, file: Mapping[str, Any]) -> None:
+        path = f"account/articles/{self._id}/files/{file['id']}"
+        self._rest.request("DELETE", path, ok=(204, 404))
+
+    def _file(self, number: int) -> dict[str, Any]:
+        found: dict[str, Any] = self._rest.json(
+            "GET", f"account/articles/{self._id}/files/{number}"
+        )
+        return found
+
+    def _initiate(self, item: Item, md5: Digest) -> dict[str, Any]:
+        fields = {"name": _posted(item.name), "size": item.size, "md5": md5.hex}
+        path = f"account/articles/{self._id}/files"
+        made = self._rest.json("POST", path, json=fields, ok=(201,))
+        file = self._file(_number(made))
+        with self._lock:
+            self._files.append(file)
+        return file
+
+    def _complete(
+        self,
+        item: Item,
+        file: Mapping[str, Any],
+        md5: Digest,
+        moved: Callable[[int], None],
+    ) -> Held:
+        number = int(file["id"])
+        if file.get("status") == "created":
+            self._send_parts(item, file, moved)
+            item.check_unchanged()
+            # a try before may have got this far, so what is refused is looked at again
+            self._rest.request(
+                "POST", f"account/articles/{self._id}/files/{number}", ok=(202,), again=False
+            )
+        ready = self._wait_for(item, number)
+        held = self._held(ready)
+        if held.digest != md5 or held.size != item.size:
+            self._delete(ready)
+            raise _uploads.damaged(item, "Figshare", md5, held.digest)
+        with self._lock:
+            self._files = [one for one in self._files if one["id"] != number] + [ready]
+        return held
+
+    def _wait_for(self, item: Item, number: int) -> dict[str, Any]:
+        """Wait until the parts are put together and the MD5 is computed."""
+        pause = _FIRST_LOOK
+        for _ in range(_LOOKS):
+            file = self._file(number)
+            if _is_complete(file):
+                return file
+            if _has_failed(file):
+                raise _gone(item, "could not put its parts together")
+            self._sleep(pause)
+            pause = min(_LONGEST_LOOK, pause * 1.5)
+        raise PublishError(
+            f"{item.name!r}: Figshare still puts its parts together; it was looked at {_LOOKS} "
+            "times",
+            hint="run the same command again later: nothing is sent twice",
+        )
+
+    # -- parts -------------------------------------------------------------------------------
+
+    def _send_parts(
+        self, item: Item, file: Mapping[str, Any], moved: Callable[[int], None]
+    ) -> None:
+        """Send the parts that are not complete, again and again while there is progress."""
+        url = self._upload_url(file)
+        pause, rounds, before = _FIRST_LOOK, _ROUNDS, None
+        while True:
+            info = self._upload_info(item, file, url)
+            waiting = [part for part in info["parts"] if part["status"] != "COMPLETE"]
+            if info["status"] == "COMPLETED" or not waiting:
+                return
+            if before is not None:
+                rounds = _ROUNDS if len(waiting) < before else rounds - 1
+                if not rounds:
+                    raise IncompleteTransferError(
+                        f"{item.name!r}: {len(waiting)} parts are not taken by {_SHOWN}",
+                        url=self.url,
+                        transient=False,
+                        hint="run the same command again later: complete parts are not sent again",
+                    )
+                self._sleep(pause)
+                pause = min(_LONGEST_LOOK, pause * 1.5)
+            before = len(waiting)
+            done = item.size - sum(map(_length, waiting))
+            self._round(item, url, waiting, done, moved)
+
+    def _upload_info(self, item: Item, file: Mapping[str, Any], url: str) -> dict[str, Any]:
+        """Return what the upload service knows; drop a file whose upload it has given up."""
+        try:
+            info: dict[str, Any] = self._rest.json("GET", url, shown=_SHOWN)
+        except ObjectNotFoundError:
+            info = {"status": "ABORTED"}
+        if info["status"] == "ABORTED":
+            self._delete(file)
+            raise _gone(item, "has dropped the upload")
+        return info
+
+    def _round(
+        self,
+        item: Item,
+        url: str,
+        waiting: Sequence[Mapping[str, Any]],
+        done: int,
+        moved: Callable[[int], None],
+    ) -> None:
+        """Send each part once; those that are refused in passing are left for the next round."""
+        for part in waiting:
+            moved(done)
+            content = _Part(item, part, moved, done)
+            try:
+                self._rest.request(
+                    "PUT",
+                    f"{url}/{part['partNo']}",
+                    data=content,
+                    headers={"Content-Type": "application/octet-stream"},
+                    timeout=UPLOAD_TIMEOUT,
+                    again=False,
+                    shown=_SHOWN,
+                )
+            except StoreError as error:
+                # 409 is a part that is locked: by a connection that broke, or by another run
+                if not error.transient and status_of(error) != 409:
+                    raise
+                continue
+            done += _length(part)
+            moved(done)
+
+    def _upload_url(self, file: Mapping[str, Any]) -> str:
+        """Return the address of an upload, which is a secret: errors name it by `_SHOWN`."""
+        url: str = file["upload_url"].rstrip("/")
+        token: str = file["upload_token"]
+        return url if token in url else f"{url}/upload/{token}"
+
+    # -- after -------------------------------------------------------------------------------
+
+    def finish(self) -> Mapping[str, str]:
+        """Remove what was replaced, and publish; see `Destination.finish`.
+
+        Returns
+        -------
+        mapping of str to str
+        """
+        self._rest.repeat(self._finish)
+        newest = self._newest()
+        return {name: newest[name]["download_url"] for name in self._items}
+
+    def _finish(self) -> None:
+        self._look()
+        self._list()
+        newest = self._newest()
+        missing = sorted(self._items.keys() - newest.keys())
+        if missing:
+            raise PublishError(
+                f"{len(missing)} files are not at {self.url}, {missing[0]!r} among them; "
+                "the article stays as it is",
+                hint="run the same command again",
+            )
+        for file in self._files:
+            successor = newest.get(self._name_of(file))
+            if (
+                successor is not None
+                and int(file["id"]) < int(successor["id"])
+                and not successor.get("is_attached_to_public_version")
+            ):
+                self._delete(file)
+        if self._publish and self._is_changed():
+            self._make_public()
+
+    def _make_public(self) -> None:
+        path = f"account/articles/{self._id}/publish"
+        try:
+            self._rest.request("POST", path, ok=(201,))
+        except StoreError as error:
+            if status_of(error) == 400:
+                raise PublishError(
+                    f"Figshare does not publish {self.url}: {error.message}",
+                    hint="fill in what is missing on its page, then run the same command again: "
+                    f"{(self._article or {}).get('url_private_html') or 'https://figshare.com'}",
+                ) from None
+            raise
+        self._look()
+        self._list()
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """Read a file back as the article's owner; see `Destination.read`.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        iterator of bytes
+        """
+        return self._rest.read(self._newest()[name]["download_url"])
+
+    def advice(self) -> str | None:
+        """Return what to do where the public cannot read; see `Destination.advice`.
+
+        Returns
+        -------
+        str or None
+        """
+        if not self.private or self._article is None:
+            return None
+        page = self._article.get("url_private_html") or "https://figshare.com/account"
+        return f"The article {self._id} is not public yet: look at {page}."
+
+
+class _Part:
+    """A part of a file as the body of a request; offsets are inclusive."""
+
+    def __init__(
+        self, item: Item, part: Mapping[str, Any], moved: Callable[[int], None], done: int
+    ) -> None:
+        self._item, self._start, self._length = item, int(part["startOffset"]), _length(part)
+        self._moved, self._done = moved, done
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        left = self._length
+        with _uploads.opened(self._item) as file:
+            if os.fstat(file.fileno()).st_size != self._item.size:
+                # the service would wait for bytes that are not there
+                raise _uploads.changed(self._item, "another size")
+            file.seek(self._start)
+            while left:
+                block = file.read(min(_uploads.PIECE, left))
+                if not block:
+                    raise _uploads.changed(self._item, "fewer bytes")
+                left -= len(block)
+                yield block
+                self._moved(self._done + self._length - left)
+
+
+def _length(part: Mapping[str, Any]) -> int:
+    return int(part["endOffset"]) - int(part["startOffset"]) + 1
+
+
+def _posted(name: str) -> str:
+    return name.replace("/", "_")
+
+
+def _is_complete(file: Mapping[str, Any]) -> bool:
+    return bool(file.get("computed_md5")) and file.get("status") in ("available", None)
+
+
+def _has_failed(file: Mapping[str, Any]) -> bool:
+    return str(file.get("status") or "").endswith(("failure", "failed", "aborted"))
+
+
+def _number(made: Mapping[str, Any]) -> int:
+    return int(_uploads.basename(made["location"]))
+
+
+def _gone(item: Item, what: str) -> StoreError:
+    """Return the error of an upload that has to begin anew."""
+    return StoreError(f"{item.name!r}: Figshare {what}", url="figshare:", transient=True)

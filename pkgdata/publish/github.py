@@ -1,0 +1,434 @@
+"""Publish to the assets of a GitHub release: ``github:OWNER/REPO@TAG``.
+
+A release that is not there is made as a draft and published when all files are there, so that
+nobody meets half of it; what is added to a published release shows at once. What GitHub has of its
+own:
+
+- Assets have no folders, and GitHub rewrites unusual characters of their names. We send the name
+  that it would make (`asset_name`), keep the registry's name as the asset's label, and hand out the
+  address that GitHub tells.
+- An upload that broke may leave an asset in the state ``starter``, which is in the way of the next
+  one and is deleted. After a broken connection the assets are listed before anything is decided.
+- A draft is not found by its tag: all releases are searched, and of several drafts for one tag the
+  oldest counts.
+- An asset's ``digest`` is compared; where the server has none, as an older GitHub Enterprise, the
+  bytes are read back.
+"""
+
+from __future__ import annotations
+
+import os
+from urllib.parse import quote, unquote, urlsplit
+
+from ..errors import AlreadyPublishedError, PublishError, StoreError
+from ..hashes import Digest
+from ..urls import join, redact
+from . import _uploads, tokens
+from ._rest import UPLOAD_TIMEOUT, Rest, has_code, status_of
+from .destination import Destination, Held
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from .destination import Item
+
+#: Bytes that an asset must stay below, and assets that a release may have: "About releases" in
+#: GitHub's documentation.
+TOO_LARGE, MOST = 2 << 30, 1000
+
+#: Where a token is looked for.
+VARIABLES = ("GITHUB_TOKEN", "GH_TOKEN")
+
+_RIGHTS = "it needs 'contents: write' for the repository"
+
+
+def asset_name(name: str) -> str:
+    """Return what GitHub makes of a name.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+        Empty if nothing is left.
+
+    Examples
+    --------
+    >>> asset_name("maps/dust (1).fits")
+    'maps.dust.1.fits'
+    """
+    import re
+    import unicodedata
+
+    parts = unicodedata.normalize("NFKD", name)
+    plain = "".join(char for char in parts if not unicodedata.combining(char))
+    made = re.sub(r"[^A-Za-z0-9_+@-]+", ".", plain)
+    if made.startswith(".") and made != ".":
+        made = f"default{made}"
+    return made.strip(".")
+
+
+class GitHub(Destination):
+    """The assets of one release.
+
+    Parameters
+    ----------
+    url : str
+        ``github:OWNER/REPO@TAG``.
+    token : str, optional
+        From ``GITHUB_TOKEN`` or ``GH_TOKEN`` if left out.
+    api_url : str, optional
+        That of GitHub Enterprise, such as ``https://github.example.org/api/v3``; from
+        ``GITHUB_API_URL`` if left out, which GitHub Actions sets.
+    timeout : float, optional
+        Seconds to connect, and to wait for an answer.
+    sleep, now : callable, optional
+        Stand-ins for `time.sleep` and `time.time`.
+
+    Raises
+    ------
+    PublishError
+        The URL is malformed.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        token: str | None = None,
+        api_url: str | None = None,
+        timeout: float | None = None,
+        sleep: Callable[[float], object] | None = None,
+        now: Callable[[], float] | None = None,
+    ) -> None:
+        import threading
+
+        super().__init__(url)
+        repo, _, self._tag = url.partition(":")[2].partition("@")
+        self._repo = repo.strip("/")
+        if not self._tag or len(self._repo.split("/")) != 2 or not all(self._repo.split("/")):
+            raise PublishError(
+                f"expected github:OWNER/REPO@TAG, found {redact(url)!r}",
+                hint="the files become assets of the release with that tag",
+            )
+        api = api_url or os.environ.get("GITHUB_API_URL") or "https://api.github.com"
+        self._rest = Rest(
+            "GitHub",
+            api,
+            scheme="Bearer",
+            secret=lambda: token or tokens.find("github", VARIABLES) or "",
+            rights=_RIGHTS,
+            headers={
+                "Accept": "application/vnd.github+json",
+                "X-GitHub-Api-Version": "2022-11-28",
+            },
+            timeout=timeout,
+            sleep=sleep,
+            now=now,
+        )
+        self._lock = threading.Lock()
+        self._items: dict[str, Item] = {}
+        #: Names of the registry by the assets' names.
+        self._names: dict[str, str] = {}
+        self._release: dict[str, Any] | None = None
+        self._assets: dict[str, dict[str, Any]] = {}
+        self._hidden = False
+
+    @property
+    def dataurl(self) -> str:
+        """Public base URL: the release's download folder."""
+        return f"{_web(self._rest.api)}/{self._repo}/releases/download/{quote(self._tag)}/"
+
+    # -- before ------------------------------------------------------------------------------
+
+    def check(self, items: Sequence[Item]) -> None:
+        """Refuse what GitHub would refuse; see `Destination.check`.
+
+        Parameters
+        ----------
+        items : sequence of Item
+        """
+        empty = [item.name for item in items if not item.size]
+        if empty:
+            raise PublishError(
+                f"{empty[0]!r} is empty, and GitHub takes no empty assets",
+                hint="leave the file out, or write something into it",
+            )
+        _uploads.check_limits(items, "GitHub", largest=TOO_LARGE - 1, most=MOST, where="release")
+        self._names = _uploads.posted_names(items, asset_name, "GitHub")
+        self._items = {item.name: item for item in items}
+
+    def held(self) -> Mapping[str, Held]:
+        """Return the assets that are complete; see `Destination.held`.
+
+        Returns
+        -------
+        mapping of str to Held
+        """
+        self._hidden = bool(self._rest.json("GET", f"repos/{self._repo}")["private"])
+        self._release = self._find()
+        self._list()
+        return {
+            self._name_of(asset): self._held(asset)
+            for asset in self._assets.values()
+            if asset["state"] == "uploaded"
+        }
+
+    def same(self, item: Item, held: Held) -> bool | None:
+        """Compare digests; read an asset back that has none; see `Destination.same`.
+
+        Parameters
+        ----------
+        item : Item
+        held : Held
+
+        Returns
+        -------
+        bool
+        """
+        if held.digest is not None:
+            return super().same(item, held)
+        return _uploads.digest_of(self.read(item.name), item.digest.alg) == item.digest
+
+    def unfinished(self) -> bool:
+        """Say whether the release is a draft still; see `Destination.unfinished`.
+
+        Returns
+        -------
+        bool
+        """
+        return self._is_draft()
+
+    # -- the release -------------------------------------------------------------------------
+
+    def _find(self) -> dict[str, Any] | None:
+        """Return the release; a draft if none is published."""
+        try:
+            found: dict[str, Any] = self._rest.json(
+                "GET", f"repos/{self._repo}/releases/tags/{quote(self._tag, safe='')}"
+            )
+            return found
+        except StoreError as error:
+            if status_of(error) != 404:
+                raise
+        every = self._rest.pages(f"repos/{self._repo}/releases", "page", "per_page")
+        mine = [one for one in every if one["tag_name"] == self._tag]
+        return min(mine, key=lambda one: int(one["id"]), default=None)
+
+    def _find_or_make(self) -> dict[str, Any]:
+        found = self._find()
+        if found is not None:
+            return found
+        draft = {"tag_name": self._tag, "name": self._tag, "draft": True}
+        made: dict[str, Any] = self._rest.json(
+            "POST", f"repos/{self._repo}/releases", json=draft, ok=(201,)
+        )
+        return made
+
+    def _is_draft(self) -> bool:
+        return self._release is not None and bool(self._release["draft"])
+
+    def _list(self) -> None:
+        """Learn the assets anew."""
+        if self._release is None:
+            found = []
+        else:
+            path = f"repos/{self._repo}/releases/{self._release['id']}/assets"
+            found = self._rest.pages(path, "page", "per_page")
+        with self._lock:
+            self._assets = {self._name_of(asset): asset for asset in found}
+        self.private = self._hidden or self._release is None or self._is_draft()
+
+    def _name_of(self, asset: Mapping[str, Any]) -> str:
+        """Return an asset's name in the registry: its label, if it is one that we gave."""
+        label: str | None = asset.get("label")
+        name: str = asset["name"]
+        if label and (label in self._items or asset_name(label) == name):
+            return label
+        return self._names.get(name, name)
+
+    def _held(self, asset: Mapping[str, Any]) -> Held:
+        text = asset.get("digest")
+        digest = Digest.parse(text) if text else None
+        return Held(asset["size"], digest, self._url_of(asset))
+
+    def _url_of(self, asset: Mapping[str, Any]) -> str | None:
+        """Return an asset's public address, unless it follows from the base URL and the name."""
+        address: str = asset["browser_download_url"]
+        if self._is_draft():
+            # a draft's assets are at another address until it is published
+            address = join(self.dataurl, asset["name"])
+        usual = join(self.dataurl, self._name_of(asset))
+        return None if unquote(address) == unquote(usual) else address
+
+    # -- uploading ---------------------------------------------------------------------------
+
+    def begin(self, new: Sequence[Item], replaced: Sequence[Item]) -> None:
+        """Make the draft if there is no release; see `Destination.begin`.
+
+        Parameters
+        ----------
+        new, replaced : sequence of Item
+        """
+        self._release = self._rest.repeat(self._find_or_make)
+        self._list()
+        if (new or replaced) and self._release.get("immutable"):
+            raise PublishError(
+                f"the release {self._tag} of {self._repo} is immutable",
+                hint="publish the files under a new tag",
+            )
+        wanted = {item.name for item in (*new, *replaced)}
+        count = len(wanted | self._assets.keys())
+        if count > MOST:
+            raise PublishError(
+                f"the release would have {count} assets, and GitHub takes {MOST}",
+                hint="pack the files into an archive, or publish them elsewhere",
+            )
+
+    def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
+        """Upload one file; see `Destination.put`.
+
+        Parameters
+        ----------
+        item : Item
+        replace : bool
+        moved : callable
+
+        Returns
+        -------
+        Held
+        """
+        first = True
+
+        def step() -> Held:
+            nonlocal first
+            if not first:
+                self._list()  # the last try may have left something, or everything
+            first = False
+            asset = self._assets.get(item.name)
+            if asset is not None and self._is_right(asset, item, replace):
+                return self._held(asset)
+            return self._upload(item, moved)
+
+        return self._rest.repeat(step)
+
+    def _is_right(self, asset: Mapping[str, Any], item: Item, replace: bool) -> bool:
+        """Say whether an asset has the item's bytes; delete it if it may not stay."""
+        if asset["state"] == "uploaded":
+            held = self._held(asset)
+            if held.size == item.size and self.same(item, held):
+                return True
+            if not replace:
+                raise AlreadyPublishedError(
+                    f"{item.name!r} has other bytes at {self.url}: {held.digest or held.size}",
+                    hint="somebody else may publish too; published bytes do not change",
+                    names=[item.name],
+                )
+        self._delete(asset)
+        return False
+
+    def _delete(self, asset: Mapping[str, Any]) -> None:
+        path = f"repos/{self._repo}/releases/assets/{asset['id']}"
+        self._rest.request("DELETE", path, ok=(204, 404))
+        with self._lock:
+            self._assets.pop(self._name_of(asset), None)
+
+    def _upload(self, item: Item, moved: Callable[[int], None]) -> Held:
+        assert self._release is not None
+        sending = _uploads.Sending(item, ["sha256"], moved)
+        try:
+            asset = self._rest.json(
+                "POST",
+                self._release["upload_url"].partition("{")[0],
+                params={"name": asset_name(item.name), "label": item.name},
+                data=sending.body(),
+                headers={"Content-Type": "application/octet-stream"},
+                ok=(201,),
+                timeout=UPLOAD_TIMEOUT,
+            )
+        except StoreError as error:
+            if has_code(error, "already_exists"):
+                error.transient = True  # left by a try before: to be looked at
+            raise
+        self._check_upload(asset, item, sending)
+        with self._lock:
+            self._assets[item.name] = asset
+        return self._held(asset)
+
+    def _check_upload(
+        self, asset: Mapping[str, Any], item: Item, sending: _uploads.Sending
+    ) -> None:
+        held, sent = self._held(asset), sending.digests["sha256"]
+        right = asset["state"] == "uploaded" and held.size == item.size
+        if right and (held.digest is None or held.digest == sent):
+            return
+        self._delete(asset)
+        found = f"{held.digest or asset['state']}, {held.size} bytes"
+        raise _uploads.damaged(item, "GitHub", f"{sent}, {item.size} bytes", found)
+
+    def finish(self) -> Mapping[str, str]:
+        """Publish the draft; see `Destination.finish`.
+
+        Returns
+        -------
+        mapping of str to str
+        """
+        assert self._release is not None
+        self._list()
+        complete = {name for name, one in self._assets.items() if one["state"] == "uploaded"}
+        missing = sorted(self._items.keys() - complete)
+        if missing:
+            raise PublishError(
+                f"{len(missing)} files are not at {self.url}, {missing[0]!r} among them; "
+                "the release stays as it is",
+                hint="run the same command again",
+            )
+        if self._is_draft():
+            path = f"repos/{self._repo}/releases/{self._release['id']}"
+            self._release = self._rest.json("PATCH", path, json={"draft": False})
+            self._list()  # the addresses have changed
+        held = {name: self._held(asset) for name, asset in self._assets.items()}
+        return {name: one.url for name, one in held.items() if one.url and name in self._items}
+
+    # -- afterwards --------------------------------------------------------------------------
+
+    def read(self, name: str) -> Iterator[bytes]:
+        """Read an asset back through the API; see `Destination.read`.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        iterator of bytes
+        """
+        asset = self._assets[name]
+        path = f"repos/{self._repo}/releases/assets/{asset['id']}"
+        return self._rest.read(path, headers={"Accept": "application/octet-stream"})
+
+    def advice(self) -> str | None:
+        """Return what to do where the public cannot read; see `Destination.advice`.
+
+        Returns
+        -------
+        str or None
+        """
+        if self._hidden:
+            return (
+                f"{self._repo} is a private repository: its releases are for those with a token. "
+                "Make it public, or publish the files elsewhere."
+            )
+        if self._is_draft():
+            return f"The release {self._tag} of {self._repo} is a draft, which nobody else sees."
+        return None
+
+
+def _web(api: str) -> str:
+    """Return the web site of an API: of github.com, of GitHub Enterprise, or of a host for both."""
+    parts = urlsplit(api)
+    return f"{parts.scheme}://{parts.netloc.removeprefix('api.')}"

@@ -1,0 +1,280 @@
+"""Before anything is sent: which files there are, what is published already, what must not change.
+
+Published bytes are immutable. A name whose bytes differ from what the registry or a destination has
+is refused, unless the user names it to be replaced.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import _fs, scan
+from ..errors import AlreadyPublishedError, PublishError
+from ..stores import pool
+from .destination import Item, stamp_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Sequence
+
+    from ..registry import Registry
+    from .destination import Destination, Held
+
+    Progress = Callable[[str, int], None]
+
+
+class Plan:
+    """What is to be done at one destination.
+
+    Parameters
+    ----------
+    destination : Destination
+
+    Attributes
+    ----------
+    new : list of Item
+        To be uploaded.
+    there : list of Item
+        There already, with the right bytes.
+    replaced : list of Item
+        There with other bytes, to be replaced as the user asked.
+    differs : dict of str to str
+        There with other bytes, which stay; what differs, by name.
+    urls : dict of str to str
+        Public addresses by name, where they are not base URL and name.
+    """
+
+    def __init__(self, destination: Destination) -> None:
+        self.destination = destination
+        self.new: list[Item] = []
+        self.there: list[Item] = []
+        self.replaced: list[Item] = []
+        self.differs: dict[str, str] = {}
+        self.urls: dict[str, str] = {}
+
+    @property
+    def to_send(self) -> list[Item]:
+        """What is to be uploaded, the largest first: begun last, it would leave threads idle."""
+        return sorted([*self.new, *self.replaced], key=lambda item: -item.size)
+
+    def rows(self) -> list[tuple[str, Item | str]]:
+        """Return what becomes of each file.
+
+        Returns
+        -------
+        list of (str, Item or str)
+            ``"new"``, ``"there"``, ``"replace"`` or ``"differs"``, and the file, or what differs.
+        """
+        rows: list[tuple[str, Item | str]] = [("new", item) for item in self.new]
+        rows += [("replace", item) for item in self.replaced]
+        rows += [("differs", f"{name}: {what}") for name, what in self.differs.items()]
+        return rows + [("there", item) for item in self.there]
+
+
+def measure(folder: str, registry_file: str | None) -> tuple[int, int]:
+    """Count the files that `collect` will hash.
+
+    Parameters
+    ----------
+    folder : str
+    registry_file : str or None
+
+    Returns
+    -------
+    (int, int)
+        Files and bytes; zeros if the folder cannot be read, which `collect` will tell.
+    """
+    try:
+        sizes = [os.stat(path).st_size for path in _paths(folder, registry_file).values()]
+    except OSError:
+        return 0, 0
+    return len(sizes), sum(sizes)
+
+
+def _paths(folder: str, registry_file: str | None) -> dict[str, str]:
+    inside = registry_file and _fs.name_inside(folder, registry_file)
+    found = _fs.walk_files(folder)
+    return {name: path for name, path in found if name != inside and not _fs.is_aside(name)}
+
+
+def collect(folder: str, registry_file: str | None, progress: Progress | None = None) -> list[Item]:
+    """Hash the files of a folder.
+
+    Parameters
+    ----------
+    folder : str
+    registry_file : str or None
+        Not published, should it lie in the folder.
+    progress : callable, optional
+        Called with (name, bytes) after each file.
+
+    Returns
+    -------
+    list of Item
+        Sorted by name.
+
+    Raises
+    ------
+    PublishError
+        The folder is empty, or a link leads out of it.
+    UnsafeNameError
+        A file's name could not be fetched safely.
+    OSError
+        The folder or a file cannot be read.
+    """
+    if not os.path.isdir(folder):
+        raise PublishError(f"{folder} is not a directory", hint="name the folder with the files")
+    paths = _paths(folder, registry_file)
+    if not paths:
+        raise PublishError(f"{folder} holds no file to publish")
+    _check_links(folder, paths.values())
+    stamps = {name: _stamp(path) for name, path in paths.items()}
+
+    def hashed(name: str, size: int) -> None:
+        if progress is not None and name in paths:
+            progress(name, size)
+
+    found = scan.make(folder, progress=hashed)
+    items = []
+    for name in sorted(paths):
+        entry = found.get(name)
+        if entry is None or entry.digest is None or entry.size is None:
+            raise PublishError(f"{paths[name]} vanished while it was hashed")
+        item = Item(name, paths[name], entry.digest, entry.size, stamps[name])
+        item.check_unchanged()
+        items.append(item)
+    return items
+
+
+def _stamp(path: str) -> tuple[int, int, int]:
+    try:
+        return stamp_of(path)
+    except FileNotFoundError:
+        raise PublishError(f"{path} is a link that leads nowhere") from None
+
+
+def _check_links(folder: str, paths: Collection[str]) -> None:
+    """Refuse links that leave the folder: what lies outside was not meant to be published."""
+    root = os.path.realpath(folder)
+    candidates = {*paths}
+    for path in paths:
+        parent = os.path.dirname(path)
+        while len(parent) > len(folder) and parent not in candidates:
+            candidates.add(parent)
+            parent = os.path.dirname(parent)
+    for path in sorted(candidates):
+        if os.path.islink(path) and not _is_below(os.path.realpath(path), root):
+            raise PublishError(
+                f"{path} is a link that leaves the folder, to {os.path.realpath(path)}",
+                hint="copy the file into the folder if it is to be published",
+            )
+
+
+def _is_below(path: str, root: str) -> bool:
+    return path.startswith(root.rstrip(os.sep) + os.sep)
+
+
+def check_registry(items: Sequence[Item], registry: Registry, replace: Collection[str]) -> None:
+    """Compare the files with what the registry has promised already.
+
+    Parameters
+    ----------
+    items : sequence of Item
+    registry : Registry
+    replace : collection of str
+        Names whose bytes may differ.
+
+    Raises
+    ------
+    AlreadyPublishedError
+        Bytes differ.
+    PublishError
+        There is no file of a name that is to be replaced.
+    """
+    unknown = sorted(set(replace) - {item.name for item in items})
+    if unknown:
+        raise PublishError(f"no file {unknown[0]!r} is here to replace the published one")
+    differs = {}
+    for item in items:
+        # asked for by name, one that is not there would cost a search for similar ones
+        if item.name not in registry or item.name in replace:
+            continue
+        digest = registry[item.name].digest
+        if digest is not None and item.digest_by(digest.alg) != digest:
+            actual = item.digest_by(digest.alg)
+            differs[item.name] = f"the registry has {digest}, the file {actual}"
+    refuse(differs, registry.file or "the registry")
+
+
+def refuse(differs: dict[str, str], where: str) -> None:
+    """Raise if bytes differ from what is published.
+
+    Parameters
+    ----------
+    differs : dict of str to str
+        What differs, by name.
+    where : str
+        A destination or registry.
+
+    Raises
+    ------
+    AlreadyPublishedError
+    """
+    if not differs:
+        return
+    lines = [f"  {name}: {what}" for name, what in differs.items()]
+    more = [f"  … and {len(lines) - 10} more"] if len(lines) > 10 else []
+    count = "1 file differs" if len(lines) == 1 else f"{len(lines)} files differ"
+    raise AlreadyPublishedError(
+        f"{count} from what is published at {where}:\n" + "\n".join(lines[:10] + more),
+        hint="published bytes do not change: give new bytes a new version, "
+        "or name each file with --replace NAME",
+        names=list(differs),
+    )
+
+
+def compare(destination: Destination, items: Sequence[Item], replace: Collection[str]) -> Plan:
+    """Compare the files with what a destination holds.
+
+    Parameters
+    ----------
+    destination : Destination
+    items : sequence of Item
+    replace : collection of str
+        Names whose bytes may be replaced.
+
+    Returns
+    -------
+    Plan
+    """
+    plan = Plan(destination)
+    held = destination.held()
+    here = [item for item in items if item.name in held]
+    plan.new = [item for item in items if item.name not in held]
+    threads = max(1, destination.threads)
+
+    def difference(item: Item) -> str | None:
+        return _difference(destination, item, held[item.name])
+
+    for item, what, error in pool.run(difference, here, threads, ordered=True):
+        if error is not None:
+            raise error
+        if what is None:
+            plan.there.append(item)
+            url = held[item.name].url
+            if url is not None:
+                plan.urls[item.name] = url
+        elif item.name in replace:
+            plan.replaced.append(item)
+        else:
+            plan.differs[item.name] = what
+    return plan
+
+
+def _difference(destination: Destination, item: Item, held: Held) -> str | None:
+    """Say how what is held differs from a file; None if it does not."""
+    if held.size is not None and held.size != item.size:
+        return f"{held.size} bytes are there, {item.size} are here"
+    if destination.same(item, held) is False:
+        return f"{held.digest or 'other bytes of the same size'} there, {item.digest} here"
+    return None

@@ -1,0 +1,296 @@
+"""A registry of what a DOI's record holds: on Zenodo, Figshare or a Dataverse.
+
+The services tell names, sizes and digests, so nothing is downloaded; and each entry gets the
+address of its file. What a service's own digest is worth is what its MD5 is worth: it finds damage,
+not malice. Zenodo's and Figshare's own DOIs hold the record's number; of any other, doi.org tells
+where it leads.
+
+A Dataverse turns tables into a format of its own, but the digest it tells is that of the file that
+was uploaded: for these the original's name, size and address are taken.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, urlsplit
+
+from .. import _fs
+from ..errors import ConfigError, ObjectNotFoundError, RegistryError
+from ..hashes import Digest
+from ..registry import Entry, Registry
+from ..urls import join, redact
+from ._rest import Rest, is_loopback
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+#: Where the services are.
+SITES = {
+    "doi": "https://doi.org",
+    "zenodo": "https://zenodo.org",
+    "sandbox": "https://sandbox.zenodo.org",
+    "figshare": "https://api.figshare.com/v2",
+}
+
+_EXPECTED = "doi:10.5281/zenodo.1234567, zenodo:1234567, figshare:1234567 or figshare:1234567/2"
+
+
+def from_record(record: str, *, timeout: float | None = None) -> Registry:
+    """Return a registry of the files of a record.
+
+    Parameters
+    ----------
+    record : str
+        ``doi:…``, the address of one at doi.org, ``zenodo:RECORD`` or ``figshare:ARTICLE``, of
+        which the last version is taken, or ``figshare:ARTICLE/VERSION``.
+    timeout : float, optional
+        Seconds to connect, and to wait for an answer.
+
+    Returns
+    -------
+    Registry
+
+    Raises
+    ------
+    ConfigError
+        It names no record.
+    RegistryError
+        The record has no files, or one of a name or digest that no registry can have.
+    AccessDeniedError, ObjectNotFoundError, StoreError
+        The service cannot be asked.
+    """
+    doi = re.fullmatch(r"(?:doi:|https?://(?:dx\.)?doi\.org/)(10\.\d+/\S+?)/?", record.strip())
+    zenodo = re.fullmatch(r"zenodo:(\d+)", record)
+    figshare = re.fullmatch(r"figshare:(\d+)(?:/v?(\d+))?", record)
+    if doi:
+        entries = _of_doi(doi[1], timeout)
+    elif zenodo:
+        entries = _of_zenodo("zenodo", zenodo[1], timeout)
+    elif figshare:
+        entries = _of_figshare(figshare[1], figshare[2], timeout)
+    else:
+        raise ConfigError(f"{redact(record)!r} names no record", hint=f"expected {_EXPECTED}")
+    return _registry(entries, record)
+
+
+def _registry(entries: Iterable[Entry], record: str) -> Registry:
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        _fs.safe_name(entry.name)
+        if entry.name in found:
+            raise RegistryError(
+                f"{record} has two files of the name {entry.name!r}",
+                hint="add the one that you want to the registry by hand, with its own address",
+            )
+        found[entry.name] = entry
+    if not found:
+        raise RegistryError(
+            f"{record} shows no files",
+            hint="they may be restricted, under embargo, or elsewhere",
+        )
+    return Registry(found[name] for name in sorted(found))
+
+
+def _of_doi(doi: str, timeout: float | None) -> list[Entry]:
+    zenodo = re.fullmatch(r"10\.5281/zenodo\.(\d+)", doi, re.IGNORECASE)
+    sandbox = re.fullmatch(r"10\.5072/zenodo\.(\d+)", doi, re.IGNORECASE)
+    figshare = re.fullmatch(r"10\.6084/m9\.figshare\.(\d+)(?:\.v(\d+))?", doi, re.IGNORECASE)
+    if zenodo:
+        return _of_zenodo("zenodo", zenodo[1], timeout)
+    if sandbox:
+        return _of_zenodo("sandbox", sandbox[1], timeout)
+    if figshare:
+        return _of_figshare(figshare[1], figshare[2], timeout)
+    return _of_page(doi, _target(doi, timeout), timeout)
+
+
+def _target(doi: str, timeout: float | None) -> str:
+    """Ask doi.org where a DOI leads, without going there."""
+    rest = _client("doi.org", SITES["doi"], timeout)
+    answer = rest.json("GET", f"api/handles/{quote(doi)}", anonymous=True)
+    for value in answer.get("values", []):
+        if value.get("type") == "URL":
+            target: str = value["data"]["value"]
+            return target
+    raise ObjectNotFoundError(f"doi:{doi} leads nowhere", url=f"doi:{doi}")
+
+
+def _of_page(doi: str, page: str, timeout: float | None) -> list[Entry]:
+    """Return the files of the record that a page shows."""
+    parts = urlsplit(page)
+    host = parts.hostname or ""
+    zenodo = re.fullmatch(r"/records?/(\d+)/?", parts.path)
+    figshare = _article(parts.path) if f".{host}".endswith(".figshare.com") else None
+    if zenodo and host == urlsplit(SITES["zenodo"]).hostname:
+        return _of_zenodo("zenodo", zenodo[1], timeout)
+    if figshare:
+        return _of_figshare(*figshare, timeout)
+    # old records lead to http, though their sites speak https now
+    scheme = parts.scheme if is_loopback(host) else "https"
+    return _of_dataverse(doi, f"{scheme}://{parts.netloc}", timeout)
+
+
+def _article(path: str) -> tuple[str, str | None] | None:
+    """Return the article and version of ``/articles/KIND/TITLE/ARTICLE[/VERSION]``."""
+    parts = path.partition("/articles/")[2].strip("/").split("/")
+    # a title may be a number too
+    numbers = parts[2:] if len(parts) > 2 else parts
+    if not numbers[0].isdigit():
+        return None
+    return numbers[0], numbers[1] if len(numbers) > 1 and numbers[1].isdigit() else None
+
+
+def _client(name: str, site: str, timeout: float | None) -> Rest:
+    return Rest(
+        name, site, scheme="", secret=str, rights="the record must be public", timeout=timeout
+    )
+
+
+# -- the services ------------------------------------------------------------------------------
+
+
+def _of_zenodo(site: str, number: str, timeout: float | None) -> list[Entry]:
+    base = SITES[site]
+    record = _client("Zenodo", base, timeout).json("GET", f"api/records/{number}", anonymous=True)
+    # a number that stands for all versions is answered with the last one
+    files = f"{base}/records/{record['id']}/files/?download=1"
+    found = []
+    for file in record.get("files") or []:
+        # the two interfaces of the service write them each in its own way
+        name = file.get("key") or file["filename"]
+        size = file["size"] if "size" in file else file["filesize"]
+        digest = _digest(name, "md5", str(file["checksum"]).rpartition(":")[2])
+        found.append(Entry(name, digest, int(float(size)), (join(files, name),)))
+    return found
+
+
+def _of_figshare(number: str, version: str | None, timeout: float | None) -> list[Entry]:
+    rest = _client("Figshare", SITES["figshare"], timeout)
+    if version is None:
+        files = rest.pages(f"articles/{number}/files", "page", "page_size", anonymous=True)
+    else:
+        path = f"articles/{number}/versions/{version}"
+        files = rest.json("GET", path, anonymous=True).get("files") or []
+    return [
+        Entry(
+            file["name"],
+            _digest(file["name"], "md5", file.get("computed_md5") or file.get("supplied_md5")),
+            int(file["size"]),
+            (file["download_url"],),
+        )
+        for file in files
+        if not file.get("is_link_only")  # its bytes are elsewhere, and nobody vouches for them
+    ]
+
+
+def _of_dataverse(doi: str, site: str, timeout: float | None) -> list[Entry]:
+    rest = _client("the Dataverse", site, timeout)
+    params = {"persistentId": f"doi:{doi}"}
+    try:
+        answer = rest.json("GET", "api/datasets/:persistentId", params=params, anonymous=True)
+        files = answer["data"]["latestVersion"]["files"]
+    except (ObjectNotFoundError, KeyError, TypeError):
+        raise ConfigError(
+            f"doi:{doi} leads to {redact(site)}, which is none of the known services",
+            hint="known: Zenodo, Figshare, Dataverse",
+        ) from None
+    return [_dataverse_entry(site, file) for file in files]
+
+
+def _dataverse_entry(site: str, listed: dict[str, Any]) -> Entry:
+    file = listed["dataFile"]
+    original = file.get("originalFileName") if file.get("originalFileFormat") else None
+    name = original or listed.get("label") or file["filename"]
+    folder = (listed.get("directoryLabel") or "").strip("/")
+    checksum = file.get("checksum") or {"type": "MD5", "value": file.get("md5")}
+    kind = str(checksum["type"]).lower().replace("-", "")
+    size = file.get("originalFileSize") if original else file.get("filesize")
+    url = f"{site}/api/access/datafile/{file['id']}{'?format=original' if original else ''}"
+    full = f"{folder}/{name}" if folder else name
+    return Entry(full, _digest(full, kind, checksum["value"]), size, (url,))
+
+
+def _digest(name: str, alg: str, value: str | None) -> Digest:
+    try:
+        return Digest.parse(f"{alg}:{value}")
+    except ValueError as error:
+        raise RegistryError(f"{name!r}: the service tells no digest of it: {error}") from None
+
+
+# -- into a registry ---------------------------------------------------------------------------
+
+
+class Changes:
+    """What a record adds to a registry.
+
+    Parameters
+    ----------
+    registry : Registry
+        With the record's files.
+    added : list of str
+        Names that are new.
+    placed : list of str
+        Names that got another address.
+    """
+
+    def __init__(self, registry: Registry, added: list[str], placed: list[str]) -> None:
+        self.registry = registry
+        self.added = added
+        self.placed = placed
+
+
+def update(registry: Registry, found: Registry) -> Changes:
+    """Fill a registry with what a record holds; what it has of other files stays.
+
+    A digest that is there stays, also beside a weaker one of the record, whose address is added.
+
+    Parameters
+    ----------
+    registry : Registry
+    found : Registry
+        See `from_record`.
+
+    Returns
+    -------
+    Changes
+
+    Raises
+    ------
+    RegistryError
+        The record has other bytes of a name.
+    """
+    entries = dict(registry)
+    added, placed, differs = [], [], []
+    for name, new in found.items():
+        old = entries.get(name)
+        if old is None:
+            entries[name] = new
+            added.append(name)
+            continue
+        if problem := _difference(old, new):
+            differs.append(f"{name}: {problem}")
+            continue
+        urls = (*old.urls, *(url for url in new.urls if url not in old.urls))
+        if urls != old.urls:
+            placed.append(name)
+        entries[name] = Entry(name, old.digest or new.digest, old.size or new.size, urls)
+    if differs:
+        more = f" and {len(differs) - 5} more" if len(differs) > 5 else ""
+        raise RegistryError(
+            f"the record has other files than the registry: {'; '.join(differs[:5])}{more}",
+            hint="published bytes do not change: is it another version of the record?",
+            file=registry.file,
+        )
+    return Changes(Registry(entries.values(), registry.file), added, placed)
+
+
+def _difference(old: Entry, new: Entry) -> str | None:
+    if old.size is not None and new.size is not None and old.size != new.size:
+        return f"{old.size} bytes in the registry, {new.size} in the record"
+    if old.digest is None or new.digest is None or old.digest.alg != new.digest.alg:
+        return None
+    if old.digest != new.digest:
+        return f"{old.digest} in the registry, {new.digest} in the record"
+    return None

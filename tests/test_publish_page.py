@@ -1,0 +1,261 @@
+"""The landing page: its text for itself, and in a real browser, wide, narrow and by keyboard."""
+
+from __future__ import annotations
+
+import html.parser
+import json
+from urllib.parse import unquote
+
+import pytest
+from chromium import Chromium
+from nginx import Nginx
+from publishing import FILES, contents, make, publish, run, sha
+
+import pkgdata
+from pkgdata import Digest, Entry
+from pkgdata.errors import PublishError
+from pkgdata.publish import destination_for, page
+from pkgdata.publish.engine import Publication
+
+ODD = {**FILES, "<b>&\"'.txt": b"odd", "ab:c.txt": b"colon", "large.bin": bytes(2_500_000)}
+
+
+def entries(files=ODD):
+    return [
+        Entry(name, Digest("sha256", sha(content)), len(content))
+        for name, content in sorted(files.items())
+    ]
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects the links and the text of a page, and checks that every element is closed."""
+
+    VOID = ("meta", "br", "input")
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.text, self.open, self.sources = [], "", [], []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.sources += [found[name] for name in ("src",) if name in found]
+        if tag == "a":
+            self.links.append(found["href"])
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.text += data
+
+
+def test_all_is_in_the_text_itself():
+    found = Reader(page.render("my <data>", entries(), "https://host/x/"))
+    assert [unquote(link) for link in found.links] == [f"./{name}" for name in sorted(ODD)]
+    for name, content in ODD.items():
+        assert name in found.text
+        assert f"sha256:{sha(content)}" in found.text
+    assert "2.5 MB" in found.text
+    assert "my <data>" in found.text
+    assert not found.sources, "nothing is loaded from elsewhere"
+
+
+def test_the_snippet_runs(tmp_path):
+    make(tmp_path / "web", ODD)
+    found = Reader(page.render("my <data>", entries(), (tmp_path / "web").as_uri()))
+    snippet = found.text.split("In Python")[1].split("Copy")[0]
+    names = {}
+    exec(snippet, names)
+    with open(names["path"], "rb") as file:
+        assert file.read() == ODD[min(ODD)]
+    assert isinstance(names["data"], pkgdata.PackageData)
+
+
+def test_a_page_of_somebody_else_is_not_replaced(tmp_path):
+    here = make(tmp_path / "files")
+    make(tmp_path / "web", {"index.html": b"<html>mine</html>"})
+    done = run(here, "--to", f"file:{tmp_path / 'web'}", "--index")
+    assert done.returncode == 1
+    assert "pkgdata did not write" in done.stderr
+    assert contents(tmp_path / "web") == {"index.html": b"<html>mine</html>"}
+
+
+def test_an_index_among_the_files(tmp_path):
+    here = make(tmp_path / "files", {**FILES, "index.html": b"data"})
+    done = run(here, "--to", f"file:{tmp_path / 'web'}", "--index")
+    assert done.returncode == 1
+    assert "has an index.html of its own" in done.stderr
+    assert not (tmp_path / "web").exists()
+
+
+def test_our_own_page_is_made_anew(tmp_path):
+    here, registry = make(tmp_path / "files"), tmp_path / "registry.txt"
+    place = destination_for(f"file:{tmp_path / 'web'}")
+    for number in range(2):
+        make(here, {f"more-{number}": b""})
+        with Publication(str(here), [place], str(registry)) as work:
+            work.plan()
+            work.check_page()
+            work.upload()
+            work.record()
+            assert work.add_page("t") == [(tmp_path / "web" / "index.html").as_uri()]
+    assert "more-1" in (tmp_path / "web" / "index.html").read_text("utf-8")
+    assert "index.html" not in registry.read_text()
+
+
+def test_no_page_where_nobody_would_see_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("GITHUB_TOKEN", "x")
+    done = run(make(tmp_path / "files"), "--to", "github:me/it@v1", "--index")
+    assert done.returncode == 1
+    assert "none of these destinations shows an index.html" in done.stderr
+
+
+def test_a_page_of_a_place_that_cannot_be_read(tmp_path, monkeypatch):
+    monkeypatch.setenv("PKGDATA_RETRIES", "0")
+    make(tmp_path / "web", {"index.html": b"?"})
+    place = destination_for(f"file:{tmp_path / 'web'}", public_url="http://127.0.0.1:9/")
+    with pytest.raises((PublishError, OSError)):
+        page.check_place(place)
+
+
+# -- in a browser ------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    with Chromium(tmp_path_factory.mktemp("browser") / "chromium") as browser:
+        yield browser
+
+
+@pytest.fixture
+def site(tmp_path):
+    here = make(tmp_path / "files", ODD)
+    web = tmp_path / "web"
+    place = destination_for(f"file:{web}")
+    types = "types { text/html html; }"
+    with (
+        Nginx(tmp_path / "nginx", web, types) as server,
+        Publication(str(here), [place], str(tmp_path / "registry.txt")) as work,
+    ):
+        work.plan()
+        work.upload()
+        work.record()
+        place._public = server.url
+        work.add_page("Maps of the sky")
+        yield server.url, web
+
+
+SHOWN = "[...document.querySelectorAll('tbody tr')].filter(r => r.checkVisibility())"
+NAMES = f"{SHOWN}.map(r => r.querySelector('a').textContent)"
+
+
+@pytest.mark.integration
+def test_links_download_the_right_bytes(browser, site):
+    browser.resize(1200, 900)
+    browser.open(f"{site[0]}index.html")
+    assert sorted(browser.evaluate(NAMES)) == sorted(ODD)
+    for name, content in ODD.items():
+        wanted = json.dumps(name)
+        link = f"[...document.querySelectorAll('a')].find(a => a.textContent === {wanted})"
+        assert browser.download(link) == content, name
+    assert browser.complaints() == []
+
+
+@pytest.mark.integration
+def test_the_search(browser, site):
+    browser.resize(1200, 900)
+    browser.open(f"{site[0]}index.html")
+    assert browser.evaluate("document.getElementById('count').textContent") == "7 of 7 files"
+    browser.press("/", "/")
+    assert browser.evaluate("document.activeElement.id") == "search"
+    assert browser.evaluate("document.activeElement.value") == ""
+    browser.type("maps DUST")
+    assert browser.evaluate(NAMES) == ["maps/dust map.fits"]
+    assert browser.evaluate("document.getElementById('count').textContent") == "1 of 7 files"
+    browser.press("Escape", code=27)
+    assert len(browser.evaluate(NAMES)) == len(ODD)
+    browser.type(sha(b"odd")[:12])
+    assert browser.evaluate(NAMES) == ["<b>&\"'.txt"]
+
+
+@pytest.mark.integration
+def test_the_keyboard_reaches_everything(browser, site):
+    browser.resize(1200, 900)
+    browser.open(f"{site[0]}index.html")
+    seen = []
+    for _ in range(12):
+        browser.press("Tab", code=9)
+        active = "document.activeElement"
+        seen.append(browser.evaluate(f"{active}.id || {active}.textContent"))
+        if seen[-1] in ODD:
+            outline = browser.evaluate(f"getComputedStyle({active}).outlineStyle")
+            assert outline == "solid", "it can be seen where the focus is"
+    assert "search" in seen
+    assert set(ODD) <= set(seen)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize(("width", "height"), [(1200, 900), (360, 740)], ids=["wide", "narrow"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_layouts(browser, site, tmp_path, width, height, dark):
+    browser.resize(width, height, dark=dark)
+    browser.open(f"{site[0]}index.html")
+    assert browser.evaluate("document.documentElement.scrollWidth") <= width
+    display = browser.evaluate("getComputedStyle(document.querySelector('tbody td')).display")
+    assert display == ("block" if width < 500 else "table-cell")
+    # every size is read beside its name, not cut off
+    boxes = browser.evaluate(
+        f"{SHOWN}.map(r => [...r.children].map(c => c.getBoundingClientRect()))"
+        ".map(r => r.map(b => [b.left, b.right]))"
+    )
+    assert all(0 <= left <= right <= width for row in boxes for left, right in row)
+    picture = browser.screenshot(tmp_path / f"page-{width}-{'dark' if dark else 'light'}.png")
+    assert picture.startswith(b"\x89PNG")
+    background = browser.evaluate("getComputedStyle(document.documentElement).colorScheme")
+    assert background == "light dark"
+
+
+@pytest.mark.integration
+def test_without_javascript(browser, site):
+    browser.resize(1200, 900)
+    browser.open(f"{site[0]}index.html", script=False)
+    # scripts of ours still run in the page for the test; those of the page itself do not
+    assert browser.evaluate("document.getElementById('tools').checkVisibility()") is False
+    assert sorted(browser.evaluate(NAMES)) == sorted(ODD)
+    assert sha(ODD["stars.csv"]) in browser.evaluate("document.body.innerText")
+
+
+@pytest.mark.integration
+def test_without_a_server(browser, site):
+    browser.resize(1200, 900)
+    browser.open((site[1] / "index.html").as_uri())
+    assert sorted(browser.evaluate(NAMES)) == sorted(ODD)
+    browser.press("/", "/")
+    browser.type("stars")
+    assert browser.evaluate(NAMES) == ["stars.csv"]
+    link = "document.querySelector('tbody tr:not([hidden]) a')"
+    assert browser.download(link) == ODD["stars.csv"]
+
+
+@pytest.mark.integration
+def test_the_snippet_is_copied(browser, site):
+    browser.resize(1200, 900)
+    browser.open(f"{site[0]}index.html")
+    # what is put on the clipboard can be read only by a window that has the focus
+    browser.evaluate("navigator.clipboard.writeText = async text => { window.copied = text; }")
+    browser.evaluate("document.getElementById('copy').click()")
+    assert f"dataurl='{site[0]}'" in browser.evaluate("window.copied")
+    assert browser.evaluate("document.getElementById('copy').textContent") == "Copied"
+
+
+def test_a_title_is_the_folder_or_the_package(tmp_path):
+    here = make(tmp_path / "my files")
+    assert run(here, "--to", f"file:{tmp_path / 'web'}", "--index").returncode == 0
+    assert "<title>my files</title>" in (tmp_path / "web" / "index.html").read_text("utf-8")
+    assert publish(here, f"file:{tmp_path / 'web'}", here / "registry.txt")[1] == 0
