@@ -1,0 +1,572 @@
+"""Definitions: what a dataset is called, what it consists of, and what is made of it.
+
+A definition is a function or a class below ``@dataset`` (`pkgdata.catalog.decorators`). The
+function gets the paths of its resources and returns the fields of the data type; the class has them
+as attributes, and a method ``config()`` that returns an object.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+from pathlib import Path
+
+from ..errors import CatalogError
+from . import names, places
+from .resources.base import Resource
+from .types import base as types
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import Any
+
+    from .context import Context
+    from .library import Catalog
+    from .repository import Repository
+
+#: Where decorators leave word on what is not a definition yet.
+_NOTES = "__pkgdata_notes__"
+
+
+class Notes:
+    """Tags, tasks and resources of a function or class, before or without ``@dataset``."""
+
+    def __init__(self) -> None:
+        self.tags: set[str] = set()
+        self.tasks: set[str] = set()
+        self.resources: list[Resource] = []
+
+
+class Definition:
+    """A dataset as its author describes it.
+
+    Parameters
+    ----------
+    target : function or class
+        What stands below ``@dataset``.
+    base : type or None
+        Type of the data.
+    id, url, doi, size, timestamp, as_prepare, variants
+        See `pkgdata.catalog.dataset`.
+    """
+
+    def __init__(
+        self,
+        target: Any,
+        base: Any,
+        *,
+        id: str | None = None,
+        url: str | None = None,
+        doi: str | None = None,
+        size: int | str | None = None,
+        timestamp: Any = None,
+        as_prepare: bool = False,
+        variants: Any = None,
+    ) -> None:
+        self.target = target
+        self.base = base
+        self.url = url
+        self.doi = doi
+        self.size = size
+        self.timestamp = timestamp
+        self.as_prepare = as_prepare
+        self.variants = variants
+        self.version: str | None = None
+        self.resources: dict[str, Resource] = {}
+        self.hooks: dict[str, list[Callable[[Definition], Any]]] = {}
+        self.tags: set[str] = set()
+        self.tasks: set[str] = set()
+        self._wanted_id = id
+        self._repository: Repository | None = None
+        self._name()
+        self._collect()
+
+    def __repr__(self) -> str:
+        return f"<Definition {self.id}>"
+
+    def __getattr__(self, name: str) -> Part:
+        # a property that fails with an AttributeError leads here, too, and must not be hidden
+        if name.startswith("_") or hasattr(type(self), name):
+            raise AttributeError(name)
+        return Part(self, (name,))
+
+    # -- who it is -----------------------------------------------------------------------------
+
+    def _name(self) -> None:
+        module = self.target.__module__
+        package, config, place = _split(module, self._repository)
+        if not config and (self._wanted_id is None or "." not in self._wanted_id.strip(".")):
+            raise CatalogError(
+                f"{module}.{self.target.__qualname__} is a dataset without a name",
+                hint="definitions lie in the folder 'config' of a repository; elsewhere they need "
+                "an id, such as @dataset(..., id='org.example.name')",
+                file=self.file,
+                line=self.line,
+            )
+        try:
+            named = names.of_definition(place, self.target.__name__, self._wanted_id)
+        except CatalogError as error:
+            error.file, error.line = self.file, self.line
+            raise
+        self.id, aliases = named
+        self.aliases: set[str] = {self.id, *aliases}
+        self.module = module
+        self._package = package
+
+    def _collect(self) -> None:
+        """Take over what stands on the function or class, and on the types."""
+        is_class = isinstance(self.target, type)
+        for cls in (*getattr(self.base, "__mro__", ()), *(self.target.__mro__ if is_class else ())):
+            notes = cls.__dict__.get(_NOTES) or cls.__dict__.get("__datamaestro__")
+            self.tags |= set(getattr(notes, "tags", ()))
+            self.tasks |= set(getattr(notes, "tasks", ()))
+        own = self.target.__dict__.get(_NOTES)
+        if own is not None:
+            self.tags |= own.tags
+            self.tasks |= own.tasks
+            for resource in own.resources:
+                resource.bind(resource.name, self)
+        if is_class:
+            self._adopt(self.target)
+
+    def _adopt(self, target: type) -> None:
+        """Take over the resources that are attributes of the class, inherited ones as copies."""
+        copies: dict[int, Resource] = {}
+        for cls in reversed(target.__mro__):
+            for name, value in list(vars(cls).items()):
+                if not isinstance(value, Resource):
+                    continue
+                if cls is not target:
+                    inherited, value = value, copy.copy(value)
+                    value.dataset = None
+                    copies[id(inherited)] = value
+                    setattr(target, name, value)
+                elif value.dataset is self:
+                    continue  # inherited, and set a moment ago
+                value.bind(name, self)
+        for resource in self.resources.values():
+            resource._dependencies = [copies.get(id(one), one) for one in resource._dependencies]
+
+    @property
+    def file(self) -> str | None:
+        """The file that it stands in."""
+        try:
+            return inspect.getsourcefile(self.target)
+        except TypeError:
+            return None
+
+    @property
+    def line(self) -> int | None:
+        """The line where it begins."""
+        code = getattr(self.target, "__code__", None)
+        if code is not None:
+            return int(code.co_firstlineno)
+        try:
+            return inspect.getsourcelines(self.target)[1]
+        except (OSError, TypeError):
+            return None
+
+    @property
+    def name(self) -> str:
+        """What it is called in one line: the first of its docstring."""
+        return " ".join(line.strip() for line in self._doc()[0]).strip()
+
+    @property
+    def description(self) -> str:
+        """What its docstring says below the first paragraph."""
+        return "\n".join(self._doc()[1]).strip()
+
+    def _doc(self) -> tuple[list[str], list[str]]:
+        # a class inherits no docstring here: that of its type says nothing about the dataset
+        lines = inspect.cleandoc(self.target.__dict__.get("__doc__") or _own_doc(self.target))
+        paragraphs = lines.splitlines()
+        blank = next((i for i, line in enumerate(paragraphs) if not line.strip()), len(paragraphs))
+        return paragraphs[:blank], paragraphs[blank + 1 :]
+
+    @property
+    def configtype(self) -> Any:
+        """The type of its data."""
+        return self.base
+
+    @property
+    def types(self) -> list[str]:
+        """Names of the type of its data and of what that derives from."""
+        return types.type_names(self.base)
+
+    # -- where it belongs ----------------------------------------------------------------------
+
+    @property
+    def repository(self) -> Repository | None:
+        """The repository that it belongs to, if it does to one."""
+        if self._repository is None:
+            from .repository import of_module
+
+            found = of_module(self.module)
+            if found is not None:
+                self.place(found)
+        return self._repository
+
+    def place(self, repository: Repository) -> None:
+        """Belong to a repository.
+
+        Parameters
+        ----------
+        repository : Repository
+        """
+        self._repository = repository
+        self._name()
+
+    @property
+    def catalog(self) -> Catalog:
+        """The catalog that it is prepared by, or in which it is looked for."""
+        from .library import current
+
+        return current()
+
+    @property
+    def storage(self) -> str:
+        """Name of the folder of its repository's data."""
+        repository = self.repository
+        return repository.id if repository is not None else f"__custom__/{self._package}"
+
+    @property
+    def root(self) -> Path:
+        """The folder ``<data>`` (`pkgdata.catalog.places`)."""
+        repository = self.repository
+        return places.root(None if repository is None else repository.default_data())
+
+    @property
+    def context(self) -> Context:
+        """Where its data lie, and what users set for them."""
+        from .context import Context
+
+        return Context(self.root)
+
+    @property
+    def datapath(self) -> Path:
+        """The folder of its data; that of a former name, if only that one is there."""
+        top = self.root / "data" / self.storage
+        paths = [top.joinpath(*one.split(".")) for one in [self.id, *sorted(self.aliases)]]
+        if self.version:
+            paths = [path.with_suffix(f".v{self.version}") for path in paths]
+        return next((path for path in paths if path.is_dir()), paths[0])
+
+    def has_files(self) -> bool:
+        """Say whether something of it lies in its folder.
+
+        Returns
+        -------
+        bool
+        """
+        return any(one.has_files() for one in self.resources.values())
+
+    def owns_folder(self) -> bool:
+        """Say whether its folder is its own, be it only for links.
+
+        Returns
+        -------
+        bool
+        """
+        return self.as_prepare or bool(self.resources)
+
+    # -- what is made of it --------------------------------------------------------------------
+
+    def register_hook(self, name: str, hook: Callable[[Definition], Any]) -> None:
+        """Have a function called at a moment of its life.
+
+        Parameters
+        ----------
+        name : str
+            ``"pre-download"`` or ``"pre-use"``.
+        hook : callable
+            Given the definition.
+        """
+        self.hooks.setdefault(name, []).append(hook)
+
+    def prepare(self, download: bool = False, variant: Mapping[str, Any] | None = None) -> Any:
+        """Return its data.
+
+        Parameters
+        ----------
+        download : bool, default False
+            Bring its files here first, if they are not.
+        variant : mapping, optional
+            Which variant of it.
+
+        Returns
+        -------
+        object
+        """
+        from .prepare import prepare
+
+        return prepare(self, download=download, variant=variant)
+
+    def download(self, force: bool = False) -> bool:
+        """Bring its files here, if they are not.
+
+        Parameters
+        ----------
+        force : bool, default False
+            Make them anew, even if they are.
+
+        Returns
+        -------
+        bool
+            True.
+        """
+        from .prepare import download
+
+        download(self, force)
+        return True
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        return self.prepare(*args, **options)
+
+    def build(self, variant: Mapping[str, Any] | None = None) -> Any:
+        """Make its data of what is here; see `prepare`.
+
+        Parameters
+        ----------
+        variant : mapping, optional
+
+        Returns
+        -------
+        object
+
+        Raises
+        ------
+        CatalogError
+            The definition makes nothing, or not of its type.
+        """
+        for hook in self.hooks.get("pre-use", ()):
+            hook(self)
+        result = self._result(variant)
+        if result is None:
+            raise self.wrong("it returns nothing; expected fields or an object")
+        self._find_folders(result if isinstance(result, dict) else getattr(result, "__dict__", {}))
+        if isinstance(result, dict):
+            if not isinstance(self.base, type):
+                raise self.wrong("it returns fields, but says no type: @dataset(TYPE)")
+            try:
+                result = types.make(self.base, result)
+            except CatalogError as error:
+                raise self.wrong(error.message) from error
+        self._name_parts(result, variant)
+        return result
+
+    def _find_folders(self, values: dict[str, Any]) -> None:
+        """Put paths in the place of data folders, which only this computer knows."""
+        for name, value in values.items():
+            if isinstance(value, places.DataFolder):
+                values[name] = value.resolve(self.root)
+
+    def _name_parts(self, result: Any, variant: Mapping[str, Any] | None) -> None:
+        selector = self.variants.format_selector(variant or {}) if self.variants else ""
+        repository = self.repository
+        label = None if repository is None else repository.id
+        types.give_ids(result, self.id + selector, label, self)
+
+    def _result(self, variant: Mapping[str, Any] | None) -> Any:
+        target = self.target
+        options = dict(variant or {})
+        if not isinstance(target, type):
+            if self.as_prepare:
+                return target(self, None)
+            given = {one.variable: one.prepare() for one in self.resources.values()}
+            return target(**given, **options)
+        maker = inspect.getattr_static(target, "__create_dataset__", None)
+        if maker is not None:
+            return getattr(target, "__create_dataset__")(self)  # noqa: B009 -- a type has none
+        if hasattr(target, "config") and not types.is_configuration(target):
+            return object.__new__(target).config(**options)
+        return self._fields_of_resources()
+
+    def _fields_of_resources(self) -> dict[str, Any]:
+        """Return the fields of a type that has resources as attributes, by their names."""
+        lasting = {one.name.lower(): one for one in self.resources.values() if not one.transient}
+        needed = types.field_names(self.base) if isinstance(self.base, type) else {}
+        found = {
+            name: lasting[name.lower()].prepare() for name in needed if name.lower() in lasting
+        }
+        missing = [name for name, required in needed.items() if required and name not in found]
+        if missing == ["path"] and len(lasting) == 1:
+            found["path"] = next(iter(lasting.values())).prepare()
+        elif missing:
+            raise self.wrong(
+                f"nothing says what its field {missing[0]!r} is: give the class a method config(), "
+                f"or a resource that is named {missing[0].upper()!r}"
+            )
+        return found
+
+    def wrong(self, problem: str) -> CatalogError:
+        """Return the error for a definition that does not do what it should.
+
+        Parameters
+        ----------
+        problem : str
+
+        Returns
+        -------
+        CatalogError
+        """
+        where = f"{self.file}, line {self.line}: " if self.file else ""
+        return CatalogError(f"{where}{self.id}: {problem}", file=self.file, line=self.line)
+
+
+def _own_doc(target: Any) -> str:
+    return "" if isinstance(target, type) else target.__doc__ or ""
+
+
+def _split(module: str, repository: Repository | None) -> tuple[str, bool, str]:
+    """Return package, whether it has a part ``config``, and what follows that."""
+    if repository is not None and f"{module}.".startswith(f"{repository.module}.config."):
+        return repository.module, True, module[len(repository.module) + len(".config.") :]
+    before, config, place = f".{module}.".partition(".config.")
+    return before.strip(".").partition(".")[0] or "config", bool(config), place.rstrip(".")
+
+
+class Part:
+    """A part of a dataset's data that a link may lead to before the dataset is prepared.
+
+    Parameters
+    ----------
+    definition : Definition
+    keys : tuple of str
+        The attributes that lead to it.
+    """
+
+    def __init__(self, definition: Definition, keys: tuple[str, ...]) -> None:
+        self._definition = definition
+        self._keys = keys
+
+    def __repr__(self) -> str:
+        return f"<part {'.'.join(self._keys)} of {self._definition.id}>"
+
+    def __getattr__(self, name: str) -> Part:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return Part(self._definition, (*self._keys, name))
+
+    def download(self, force: bool = False) -> None:
+        """Bring the dataset here.
+
+        Parameters
+        ----------
+        force : bool, default False
+        """
+        self._definition.download(force)
+
+    def prepare(self, download: bool = False) -> Any:
+        """Return the part.
+
+        Parameters
+        ----------
+        download : bool, default False
+            Bring the dataset here first.
+
+        Returns
+        -------
+        object
+        """
+        found = self._definition.prepare(download)
+        for key in self._keys:
+            found = getattr(found, key)
+        return found
+
+    def __call__(self) -> Any:
+        return self.prepare()
+
+
+# -- decorators' common ground ---------------------------------------------------------------------
+
+
+def of_class(target: Any) -> Definition | None:
+    """Return the definition that something is or has.
+
+    Parameters
+    ----------
+    target : object
+
+    Returns
+    -------
+    Definition or None
+    """
+    if isinstance(target, Definition):
+        return target
+    if isinstance(target, type):
+        found = target.__dict__.get("__dataset__")
+        return found if isinstance(found, Definition) else None
+    made_by = getattr(target, "__dict__", {}).get("__datamaestro_dataset__")
+    return made_by if isinstance(made_by, Definition) else None
+
+
+def notes_of(target: Any) -> Definition | Notes:
+    """Return where tags, tasks and resources of something are kept.
+
+    Parameters
+    ----------
+    target : object
+
+    Returns
+    -------
+    Definition or Notes
+
+    Raises
+    ------
+    CatalogError
+        Nothing can be noted there.
+    """
+    found = of_class(target)
+    if found is not None:
+        return found
+    notes = getattr(target, "__dict__", {}).get(_NOTES)
+    if notes is None:
+        notes = Notes()
+        try:
+            setattr(target, _NOTES, notes)
+        except (AttributeError, TypeError):
+            raise CatalogError(
+                f"{target!r} is neither a dataset nor a type, and cannot be annotated"
+            ) from None
+    found_notes: Notes = notes
+    return found_notes
+
+
+def attach(target: Any, resource: Resource) -> Any:
+    """Give a definition a resource; the order of the decorators does not matter.
+
+    Parameters
+    ----------
+    target : Definition, class or function
+    resource : Resource
+
+    Returns
+    -------
+    object
+        The target.
+    """
+    notes = notes_of(target)
+    if isinstance(notes, Definition):
+        resource.bind(resource.name, notes)
+    else:
+        notes.resources.append(resource)
+    return target
+
+
+def in_module(name: str) -> list[Definition]:
+    """Return the definitions that a module makes, in order; not those that it imports.
+
+    Parameters
+    ----------
+    name : str
+        Of a module that is loaded.
+
+    Returns
+    -------
+    list of Definition
+    """
+    found = map(of_class, vars(sys.modules[name]).values())
+    unique = dict.fromkeys(one for one in found if one is not None and one.module == name)
+    return list(unique)

@@ -1,0 +1,429 @@
+"""`Catalog`: all definitions that are installed, to be found and prepared."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from contextvars import ContextVar
+from pathlib import Path
+
+from ..errors import CatalogError, PkgdataWarning, UnknownDatasetError, warn
+from . import names, places, search
+from .definition import Definition, of_class
+from .index import Index, Record
+from .repository import Installed, Repository, installed
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any
+
+_current: ContextVar[Catalog | None] = ContextVar("pkgdata_catalog", default=None)
+
+
+class Catalog:
+    """The definitions of some repositories. Making one loads and reads nothing.
+
+    Parameters
+    ----------
+    data : path-like, optional
+        The folder ``<data>`` (`pkgdata.catalog.places`).
+    repositories : iterable of Repository, or of classes or packages, optional
+        All that installed packages announce, by default.
+    ask : callable, optional
+        Given a question, returns what the user answers: where files lie that cannot be fetched.
+    told : mapping of str to str, optional
+        Answers given beforehand, by ``<resource>`` or ``<dataset>/<resource>``.
+    """
+
+    def __init__(
+        self,
+        data: str | os.PathLike[str] | None = None,
+        repositories: Iterable[Any] | None = None,
+        *,
+        ask: Callable[[str], str] | None = None,
+        told: Mapping[str, str] | None = None,
+    ) -> None:
+        self.data = None if data is None else os.path.abspath(os.path.expanduser(os.fspath(data)))
+        self.ask = ask
+        self.told = dict(told or {})
+        self._given = None if repositories is None else [_given(one) for one in repositories]
+        self._path: tuple[str, ...] = ()
+        self._indexes: list[Index] = []
+        self._warned: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Catalog of {len(self.indexes)} repositories>"
+
+    @property
+    def indexes(self) -> list[Index]:
+        """What is known of each repository; read anew when the module search path changes."""
+        path = tuple(sys.path)
+        if not self._indexes or (self._given is None and path != self._path):
+            self._path = path
+            found = installed() if self._given is None else self._given
+            self._indexes = [Index(one) for one in found]
+        return self._indexes
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[None]:
+        """Let definitions find others, and places, by this catalog inside a ``with`` block."""
+        token = _current.set(self)
+        try:
+            with places.within(self.data):
+                yield
+        finally:
+            _current.reset(token)
+
+    # -- repositories --------------------------------------------------------------------------
+
+    def repositories(self) -> list[Any]:
+        """Return the repositories, loaded. One that does not load is a warning that names it.
+
+        Returns
+        -------
+        list of Repository
+        """
+        found = []
+        for index in self.indexes:
+            try:
+                found.append(index.installed.repository)
+            except CatalogError as error:
+                self._warn(error)
+        return found
+
+    def repository(self, name: str) -> Any:
+        """Return a repository.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Repository
+
+        Raises
+        ------
+        CatalogError
+            There is none of that name, or it does not load.
+        """
+        for index in self.indexes:
+            if index.installed.name == name:
+                return index.installed.repository
+        found = {one.id: one for one in self.repositories()}
+        if name in found:
+            return found[name]
+        known = ", ".join(sorted(found)) or "none"
+        raise CatalogError(f"no repository {name!r} is installed", hint=f"installed: {known}")
+
+    def problems(self) -> list[CatalogError]:
+        """Return what does not load, of repositories and definitions, as of the last look.
+
+        Returns
+        -------
+        list of CatalogError
+        """
+        return [one for index in self.indexes for one in index.problems]
+
+    def _warn(self, error: CatalogError) -> None:
+        if error.message not in self._warned:
+            self._warned.add(error.message)
+            warn(f"{error.message}; its datasets are left out", PkgdataWarning)
+
+    # -- definitions ---------------------------------------------------------------------------
+
+    def records(self) -> Iterator[Record]:
+        """Yield what the index knows of each definition.
+
+        What does not load is left out; `problems` tells of it.
+
+        Yields
+        ------
+        Record
+        """
+        for index in self.indexes:
+            yield from index.records()
+
+    def search(self, *terms: str) -> list[Record]:
+        """Return the definitions that match all terms, by name.
+
+        What does not load is a warning that names file and line.
+
+        Parameters
+        ----------
+        *terms : str
+            See `pkgdata.catalog.search`.
+
+        Returns
+        -------
+        list of Record
+
+        Raises
+        ------
+        CatalogError
+            A term is no regular expression.
+        """
+        wanted = search.all_of(terms)
+        found = sorted(filter(wanted.match, self.records()), key=lambda one: one.id)
+        for problem in self.problems():
+            self._warn(problem)
+        return found
+
+    def find(self, name: str) -> Definition:
+        """Return a definition.
+
+        Parameters
+        ----------
+        name : str
+            Its name, or one that it had before; ``NAME@REPOSITORY`` where two repositories have it.
+            A selector of variants behind it is passed over.
+
+        Returns
+        -------
+        Definition
+
+        Raises
+        ------
+        UnknownDatasetError
+            There is none; ``close`` lists similar names.
+        CatalogError
+            There are two, or it does not load.
+        """
+        base, repository = names.split_repository(names.split_selector(name)[0])
+        by_id: list[Record] = []
+        by_alias: list[Record] = []
+        known: list[str] = []
+        for one in self.records():
+            known.append(one.id)
+            if repository is not None and one.repository != repository:
+                continue
+            if one.id == base:
+                by_id.append(one)
+            elif base in one.aliases:
+                by_alias.append(one)
+        found = by_id or by_alias
+        if not found:
+            raise self._unknown(name, base, known)
+        if len(found) > 1:
+            raise _twice(base, found)
+        with self.active():
+            return found[0].load()
+
+    def _unknown(self, name: str, base: str, known: list[str]) -> UnknownDatasetError:
+        close = names.close_to(base, known)
+        if close:
+            hint = f"did you mean {' or '.join(close)}?"
+        else:
+            hint = f"{len(known)} are known; 'pkgdata catalog search' lists them"
+        problems = self.problems()
+        if problems:
+            listed = "".join(f"\n  {one.message}" for one in problems)
+            hint += f" What does not load:{listed}"
+        return UnknownDatasetError(
+            f"no dataset is named {name!r}", hint=hint, name=base, close=close
+        )
+
+    # -- data ----------------------------------------------------------------------------------
+
+    def prepare(
+        self,
+        dataset: Any,
+        *,
+        download: bool = True,
+        variant: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Bring a dataset here, if it is not, and return its data.
+
+        Parameters
+        ----------
+        dataset : str, Definition, or its class or data
+            A name may have a selector: ``org.example.family[size=small]``.
+        download : bool, default True
+            False: whatever is here.
+        variant : mapping, optional
+            The same as a selector.
+
+        Returns
+        -------
+        object
+
+        Raises
+        ------
+        UnknownDatasetError
+            There is no such dataset.
+        CatalogError
+            Its definition is wrong.
+        PkgdataError
+            It cannot be fetched, or what came is not what the definition says.
+        """
+        definition = self._definition(dataset)
+        selector = names.split_selector(dataset)[1] if isinstance(dataset, str) else ""
+        if selector:
+            if variant is not None:
+                raise CatalogError(f"{dataset!r} says the variant already")
+            if definition.variants is None:
+                raise CatalogError(f"{definition.id} has no variants, but {selector} was asked for")
+            variant = definition.variants.parse_selector(selector)
+        with self.active():
+            return definition.prepare(download, variant)
+
+    def download(self, dataset: Any, *, force: bool = False) -> Definition:
+        """Bring the files of a dataset here, if they are not.
+
+        Parameters
+        ----------
+        dataset : str, Definition, or its class or data
+        force : bool, default False
+            Make them anew, even if they are.
+
+        Returns
+        -------
+        Definition
+        """
+        definition: Definition = self._definition(dataset)
+        with self.active():
+            definition.download(force)
+        return definition
+
+    def _definition(self, dataset: Any) -> Any:
+        if isinstance(dataset, str):
+            return self.find(dataset)
+        found = of_class(dataset)
+        if found is None and hasattr(dataset, "prepare") and hasattr(dataset, "id"):
+            return dataset  # one of another library
+        if found is None:
+            raise CatalogError(f"{dataset!r} is no dataset")
+        return found
+
+
+def _given(one: Any) -> Installed:
+    if isinstance(one, type) and issubclass(one, Repository):
+        one = one.instance()
+    elif not hasattr(one, "definitions_in"):
+        one = Repository(package=one)
+    return Installed(one.id, one.module, repository=one)
+
+
+def _twice(name: str, found: list[Record]) -> CatalogError:
+    listed = "".join(
+        f"\n  {one.repository}: {one.path}" + (f", line {one.line}" if one.line else "")
+        for one in found
+    )
+    if len({one.repository for one in found}) == len(found):
+        hint = f"say which one: {name}@{found[0].repository}"
+    else:
+        hint = "tell the repository's authors"
+    return CatalogError(
+        f"{name} is defined {len(found)} times{listed}",
+        hint=hint,
+        file=found[0].path,
+        line=found[0].line,
+    )
+
+
+_default: Catalog | None = None
+
+
+def current() -> Catalog:
+    """Return the catalog that is at work, or that of all that is installed.
+
+    Returns
+    -------
+    Catalog
+    """
+    global _default
+    found = _current.get()
+    if found is None:
+        if _default is None:
+            _default = Catalog()
+        found = _default
+    return found
+
+
+def _catalog_of(context: Any) -> Catalog:
+    if context is None:
+        return current()
+    if isinstance(context, Catalog):
+        return context
+    if isinstance(context, (str, os.PathLike)):
+        return Catalog(context)
+    return Catalog(Path(context.path))
+
+
+def prepare_dataset(
+    dataset: Any,
+    context: Any = None,
+    *,
+    variant: Mapping[str, Any] | None = None,
+    download: bool | None = None,
+) -> Any:
+    """Bring a dataset here, if it is not, and return its data.
+
+    Parameters
+    ----------
+    dataset : str, or a definition, its class or data
+        Qualified name, such as ``com.lecun.mnist``.
+    context : path-like, Catalog or Context, optional
+        Where data lie; see `pkgdata.catalog.places`.
+    variant : mapping, optional
+        Which variant of it.
+    download : bool, optional
+        False: whatever is here.
+
+    Returns
+    -------
+    object
+        What the definition makes of it.
+
+    Raises
+    ------
+    UnknownDatasetError
+        There is no such dataset; ``close`` lists similar names.
+    CatalogError
+        Its definition is wrong.
+    PkgdataError
+        It cannot be fetched, or what came is not what the definition says.
+    """
+    wanted = download is not False
+    return _catalog_of(context).prepare(dataset, download=wanted, variant=variant)
+
+
+def get_dataset(
+    dataset: Any, context: Any = None, *, variant: Mapping[str, Any] | None = None
+) -> Any:
+    """Return a dataset's data as they are here; nothing is fetched.
+
+    Parameters
+    ----------
+    dataset, context, variant
+        See `prepare_dataset`.
+
+    Returns
+    -------
+    object
+    """
+    return prepare_dataset(dataset, context, variant=variant, download=False)
+
+
+def find_dataset(dataset: str, context: Any = None) -> Definition:
+    """Return a definition.
+
+    Parameters
+    ----------
+    dataset : str
+        Qualified name.
+    context : path-like, Catalog or Context, optional
+        See `prepare_dataset`.
+
+    Returns
+    -------
+    Definition
+
+    Raises
+    ------
+    UnknownDatasetError
+        There is no such dataset; ``close`` lists similar names.
+    """
+    return _catalog_of(context).find(dataset)

@@ -1,0 +1,223 @@
+"""Qualified names: how a definition gets its name, and how a name becomes a path.
+
+A name is dotted, most general part first, as packages of Java: ``com.lecun.mnist``. It comes from
+the place of the definition below ``config`` and from the definition's own name, in the words of
+datamaestro's current line: the module in lower case, the parts of a CamelCase name separated by
+dots (``config/com/lecun.py``, ``ProcessedMNIST``: ``com.lecun.processed.mnist``). Its 0.8 line
+made other names of the same definitions; those stay known as aliases.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import CatalogError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+#: What a part of a name may be made of.
+_PART = re.compile(r"[\w-]+")
+
+#: Endings of pages, which say nothing about what is on them.
+_PAGES = re.compile(r"\.(html?|php|aspx?|jsp)$", re.IGNORECASE)
+
+
+def dotted(name: str) -> str:
+    """Return a CamelCase name in lower case, its parts separated by dots.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> dotted("ProcessedMNIST"), dotted("MNISTSmall"), dotted("mnist_small")
+    ('processed.mnist', 'mnist.small', 'mnist_small')
+    """
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", ".", name)
+    return re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", ".", name).lower()
+
+
+def of_definition(place: str, name: str, wanted: str | None) -> tuple[str, set[str]]:
+    """Return the name of a definition and the names that it had before.
+
+    Parameters
+    ----------
+    place : str
+        Module of the definition below ``config``, such as ``com.lecun``.
+    name : str
+        Of the function or class.
+    wanted : str or None
+        What its author asks for: a whole name (with a dot in it), an end of it (after a dot, or
+        without one), ``""`` for the module's own name.
+
+    Returns
+    -------
+    (str, set of str)
+    """
+    module = place.lower()
+    aliases = set()
+    if wanted is None:
+        found = _joined(module, dotted(name))
+        aliases.add(_joined(place, name.lower().replace("_", ".")))
+    elif wanted == "":
+        found = module
+    elif wanted.startswith(".") or "." not in wanted:
+        end = wanted.removeprefix(".")
+        found = f"{module}.{end}" if module else end
+    else:
+        found = wanted
+        aliases.add(_joined(place, wanted))
+    return check(found), aliases - {found}
+
+
+def _joined(*parts: str) -> str:
+    return ".".join(filter(None, parts))
+
+
+def check(name: str) -> str:
+    """Return a name after a look whether it is one.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    CatalogError
+        It is empty, or a part of it is, or holds what is no letter, digit, ``_`` or ``-``.
+    """
+    if not all(_PART.fullmatch(part) for part in name.split(".")):
+        raise CatalogError(
+            f"{name!r} is no name of a dataset",
+            hint="expected letters, digits, '_' and '-' with dots between the parts, "
+            "such as com.lecun.mnist",
+        )
+    return name
+
+
+def of_url(url: str) -> str:
+    """Return the name that a page's address suggests: its host backwards, then its path.
+
+    Parameters
+    ----------
+    url : str
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    CatalogError
+        The URL has no host.
+
+    Examples
+    --------
+    >>> of_url("http://yann.lecun.com/exdb/mnist/index.html")
+    'com.lecun.yann.exdb.mnist'
+    """
+    from urllib.parse import unquote, urlsplit
+
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise CatalogError(f"{url!r} has no host to make a name of")
+    host = parts.hostname.removeprefix("www.").split(".")
+    path = [_PAGES.sub("", unquote(part)) for part in parts.path.split("/")]
+    if path[-1].lower() in ("index", "default", "home"):
+        path.pop()
+    words = [re.sub(r"[^\w-]+", "_", part).strip("_") for part in [*host[::-1], *path]]
+    return check(".".join(word.lower() for word in words if word))
+
+
+def split_repository(name: str) -> tuple[str, str | None]:
+    """Split ``NAME@REPOSITORY`` as prepared data carry it.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    (str, str or None)
+        None if no repository is named.
+    """
+    base, at, repository = name.partition("@")
+    return base, repository if at else None
+
+
+def split_selector(name: str) -> tuple[str, str]:
+    """Split ``NAME[axis=value,...]``.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    (str, str)
+        The name and the selector with its brackets, or ``""``.
+    """
+    base, bracket, rest = name.partition("[")
+    return base.strip(), bracket + rest
+
+
+def close_to(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that are most like one that is not known.
+
+    Parameters
+    ----------
+    name : str
+    known : iterable of str
+
+    Returns
+    -------
+    list of str
+        Three at most. A name that ends alike counts as close too: people forget the beginning.
+    """
+    import difflib
+
+    all_names = list(known)
+    last = name.lower().rpartition(".")[2]
+    ends = [one for one in all_names if last and one.lower().rpartition(".")[2] == last]
+    close = difflib.get_close_matches(name.lower(), all_names, 3, 0.6)
+    return list(dict.fromkeys([*ends[:3], *close]))[:3]
+
+
+def file_variable(filename: str) -> str:
+    """Return the name of the variable that stands for a file in a definition.
+
+    Parameters
+    ----------
+    filename : str
+
+    Returns
+    -------
+    str
+        The file's name up to its first dot.
+    """
+    return re.sub(r"\..*$", "", filename)
+
+
+def argument(name: str) -> str:
+    """Return the name under which a resource is passed to a function.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+    """
+    return name if name.isidentifier() else re.sub(r"\W", "_", name)

@@ -1,0 +1,251 @@
+"""Where prepared datasets lie::
+
+  <data>/settings.json                          data folders; paths that a user gave once
+  <data>/data/<repository>/<id as path>/<name>  one prepared file or folder of a dataset
+  <data>/data/__custom__/<package>/...          the same, of a definition in no repository
+  <data>/data/.../.<owner>.pkgdata/             what is being made, until it is complete
+
+1. A name in a dataset's folder exists only after what it stands for is complete: it is made aside,
+   in the folder in which it will lie, and renamed into place.
+2. What was prepared does not change. Removing the folder of a dataset is always safe.
+3. ``<data>`` is what the caller says, else the setting ``catalog_dir``, else the repository's own
+   default, else ``<user data>/pkgdata`` (``~/.local/share/pkgdata`` on Linux).
+
+The layout is datamaestro's, whose ``<data>`` may be used as it is. Downloads lie in the cache, not
+here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from contextvars import ContextVar
+from pathlib import Path
+
+from .. import _fs, config
+from ..errors import CatalogError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+#: Ends the name of a folder in which something is being made.
+ASIDE = ".pkgdata"
+
+_chosen: ContextVar[str | None] = ContextVar("pkgdata_catalog_data", default=None)
+
+
+def user_data() -> str:
+    """Return the folder where this user's programs keep data, with ours in it.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    CatalogError
+        This user has no home directory.
+    """
+    import platformdirs
+
+    try:
+        path = platformdirs.user_data_dir("pkgdata", appauthor=False)
+    except RuntimeError:
+        path = ""
+    if not os.path.isabs(path):
+        raise CatalogError(
+            "this user has no home directory to keep datasets in",
+            hint="set PKGDATA_CATALOG_DIR to a folder that can be written",
+        )
+    return path
+
+
+def root(default: str | None = None) -> Path:
+    """Return ``<data>``.
+
+    Parameters
+    ----------
+    default : str, optional
+        Where a repository keeps its data unless somebody says otherwise.
+
+    Returns
+    -------
+    Path
+    """
+    chosen = _chosen.get()
+    if chosen is None:
+        chosen = config.conf.catalog_dir
+    return Path(chosen or default or user_data())
+
+
+@contextlib.contextmanager
+def within(data: str | os.PathLike[str] | None) -> Iterator[None]:
+    """Let ``<data>`` be a folder inside a ``with`` block, in this thread or task alone.
+
+    Parameters
+    ----------
+    data : path-like or None
+        None changes nothing.
+    """
+    if data is None:
+        yield
+        return
+    token = _chosen.set(os.path.abspath(os.fspath(data)))
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
+def is_aside(name: str) -> bool:
+    """Say whether a folder's name is that of something being made.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    bool
+    """
+    return name.startswith(".") and name.endswith(ASIDE)
+
+
+class Settings:
+    """What users told about ``<data>``: data folders, and where files lie that cannot be fetched.
+
+    The file is datamaestro's ``settings.json``; what else it holds is kept.
+
+    Parameters
+    ----------
+    data : path-like
+        The folder ``<data>``.
+    """
+
+    def __init__(self, data: str | os.PathLike[str]) -> None:
+        self.file = os.path.join(os.fspath(data), "settings.json")
+
+    def _load(self) -> dict[str, Any]:
+        try:
+            with open(self.file, encoding="utf-8") as file:
+                found = json.load(file)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise CatalogError(f"{self.file} cannot be read: {error}", file=self.file) from None
+        if not isinstance(found, dict):
+            raise CatalogError(f"{self.file}: expected a JSON object", file=self.file)
+        return found
+
+    def _table(self, key: str) -> dict[str, str]:
+        found = self._load().get(key) or {}
+        if not isinstance(found, dict):
+            raise CatalogError(f"{self.file}: {key} is no JSON object", file=self.file)
+        return {name: str(value) for name, value in found.items()}
+
+    def _set(self, key: str, name: str, value: str) -> None:
+        everything = self._load()
+        everything[key] = {**self._table(key), name: value}
+        os.makedirs(os.path.dirname(self.file), exist_ok=True)
+        text = json.dumps(everything, indent=2, ensure_ascii=False)
+        _fs.write_atomic(self.file, f"{text}\n".encode())
+
+    @property
+    def datafolders(self) -> dict[str, str]:
+        """Folders by the key under which definitions ask for them."""
+        return self._table("datafolders")
+
+    def set_datafolder(self, key: str, path: str | os.PathLike[str]) -> None:
+        """Remember a data folder.
+
+        Parameters
+        ----------
+        key : str
+        path : path-like
+
+        Raises
+        ------
+        CatalogError
+            There is no such folder.
+        """
+        full = os.path.abspath(os.path.expanduser(os.fspath(path)))
+        if not os.path.isdir(full):
+            raise CatalogError(f"the data folder {key!r}: {full} is no folder")
+        self._set("datafolders", key, full)
+
+    @property
+    def paths(self) -> dict[str, str]:
+        """Paths that a user gave, by dataset and resource."""
+        return self._table("paths")
+
+    def set_path(self, key: str, path: str | os.PathLike[str]) -> None:
+        """Remember where something lies that cannot be fetched.
+
+        Parameters
+        ----------
+        key : str
+            ``<dataset>/<resource>``.
+        path : path-like
+        """
+        self._set("paths", key, os.path.abspath(os.path.expanduser(os.fspath(path))))
+
+    @property
+    def agreements(self) -> dict[str, str]:
+        """What the user agreed to, by key."""
+        return self._table("agreements")
+
+    def set_agreement(self, key: str) -> None:
+        """Remember that the user agreed.
+
+        Parameters
+        ----------
+        key : str
+        """
+        self._set("agreements", key, "yes")
+
+
+class DataFolder:
+    """A path below a folder that each computer has elsewhere (``pkgdata catalog datafolders``).
+
+    Parameters
+    ----------
+    folderid : str
+        Key of the folder.
+    path : str, default ``""``
+        Below it.
+    """
+
+    def __init__(self, folderid: str, path: str = "") -> None:
+        self.folderid = folderid
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"<DataFolder {self.folderid}/{self.path}>"
+
+    def resolve(self, data: str | os.PathLike[str]) -> Path:
+        """Return the path on this computer.
+
+        Parameters
+        ----------
+        data : path-like
+            The folder ``<data>``.
+
+        Returns
+        -------
+        Path
+
+        Raises
+        ------
+        CatalogError
+            The folder is not set.
+        """
+        folder = Settings(data).datafolders.get(self.folderid)
+        if folder is None:
+            raise CatalogError(
+                f"the data folder {self.folderid!r} is not set",
+                hint=f"pkgdata catalog datafolders set {self.folderid} DIR",
+            )
+        return Path(folder, self.path) if self.path else Path(folder)

@@ -1,0 +1,380 @@
+"""Prepare a dataset: bring its resources here, put them into place, make its data.
+
+A resource is here when its file or folder is (`pkgdata.catalog.places`); then nothing is fetched
+and no lock is taken. What is missing is downloaded first, all of it at once, outside of the
+dataset's lock; under the lock each resource is made aside and renamed into place. The lock saves
+work, no more: two processes that make the same thing put the same thing into place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+from contextvars import ContextVar
+from pathlib import Path
+
+from .. import _fs, folders, locks
+from ..cache import LOCKS, Cache
+from ..config import cache_dir, conf
+from ..errors import CacheError, CatalogError, FolderWarning, PkgdataError, warn
+from . import fetch, places
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import Any
+
+    from .definition import Definition
+    from .resources.base import Resource
+
+#: Datasets that are being prepared, each for the one before it.
+_stack: ContextVar[tuple[str, ...]] = ContextVar("pkgdata_catalog_stack", default=())
+
+
+def prepare(
+    definition: Definition, *, download: bool = True, variant: Mapping[str, Any] | None = None
+) -> Any:
+    """Return a dataset's data.
+
+    Parameters
+    ----------
+    definition : Definition
+    download : bool, default True
+        Bring its files here first, if they are not.
+    variant : mapping, optional
+        Which variant of it; axes that are left out have their defaults.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    CatalogError
+        The definition is wrong, or its links go in a circle.
+    PkgdataError
+        Something cannot be fetched.
+    """
+    if definition.variants is not None:
+        variant = definition.variants.resolve(**(variant or {}))
+    elif variant:
+        raise CatalogError(f"{definition.id} has no variants, but {dict(variant)!r} was asked for")
+    with _not_again(definition):
+        if definition.as_prepare:  # its resources are known only after the function ran
+            found = definition.build(variant)
+            if download:
+                _bring(definition, False)
+            return found
+        if download:
+            _bring(definition, False)
+        return definition.build(variant)
+
+
+def download(definition: Definition, force: bool = False) -> None:
+    """Bring a dataset's files here, if they are not.
+
+    Parameters
+    ----------
+    definition : Definition
+    force : bool, default False
+        Make them anew, even if they are.
+    """
+    with _not_again(definition):
+        if definition.as_prepare:
+            definition.build(None)
+        _bring(definition, force)
+
+
+@contextlib.contextmanager
+def _not_again(definition: Definition) -> Iterator[None]:
+    """Refuse to prepare a dataset for its own sake."""
+    above = _stack.get()
+    if definition.id in above:
+        circle = [*above[above.index(definition.id) :], definition.id]
+        raise CatalogError(
+            f"cyclic links: {' -> '.join(circle)}", file=definition.file, line=definition.line
+        )
+    token = _stack.set((*above, definition.id))
+    try:
+        yield
+    finally:
+        _stack.reset(token)
+
+
+# -- what is to be done ----------------------------------------------------------------------------
+
+
+def in_order(definition: Definition) -> list[Resource]:
+    """Return a dataset's resources, each behind those that it rests on.
+
+    Parameters
+    ----------
+    definition : Definition
+
+    Returns
+    -------
+    list of Resource
+
+    Raises
+    ------
+    CatalogError
+        They go in a circle, or one rests on that of another dataset.
+    """
+    done: list[Resource] = []
+    above: list[Resource] = []
+
+    def visit(resource: Resource) -> None:
+        if resource in done:
+            return
+        if resource.dataset is not definition:
+            raise definition.wrong(f"it rests on {resource!r}, which is none of its resources")
+        if resource in above:
+            circle = [*above[above.index(resource) :], resource]
+            names = " -> ".join(one.name for one in circle)
+            raise definition.wrong(f"its resources rest on one another: {names}")
+        above.append(resource)
+        for dependency in resource.dependencies:
+            visit(dependency)
+        above.pop()
+        done.append(resource)
+
+    for one in definition.resources.values():
+        visit(one)
+    return done
+
+
+def missing(definition: Definition, force: bool = False) -> list[Resource]:
+    """Return the resources that must be made, in order.
+
+    Parameters
+    ----------
+    definition : Definition
+    force : bool, default False
+        All of them.
+
+    Returns
+    -------
+    list of Resource
+        A transient one is missing only if another one needs it.
+    """
+    ordered = in_order(definition)
+    if force:
+        return ordered
+    wanted: list[Resource] = []
+    for resource in reversed(ordered):
+        users = resource.dependents
+        needed = not (resource.transient and users) or any(one in wanted for one in users)
+        if needed and not is_here(resource):
+            wanted.append(resource)
+    return wanted[::-1]
+
+
+def is_here(resource: Resource) -> bool:
+    """Say whether a resource is complete. A file of known digest is hashed once (``verify``).
+
+    Parameters
+    ----------
+    resource : Resource
+
+    Returns
+    -------
+    bool
+    """
+    if not resource.has_files():
+        return False  # whether what it leads to is here is that one's business
+    if not resource.files_present():
+        return False
+    digest = resource.final_digest
+    if digest is None:
+        return True
+    path = resource.path
+    found = folders.check(str(path.parent), path.name, digest, None, conf.verify, _stamps())
+    if found is not None and found[1] is not None:
+        warn(f"{path}: {found[1]}; it is prepared anew", FolderWarning)
+        return False
+    return True
+
+
+def _stamps() -> folders.Stamps:
+    try:
+        return folders.Stamps(cache_dir()[0])
+    except CacheError:
+        return folders.Stamps(None)
+
+
+# -- doing it --------------------------------------------------------------------------------------
+
+
+def _bring(definition: Definition, force: bool) -> None:
+    for hook in definition.hooks.get("pre-download", ()):
+        hook(definition)
+    wanted = missing(definition, force)
+    links = [one for one in wanted if not one.has_files()]
+    for one in links:
+        one.download(force)
+    files = [one for one in wanted if one.has_files()]
+    if not files:
+        return
+    entries = [entry for one in files for entry in one.entries()]
+    with fetch.session(entries):
+        fetch.bring(definition.id, entries)
+        with _alone(definition, files, force):
+            for one in files:
+                if force or not is_here(one):
+                    _make(one, force)
+            _clear(files)
+
+
+def _make(resource: Resource, force: bool) -> None:
+    """Make a resource aside and put it into place."""
+    path = resource.path
+    token = f"{_fs.owner_token()}-{os.urandom(4).hex()}"
+    aside = path.parent / f".{token}{places.ASIDE}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path.parent)
+        aside.mkdir()
+        made = aside / path.name
+        resource.make(made)
+        if made.exists() or made.is_symlink():
+            _install(made, path, aside, force)
+            _stamp(resource)
+        elif not resource.files_present() and _promises(resource):
+            raise resource.owner.wrong(f"its resource {resource.name!r} made nothing")
+    except OSError as error:
+        blocked = (*_fs.UNWRITABLE, errno.ENOTDIR, errno.EEXIST)
+        if error.errno in blocked and not isinstance(error, PkgdataError):
+            raise CatalogError(
+                f"{resource.owner.id} cannot be prepared in {path.parent}: {error.strerror}",
+                hint="set PKGDATA_CATALOG_DIR, or say --data, for a folder that can be written",
+            ) from error
+        raise
+    finally:
+        if aside.is_dir():
+            _fs.remove_tree(str(aside))
+
+
+def _promises(resource: Resource) -> bool:
+    """Say whether a resource of this kind must have made something; older kinds need not."""
+    from .resources.base import FileResource, FolderResource
+
+    return isinstance(resource, (FileResource, FolderResource))
+
+
+def _install(made: Path, path: Path, aside: Path, force: bool) -> None:
+    """Rename what was made into place; a folder that is there gives way whole."""
+    _sync(made)
+    if made.is_dir():
+        if path.is_dir() and not path.is_symlink():
+            if any(path.iterdir()) and not force and not _is_own_rest(path):
+                return  # another process was faster
+            os.rename(path, aside / "former")
+        try:
+            os.rename(made, path)
+        except OSError:
+            if not path.is_dir():  # else another process was faster
+                raise
+    else:
+        if path.is_dir() and not path.is_symlink():
+            os.rename(path, aside / "former")
+        _fs.replace(str(made), str(path))
+
+
+def _is_own_rest(path: Path) -> bool:
+    """Say whether a folder holds nothing but notes and leftovers, as datamaestro leaves them."""
+    return all(one.name.startswith(".") for one in path.iterdir())
+
+
+def _sync(made: Path) -> None:
+    """Have what was made survive a power loss, before it gets its name."""
+    if made.is_dir():
+        if _fs.can_sync_all():
+            _fs.sync_all(str(made))
+        return
+    # a read-only file can be synced through a descriptor for reading, but on Windows
+    fd = os.open(made, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(fd)
+    except OSError:
+        if not _fs.WINDOWS:
+            raise
+    finally:
+        os.close(fd)
+
+
+def _stamp(resource: Resource) -> None:
+    """Remember that the file was verified on its way, so that the next call need not hash it."""
+    digest = resource.final_digest
+    if digest is not None and conf.verify == "once":
+        path = resource.path
+        _stamps().add(str(path.parent), path.name, os.stat(path), digest)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left behind."""
+    for name in os.listdir(folder):
+        if places.is_aside(name):
+            owner = name[1 : -len(places.ASIDE)].rpartition("-")[0]
+            if _fs.owner_is_gone(owner):
+                _fs.remove_tree(str(folder / name))
+
+
+def _clear(made: Sequence[Resource]) -> None:
+    """Remove transient resources that nothing needs any more."""
+    for one in made:
+        if one.transient and one.dependents and one.files_present():
+            path = one.path
+            aside = path.parent / f".{_fs.owner_token()}-{os.urandom(4).hex()}{places.ASIDE}"
+            os.rename(path, aside)
+            if aside.is_dir():
+                _fs.remove_tree(str(aside))
+            else:
+                _fs.remove(str(aside))
+
+
+@contextlib.contextmanager
+def _alone(definition: Definition, files: Sequence[Resource], force: bool) -> Iterator[None]:
+    """Let one process at a time make a dataset, where locks work."""
+    import hashlib
+
+    folder = str(definition.datapath)
+    key = hashlib.sha256(folder.encode(errors="surrogateescape")).hexdigest()[:40]
+    try:
+        cache = Cache(cache_dir()[0], conf.lock_timeout)
+        cache.prepare()
+        bucket = cache.bucket(LOCKS)
+    except (OSError, CacheError):
+        yield  # the lock saves work, no more
+        return
+    lock = locks.KeyLock(os.path.join(bucket, f"catalog-{key}.lock"), conf.lock_timeout)
+    places_of_work = {one.path.parent for one in files}
+
+    def done() -> bool:
+        return not force and all(map(is_here, files))
+
+    try:
+        lock.acquire(done, lambda: _signs(places_of_work))
+        yield
+        lock.remove()
+    finally:
+        lock.release()
+
+
+def _signs(where: set[Path]) -> object:
+    """Return what changes while another process makes something there."""
+    found = []
+    for folder in where:
+        for name in os.listdir(folder) if folder.is_dir() else ():
+            if places.is_aside(name):
+                found += [(path, size) for path, size in _sizes(folder / name)]
+    return found
+
+
+def _sizes(folder: Path) -> Iterator[tuple[str, int]]:
+    for above, _, files in os.walk(folder):
+        for file in files:
+            try:
+                yield os.path.join(above, file), os.stat(os.path.join(above, file)).st_size
+            except OSError:
+                pass  # it has its final name now

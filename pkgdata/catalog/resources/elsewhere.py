@@ -1,0 +1,453 @@
+"""Resources that lie elsewhere: other datasets, and folders or files that are here already."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ... import _fs
+from ...errors import CatalogError
+from .. import places
+from .base import Resource, ValueResource
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any
+
+    from ..definition import Definition
+
+
+def resolve(target: Any, wanted_by: Definition) -> Any:
+    """Return the definition that a link leads to, or the target itself if it is something else.
+
+    Parameters
+    ----------
+    target : object
+        A definition or its class, a part of one, a name, or a path.
+    wanted_by : Definition
+        Whose link it is; a name is looked for among its repository's first.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    UnknownDatasetError
+        No definition has that name.
+    """
+    from ..definition import of_class
+
+    if isinstance(target, str):
+        return wanted_by.catalog.find(target)
+    found = of_class(target)
+    return target if found is None else found
+
+
+class reference(ValueResource):
+    """Another dataset, which is prepared first; the definition gets its data.
+
+    Parameters
+    ----------
+    first : object, optional
+        The dataset: its definition, class or name. With ``reference``, the name of this resource.
+    reference : object, optional
+        The dataset.
+    varname : str, optional
+        See `Resource`.
+    """
+
+    def __init__(
+        self, first: Any = None, reference: Any = None, *, varname: str | None = None
+    ) -> None:
+        if reference is None:
+            reference = first
+        elif first is not None:
+            varname = first
+        if reference is None:
+            raise CatalogError("a reference needs a dataset")
+        super().__init__(varname)
+        self.reference = reference
+
+    def target(self) -> Any:
+        """Return what it leads to.
+
+        Returns
+        -------
+        Definition
+        """
+        return resolve(self.reference, self.owner)
+
+    def download(self, force: bool = False) -> Any:
+        """Prepare the other dataset.
+
+        Parameters
+        ----------
+        force : bool, default False
+
+        Returns
+        -------
+        None
+        """
+        self.target().download(force)
+
+    def prepare(self) -> Any:
+        """Return the data of the other dataset.
+
+        Returns
+        -------
+        object
+        """
+        return self.target().prepare(download=False)
+
+    def config(self) -> Any:
+        """Do as `prepare`; datamaestro's other word.
+
+        Returns
+        -------
+        object
+        """
+        return self.prepare()
+
+
+class links(Resource):
+    """Other datasets, by name: their data, or folders that lead to them.
+
+    Parameters
+    ----------
+    varname : str
+        Its name.
+    target : object, optional
+        One dataset; the definition gets its data, as from `reference`.
+    transient : bool, default False
+        See `Resource`.
+    **targets
+        Datasets by the names of links in this dataset's folder, which the definition gets.
+    """
+
+    def __init__(
+        self, varname: str, target: Any = None, *, transient: bool = False, **targets: Any
+    ) -> None:
+        super().__init__(varname, transient=transient)
+        self.target = target
+        self.links = targets
+
+    @property
+    def path(self) -> Path:
+        """The folder of the links."""
+        return self.owner.datapath
+
+    def has_files(self) -> bool:
+        """Say that what it leads to lies elsewhere.
+
+        Returns
+        -------
+        bool
+            False.
+        """
+        return False
+
+    def download(self, force: bool = False) -> Any:
+        """Prepare the other datasets and make the links.
+
+        Parameters
+        ----------
+        force : bool, default False
+
+        Returns
+        -------
+        None
+        """
+        if self.target is not None:
+            resolve(self.target, self.owner).download(force)
+        for name, target in self.links.items():
+            found = resolve(target, self.owner)
+            if not isinstance(found, (str, os.PathLike)):
+                found.download(force)
+            make_link(_place_of(found), self.path / name)
+
+    def prepare(self) -> Any:
+        """Return the data of the one dataset, or the folder of the links.
+
+        Returns
+        -------
+        object
+        """
+        if self.target is None:
+            return self.path
+        return resolve(self.target, self.owner).prepare(download=False)
+
+
+def _place_of(found: Any) -> Path:
+    """Return the folder of a dataset, the path of a part of one, or the path that a link is."""
+    from ..definition import Definition, Part
+
+    if isinstance(found, Definition):
+        return found.datapath
+    value = found() if isinstance(found, Part) else found
+    return Path(getattr(value, "path", value))
+
+
+def make_link(target: Path, link: Path) -> None:
+    """Make a symbolic link, whole or not at all; one that leads elsewhere is replaced.
+
+    Parameters
+    ----------
+    target : Path
+    link : Path
+
+    Raises
+    ------
+    CatalogError
+        Something else lies there.
+    """
+    if link.is_symlink():
+        if os.readlink(link) == str(target):
+            return
+    elif link.exists():
+        raise CatalogError(f"{link} is in the way of a link to {target}")
+    link.parent.mkdir(parents=True, exist_ok=True)
+    aside = link.parent / f"{link.name}.{_fs.owner_token()}-{os.urandom(4).hex()}{_fs.ASIDE}"
+    os.symlink(target, aside, target_is_directory=target.is_dir())
+    _fs.replace(str(aside), str(link))
+
+
+class Elsewhere(Resource):
+    """A file or folder that a computer has already; it is looked for, else the user is asked.
+
+    Where the user says it lies is remembered in ``<data>/settings.json``.
+
+    Parameters
+    ----------
+    varname : str
+        Its name.
+    proposals : path, DataFolder, or sequence of them
+        Where it may lie. A plain word is the key of a data folder.
+    transient : bool, default False
+        See `Resource`.
+    checker : object, optional
+        Its method ``check(path)`` returns False for what is not it.
+    """
+
+    #: What it is, for messages.
+    kind = "file or folder"
+
+    def __init__(
+        self, varname: str, proposals: Any = (), *, transient: bool = False, checker: Any = None
+    ) -> None:
+        super().__init__(varname, transient=transient)
+        single = isinstance(proposals, (str, os.PathLike)) or hasattr(proposals, "resolve")
+        self.proposals: Iterable[Any] = [proposals] if single else list(proposals)
+        self.checker = checker
+
+    @property
+    def key(self) -> str:
+        """Under which the user's answer is remembered."""
+        return f"{self.owner.id}/{self.name}"
+
+    @property
+    def path(self) -> Path:
+        """Where it lies, as far as that is known."""
+        here = self.owner.datapath / self.name
+        if not os.path.lexists(here):
+            told = places.Settings(self.owner.root).paths.get(self.key)
+            if told is not None:
+                return Path(told)
+        return here
+
+    def has_files(self) -> bool:
+        """Say that it lies elsewhere.
+
+        Returns
+        -------
+        bool
+            False.
+        """
+        return False
+
+    def files_present(self) -> bool:
+        """Say whether it is where it should be.
+
+        Returns
+        -------
+        bool
+        """
+        return self.is_right(self.path)
+
+    def is_right(self, path: Path) -> bool:
+        """Say whether a path is of the right kind.
+
+        Parameters
+        ----------
+        path : Path
+
+        Returns
+        -------
+        bool
+        """
+        good = path.exists()
+        return good and (self.checker is None or self.checker.check(path) is not False)
+
+    def download(self, force: bool = False) -> Any:
+        """Find it, or ask where it is.
+
+        Parameters
+        ----------
+        force : bool, default False
+
+        Returns
+        -------
+        None
+
+        Raises
+        ------
+        CatalogError
+            It is nowhere, and there is nobody to ask.
+        """
+        if self.files_present() and not force:
+            return
+        tried = []
+        for proposal in self.proposals:
+            try:
+                path = self._where(proposal)
+            except CatalogError as error:
+                tried.append(error.message)
+                continue
+            if self.is_right(path):
+                make_link(path, self.owner.datapath / self.name)
+                return
+            tried.append(f"{path}: no such {self.kind}")
+        self._remember(self._asked(tried))
+
+    def _where(self, proposal: Any) -> Path:
+        if isinstance(proposal, places.DataFolder):
+            return proposal.resolve(self.owner.root)
+        if isinstance(proposal, os.PathLike):
+            return Path(proposal)
+        if callable(proposal):  # datamaestro's resolvable paths
+            return Path(proposal(self.context))
+        path = os.path.expanduser(str(proposal))
+        if os.path.isabs(path) or os.sep in path:
+            return Path(path)
+        return places.DataFolder(path).resolve(self.owner.root)
+
+    def _asked(self, tried: list[str]) -> Path:
+        told = self.owner.catalog.told.get(f"{self.owner.id}/{self.name}")
+        told = told or self.owner.catalog.told.get(self.name)
+        ask: Callable[[str], str] | None = self.owner.catalog.ask
+        if told is None and ask is not None:
+            told = ask(self.question()).strip()
+        if not told:
+            listed = "".join(f"\n  {line}" for line in tried)
+            raise CatalogError(
+                f"{self.owner.id} needs the {self.kind} {self.name!r}, which cannot be fetched"
+                f"{listed}",
+                hint=f"{self.advice()}pkgdata catalog download {self.owner.id} "
+                f"--path {self.name}=PATH",
+            )
+        path = Path(os.path.abspath(os.path.expanduser(told)))
+        if not self.is_right(path):
+            raise CatalogError(f"{self.owner.id}: {path} is no {self.kind} {self.name!r}")
+        return path
+
+    def question(self) -> str:
+        """Return what the user is asked.
+
+        Returns
+        -------
+        str
+        """
+        return f"Path of the {self.kind} {self.name!r} of {self.owner.id}: "
+
+    def advice(self) -> str:
+        """Return how the user can get it; goes before the command that tells where it is.
+
+        Returns
+        -------
+        str
+        """
+        return "tell where it is: "
+
+    def _remember(self, path: Path) -> None:
+        here = self.owner.datapath / self.name
+        if here.is_symlink():  # it led to what is no longer there
+            here.unlink()
+        places.Settings(self.owner.root).set_path(self.key, path)
+
+
+class linkfolder(Elsewhere):
+    """A folder that the computer has already.
+
+    Parameters
+    ----------
+    varname : str
+        Its name.
+    proposals : path, DataFolder, or sequence of them
+        Where it may lie. A plain word is the key of a data folder.
+    transient : bool, default False
+        See `Resource`.
+    checker : object, optional
+        Its method ``check(path)`` returns False for what is not it.
+    """
+
+    kind = "folder"
+
+    def is_right(self, path: Path) -> bool:
+        """Say whether a path is the folder.
+
+        Parameters
+        ----------
+        path : Path
+
+        Returns
+        -------
+        bool
+        """
+        return path.is_dir() and super().is_right(path)
+
+
+class linkfile(Elsewhere):
+    """A file that the computer has already.
+
+    Parameters
+    ----------
+    varname : str
+        Its name.
+    proposals : path, DataFolder, or sequence of them
+        Where it may lie. A plain word is the key of a data folder, if ``path`` follows.
+    path : str, optional
+        Below the data folder.
+    transient : bool, default False
+        See `Resource`.
+    checker : object, optional
+        Its method ``check(path)`` returns False for what is not it.
+    """
+
+    kind = "file"
+
+    def __init__(
+        self,
+        varname: str,
+        proposals: Any = (),
+        path: str | None = None,
+        *,
+        transient: bool = False,
+        checker: Any = None,
+    ) -> None:
+        if path is not None:
+            proposals = places.DataFolder(proposals, path)
+        super().__init__(varname, proposals, transient=transient, checker=checker)
+
+    def is_right(self, path: Path) -> bool:
+        """Say whether a path is the file.
+
+        Parameters
+        ----------
+        path : Path
+
+        Returns
+        -------
+        bool
+        """
+        return path.is_file() and super().is_right(path)

@@ -1,0 +1,296 @@
+"""Search terms.
+
+``mnist`` matches names; ``tag:``, ``task:``, ``repo:`` (or ``repository:``) and ``type:`` what they
+say. Each is a regular expression, upper and lower case alike; a type's must match one of its names
+as a whole: its full name, or the last part of that. All terms must match.
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import CatalogError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+
+class Condition:
+    """What must hold of a definition, or of what the index knows of it."""
+
+    def match(self, dataset: Any) -> bool:
+        """Say whether it holds.
+
+        Parameters
+        ----------
+        dataset : Definition or Record
+
+        Returns
+        -------
+        bool
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no method match()")
+
+    @staticmethod
+    def parse(searchterm: str) -> Condition:
+        """Read a search term.
+
+        Parameters
+        ----------
+        searchterm : str
+
+        Returns
+        -------
+        Condition
+
+        Raises
+        ------
+        CatalogError
+            It is no regular expression.
+        """
+        kind, colon, rest = searchterm.partition(":")
+        return _KINDS[kind](rest) if colon and kind in _KINDS else IDCondition(searchterm)
+
+
+class AndCondition(Condition):
+    """All of several conditions.
+
+    Parameters
+    ----------
+    *conditions : Condition
+    """
+
+    def __init__(self, *conditions: Condition) -> None:
+        self.conditions = list(conditions)
+
+    def append(self, condition: Condition) -> None:
+        """Add one.
+
+        Parameters
+        ----------
+        condition : Condition
+        """
+        self.conditions.append(condition)
+
+    def match(self, dataset: Any) -> bool:
+        """Say whether all hold.
+
+        Parameters
+        ----------
+        dataset : Definition or Record
+
+        Returns
+        -------
+        bool
+        """
+        return all(one.match(dataset) for one in self.conditions)
+
+    def __repr__(self) -> str:
+        return " AND ".join(map(repr, self.conditions))
+
+
+class OrCondition(AndCondition):
+    """Any of several conditions.
+
+    Parameters
+    ----------
+    *conditions : Condition
+    """
+
+    def __init__(self, *conditions: Condition) -> None:
+        super().__init__(*conditions)
+
+    def match(self, dataset: Any) -> bool:
+        """Say whether any holds.
+
+        Parameters
+        ----------
+        dataset : Definition or Record
+
+        Returns
+        -------
+        bool
+        """
+        return any(one.match(dataset) for one in self.conditions)
+
+    def __repr__(self) -> str:
+        return " OR ".join(map(repr, self.conditions))
+
+
+class ReCondition(Condition):
+    """A regular expression.
+
+    Parameters
+    ----------
+    regex : str
+
+    Raises
+    ------
+    CatalogError
+        It is none.
+    """
+
+    #: What it is matched with, for `repr`.
+    of = ""
+
+    def __init__(self, regex: str) -> None:
+        try:
+            self.regex = re.compile(regex, re.IGNORECASE)
+        except re.error as error:
+            raise CatalogError(
+                f"the search term {regex!r} is no regular expression: {error}"
+            ) from None
+
+    def __repr__(self) -> str:
+        return f"{self.of} ~ {self.regex.pattern}"
+
+    def _any(self, texts: Iterable[str]) -> bool:
+        return any(map(self.regex.search, texts))
+
+
+class IDCondition(ReCondition):
+    """A regular expression for the name.
+
+    Parameters
+    ----------
+    regex : str
+    """
+
+    of = "name"
+
+    def match(self, dataset: Any) -> bool:
+        """Say whether it matches.
+
+        Parameters
+        ----------
+        dataset : Definition or Record
+
+        Returns
+        -------
+        bool
+        """
+        return self.regex.search(dataset.id) is not None
+
+
+class TagCondition(ReCondition):
+    """A regular expression for a tag.
+
+    Parameters
+    ----------
+    regex : str
+    """
+
+    of = "tag"
+
+    def match(self, dataset: Any) -> bool:
+        """Say whether it matches.
+
+        Parameters
+        ----------
+        dataset : Definition or Record
+
+        Returns
+        -------
+        bool
+        """
+        return self._any(dataset.tags)
+
+
+class TaskCondition(ReCondition):
+    """A regular expression for a task.
+
+    Parameters
+    ----------
+    regex : str
+    """
+
+    of = "task"
+
+    def match(self, dataset: Any) -> bool:
+        """Say whether it matches.
+
+        Parameters
+        ----------
+        dataset : Definition or Record
+
+        Returns
+        -------
+        bool
+        """
+        return self._any(dataset.tasks)
+
+
+class RepositoryCondition(ReCondition):
+    """A regular expression for the repository.
+
+    Parameters
+    ----------
+    regex : str
+    """
+
+    of = "repository"
+
+    def match(self, dataset: Any) -> bool:
+        """Say whether it matches.
+
+        Parameters
+        ----------
+        dataset : Definition or Record
+
+        Returns
+        -------
+        bool
+        """
+        found = dataset.repository
+        name = getattr(found, "id", found)
+        return name is not None and self.regex.search(name) is not None
+
+
+class TypeCondition(ReCondition):
+    """A regular expression for a name of the data's type, as a whole.
+
+    Parameters
+    ----------
+    regex : str
+    """
+
+    of = "type"
+
+    def match(self, dataset: Any) -> bool:
+        """Say whether it matches.
+
+        Parameters
+        ----------
+        dataset : Definition or Record
+
+        Returns
+        -------
+        bool
+        """
+        whole = self.regex.fullmatch
+        return any(whole(name) or whole(name.rpartition(".")[2]) for name in dataset.types)
+
+
+_KINDS: dict[str, type[ReCondition]] = {
+    "tag": TagCondition,
+    "task": TaskCondition,
+    "type": TypeCondition,
+    "repo": RepositoryCondition,
+    "repository": RepositoryCondition,
+}
+
+
+def all_of(terms: Iterable[str]) -> AndCondition:
+    """Return the condition that all search terms match.
+
+    Parameters
+    ----------
+    terms : iterable of str
+
+    Returns
+    -------
+    AndCondition
+    """
+    return AndCondition(*map(Condition.parse, terms))

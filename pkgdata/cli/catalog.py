@@ -1,0 +1,388 @@
+"""``catalog search``, ``info``, ``download``, ``prepare`` and what keeps a catalog in order."""
+
+from __future__ import annotations
+
+import sys
+
+from ..errors import CatalogError
+from . import _text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
+    from ..catalog.library import Catalog
+
+_TERMS = (
+    "regular expressions, all of which must match: plain for names, tag:, task:, repo: and type: "
+    "for the rest"
+)
+
+
+def add(commands: Any) -> None:
+    """Add these commands to the parser.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+    """
+    group = commands.add_parser("catalog", help="find datasets by name, tag and task; prepare them")
+    group.add_argument("--data", metavar="DIR", help="where prepared datasets lie")
+    verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
+
+    search = verbs.add_parser("search", help="find datasets", description=f"TERM: {_TERMS}.")
+    search.add_argument("terms", nargs="*", metavar="TERM")
+    _json(search)
+    search.set_defaults(run=_search)
+
+    info = verbs.add_parser("info", help="say what a dataset is")
+    info.add_argument("dataset", metavar="DATASET")
+    _json(info)
+    info.set_defaults(run=_info)
+
+    download = verbs.add_parser("download", help="bring the files of a dataset here")
+    _dataset(download)
+    download.add_argument("--force", action="store_true", help="anew, even if they are here")
+    download.set_defaults(run=_download)
+
+    prepare = verbs.add_parser("prepare", help="the same, and print what was made of it as JSON")
+    _dataset(prepare)
+    prepare.add_argument("--encoder", choices=["normal", "xpm"], default="normal")
+    prepare.add_argument("--no-downloads", action="store_true", help="whatever is here")
+    prepare.set_defaults(run=_prepare)
+
+    repositories = verbs.add_parser("repositories", help="list the repositories")
+    _json(repositories)
+    repositories.set_defaults(run=_repositories)
+
+    _add_upkeep(verbs)
+    _add_more(verbs)
+
+
+def _add_upkeep(verbs: Any) -> None:
+    orphans = verbs.add_parser("orphans", help="list folders that no definition owns")
+    orphans.add_argument("--size", action="store_true", help="say how large they are")
+    orphans.add_argument("--remove", action="store_true", help="remove them after a question")
+    orphans.add_argument("--yes", action="store_true", help="do not ask")
+    _json(orphans)
+    orphans.set_defaults(run=_orphans)
+
+    check = verbs.add_parser("check", help="ask the sources whether they still answer")
+    check.add_argument("terms", nargs="*", metavar="TERM", help=_TERMS)
+    check.add_argument("-o", "--output", metavar="FILE.json")
+    _json(check)
+    check.set_defaults(run=_check)
+
+    create = verbs.add_parser("create-dataset", help="write a new definition file to be filled in")
+    create.add_argument("words", nargs="+", metavar="[REPOSITORY] NAME|URL")
+    create.set_defaults(run=_create, usage=create.error)
+
+    folders = verbs.add_parser("datafolders", help="folders that each computer has elsewhere")
+    actions = folders.add_subparsers(dest="action", metavar="list|set", required=True)
+    listing = actions.add_parser("list", help="list them")
+    _json(listing)
+    listing.set_defaults(run=_datafolders)
+    setting = actions.add_parser("set", help="say where one is")
+    setting.add_argument("key", metavar="KEY")
+    setting.add_argument("path", metavar="DIR")
+    setting.set_defaults(run=_set_datafolder)
+
+
+def _add_more(verbs: Any) -> None:
+    copy = verbs.add_parser(
+        "copy",
+        help="copy a prepared dataset to another computer or bucket",
+        description="WHERE: a store's URL, a folder, or [USER@]HOST:FOLDER for SFTP. What is there "
+        "already is left alone, so an interrupted copy goes on when it is repeated.",
+    )
+    copy.add_argument("dataset", metavar="DATASET")
+    copy.add_argument("where", metavar="WHERE")
+    copy.add_argument("--force", action="store_true", help="copy what is there already, too")
+    _json(copy)
+    copy.set_defaults(run=_copy)
+
+    site = verbs.add_parser("site", help="write a page of all datasets, with a search")
+    site.add_argument("folder", metavar="DIR")
+    site.add_argument("--title", default="Datasets")
+    site.set_defaults(run=_site)
+
+    version = verbs.add_parser("version", help="print the version")
+    version.set_defaults(run=_version)
+
+
+def _json(parser: Any) -> None:
+    parser.add_argument("--json", action="store_true", help="for scripts")
+
+
+def _dataset(parser: Any) -> None:
+    parser.add_argument("dataset", metavar="DATASET", help="NAME, or NAME[axis=value,...]")
+    parser.add_argument(
+        "--path",
+        action="append",
+        default=[],
+        metavar="RESOURCE=PATH",
+        help="where something lies that cannot be fetched; remembered",
+    )
+
+
+def _catalog(args: Namespace) -> Catalog:
+    from ..catalog.library import Catalog
+
+    told = {}
+    for pair in getattr(args, "path", ()) if args.verb in ("download", "prepare") else ():
+        name, equals, path = pair.partition("=")
+        if not equals:
+            raise CatalogError(f"--path {pair}: expected RESOURCE=PATH")
+        told[name] = path
+    return Catalog(args.data, ask=_ask if sys.stdin.isatty() else None, told=told)
+
+
+def _ask(question: str) -> str:
+    print(question, end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline()
+
+
+# -- finding ---------------------------------------------------------------------------------------
+
+
+def _search(args: Namespace) -> int:
+    found = _catalog(args).search(*args.terms)
+    if args.json:
+        _text.json([_row(one) for one in found])
+        return 0
+    for one in found:
+        axes = f"[{','.join(one.variants)}]" if one.variants else ""
+        kind = one.types[0].rpartition(".")[2] if one.types else "?"
+        print(f"[{one.repository}] {one.id}{axes} ({kind})")
+    return 0
+
+
+def _row(one: Any) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "repository": one.repository,
+        "title": one.title,
+        "tags": one.tags,
+        "tasks": one.tasks,
+        "types": one.types,
+        "url": one.url,
+        "file": one.path,
+        "line": one.line,
+    }
+
+
+def _info(args: Namespace) -> int:
+    catalog = _catalog(args)
+    one = catalog.find(args.dataset)
+    with catalog.active():
+        facts = _facts(one)
+    if args.json:
+        _text.json(facts)
+        return 0
+    print(one.id)
+    for line in filter(None, [one.name, one.url]):
+        print(line)
+    for key in ("types", "tags", "tasks", "variants", "resources", "folder", "defined"):
+        if facts[key]:
+            value = facts[key] if isinstance(facts[key], str) else ", ".join(facts[key])
+            print(f"{key.capitalize()}: {value}")
+    if one.description:
+        print(f"\n{one.description}")
+    return 0
+
+
+def _facts(one: Any) -> dict[str, Any]:
+    repository = one.repository
+    return {
+        "id": one.id,
+        "title": one.name,
+        "description": one.description,
+        "repository": None if repository is None else repository.id,
+        "url": one.url,
+        "doi": getattr(one, "doi", None),
+        "size": getattr(one, "size", None),
+        "types": one.types,
+        "tags": sorted(one.tags),
+        "tasks": sorted(one.tasks),
+        "variants": _variants(one),
+        "resources": list(one.resources),
+        "folder": str(one.datapath),
+        "defined": f"{one.file}, line {one.line}",
+    }
+
+
+def _variants(one: Any) -> list[str]:
+    axes = getattr(one.variants, "axes", None) if one.variants is not None else None
+    found = []
+    for name, axis in (axes or {}).items():
+        values = "|".join(map(str, axis.domain)) if axis.domain else "..."
+        default = f" (default {axis.default})" if axis.has_default else ""
+        found.append(f"{name}={values}{default}")
+    return found
+
+
+def _repositories(args: Namespace) -> int:
+    catalog = _catalog(args)
+    rows = []
+    for index in catalog.indexes:
+        name, description = index.describe()
+        count = sum(1 for _ in index.records())
+        rows.append((name, description, count, index.installed.value))
+    catalog.search()  # warns of what does not load
+    if args.json:
+        keys = ("name", "description", "datasets", "package")
+        _text.json([dict(zip(keys, row, strict=True)) for row in rows])
+        return 0
+    for name, description, _, _ in rows:
+        print(f"{name}: {description}")
+    return 0
+
+
+# -- preparing -------------------------------------------------------------------------------------
+
+
+def _download(args: Namespace) -> int:
+    catalog = _catalog(args)
+    found = catalog.download(args.dataset, force=args.force)
+    with catalog.active():
+        print(f"{found.id} is in {found.datapath}", file=sys.stderr)
+    return 0
+
+
+def _prepare(args: Namespace) -> int:
+    from ..catalog.encode import dumps
+
+    found = _catalog(args).prepare(args.dataset, download=not args.no_downloads)
+    print(dumps(found, args.encoder, indent=2))
+    return 0
+
+
+# -- in order --------------------------------------------------------------------------------------
+
+
+def _orphans(args: Namespace) -> int:
+    from ..catalog import upkeep
+
+    found = upkeep.orphans(_catalog(args))
+    sizes = [one.size() if args.size or args.json else None for one in found]
+    if args.json:
+        keys = ("path", "repository", "reason", "size")
+        rows = [(str(o.path), o.repository, o.reason, s) for o, s in zip(found, sizes, strict=True)]
+        _text.json([dict(zip(keys, row, strict=True)) for row in rows])
+    else:
+        for one, size in zip(found, sizes, strict=True):
+            print(f"{_text.size(size)}\t{one.path}" if args.size else one.path)
+    if not args.remove or not found:
+        return 0
+    return _remove(found, args.yes)
+
+
+def _remove(found: list[Any], yes: bool) -> int:
+    from ..catalog import upkeep
+
+    if not yes:
+        if not sys.stdin.isatty():
+            print("pkgdata: error: nobody to ask; say --yes", file=sys.stderr)
+            return 2
+        if _ask(f"Remove {len(found)} folders? [y/N] ").strip().lower() not in ("y", "yes"):
+            return 1
+    for one in found:
+        upkeep.remove(one)
+    print(f"{len(found)} folders removed", file=sys.stderr)
+    return 0
+
+
+def _check(args: Namespace) -> int:
+    from ..catalog import upkeep
+
+    catalog = _catalog(args)
+    wanted = [one.load() for one in catalog.search(*args.terms)]
+    found = upkeep.check(catalog, wanted)
+    rows = [vars(one) for one in found]
+    if args.output is not None:
+        import json
+
+        with open(args.output, "w", encoding="utf-8") as file:
+            json.dump(rows, file, indent=2, ensure_ascii=False)
+    failed = sum(one.status != "ok" for one in found)
+    if args.json:
+        _text.json(rows)
+    elif args.output is None:
+        for one in found:
+            line = f"{one.status:6} {one.dataset} {one.resource} {one.url}"
+            print(f"{line}: {one.message}" if one.message else line)
+    print(f"{len(found)} sources asked, {failed} failed", file=sys.stderr)
+    return 3 if failed else 0
+
+
+def _create(args: Namespace) -> int:
+    from ..catalog import upkeep
+
+    catalog = _catalog(args)
+    if len(args.words) > 2:
+        args.usage("expected [REPOSITORY] NAME|URL")
+    *repository, name = args.words
+    if repository:
+        chosen = catalog.repository(repository[0])
+    else:
+        found = catalog.repositories()
+        if len(found) != 1:
+            known = ", ".join(one.id for one in found) or "none"
+            raise CatalogError("say which repository: REPOSITORY NAME|URL", hint=f"known: {known}")
+        chosen = found[0]
+    print(upkeep.create(chosen, name))
+    return 0
+
+
+def _datafolders(args: Namespace) -> int:
+    from ..catalog.context import Context
+
+    catalog = _catalog(args)
+    with catalog.active():
+        found = Context().settings.datafolders
+    if args.json:
+        _text.json(found)
+    else:
+        for key, path in found.items():
+            print(f"{key}\t{path}")
+    return 0
+
+
+def _set_datafolder(args: Namespace) -> int:
+    from ..catalog.context import Context
+
+    catalog = _catalog(args)
+    with catalog.active():
+        Context().settings.set_datafolder(args.key, args.path)
+    return 0
+
+
+# -- elsewhere -------------------------------------------------------------------------------------
+
+
+def _copy(args: Namespace) -> int:
+    from ..catalog import copying
+    from ..urls import redact
+
+    report = copying.copy(_catalog(args), args.dataset, args.where, force=args.force)
+    if args.json:
+        _text.json(report.succeeded)
+    where = redact(args.where)
+    print(f"{args.dataset}: {len(report.succeeded)} files are in {where}", file=sys.stderr)
+    return 0
+
+
+def _site(args: Namespace) -> int:
+    from ..catalog import site
+
+    count, path = site.write(_catalog(args), args.folder, args.title)
+    print(f"{count} datasets are in {path}", file=sys.stderr)
+    return 0
+
+
+def _version(_: Namespace) -> int:
+    from .. import __version__
+
+    print(__version__)
+    return 0

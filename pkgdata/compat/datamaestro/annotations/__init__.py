@@ -1,0 +1,1 @@
+"""Further decorators of definitions."""

@@ -1,0 +1,243 @@
+"""`Repository`, `Context` and `prepare_dataset` as datamaestro has them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ...catalog import context, definition, library, places, repository
+from ...catalog.foreign import datamaestro_folder
+from ...config import conf
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+    from types import ModuleType
+    from typing import Any
+
+    from ...catalog.definition import Definition
+
+
+class Repository(repository.Repository):
+    """A package with a tree ``config`` of definitions; its data lie where datamaestro keeps them.
+
+    Parameters
+    ----------
+    context : object, optional
+        Not used.
+    **options
+        See `pkgdata.catalog.Repository`.
+    """
+
+    def __init__(self, context: Any = None, **options: Any) -> None:
+        super().__init__(context, **options)
+
+    def default_data(self) -> str | None:
+        """Return where its data lie unless somebody says otherwise.
+
+        Returns
+        -------
+        str
+        """
+        return datamaestro_folder()
+
+
+class BaseRepository(Repository):
+    """A repository that lists its definitions itself, by ``__iter__``."""
+
+    def files(self) -> dict[str, tuple[int, int]]:
+        """Return no files: what it holds is what it lists.
+
+        Returns
+        -------
+        dict
+        """
+        return {}
+
+
+class Context(context.Context):
+    """Where data lie, and what users set.
+
+    Parameters
+    ----------
+    path : path-like, optional
+        By default ``DATAMAESTRO_DIR``, else ``~/datamaestro``.
+    """
+
+    def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
+        super().__init__(_folder() if path is None else path)
+
+    @staticmethod
+    def instance() -> Context:
+        """Return the context of this user.
+
+        Returns
+        -------
+        Context
+        """
+        return Context()
+
+    @staticmethod
+    def frompath(path: str | os.PathLike[str]) -> Any:
+        """Let data lie in a folder inside a ``with`` block.
+
+        Parameters
+        ----------
+        path : path-like
+
+        Returns
+        -------
+        context manager
+        """
+        return places.within(path)
+
+    def dataset(self, name: str) -> Definition:
+        """Return a definition.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Definition
+        """
+        return find_dataset(name, self)
+
+
+def _folder() -> str:
+    return os.fspath(places.root(datamaestro_folder()))
+
+
+def _catalog(where: Any) -> library.Catalog:
+    """Return a catalog whose data lie where the caller says, else where datamaestro keeps them."""
+    if isinstance(where, library.Catalog):
+        return where
+    path = getattr(where, "path", where)
+    if path is None and conf.catalog_dir is None:
+        path = datamaestro_folder()
+    now = library.current()
+    return library.Catalog(path or now.data, ask=now.ask, told=now.told)
+
+
+def prepare_dataset(
+    dataset_id: Any,
+    context: Any = None,
+    *,
+    variant: Mapping[str, Any] | None = None,
+    download: bool | None = None,
+) -> Any:
+    """Bring a dataset here, if it is not, and return its data.
+
+    Parameters
+    ----------
+    dataset_id : str, or a definition, its class or data
+    context : path-like or Context, optional
+        Where data lie.
+    variant : mapping, optional
+        Which variant of it.
+    download : bool, optional
+        False: whatever is here.
+
+    Returns
+    -------
+    object
+    """
+    wanted = download is not False
+    return _catalog(context).prepare(dataset_id, download=wanted, variant=variant)
+
+
+def get_dataset(dataset_id: Any, *, variant: Mapping[str, Any] | None = None) -> Any:
+    """Return a dataset's data as they are here; nothing is fetched.
+
+    Parameters
+    ----------
+    dataset_id : str, or a definition, its class or data
+    variant : mapping, optional
+        Which variant of it.
+
+    Returns
+    -------
+    object
+    """
+    return prepare_dataset(dataset_id, variant=variant, download=False)
+
+
+def find_dataset(dataset_id: str, context: Any = None) -> Definition:
+    """Return a definition.
+
+    Parameters
+    ----------
+    dataset_id : str
+    context : path-like or Context, optional
+
+    Returns
+    -------
+    Definition
+    """
+    return _catalog(context).find(dataset_id)
+
+
+class ResolvablePath:
+    """A path that only a computer's settings tell: ``path(context)``."""
+
+    @staticmethod
+    def resolve(context: Any, path: Any) -> Path:
+        """Return a path, resolved if it must be.
+
+        Parameters
+        ----------
+        context : Context
+        path : path-like or ResolvablePath
+
+        Returns
+        -------
+        Path
+        """
+        return Path(path(context)) if callable(path) else Path(path)
+
+    def __call__(self, context: Any) -> Path:
+        raise NotImplementedError(f"{type(self).__name__} has no method __call__(context)")
+
+
+class DatafolderPath(places.DataFolder, ResolvablePath):  # type: ignore[misc]  # two kinds of resolve()
+    """A path below a folder that each computer has elsewhere.
+
+    Parameters
+    ----------
+    folderid : str
+        Key of the folder.
+    path : str
+        Below it.
+    """
+
+    def __init__(self, folderid: str, path: str) -> None:
+        super().__init__(folderid, path)
+
+    def __call__(self, context: Any) -> Path:
+        return places.DataFolder.resolve(self, context.path)
+
+
+class Datasets:
+    """The definitions of a module.
+
+    Parameters
+    ----------
+    module : module
+    """
+
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+
+    @property
+    def title(self) -> str:
+        """The first paragraph of its docstring."""
+        return " ".join((self.module.__doc__ or "").strip().partition("\n\n")[0].split("\n"))
+
+    @property
+    def description(self) -> str:
+        """What its docstring says below that."""
+        return (self.module.__doc__ or "").strip().partition("\n\n")[2]
+
+    def __iter__(self) -> Iterator[Definition]:
+        return iter(definition.in_module(self.module.__name__))

@@ -1,0 +1,32 @@
+"""Tables in text files."""
+
+from __future__ import annotations
+
+from ....catalog.types import csv
+from . import File
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Generic(csv.CSV, File):
+    """A table in a text file.
+
+    Fields besides those of `pkgdata.catalog.CSV`: ``separator``, which datamaestro's documentation
+    calls the delimiter, and ``size``, the number of rows.
+    """
+
+    __xpmid__ = "datamaestro.data.csv.generic"
+
+    separator: str | None = None
+    size: int | None = None
+
+    def _format(self) -> dict[str, Any]:
+        return {"delimiter": self.separator or self.delimiter}
+
+
+class Matrix(csv.Matrix, Generic):
+    """A table of numbers; fields as of `pkgdata.catalog.Matrix` and `Generic`."""
+
+    __xpmid__ = "datamaestro.data.csv.matrix"

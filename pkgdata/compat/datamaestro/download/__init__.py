@@ -1,0 +1,126 @@
+"""Kinds of resources, and what new ones derive from."""
+
+from __future__ import annotations
+
+from ....catalog.resources.base import FileResource, FolderResource, Resource, ValueResource
+from ....catalog.resources.elsewhere import reference
+from ....catalog.resources.multiple import FilesCopy
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = [
+    "Download",
+    "FileResource",
+    "FilesCopy",
+    "FolderResource",
+    "LocalResourceMixin",
+    "Reference",
+    "Resource",
+    "ValueResource",
+    "initialized",
+    "reference",
+]
+
+Reference = reference
+
+
+class LocalResourceMixin:
+    """Marks resources that have no source to ask for."""
+
+    def sources(self) -> tuple[str, ...]:
+        """Return the addresses from which it comes: none.
+
+        Returns
+        -------
+        tuple of str
+        """
+        return ()
+
+
+class Download(Resource):
+    """What kinds of resources derived from once: ``download()`` does all, ``prepare()`` tells.
+
+    Parameters
+    ----------
+    varname : str
+        Its name.
+    """
+
+    def __init__(self, varname: str) -> None:
+        super().__init__(varname)
+        self.varname = varname
+        self._post = False
+
+    @property
+    def definition(self) -> Any:
+        """The definition that it belongs to."""
+        return self.dataset
+
+    def register(self, dataset: Any) -> Any:
+        """Belong to a definition.
+
+        Parameters
+        ----------
+        dataset : Definition, class or function
+
+        Returns
+        -------
+        object
+            The dataset.
+        """
+        return self(dataset)
+
+    def postinit(self) -> None:
+        """Do what is to be done before the first use."""
+
+    def has_files(self) -> bool:
+        """Say whether it is a file or folder of its own.
+
+        Returns
+        -------
+        bool
+        """
+        return self.hasfiles()
+
+    def hasfiles(self) -> bool:
+        """Say the same, by the name that it had then.
+
+        Returns
+        -------
+        bool
+        """
+        return True
+
+    def files_present(self) -> bool:
+        """Say that it is not here: only its own ``download()`` can tell.
+
+        Returns
+        -------
+        bool
+        """
+        return False
+
+
+def initialized(method: Any) -> Any:
+    """Have ``postinit()`` run once before a method.
+
+    Parameters
+    ----------
+    method : callable
+
+    Returns
+    -------
+    callable
+    """
+    import functools
+
+    @functools.wraps(method)
+    def wrapper(self: Any, *args: Any, **options: Any) -> Any:
+        if not self._post:
+            self._post = True
+            self.postinit()
+        return method(self, *args, **options)
+
+    return wrapper

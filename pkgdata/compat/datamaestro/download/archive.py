@@ -1,0 +1,44 @@
+"""Archives."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from ....catalog import fetch
+from ....catalog.resources import archive
+from . import _layout
+
+__all__ = [
+    "ArchiveDownloader",
+    "TarDownloader",
+    "ZipDownloader",
+    "tardownloader",
+    "zipdownloader",
+]
+
+
+class ArchiveDownloader(archive.ArchiveDownloader):
+    """A folder that comes as an archive; see `pkgdata.catalog.ArchiveDownloader`."""
+
+    @property
+    def path(self) -> Path:
+        """Where the folder lies; where datamaestro put it, if it did."""
+        name = re.sub(r"\.zip$|\.tar(\.gz)?$", "", fetch.basename(self.url))
+        return _layout.found(self, self.owner.datapath / self.name, name)
+
+
+class ZipDownloader(ArchiveDownloader):
+    """A folder that comes as a zip archive."""
+
+    _kind = "Unzip"
+
+
+class TarDownloader(ArchiveDownloader):
+    """A folder that comes as a tar archive, compressed or not."""
+
+    _kind = "Untar"
+
+
+zipdownloader = ZipDownloader
+tardownloader = TarDownloader

@@ -1,0 +1,47 @@
+"""Several files, several datasets."""
+
+from __future__ import annotations
+
+from ....catalog.resources.elsewhere import links
+from ....catalog.resources.multiple import FilesDownloader
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+__all__ = ["Datasets", "FilesDownloader", "List"]
+
+
+class List(FilesDownloader):
+    """A folder of files, each by its own address; names that begin with ``__`` are left out.
+
+    Parameters
+    ----------
+    varname : str
+        Its name.
+    files : mapping of str to str, (str, str) or FileDownloader
+        By the file's name in the folder.
+    transient : bool, default False
+        See `pkgdata.catalog.Resource`.
+    """
+
+    def __init__(self, varname: str, files: Mapping[str, Any], *, transient: bool = False) -> None:
+        wanted = {name: one for name, one in files.items() if not name.startswith("__")}
+        super().__init__(varname, wanted, transient=transient)
+
+
+class Datasets(links):
+    """Links to other datasets; names that begin with ``__`` are left out.
+
+    Parameters
+    ----------
+    varname : str
+        Its name.
+    datasets : mapping of str to dataset
+        By the link's name.
+    """
+
+    def __init__(self, varname: str, datasets: Mapping[str, Any]) -> None:
+        wanted = {name: one for name, one in datasets.items() if not name.startswith("__")}
+        super().__init__(varname, **wanted)

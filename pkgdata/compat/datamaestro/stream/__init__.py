@@ -1,0 +1,95 @@
+"""What is done with a file's bytes on their way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class Transform:
+    """Makes a file to read from another one: ``transform(fileobj)``."""
+
+    @staticmethod
+    def createFromPath(path: Path) -> Transform:
+        """Return what a file's name asks for.
+
+        Parameters
+        ----------
+        path : Path
+
+        Returns
+        -------
+        Transform
+        """
+        if path.suffix == ".gz":
+            from .compress import Gunzip
+
+            return Gunzip()
+        return Identity()
+
+    def path(self, path: Path) -> Path:
+        """Return the name of what it makes.
+
+        Parameters
+        ----------
+        path : Path
+
+        Returns
+        -------
+        Path
+        """
+        return path
+
+    def __call__(self, input: Any) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} has no method __call__(fileobj)")
+
+
+class Identity(Transform):
+    """The file itself."""
+
+    def __call__(self, input: Any) -> Any:
+        return input
+
+
+class TransformList(Transform):
+    """One after the other.
+
+    Parameters
+    ----------
+    *transforms : Transform
+    """
+
+    def __init__(self, *transforms: Transform) -> None:
+        self.list = list(transforms)
+
+    def append(self, item: Transform) -> None:
+        """Add one.
+
+        Parameters
+        ----------
+        item : Transform
+        """
+        self.list.append(item)
+
+    def path(self, path: Path) -> Path:
+        """Return the name of what they make.
+
+        Parameters
+        ----------
+        path : Path
+
+        Returns
+        -------
+        Path
+        """
+        for one in self.list:
+            path = one.path(path)
+        return path
+
+    def __call__(self, input: Any) -> Any:
+        for one in self.list:
+            input = one(input)
+        return input

@@ -1,0 +1,83 @@
+"""Checking files, JSON, and small helpers."""
+
+from __future__ import annotations
+
+import functools
+import json
+
+from ...catalog.checks import FileChecker, HashCheck
+from ...catalog.context import Fetched as CachedFile
+from ...catalog.encode import encoded
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+__all__ = ["CachedFile", "FileChecker", "HashCheck", "JsonEncoder", "XPMEncoder", "deprecated"]
+
+
+class JsonEncoder(json.JSONEncoder):
+    """Writes data as ``pkgdata catalog prepare`` does.
+
+    Parameters
+    ----------
+    **options
+        Of `json.JSONEncoder`.
+    """
+
+    _name = "normal"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+
+    def default(self, o: Any) -> Any:
+        """Return what JSON can hold of an object.
+
+        Parameters
+        ----------
+        o : object
+
+        Returns
+        -------
+        object
+        """
+        return encoded(o, self._name)
+
+
+class XPMEncoder(JsonEncoder):
+    """The same with types, for experimaestro.
+
+    Parameters
+    ----------
+    **options
+        Of `json.JSONEncoder`.
+    """
+
+    _name = "xpm"
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+
+
+def deprecated(message: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that tells, when it is called, that it is deprecated.
+
+    Parameters
+    ----------
+    message : str
+    function : callable
+
+    Returns
+    -------
+    callable
+    """
+
+    @functools.wraps(function, updated=())
+    def wrapped(*args: Any, **options: Any) -> Any:
+        import logging
+
+        logging.getLogger("pkgdata").warning(message)
+        return function(*args, **options)
+
+    return wrapped

@@ -1,0 +1,132 @@
+"""What definitions take from experimaestro, without it: annotations, `Config` and `argument`.
+
+Where experimaestro is installed, its own may be used instead; so may its configuration classes, as
+types of data.
+"""
+
+from __future__ import annotations
+
+from ...catalog.types import base
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+
+class _Annotation:
+    """``Param[T]`` and its like: the type alone."""
+
+    def __class_getitem__(cls, item: Any) -> Any:
+        return item
+
+
+class Param(_Annotation):
+    """A field of an object."""
+
+
+class Option(_Annotation):
+    """A field that says how, not what."""
+
+
+class Meta(_Annotation):
+    """A field that does not tell two objects apart."""
+
+
+class Constant(_Annotation):
+    """A field that does not change."""
+
+
+class Config(base.Base):
+    """An object made of its fields."""
+
+
+class _Field:
+    """What `field` returns; its default is the field's."""
+
+    __module__ = "experimaestro.field"
+
+    def __init__(self, default: Any) -> None:
+        self.default = default
+
+
+def field(*, default: Any = None, **options: Any) -> Any:
+    """Give a field a default.
+
+    Parameters
+    ----------
+    default : object, optional
+    **options
+        Not used.
+
+    Returns
+    -------
+    object
+    """
+    return _Field(default)
+
+
+def argument(
+    name: str,
+    type: Any = None,
+    default: Any = base._NONE,
+    required: bool | None = None,
+    **options: Any,
+) -> Any:
+    """Give a class a field, as a decorator.
+
+    Parameters
+    ----------
+    name : str
+    type : type, optional
+        Not used.
+    default : object, optional
+        By default it must be given.
+    required : bool, optional
+        False: it is None by default.
+    **options
+        Not used.
+
+    Returns
+    -------
+    callable
+    """
+    if required is False and default is base._NONE:
+        default = None
+
+    def decorate(cls: Any) -> Any:
+        own = cls.__dict__.get("__arguments__", {})
+        cls.__arguments__ = {**own, name: default}
+        return cls
+
+    return decorate
+
+
+def constant(name: str, value: Any, **options: Any) -> Any:
+    """Give a class a field that does not change, as a decorator.
+
+    Parameters
+    ----------
+    name : str
+    value : object
+    **options
+        Not used.
+
+    Returns
+    -------
+    callable
+    """
+    return argument(name, default=value)
+
+
+def documentation(function: Any) -> Any:
+    """Return a function as it is; marks what is documented.
+
+    Parameters
+    ----------
+    function : callable
+
+    Returns
+    -------
+    callable
+    """
+    return function
