@@ -21,6 +21,8 @@ _HOMES = {
     "Report": "report",
     "Store": "stores",
     "dl": "stores",
+    "Dataset": "datasets",
+    "dataset": "datasets",
     "Registry": "registry",
     "Entry": "registry",
     "Digest": "hashes",
@@ -48,6 +50,8 @@ _HOMES = {
     "is_url_in_cache": "downloaded",
     "set_temp_cache": "cachedirs",
     "temporary_cache_dir_path": "cachedirs",
+    "Catalog": "catalog",
+    "prepare_dataset": "catalog",
     "get_data": "getters",
     "get_pkg_data_contents": "getters",
     "get_pkg_data_fileobj": "getters",
@@ -74,6 +78,11 @@ _HOMES = {
     "CacheLockTimeoutError": "errors",
     "CacheDamaged": "errors",
     "ExtractionError": "errors",
+    "DatasetError": "errors",
+    "PublishError": "errors",
+    "AlreadyPublishedError": "errors",
+    "CatalogError": "errors",
+    "UnknownDatasetError": "errors",
     "BatchError": "errors",
     "PkgdataWarning": "errors",
     "CacheWarning": "errors",
@@ -84,14 +93,19 @@ _HOMES = {
 #: pooch's processors, which `PackageData.get` carries out safely.
 _POOCH = ("Unzip", "Untar", "Decompress")
 
+#: Modules that are public names themselves.
+_MODULES = ("catalog", "datasets")
+
 #: Private names of ``astropy.utils.data`` that code outside of it reads.
 _READ_BY_OTHERS = {
     "_deltemps": "download",
     "_get_download_cache_loc": "downloaded",
+    "_is_url": "urlcache",
+    "_requires_fsspec": "readable",
     "_tempfilestodel": "download",
 }
 
-__all__ = [*_HOMES, *_POOCH]
+__all__ = [*_HOMES, *_MODULES, *_POOCH]
 
 
 def __getattr__(name: str) -> object:
@@ -99,6 +113,8 @@ def __getattr__(name: str) -> object:
 
     if name in _POOCH:
         value = getattr(importlib.import_module("pooch"), name)
+    elif name in _MODULES:
+        value = importlib.import_module(f"{__name__}.{name}")
     else:
         home = _HOMES.get(name) or _READ_BY_OTHERS.get(name)
         if home is None:

@@ -44,6 +44,7 @@ class Field:
 #: Every setting. The variable is ``PKGDATA_`` and the name in capitals.
 FIELDS: dict[str, Field] = {
     "cache_dir": Field("path", None, "folder of the user cache"),
+    "catalog_dir": Field("path", None, "folder of the catalog's prepared datasets"),
     "site_caches": Field("paths", (), "read-only caches that are looked into before the user's"),
     "folders": Field("paths", (), "local folders; a file is FOLDER/PACKAGE/NAME"),
     "offline": Field("bool", False, "never use the network"),

@@ -21,6 +21,11 @@
   │  └─ CacheLockTimeoutError   TimeoutError; .path
   ├─ CacheDamaged               ValueError; .bad_urls .bad_files
   ├─ ExtractionError            an archive that is refused or cannot be read
+  ├─ DatasetError               ValueError; .path .taken
+  ├─ PublishError               what cannot be published, or not like this
+  │  └─ AlreadyPublishedError   .names; published bytes do not change
+  ├─ CatalogError               a definition or repository is wrong; .file .line
+  │  └─ UnknownDatasetError     KeyError; .name .close
   └─ BatchError                 .report
 
   PkgdataWarning                UserWarning
@@ -220,6 +225,40 @@ class CacheDamaged(PkgdataError, ValueError):
 
 class ExtractionError(PkgdataError):
     """An archive was refused or cannot be read."""
+
+
+class DatasetError(PkgdataError, ValueError):
+    """A directory is no dataset, or a dataset cannot be used like this; ``path`` says which.
+
+    ``taken`` is set if the reason is a dataset that has the name already.
+    """
+
+    path: str = ""
+    taken: bool = False
+
+
+class PublishError(PkgdataError):
+    """Files cannot be published, or not like this; what is published already stays."""
+
+
+class AlreadyPublishedError(PublishError):
+    """Other bytes are published under these ``names``, and published bytes do not change."""
+
+    names: Sequence[str] = ()
+
+
+class CatalogError(PkgdataError):
+    """A dataset's definition or repository is wrong; ``file`` and ``line`` say where."""
+
+    file: str | None = None
+    line: int | None = None
+
+
+class UnknownDatasetError(CatalogError, KeyError):
+    """No definition has this name; ``close`` lists similar ones."""
+
+    name: str
+    close: Sequence[str] = ()
 
 
 class BatchError(PkgdataError):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from .errors import BatchError
+from .errors import BatchError, UnsupportedOperationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
 #: What `Place.state` says.
 HIT, ABSENT, WRONG, UNTRIED = "found", "absent", "wrong", "not tried"
@@ -61,6 +62,10 @@ class Report:
         self.failed: dict[str, Exception] = {}
         self._retry = retry
 
+    def __getstate__(self) -> dict[str, Any]:
+        # how to try again does not cross a process pool, the outcome does
+        return {**self.__dict__, "_retry": _retry_elsewhere}
+
     def retry(self) -> Report:
         """Fetch what failed once more.
 
@@ -104,6 +109,13 @@ class Report:
             hint="error.report.failed has each error, error.report.retry() tries these again",
             report=self,
         )
+
+
+def _retry_elsewhere(names: list[str]) -> Report:
+    raise UnsupportedOperationError(
+        "this report comes from another process, which alone can try again",
+        hint="report.failed has the names",
+    )
 
 
 def _short(error: Exception) -> str:

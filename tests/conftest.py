@@ -5,9 +5,23 @@ from __future__ import annotations
 import os
 
 import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis.configuration import set_hypothesis_home_dir
 from servers.fixtures import azurite, ceph, gcs, moto
 
 __all__ = ["azurite", "ceph", "gcs", "isolated", "moto"]
+
+settings.register_profile(
+    "pkgdata",
+    max_examples=80,
+    deadline=None,  # no test depends on how fast the machine is
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("pkgdata")
+# hypothesis keeps a cache beside the sources, from collection on, unless there is nowhere to put it
+set_hypothesis_home_dir(os.devnull)
 
 
 @pytest.fixture(autouse=True)

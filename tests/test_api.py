@@ -71,6 +71,23 @@ def test_the_package_is_marked_as_typed():
     assert (ROOT / "py.typed").is_file()
 
 
+def test_type_checkers_see_what_is_loaded_on_first_use():
+    tree = ast.parse((ROOT / "__init__.pyi").read_text())
+    told = {
+        (node.module or "", alias.asname)
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        if alias.name == alias.asname  # else it is not passed on
+    }
+    homes = {**pkgdata._HOMES, **pkgdata._READ_BY_OTHERS}
+    assert told == {
+        *((home, name) for name, home in homes.items()),
+        *(("", name) for name in pkgdata._MODULES),
+        *(("pooch", name) for name in pkgdata._POOCH),
+    }
+
+
 # -- docstrings ------------------------------------------------------------------------------
 
 

@@ -23,10 +23,13 @@ ROOT = Path(pkgdata.__file__).parent
 DRAWING = """
 __main__ pytest_plugin
 cli
-demo testing
-catalog publish compat
+demo testing migrate
+compat
+catalog
+publish
+datasets
 getters
-declaration readable migrate_astropy
+declaration readable
 package download urlarchive
 batch lookup urljob downloaded
 extract group scan upkeep urlcache

@@ -9,27 +9,13 @@ import string
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pooch
-from hypothesis import HealthCheck, assume, example, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
-from hypothesis.configuration import set_hypothesis_home_dir
 
 from pkgdata import _fs, hashes, urls
 from pkgdata.errors import RegistryError, UnsafeNameError
 from pkgdata.hashes import HEX_LENGTH, Digest
 from pkgdata.registry import Entry, Registry
-
-settings.register_profile(
-    "pkgdata",
-    max_examples=80,
-    deadline=None,  # no test depends on how fast the machine is
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-settings.load_profile("pkgdata")
-# hypothesis keeps a cache beside the sources, from collection on, unless there is nowhere to put it
-set_hypothesis_home_dir(os.devnull)
-
 
 # -- what is drawn ---------------------------------------------------------------------------
 

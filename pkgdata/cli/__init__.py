@@ -33,10 +33,14 @@ def parser() -> argparse.ArgumentParser:
 
     from . import (
         cache,
+        catalog,
         complete,
         copying,
+        dataset,
         files,
+        init,
         migrate,
+        publish,
         registry,
         settings,
         stores,
@@ -51,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pkgdata {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    known = (files, copying, stores, registry, cache, migrate, settings, testing)
-    for module in (*known, complete):
+    known = (files, copying, stores, registry, publish, init, cache, migrate, settings, testing)
+    for module in (*known, dataset, catalog, complete):
         module.add(commands)
     return top
 

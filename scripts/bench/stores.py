@@ -43,7 +43,7 @@ from common import (
 )
 
 sys.path.insert(0, str(ROOT))
-from pkgdata import Store  # this checkout's
+from pkgdata.stores import Store  # of this checkout
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 RESULT = Path(__file__).resolve().parent / "results" / "stores.md"
@@ -99,7 +99,7 @@ report(call=seconds)
 
 OWN = """
 from pathlib import Path
-from pkgdata import Store
+from pkgdata.stores import Store  # of this checkout
 store = Store(f"s3://{endpoint}/bench/{prefix}")
 def put():
     store.put([(names[0], Path(path))] if large else contents.items())

@@ -706,10 +706,10 @@ def small_disk(tmp_path):
 
 def test_full_disk(small_disk, server, tmp_path):
     server.contents["small"] = b"small"
-    target = Store(str(small_disk))
+    target = Store(str(small_disk), threads=1)  # else the small one comes while the disk is full
     target.put("a", b"old")
     with pytest.raises(BatchError) as caught:
-        Store(server.url, timeout=20).transfer_to(target, ["a", "small"])
+        Store(server.url, timeout=20, threads=1).transfer_to(target, ["a", "small"])
     error = caught.value.report.failed["a"]
     assert isinstance(error, StoreError)
     assert "No space left on device" in str(error)

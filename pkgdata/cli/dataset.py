@@ -1,0 +1,298 @@
+"""``dataset ls``, ``register``, ``create``, ``pull``, ``push``, ``purge``, ``verify``, ``diff``."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from . import _text
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from typing import Any
+
+    from ..datasets import Config, Outcome
+    from ..scan import Comparison
+
+_ABOUT = """Whole directories as named, immutable datasets: data/PARTITION/..., and beside it
+meta.json, README.md and whatever else. The repository is any store; it is set in datasets.toml
+beside pkgdata's config.toml, in etcetera's ~/.etc.toml, by PKGDATA_DATASETS_URL, or by --repo."""
+
+
+def add(commands: Any) -> None:
+    """Add these commands to the parser.
+
+    Parameters
+    ----------
+    commands : argparse subparsers
+    """
+    group = commands.add_parser(
+        "dataset", help="push and pull whole dataset directories", description=_ABOUT
+    )
+    verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _add_local(verbs)
+    _add_remote(verbs)
+
+    verify = _verb(verbs, "verify", _verify, "hash the files of a dataset again")
+    verify.add_argument("name", metavar="NAME")
+    verify.add_argument("--json", action="store_true", help="for scripts")
+
+    diff = _verb(verbs, "diff", _diff, "compare a dataset with the repository, or with another")
+    diff.add_argument("name", metavar="NAME", help="a dataset, or a path such as ./flower")
+    diff.add_argument("other", metavar="OTHER", nargs="?", help="the repository if left out")
+    diff.add_argument("--json", action="store_true", help="for scripts")
+
+
+def _verb(verbs: Any, name: str, run: Any, about: str) -> Any:
+    verb = verbs.add_parser(name, help=about)
+    verb.set_defaults(run=run, usage=verb.error)
+    verb.add_argument("--repo", metavar="URL", help="repository, such as s3://bucket/prefix")
+    verb.add_argument("--home", metavar="DIR", help="folder of the datasets on this computer")
+    verb.add_argument("--endpoint-url", metavar="URL", help="service of the repository's bucket")
+    verb.add_argument("--config", metavar="FILE", help="read the settings from this file alone")
+    return verb
+
+
+def _add_local(verbs: Any) -> None:
+    ls = _verb(verbs, "ls", _ls, "list the datasets of this computer")
+    ls.add_argument("-r", "--remote", action="store_true", help="those of the repository")
+    ls.add_argument("-l", "--long", action="store_true", help="what each is, and where")
+    ls.add_argument("--json", action="store_true", help="for scripts")
+
+    register = _verb(verbs, "register", _register, "give a directory a name; nothing is copied")
+    register.add_argument("directory", metavar="DIR")
+    register.add_argument("words", nargs="*", metavar="[as] NAME", help="DIR's own if left out")
+    _add_force(register)
+
+    create = _verb(verbs, "create", _create, "make a dataset without files, to be filled")
+    create.add_argument("name", metavar="NAME")
+    create.add_argument(
+        "--partition",
+        action="append",
+        metavar="NAME",
+        help="may be repeated; train and test if left out",
+    )
+    _add_force(create)
+
+    purge = _verb(verbs, "purge", _purge, "remove a dataset; of a registered one the name alone")
+    purge.add_argument("name", metavar="NAME")
+    purge.add_argument("--dry-run", action="store_true", help="say what would be removed")
+
+
+def _add_remote(verbs: Any) -> None:
+    pull = _verb(verbs, "pull", _pull, "bring a dataset here; it appears when all is verified")
+    pull.add_argument("name", metavar="NAME")
+    pull.add_argument(
+        "--partition",
+        action="append",
+        metavar="NAME",
+        help="this one, and what is in none; may be repeated",
+    )
+    push = _verb(verbs, "push", _push, "put a dataset into the repository")
+    push.add_argument("name", metavar="NAME")
+    push.add_argument("--compress", choices=("zstd", "none"), help="pkgdata's form alone")
+    push.add_argument(
+        "--prune",
+        action="store_true",
+        help="then remove from the repository what older versions alone needed",
+    )
+    for verb in (pull, push):
+        verb.add_argument(
+            "--format", choices=("pkgdata", "etcetera"), help="etcetera's is NAME.tgz"
+        )
+        verb.add_argument("--dry-run", action="store_true", help="say what would be moved")
+        verb.add_argument("--json", action="store_true", help="for scripts")
+        _add_force(verb)
+
+
+def _add_force(verb: Any) -> None:
+    verb.add_argument("-f", "--force", action="store_true", help="replace what has the name")
+
+
+def _config(args: Namespace) -> Config:
+    from ..datasets import Config
+
+    config = Config.load(args.config)
+    if args.repo is not None:
+        config = config.replaced(url=args.repo)
+    if args.home is not None:
+        config = config.replaced(home=args.home)
+    if args.endpoint_url is not None:
+        config = config.replaced(endpoint_url=args.endpoint_url)
+    return config
+
+
+# -- this computer -----------------------------------------------------------------------------
+
+
+def _ls(args: Namespace) -> int:
+    rows = _remote_rows(_config(args)) if args.remote else _local_rows(_config(args))
+    if args.json:
+        _text.json(rows)
+    elif args.long:
+        cells = [
+            [row["name"], row["kind"], ",".join(row["partitions"] or ["?"]), row["where"]]
+            for row in rows
+        ]
+        _text.table(["NAME", "KIND", "PARTITIONS", "WHERE"], cells)
+    else:
+        for row in rows:
+            print(row["name"])
+    return 0
+
+
+def _remote_rows(config: Config) -> list[dict[str, Any]]:
+    from .. import datasets
+
+    store = config.store()
+    return [
+        {"name": name, "kind": "+".join(sorted(forms)), "partitions": None, "where": store.url}
+        for name, forms in datasets.operations.remote_forms(config).items()
+    ]
+
+
+def _local_rows(config: Config) -> list[dict[str, Any]]:
+    from .. import datasets
+
+    rows = []
+    for name in datasets.ls(config=config):
+        path = os.path.join(config.home, name)
+        kind, partitions = "registered" if os.path.islink(path) else "here", []
+        try:
+            partitions = datasets.Dataset(path).partitions()
+        except ValueError:
+            kind = "no dataset"
+        rows.append(
+            {
+                "name": name,
+                "kind": kind,
+                "partitions": partitions,
+                "where": os.path.realpath(path),
+            }
+        )
+    return rows
+
+
+def _register(args: Namespace) -> int:
+    from .. import datasets
+
+    words = args.words[1:] if args.words[:1] == ["as"] and len(args.words) > 1 else args.words
+    if len(words) > 1:
+        args.usage(f"expected DIR as NAME, found {' '.join([args.directory, *args.words])}")
+    name = words[0] if words else None
+    found = datasets.register(args.directory, name, args.force, _config(args))
+    print(f"{found.name}: {found.location}", file=sys.stderr)
+    return 0
+
+
+def _create(args: Namespace) -> int:
+    from .. import datasets
+
+    partitions = args.partition or datasets.operations.PARTITIONS
+    print(datasets.create(args.name, partitions, args.force, _config(args)).location)
+    return 0
+
+
+def _purge(args: Namespace) -> int:
+    from .. import datasets
+    from ..datasets.home import unknown
+
+    config = _config(args)
+    path = datasets.purge(args.name, config, dry_run=args.dry_run)
+    if path is None:
+        known = datasets.ls(config=config)
+        raise unknown(args.name, known, f"is not in {config.home}", "nothing was removed")
+    print(f"{path} {'would be' if args.dry_run else 'was'} removed", file=sys.stderr)
+    return 0
+
+
+# -- the repository ----------------------------------------------------------------------------
+
+
+def _pull(args: Namespace) -> int:
+    from .. import datasets
+
+    outcome = datasets.pull(
+        args.name,
+        args.force,
+        _config(args),
+        partitions=args.partition,
+        format=args.format,
+        dry_run=args.dry_run,
+    )
+    _tell(args, outcome, "pulled")
+    if not args.json and not args.dry_run:
+        print(outcome.path)
+    return 0
+
+
+def _push(args: Namespace) -> int:
+    from .. import datasets
+
+    outcome = datasets.push(
+        args.name,
+        args.force,
+        _config(args),
+        format=args.format,
+        compress=args.compress,
+        prune=args.prune,
+        dry_run=args.dry_run,
+    )
+    _tell(args, outcome, "pushed")
+    return 0
+
+
+def _tell(args: Namespace, outcome: Outcome, verb: str) -> None:
+    if args.json:
+        _text.json(
+            {
+                "name": outcome.name,
+                "path": outcome.path,
+                "format": outcome.form,
+                "digest": None if outcome.digest is None else str(outcome.digest),
+                "files": outcome.files,
+                "size": outcome.size,
+                "moved_files": outcome.moved_files,
+                "moved_bytes": outcome.moved_bytes,
+                "objects": outcome.objects,
+            }
+        )
+        return
+    verb = f"would be {verb}" if args.dry_run else verb
+    moved = f"{outcome.moved_files} files moved, {_text.size(outcome.moved_bytes)}"
+    if args.dry_run:
+        moved = f"{outcome.moved_files} files to move"
+    print(
+        f"{outcome.name} {verb}: {outcome.files} files, {_text.size(outcome.size)}; {moved}",
+        file=sys.stderr,
+    )
+
+
+# -- compare -----------------------------------------------------------------------------------
+
+
+def _verify(args: Namespace) -> int:
+    from .. import datasets
+
+    return _compared(args, datasets.verify(args.name, _config(args)))
+
+
+def _diff(args: Namespace) -> int:
+    from .. import datasets
+
+    return _compared(args, datasets.diff(args.name, args.other, _config(args)))
+
+
+def _compared(args: Namespace, found: Comparison) -> int:
+    if args.json:
+        _text.json({"missing": found.missing, "extra": found.extra, "changed": found.changed})
+        return 3 if found else 0
+    rows = [["missing", name] for name in found.missing]
+    rows += [["extra", name] for name in found.extra]
+    rows += [["changed", f"{name}: {what}"] for name, what in found.changed.items()]
+    if rows:
+        _text.table(["STATE", "NAME"], rows)
+    else:
+        print("no difference", file=sys.stderr)
+    return 3 if found else 0

@@ -1,0 +1,304 @@
+"""Where datasets are kept: the repository, the folder on this computer, and the keys.
+
+The first of these files that is there counts, all of it:
+
+1. ``datasets.toml`` beside the user's ``config.toml`` (``~/.config/pkgdata`` on Linux)
+2. ``~/.etc.toml``, etcetera's own file; with it datasets live where etcetera keeps them
+3. ``datasets.toml`` beside a site's ``config.toml``
+
+``PKGDATA_DATASETS_URL`` and ``PKGDATA_DATASETS_HOME`` win over each. Nothing is read from the
+working directory.
+"""
+
+from __future__ import annotations
+
+import os
+
+from .. import config, dirs, urls
+from ..errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
+    from ..stores import Store
+
+#: Forms of a dataset in a repository: our own, and etcetera's ``NAME.tgz``.
+FORMS = OWN, TGZ = "pkgdata", "etcetera"
+
+#: Keys of a file. ``aws_access_key_secret`` is how etcetera's code spells what its documentation
+#: calls ``aws_secret_access_key``.
+KEYS: dict[str, type | tuple[type, ...]] = {
+    "url": str,
+    "home": str,
+    "public": bool,
+    "endpoint_url": str,
+    "aws_access_key_id": str,
+    "aws_secret_access_key": str,
+    "aws_access_key_secret": str,
+    "region": str,
+    "anonymous": bool,
+    "secrets": (str, dict),
+    "format": str,
+    "compress": str,
+}
+
+#: Schemes for which keys, endpoint and region mean something.
+_CLOUDS = ("s3", "gs", "az")
+
+
+class Config:
+    """A repository, and the folder on this computer. Nothing is contacted, no folder is made.
+
+    Parameters
+    ----------
+    url : str, optional
+        Of the repository: any URL of a `Store`, with a prefix or without. Local operations need
+        none.
+    home : path-like, optional
+        Folder of the datasets on this computer; pkgdata's own place by default.
+    public : bool, default False
+        What is pushed shall be readable by everybody.
+    endpoint_url : str, optional
+        Of the cloud's service, where it is not the provider's own.
+    aws_access_key_id, aws_secret_access_key : str, optional
+        Keys; by default the provider's own chain.
+    aws_access_key_secret : str, optional
+        Another spelling of ``aws_secret_access_key``.
+    region : str, optional
+    anonymous : bool, optional
+        See `Store`.
+    secrets : mapping or str, optional
+        Keys of Google and Azure, or a file that holds them; see `Store`.
+    format : ``"pkgdata"`` or ``"etcetera"``, default ``"pkgdata"``
+        The form that is pushed when a call does not say.
+    compress : str, optional
+        ``"zstd"``: compress what is pushed in pkgdata's own form.
+    origin : str, default ``"the call"``
+        Where all this came from, for errors.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        home: str | os.PathLike[str] | None = None,
+        *,
+        public: bool = False,
+        endpoint_url: str | None = None,
+        aws_access_key_id: str | None = None,
+        aws_secret_access_key: str | None = None,
+        aws_access_key_secret: str | None = None,
+        region: str | None = None,
+        anonymous: bool | None = None,
+        secrets: Mapping[str, Any] | str | None = None,
+        format: str = OWN,
+        compress: str | None = None,
+        origin: str = "the call",
+    ) -> None:
+        if format not in FORMS:
+            raise ConfigError(f"{origin}: format = {format!r}: expected one of {', '.join(FORMS)}")
+        if compress not in (None, "", "none", "zstd"):
+            raise ConfigError(f"{origin}: compress = {compress!r}: expected zstd or none")
+        self._given: dict[str, Any] = {
+            "url": url,
+            "home": home,
+            "public": public,
+            "endpoint_url": endpoint_url,
+            "aws_access_key_id": aws_access_key_id,
+            "aws_secret_access_key": aws_secret_access_key or aws_access_key_secret,
+            "region": region,
+            "anonymous": anonymous,
+            "secrets": secrets,
+            "format": format,
+            "compress": compress,
+            "origin": origin,
+        }
+        self.url = url
+        self.home = os.path.abspath(dirs.expand_path(os.fspath(home))) if home else own_home()
+        self.public = public
+        self.endpoint_url = endpoint_url
+        self.region = region
+        self.anonymous = anonymous
+        self.format = format
+        self.compress = "zstd" if compress == "zstd" else None
+        self.origin = origin
+
+    def __repr__(self) -> str:
+        url = urls.redact(self.url) if self.url else None
+        return f"<Config url={url} home={self.home} from {self.origin}>"
+
+    @classmethod
+    def load(cls, filename: str | os.PathLike[str] | None = None) -> Config:
+        """Read the settings from where they are.
+
+        Parameters
+        ----------
+        filename : path-like, optional
+            This file alone.
+
+        Returns
+        -------
+        Config
+            Without a repository if no place names one.
+
+        Raises
+        ------
+        ConfigError
+            The file is not there, or a key of it is wrong.
+        """
+        if filename is not None:
+            return cls(**read_file(os.fspath(filename)))
+        found: dict[str, Any] = {"origin": "the defaults"}
+        for path, home in _places():
+            if os.path.isfile(path):
+                found = {"home": home, **read_file(path)}
+                break
+        for key in ("url", "home"):
+            if value := os.environ.get(f"PKGDATA_DATASETS_{key.upper()}"):
+                found[key] = value
+        return cls(**found)
+
+    def replaced(self, **changes: Any) -> Config:
+        """Return a copy in which some values differ.
+
+        Parameters
+        ----------
+        **changes
+            As for the constructor.
+
+        Returns
+        -------
+        Config
+        """
+        return type(self)(**{**self._given, **changes})
+
+    def store(self) -> Store:
+        """Return the repository; nothing is contacted.
+
+        Returns
+        -------
+        Store
+
+        Raises
+        ------
+        ConfigError
+            None is set, or the settings do not fit together.
+        """
+        from ..stores import Store
+
+        if not self.url:
+            raise ConfigError(
+                "no repository is set, so datasets can be neither pushed nor pulled",
+                hint='set PKGDATA_DATASETS_URL, or write url = "s3://BUCKET" into '
+                f"{_places()[0][0]}",
+            )
+        options: dict[str, Any] = {"anonymous": self.anonymous}
+        if urls.scheme(urls.canonical(self.url)) in _CLOUDS:
+            options |= {
+                "endpoint": self.endpoint_url,
+                "region": self.region,
+                "secrets": self._all_secrets(),
+            }
+        store = Store(self.url, **{key: one for key, one in options.items() if one is not None})
+        store.exact = True  # names say how objects are stored; nothing else is looked for
+        return store
+
+    def _all_secrets(self) -> Mapping[str, Any] | str | None:
+        given = self._given
+        key, secret = given["aws_access_key_id"], given["aws_secret_access_key"]
+        if not (key or secret):
+            secrets: Mapping[str, Any] | str | None = given["secrets"]
+            return secrets
+        if not (key and secret):
+            raise ConfigError(
+                f"{self.origin}: of aws_access_key_id and aws_secret_access_key one is missing"
+            )
+        return {"aws_access_key_id": key, "aws_secret_access_key": secret}
+
+
+def read_file(path: str) -> dict[str, Any]:
+    """Read a file, etcetera's or ours, as the arguments of `Config`.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ConfigError
+        It is not there, or a key of it is wrong.
+    """
+    try:
+        found = config.read_toml(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
+    for key, value in found.items():
+        if key not in KEYS:
+            raise config.unknown_key(key, KEYS, path)
+        if not isinstance(value, KEYS[key]):
+            kind = {bool: "true or false"}.get(KEYS[key], "a text")  # type: ignore[arg-type]
+            raise ConfigError(f"{path}: {key}: expected {kind}, found {type(value).__name__}")
+    return {**found, "origin": path}
+
+
+def etc_file() -> str:
+    """Return where etcetera's configuration is.
+
+    Returns
+    -------
+    str
+    """
+    return os.path.expanduser(os.path.join("~", ".etc.toml"))
+
+
+def etc_home() -> str:
+    """Return where etcetera keeps datasets if nothing says otherwise.
+
+    Returns
+    -------
+    str
+    """
+    return os.path.expanduser(os.path.join("~", ".etc"))
+
+
+def own_home() -> str:
+    """Return pkgdata's own place for datasets.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ConfigError
+        This user has no home directory.
+    """
+    import platformdirs
+
+    try:
+        path = platformdirs.user_data_dir("pkgdata", appauthor=False)
+    except RuntimeError:  # of newer releases; older ones leave the "~" as it stands
+        path = ""
+    if not os.path.isabs(path):
+        raise ConfigError(
+            "this user has no home directory to keep datasets in",
+            hint="set PKGDATA_DATASETS_HOME to a folder that can be written",
+        )
+    return os.path.join(path, "datasets")
+
+
+def _places() -> list[tuple[str, str | None]]:
+    """Return the files, strongest first, each with where datasets are by default."""
+    beside = [(kind, os.path.dirname(path)) for kind, path in dirs.config_files()]
+    own: list[tuple[str, str | None]] = [
+        (os.path.join(folder, "datasets.toml"), None) for kind, folder in beside if kind == "user"
+    ]
+    site: list[tuple[str, str | None]] = [
+        (os.path.join(folder, "datasets.toml"), None) for kind, folder in beside if kind == "site"
+    ]
+    return [*own, (etc_file(), etc_home()), *site]

@@ -1,0 +1,332 @@
+"""Pushing in pkgdata's own form: what the repository lacks, and the manifest last.
+
+All files are read once: hashed, and, if the repository does not have them, packed or sent. So what
+is sent is what was hashed, whoever changes files meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from .. import _fs, hashes
+from ..errors import DatasetError, ObjectExistsError
+from ..hashes import Digest
+from ..registry import Entry, Registry
+from ..stores import codecs, pool
+from . import remote
+from .manifest import Manifest, Spot, located
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from ..stores import Info, Store
+    from .outcome import Outcome
+
+    #: A digest and the bytes of the file.
+    Member = tuple[Digest, bytes]
+
+#: Bytes of a pack: as many as a store moves as one piece. Fewer would cost requests, more memory.
+PACK = 8 << 20
+
+#: Packs on their way at once; each is held in memory.
+_AT_ONCE = 8
+
+_BLOCK = 1 << 20
+
+
+class Push:
+    """One dataset on its way into a repository.
+
+    Parameters
+    ----------
+    store : Store
+    name : str
+    folder : str
+        A dataset.
+    old : Manifest or None
+        What the repository has under this name.
+    public : bool, default False
+        Readable by everybody.
+    compress : str, optional
+        ``"zstd"``.
+    dry_run : bool, default False
+        Send nothing.
+    tell : callable, optional
+        Called with the name and the bytes of each file that was looked at.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        name: str,
+        folder: str,
+        old: Manifest | None,
+        *,
+        public: bool = False,
+        compress: str | None = None,
+        dry_run: bool = False,
+        tell: Callable[[str, int], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._name = name
+        self._folder = folder
+        self._public = public
+        self._zstd = compress == "zstd"
+        self._dry_run = dry_run
+        self._tell = tell or (lambda _, __: None)
+        self._entries: list[Entry] = []
+        self._modes: dict[str, int] = {}
+        self._spots: dict[Digest, Spot] = {}
+        self._packs: list[tuple[str, int]] = []
+        self._there: dict[str, Info] = remote.objects(store, name)
+        if old is not None:
+            self._take_over(old)
+
+    def _take_over(self, old: Manifest) -> None:
+        """Note what need not be sent, and the packs that are still worth it.
+
+        A pack of which less than half is still of use is left behind, else a dataset that changes
+        often would in the end be spread over as many packs as it has files.
+        """
+        here = {name for name, _ in _fs.walk_files(self._folder)}
+        # whether the bytes are the same is not known yet; a changed file counts as still of use
+        used = [0] * len(old.packs)
+        for entry, spot in located(old):
+            if spot.pack is not None and entry.name in here:
+                used[spot.pack] += (entry.size or 0) if spot.zstd is None else spot.zstd
+        numbers: dict[int, int] = {}
+        for number, (digest, size) in enumerate(old.packs):
+            if self._has(remote.pack_name(self._name, digest), size) and 2 * used[number] >= size:
+                numbers[number] = len(self._packs)
+                self._packs.append((digest, size))
+        for entry, spot in located(old):
+            assert entry.digest is not None
+            if spot.pack is None:
+                stored = remote.object_name(self._name, entry.digest, spot.zstd is not None)
+                if self._has(stored, entry.size if spot.zstd is None else spot.zstd):
+                    self._spots[entry.digest] = spot
+            elif spot.pack in numbers:
+                self._spots[entry.digest] = Spot(numbers[spot.pack], spot.offset, spot.zstd)
+
+    def _has(self, name: str, size: int | None) -> bool:
+        info = self._there.get(name)
+        return info is not None and info.size == size
+
+    # -- the whole -----------------------------------------------------------------------------
+
+    def run(self, outcome: Outcome, replace: bool, prune: bool) -> Manifest:
+        """Send what is missing, then the manifest.
+
+        Parameters
+        ----------
+        outcome : Outcome
+            Filled.
+        replace : bool
+            Take the place of a manifest that is there.
+        prune : bool
+            Then remove the packs and objects that it does not name.
+
+        Returns
+        -------
+        Manifest
+
+        Raises
+        ------
+        ObjectExistsError
+            Another one was pushed meanwhile.
+        """
+        self._send_all(outcome)
+        manifest = self._manifest()
+        outcome.digest = manifest.registry.digest()
+        outcome.files, outcome.size = len(manifest.registry), manifest.size
+        content = remote.encode_manifest(manifest)
+        outcome.moved_bytes += len(content)
+        if not self._dry_run:
+            self._finish(content, replace)
+            if prune:
+                self._prune(manifest)
+        return manifest
+
+    def _send_all(self, outcome: Outcome) -> None:
+        threads = min(self._store.threads, _AT_ONCE)
+        sent = pool.run(self._send, self._plan(), threads, ahead=1)
+        with self._store.bulk(), contextlib.closing(sent) as results:  # type: ignore[type-var]
+            for _, found, error in results:
+                if error is not None:
+                    raise error
+                count, size = found or (0, 0)
+                outcome.moved_files += count
+                outcome.moved_bytes += size
+                outcome.objects += bool(count)
+
+    def _finish(self, content: bytes, replace: bool) -> None:
+        try:
+            self._store.put(
+                remote.manifest_name(self._name),
+                content,
+                if_absent=not replace,
+                public=self._public,
+            )
+        except ObjectExistsError as error:
+            raise ObjectExistsError(
+                f"{error.message}: another dataset of this name was pushed meanwhile", url=error.url
+            ) from error
+
+    def _manifest(self) -> Manifest:
+        numbers: dict[int, int] = {}  # packs count in the order in which the files need them
+        spots = {}
+        for entry in self._entries:
+            assert entry.digest is not None
+            spot = self._spots[entry.digest]
+            number = None if spot.pack is None else numbers.setdefault(spot.pack, len(numbers))
+            spots[entry.digest] = Spot(number, spot.offset, spot.zstd)
+        packs = [self._packs[number] for number in numbers]
+        folders = list(_empty_folders(self._folder))
+        return Manifest(Registry(self._entries), spots, packs, folders, self._modes)
+
+    def _prune(self, manifest: Manifest) -> None:
+        named = {remote.pack_name(self._name, digest) for digest, _ in manifest.packs}
+        for entry, spot in located(manifest):
+            if spot.pack is None and entry.digest is not None:
+                zstd = spot.zstd is not None
+                named.add(remote.object_name(self._name, entry.digest, zstd))
+        self._store.delete(name for name in self._there if name not in named)
+
+    # -- what is sent --------------------------------------------------------------------------
+
+    def _plan(self) -> Iterator[list[Member] | Entry]:
+        """Hash all files; yield those that are missing, small ones by the pack."""
+        # all names are checked before the first byte is sent
+        jobs = [(_fs.safe_name(name), path) for name, path in _fs.walk_files(self._folder)]
+        coming: set[Digest] = set()
+        pack: list[Member] = []
+        size = 0
+        for name, path in jobs:
+            digest, count, content = self._read(name, path)
+            self._entries.append(Entry(name, digest, count))
+            self._tell(name, count)
+            if digest in self._spots or digest in coming:
+                continue
+            coming.add(digest)
+            if content is None:
+                yield self._entries[-1]
+                continue
+            if size + count > PACK:
+                yield pack
+                pack, size = [], 0
+            pack.append((digest, content))
+            size += count
+        if pack:
+            yield pack
+
+    def _read(self, name: str, path: str) -> tuple[Digest, int, bytes | None]:
+        """Return digest, bytes, and the content of a small file."""
+        if os.path.islink(path) and not os.path.exists(path):
+            raise DatasetError(f"{path} is a link that leads nowhere", path=path)
+        with open(path, "rb", buffering=0) as file:
+            found = os.fstat(file.fileno())
+            if found.st_mode & 0o111:
+                self._modes[name] = found.st_mode & 0o777
+            if found.st_size <= remote.LARGE:
+                content = file.read()
+                hasher = hashes.new("sha256")
+                hasher.update(content)
+                return Digest("sha256", hasher.hexdigest()), len(content), content
+        digest, size = hashes.measure_file(path)
+        return digest, size, None
+
+    def _send(self, item: list[Member] | Entry) -> tuple[int, int]:
+        """Send a pack or a large file; return how many files, and their stored bytes."""
+        if isinstance(item, Entry):
+            return self._send_alone(item)
+        return self._send_pack(item)
+
+    def _send_pack(self, members: list[Member]) -> tuple[int, int]:
+        parts, lines, spots = [], [], []
+        offset = 0
+        for digest, content in members:
+            stored, spot = content, Spot(None, offset)
+            if self._zstd:
+                packed = codecs.encode(content, "zstd")
+                if len(packed) < len(content):
+                    stored, spot.zstd = packed, len(packed)
+            parts.append(stored)
+            spots.append((digest, spot))
+            lines.append(f"{digest.hex} {len(stored)}\n")
+            offset += len(stored)
+        hasher = hashes.new("sha256")
+        hasher.update("".join(lines).encode())
+        name = hasher.hexdigest()
+        sent = self._put(remote.pack_name(self._name, name), offset, lambda: b"".join(parts))
+        self._packs.append((name, offset))
+        number = self._packs.index((name, offset))
+        for digest, spot in spots:
+            spot.pack = number
+            self._spots[digest] = spot
+        return (len(members), offset) if sent else (0, 0)
+
+    def _put(self, name: str, size: int, content: Callable[[], bytes]) -> bool:
+        """Write an object, unless it is there."""
+        if self._has(name, size):
+            return False
+        if not self._dry_run:
+            self._store.put(name, content(), public=self._public)
+        return True
+
+    def _send_alone(self, entry: Entry) -> tuple[int, int]:
+        digest, size = entry.digest, entry.size or 0
+        assert digest is not None
+        name = remote.object_name(self._name, digest, self._zstd)
+        there = self._there.get(name)
+        if there is not None and there.size is not None and (self._zstd or there.size == size):
+            self._spots[digest] = Spot(None, 0, there.size if self._zstd else None)
+            return 0, 0
+        stored = 0
+
+        def counted() -> Iterator[bytes | memoryview]:
+            nonlocal stored
+            stored = 0
+            blocks = self._blocks(entry)
+            for block in codecs.encode_blocks(blocks, "zstd") if self._zstd else blocks:
+                stored += len(block)
+                yield block
+
+        if self._dry_run:
+            stored = sum(map(len, counted()))
+        else:
+            self._store.trying(lambda: self._write(name, counted(), None if self._zstd else size))
+        self._spots[digest] = Spot(None, 0, stored if self._zstd else None)
+        return 1, stored
+
+    def _write(self, name: str, blocks: Iterator[bytes | memoryview], size: int | None) -> None:
+        from ..stores import Attributes
+
+        attributes = Attributes("application/octet-stream", public=self._public)
+        self._store.write_blocks(name, blocks, attributes, False, size)
+
+    def _blocks(self, entry: Entry) -> Iterator[bytes]:
+        """Read a large file; what changed since it was hashed is not stored."""
+        path = os.path.join(self._folder, *entry.name.split("/"))
+        hasher = hashes.new("sha256")
+        with open(path, "rb", buffering=0) as file:
+            while block := file.read(_BLOCK):
+                hasher.update(block)
+                yield block
+        if entry.digest != Digest("sha256", hasher.hexdigest()):
+            raise DatasetError(
+                f"{path} changed while it was pushed; nothing was published",
+                hint="push again when nobody writes to it",
+                path=path,
+            )
+
+
+def _empty_folders(folder: str) -> Iterator[str]:
+    """Yield the folders without anything in them, sorted."""
+    found = []
+    # what leads back to a folder above was refused when the files were listed
+    for path, folders, files in os.walk(folder, followlinks=True):
+        if not folders and not files and path != folder:
+            found.append(_fs.safe_name(os.path.relpath(path, folder).replace(os.sep, "/")))
+    yield from sorted(found)
