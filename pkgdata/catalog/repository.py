@@ -21,6 +21,7 @@ import importlib
 import importlib.util
 import os
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -40,6 +41,9 @@ GROUP, FOREIGN_GROUP = "pkgdata.repositories", "datamaestro.repositories"
 
 #: Marks (time and size) of definition modules when they were loaded.
 _loaded: dict[str, tuple[int, int]] = {}
+
+#: Held while one of them is loaded; a definition may load others.
+_loading = threading.RLock()
 
 #: Repositories that were made, by their package.
 _made: dict[str, Repository] = {}
@@ -302,6 +306,12 @@ def load(module: str, file: str) -> types.ModuleType:
     CatalogError
         It does not load; file and line are named.
     """
+    # a module that another thread begins to import is in sys.modules already, without definitions
+    with _loading:
+        return _load(module, file)
+
+
+def _load(module: str, file: str) -> types.ModuleType:
     try:
         info = os.stat(file)
         mark = (info.st_mtime_ns, info.st_size)
