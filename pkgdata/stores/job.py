@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-TODO, TAKEN, DONE, FAILED = range(4)
+WAITING, TAKEN, DONE, FAILED = range(4)
 
 #: Objects that a process takes at a time: few enough that others find work until the end.
 BATCH = 32
@@ -156,7 +156,7 @@ class Job:
             with self._changing():
                 self._db.execute("begin immediate")
                 rows: list[Any] = self._db.execute(
-                    "select name, target from work where state=? limit ?", (TODO, BATCH)
+                    "select name, target from work where state=? limit ?", (WAITING, BATCH)
                 ).fetchall()
                 self._db.executemany(
                     "update work set state=?, owner=? where name=?",

@@ -16,7 +16,7 @@ from faults import FaultServer
 from pkgdata import _fs
 from pkgdata.errors import BatchError, ConfigError, ObjectNotFoundError, StoreError
 from pkgdata.stores import Store, http, job
-from pkgdata.stores.job import DONE, FAILED, TAKEN, TODO, Job
+from pkgdata.stores.job import DONE, FAILED, TAKEN, WAITING, Job
 
 NAMES = [f"d/{number:03}" for number in range(100)]
 CONTENTS = {name: name.encode() * 50 for name in NAMES}
@@ -181,7 +181,7 @@ def test_interrupted_and_taken_up_again(server, copies, path):
     source = Store(server.url, threads=1)
     with pytest.raises(KeyboardInterrupt):
         source.transfer_to(copies, NAMES, job=path, progress=progress)
-    assert states(path) == {DONE: 20, TODO: 80}
+    assert states(path) == {DONE: 20, WAITING: 80}
     before = gets(server)
     source.transfer_to(copies, NAMES, job=path)
     all_there(copies)
