@@ -312,5 +312,6 @@ def spread(
                 process.terminate()
             raise
         finally:
-            for future in pending:
-                future.cancel()
+            # by the pool itself: should a worker end meanwhile, its thread would stumble over what
+            # was cancelled by others, and leave the workers behind
+            pool.shutdown(cancel_futures=True)
