@@ -24,6 +24,11 @@ settings.load_profile("pkgdata")
 set_hypothesis_home_dir(os.devnull)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Name gzip's bytes by their length: they hold the time, and xdist's workers compare names."""
+    return f"gzip-{len(val)}" if isinstance(val, bytes) and val[:2] == b"\x1f\x8b" else None
+
+
 @pytest.fixture(autouse=True)
 def isolated(tmp_path, monkeypatch):
     """Keep every test away from the user's files, settings and network proxies."""
