@@ -17,6 +17,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 import xml.etree.ElementTree as ET
@@ -1398,3 +1399,11 @@ def test_s3_pipes_in_parts_and_leaves_nothing_when_interrupted(tmp_path, ceph, c
     process.communicate(timeout=60)
     assert process.returncode == 130
     assert run("ls", bucket)[1].decode().split() == [f"{bucket}/x"]
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no /dev/shm here")
+def test_folder_below_dev_is_a_folder(tmp_path):
+    (tmp_path / "a").write_bytes(b"a")
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        assert run("cp", "-r", f"{tmp_path}/a", f"{folder}/")[0] == 0
+        assert os.listdir(folder) == ["a"]

@@ -112,7 +112,8 @@ def _cp(args: Namespace) -> int:
     path = args.destination
     if path == "-":
         return _to_stream(args, sys.stdout.buffer)
-    if path.startswith("/dev/") or planning.is_special(path):
+    # a standard stream may be a plain file, which is to be written on and not replaced
+    if path.startswith(("/dev/stdout", "/dev/stderr", "/dev/fd/")) or planning.is_special(path):
         with open(path, "wb") as file:
             return _to_stream(args, file)
     return _carry(args, move=False)
