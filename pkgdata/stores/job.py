@@ -21,12 +21,16 @@ from ..errors import ConfigError, StoreError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from sqlite3 import Connection
     from typing import Any
 
 WAITING, TAKEN, DONE, FAILED = range(4)
 
 #: Objects that a process takes at a time: few enough that others find work until the end.
 BATCH = 32
+
+#: Seconds to wait for another process that changes the file.
+_PATIENCE = 60
 
 _SCHEMA = """
 create table if not exists meta(key text primary key, value text);
@@ -63,8 +67,8 @@ class Job:
         self._lock = threading.Lock()
         self._mine = _new_owner()
         try:
-            self._db = sqlite3.connect(path, timeout=60, check_same_thread=False)
-            self._db.executescript(f"pragma journal_mode=wal; pragma synchronous=normal; {_SCHEMA}")
+            self._db = sqlite3.connect(path, timeout=_PATIENCE, check_same_thread=False)
+            _prepare(self._db)
             with self._db:
                 self._db.execute("insert or ignore into meta values('job', ?)", (words,))
             (found,) = self._db.execute("select value from meta where key='job'").fetchone()
@@ -194,6 +198,28 @@ class Job:
             _open.discard(self._mine)
             with self._lock:
                 self._db.close()
+
+
+def _prepare(db: Connection) -> None:
+    """Make the tables, also where other processes open the same new file at this moment.
+
+    SQLite does not wait for a lock in two places: the change to a write-ahead log, and two readers
+    that both want to write. So the first is tried again here, and the second does not arise.
+    """
+    import sqlite3
+    import time
+
+    give_up = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            db.execute("pragma journal_mode=wal")
+            break
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+    db.execute("pragma synchronous=normal")
+    db.executescript(f"begin immediate; {_SCHEMA} commit;")
 
 
 #: Owners that are jobs of this process.

@@ -8,6 +8,8 @@ import subprocess
 import sys
 import textwrap
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 
 import faults
 import pytest
@@ -285,6 +287,24 @@ def test_work_is_handed_out_once(path):
         rest = [*second, *first]
         assert sorted([*taken, *rest]) == sorted(pairs(100))
         assert one.left() == 30
+
+
+def test_the_same_new_file_may_be_opened_by_many_at_once(tmp_path):
+    barrier = Barrier(4)
+
+    def work(number):
+        barrier.wait(60)
+        with Job(str(tmp_path / str(number)), "a b") as job:
+            job.plan(pairs(5))
+            taken = [*job.take()]
+            for pair in taken:
+                job.done(pair, None)
+            return taken
+
+    with ThreadPoolExecutor(4) as threads:
+        for number in range(40):
+            found = [one.result() for one in [threads.submit(work, number) for _ in range(4)]]
+            assert sorted(pair for taken in found for pair in taken) == pairs(5)
 
 
 def test_what_was_taken_and_not_done_is_anybodys_again(path):
