@@ -131,6 +131,8 @@ def redact(url: str) -> str:
     outer, _, inner = url.partition("://")
     if inner.startswith(("http://", "https://")):
         return f"{outer}://{redact(inner)}"  # an endpoint within the URL of a bucket
+    if url.endswith("://"):
+        return url  # as it is being typed; taken apart and joined it would lose its slashes
     try:
         parts = urlsplit(url)
         if "@" in url:

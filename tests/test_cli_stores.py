@@ -609,6 +609,8 @@ def test_sync_copies_what_is_missing_or_differs(shell, mem):
     write("dir/a", b"longer")
     write("dir/new", b"new")
     Store(mem)["p/extra"] = b"extra"
+    assert shell("sync", "dir", f"{mem}/p", "--dry-run") == 0
+    assert shell.err == "2 to do, 2 unchanged\n"
     assert shell.lines("sync", "dir", f"{mem}/p", "--dry-run") == [
         f"copy dir/a -> {mem}/p/a (other size)",
         f"copy dir/new -> {mem}/p/new (missing)",

@@ -73,6 +73,7 @@ def test_join(base, name, joined):
         ("https://h/package@1.0/a", "https://h/package@1.0/a"),
         ("github:org/repo@v1", "github:org/repo@v1"),
         ("s3://bucket/a", "s3://bucket/a"),
+        ("s3://", "s3://"),
         ("/plain/path", "/plain/path"),
         ("https://[broken/a?token=1", "https:***"),
         ("//[broken", "url:***"),

@@ -12,7 +12,7 @@ import threading
 
 from .. import _fs
 from ..errors import ObjectNotFoundError, PublishError
-from ..publish.sftp import _parse
+from ..publish.sftp import command_and_folder
 from ..publish.sftpwire import Connection
 from ..stores import Attributes, Info, Store
 
@@ -42,7 +42,7 @@ class RemoteFolder(Store):
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
-        self._command, self._root = _parse(url)
+        self._command, self._root = command_and_folder(url)
         self._connection: Connection | None = None
         self._lock = threading.Lock()
         self._folders: set[str] = set()

@@ -448,6 +448,7 @@ def _tell_plan(
     for name in _removable(comparison, doomed, to):
         count += 1
         say(f"remove {to.address.show(to.address.prefix + name)}")
+    print(f"{count} to do, {comparison.unchanged} unchanged", file=sys.stderr)
     return 3 if args.check and count else 0
 
 

@@ -396,7 +396,8 @@ class _Removal:
             The exit code.
         """
         verb = "would be removed" if self._args.dry_run else "removed"
-        print(f"{self._count} {verb}", file=sys.stderr)
+        if self._count or not self._failed:
+            print(f"{self._count} {verb}", file=sys.stderr)
         return 1 if self._failed else 0
 
 

@@ -50,7 +50,7 @@ class Sftp(Destination):
 
     def __init__(self, url: str, public_url: str | None = None) -> None:
         super().__init__(url)
-        self._command, self.root = _parse(url)
+        self._command, self.root = command_and_folder(url)
         self._public = public_url
         self._connection: Connection | None = None
         self._lock = threading.Lock()
@@ -267,8 +267,23 @@ class Sftp(Destination):
         return posixpath.join(posixpath.dirname(self._path(item.name)), _aside(item))
 
 
-def _parse(url: str) -> tuple[list[str], str]:
-    """Return the ssh command and the folder that a URL means."""
+def command_and_folder(url: str) -> tuple[list[str], str]:
+    """Return the ssh command and the folder that a URL means.
+
+    Parameters
+    ----------
+    url : str
+        ``sftp://[user@]host[:port]/folder``.
+
+    Returns
+    -------
+    (list of str, str)
+
+    Raises
+    ------
+    PublishError
+        The URL is malformed, or holds a password.
+    """
     import sys
     from urllib.parse import unquote, urlsplit
 
