@@ -11,6 +11,8 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from queue import SimpleQueue
+    from threading import Thread
     from typing import Protocol
 
     class Hasher(Protocol):
@@ -41,6 +43,9 @@ HEX_LENGTH = {
     "xxh128": 32,
     "xxh3_128": 32,
 }
+
+#: Bytes of a stream that are hashed in line; before that a thread would cost more than it gains.
+_INLINE = 4 << 20
 
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
@@ -272,3 +277,82 @@ def _stream(fd: int, hasher: Hasher) -> int:
             hasher.update(view[:count])
             size += count
     return size
+
+
+class Lane:
+    """Hashes the blocks of a stream beside whoever reads it: in line at first, then in a thread.
+
+    A context manager; when its block ends, all that was handed over is hashed.
+
+    Parameters
+    ----------
+    hasher : Hasher
+    block : int
+        Bytes of a buffer.
+    """
+
+    def __init__(self, hasher: Hasher, block: int) -> None:
+        self._hasher = hasher
+        self._block = block
+        self._inline_left = _INLINE
+        self._buffer: memoryview | None = memoryview(bytearray(min(block, 1 << 18)))
+        self._thread: Thread | None = None
+
+    def __enter__(self) -> Lane:
+        return self
+
+    def buffer(self) -> memoryview:
+        """Return a buffer that nobody reads any more, the same one until a block is handed over.
+
+        Returns
+        -------
+        memoryview
+        """
+        if self._buffer is None:
+            self._buffer = self._free.get()
+        return self._buffer
+
+    def hash(self, block: memoryview) -> None:
+        """Take over the next block, and with it the buffer, whether or not the block lies in it.
+
+        Parameters
+        ----------
+        block : memoryview
+        """
+        if self._thread is not None:
+            self._full.put((block, self.buffer()))
+            self._buffer = None
+            return
+        self._hasher.update(block)
+        self._inline_left -= len(block)
+        if self._inline_left <= 0:
+            self._start()
+
+    def _start(self) -> None:
+        import queue
+        import threading
+
+        self._free: SimpleQueue[memoryview] = queue.SimpleQueue()
+        self._full: SimpleQueue[tuple[memoryview, memoryview] | None] = queue.SimpleQueue()
+        # four: one being read into, one being hashed, two that smooth the difference
+        for _ in range(4):
+            self._free.put(memoryview(bytearray(self._block)))
+        self._buffer = None
+        self._thread = threading.Thread(target=self._work, name="pkgdata-hash", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (found := self._full.get()) is not None:
+            block, buffer = found
+            self._hasher.update(block)
+            self._free.put(buffer)
+
+    def finish(self) -> None:
+        """Wait until all that was taken over is hashed."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._full.put(None)
+            thread.join()
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()

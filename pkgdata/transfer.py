@@ -23,8 +23,6 @@ from .progress import BYTES, START, Event, silent
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from queue import SimpleQueue
-    from threading import Thread
     from typing import Protocol
 
     from .hashes import Digest, Hasher
@@ -43,9 +41,6 @@ if TYPE_CHECKING:
         def record(self, front: int, later: list[tuple[int, int]]) -> None: ...
         def restart(self) -> None: ...
 
-
-#: Up to this many bytes the hash is taken in line; a thread would cost more than it gains.
-_INLINE = 4 << 20
 
 #: A connection that broke is opened again at once if it brought at least this many new bytes.
 _WORTH_GOING_ON = 1 << 16
@@ -396,16 +391,16 @@ class Transfer:
         size = body.size if self.size is None else self.size
         window, since = 0, self.clock()
         began, start = since, self.target.offset
-        with _Lane(self._hasher, self.limits.block, self.target.offset) as lane:
+        with hashes.Lane(self._hasher, self.limits.block) as lane:
             while True:
-                buffer = lane.buffer()
-                count = body.readinto(buffer)
+                block = body.read(lane.buffer())
+                count = len(block)
                 if not count:
                     return False
                 if len(self.head) < 64 and self.target.offset < 64:
-                    self.head += bytes(buffer[: min(count, 64)])
-                _write_all(self.target.fd, buffer[:count], self.target.offset)
-                lane.hash(buffer, count)
+                    self.head += bytes(block[:64])
+                _write_all(self.target.fd, block, self.target.offset)
+                lane.hash(block)
                 self.target.offset += count
                 self.progress(Event(self.name, BYTES, self.target.offset, size, source))
                 if self.size is not None and self.target.offset > self.size:
@@ -441,63 +436,6 @@ def _write_all(fd: int, view: memoryview, offset: int) -> None:
         os.lseek(fd, offset, os.SEEK_SET)
         while view:
             view = view[os.write(fd, view) :]
-
-
-class _Lane:
-    """Hands out buffers and hashes them: in line at first, then in a thread of its own."""
-
-    def __init__(self, hasher: Hasher, block: int, offset: int) -> None:
-        self._hasher = hasher
-        self._block = block
-        self._inline_left = _INLINE
-        self._one = memoryview(bytearray(min(block, 1 << 18)))
-        self._thread: Thread | None = None
-        self._error: BaseException | None = None
-
-    def __enter__(self) -> _Lane:
-        return self
-
-    def buffer(self) -> memoryview:
-        """Return a buffer that nobody reads any more."""
-        return self._one if self._thread is None else self._free.get()
-
-    def hash(self, buffer: memoryview, count: int) -> None:
-        """Take over a filled buffer."""
-        if self._thread is not None:
-            self._full.put(buffer[:count])
-            return
-        self._hasher.update(buffer[:count])
-        self._inline_left -= count
-        if self._inline_left <= 0:
-            self._start()
-
-    def _start(self) -> None:
-        import queue
-        import threading
-
-        self._free: SimpleQueue[memoryview] = queue.SimpleQueue()
-        self._full: SimpleQueue[memoryview | None] = queue.SimpleQueue()
-        # four: one being read into, one being hashed, two that smooth the difference
-        for _ in range(4):
-            self._free.put(memoryview(bytearray(self._block)))
-        self._thread = threading.Thread(target=self._work, name="pkgdata-hash", daemon=True)
-        self._thread.start()
-
-    def _work(self) -> None:
-        while (view := self._full.get()) is not None:
-            self._hasher.update(view)
-            whole = view.obj
-            self._free.put(memoryview(whole))
-
-    def finish(self) -> None:
-        """Wait until all that was taken over is hashed."""
-        thread, self._thread = self._thread, None
-        if thread is not None:
-            self._full.put(None)
-            thread.join()
-
-    def __exit__(self, *_: object) -> None:
-        self.finish()
 
 
 def unexpected_page(name: str, head: bytes, size: int, body: Body) -> str | None:

@@ -120,3 +120,28 @@ def test_hashers_take_every_kind_of_buffer():
         hasher.update(bytearray(b"b"))
         hasher.update(memoryview(b"xcx")[1:2])
         assert hasher.hexdigest() == reference(alg, b"abc")
+
+
+@pytest.mark.parametrize("length", [0, 1, 3 << 20, 4 << 20, (4 << 20) + 1, 9 << 20])
+def test_a_lane_hashes_what_it_is_handed(length):
+    data = bytes(range(256)) * (length // 256) + bytes(length % 256)
+    hasher, at, block = hashes.new("sha256"), 0, 1 << 20
+    with hashes.Lane(hasher, block) as lane:
+        while at < length:
+            buffer = lane.buffer()
+            assert lane.buffer() is buffer, "the same until a block is handed over"
+            part = data[at : at + len(buffer)]
+            buffer[: len(part)] = part
+            lane.hash(buffer[: len(part)])
+            at += len(part)
+    assert hasher.hexdigest() == reference("sha256", data)
+
+
+def test_a_lane_keeps_its_hands_off_blocks_that_lie_elsewhere():
+    blocks = [bytes([number]) * (1 << 20) for number in range(12)]
+    hasher = hashes.new("md5")
+    with hashes.Lane(hasher, 1 << 10) as lane:
+        for block in blocks:
+            lane.buffer()
+            lane.hash(memoryview(block))
+    assert hasher.hexdigest() == reference("md5", b"".join(blocks))

@@ -39,7 +39,7 @@ ftp
 stores cachedirs
 config registry locks timeline
 dirs report progress validators
-hashes urls _fs urlerrors space
+hashes helpers urls _fs urlerrors space
 errors
 """
 ROWS = [row.split() for row in DRAWING.strip().splitlines()]

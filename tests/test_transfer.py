@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pkgdata import _fs, transfer
+from pkgdata import _fs, hashes
 from pkgdata.errors import CacheError, IncompleteTransferError, IntegrityError, StoreError
 from pkgdata.hashes import Digest
 from pkgdata.partial import Partial
@@ -552,7 +552,7 @@ def test_limits_have_sound_defaults():
     limits = Limits()
     assert limits.block == 1 << 20
     assert limits.stall_bytes / limits.stall_seconds < 100  # even a modem is faster
-    assert limits.block <= transfer._INLINE
+    assert limits.block <= hashes._INLINE
 
 
 # -- several ranges, left by an earlier process ------------------------------------------------

@@ -165,6 +165,25 @@ class Body:
         """
         raise self._unsupported()
 
+    def read(self, buffer: memoryview) -> memoryview:
+        """Return the next bytes: in a buffer, or where they are already; empty at the end.
+
+        Parameters
+        ----------
+        buffer : memoryview
+            As many bytes as it holds are the most that are given.
+
+        Returns
+        -------
+        memoryview
+
+        Raises
+        ------
+        StoreError, IncompleteTransferError
+            The transfer broke.
+        """
+        return buffer[: self.readinto(buffer)]
+
     def close(self) -> None:
         """Let go of the connection or file."""
 

@@ -97,15 +97,36 @@ class CloudBody(Body):
         IncompleteTransferError
             The connection broke.
         """
+        found = self.read(buffer)
+        buffer[: len(found)] = found
+        return len(found)
+
+    def read(self, buffer: memoryview) -> memoryview:
+        """Read on; see `Body.read`.
+
+        Parameters
+        ----------
+        buffer : memoryview
+
+        Returns
+        -------
+        memoryview
+
+        Raises
+        ------
+        IncompleteTransferError
+            The connection broke.
+        """
+        return self._give(len(buffer))
+
+    def _give(self, room: int) -> memoryview:
         if not self._rest:
             try:
-                self._rest = memoryview(self._next(len(buffer)))
+                self._rest = memoryview(self._next(room))
             except self._store.errors as error:
                 raise self._store.translated(error, self._name, in_body=True) from None
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
+        found, self._rest = self._rest[:room], self._rest[room:]
+        return found
 
     def _next(self, room: int) -> Any:
         if self._stream is None and self._result is None:
@@ -113,7 +134,7 @@ class CloudBody(Body):
         if self._stream is None:
             result, self._result = self._result, None
             first, end = result.range
-            if end - first <= room:
+            if end - first <= max(room, _CHUNK):
                 self._stream = iter(())
                 return result.bytes()  # by one call, where a stream would need several
             self._stream = iter(result.stream(min_chunk_size=_CHUNK))
@@ -146,28 +167,18 @@ class LargeBody(CloudBody):
     def _streams(self) -> bool:
         return self._parts is None
 
-    def readinto(self, buffer: memoryview) -> int:
-        """Read on; see `Body.readinto`.
-
-        Parameters
-        ----------
-        buffer : memoryview
-
-        Returns
-        -------
-        int
-        """
+    def _give(self, room: int) -> memoryview:
         if self._streams and self._at == self._turn:
             self._branch()
         if self._streams:
             if self._at < self._turn:
-                buffer = buffer[: self._turn - self._at]
-            count = super().readinto(buffer)
-            self._at += count
-            return count
+                room = min(room, self._turn - self._at)
+            found = super()._give(room)
+            self._at += len(found)
+            return found
         if not self._rest:
             self._rest = memoryview(self._part(next(self._parts, None)))
-        return super().readinto(buffer) if self._rest else 0
+        return super()._give(room) if self._rest else memoryview(b"")
 
     def _branch(self) -> None:
         """Go over to ranges, if there is a slot and the first of them comes."""

@@ -59,24 +59,23 @@ def read_blocks(store: Store, name: str, size: int = BLOCK) -> Iterator[memoryvi
 
 def _read_on(store: Store, name: str, body: Body, size: int) -> Iterator[memoryview]:
     failures, at, validator = 0, 0, body.validator
-    buffer = memoryview(bytearray(size))
-    check = _Check(store, name, body)
-    while True:
-        try:
-            with body:
-                if body.start != at:
-                    raise _changed(store, name)
-                while count := body.readinto(buffer):
-                    at += count
-                    check.update(buffer[:count])
-                    yield buffer[:count]
-            break
-        except IncompleteTransferError:
-            if validator is None or failures >= store.retries():
-                raise
-            failures += 1
-            body = _again(store, name, at, validator)
-    check.end(at)
+    with _Check(store, name, body, size) as check:
+        while True:
+            try:
+                with body:
+                    if body.start != at:
+                        raise _changed(store, name)
+                    while block := body.read(check.buffer()):
+                        at += len(block)
+                        check.update(block)
+                        yield block
+                break
+            except IncompleteTransferError:
+                if validator is None or failures >= store.retries():
+                    raise
+                failures += 1
+                body = _again(store, name, at, validator)
+        check.end(at)
 
 
 def _again(store: Store, name: str, at: int, validator: str) -> Body:
@@ -93,18 +92,32 @@ def _changed(store: Store, name: str) -> IncompleteTransferError:
 class _Check:
     """Compares what was read with the digest and size that the service reports."""
 
-    def __init__(self, store: Store, name: str, body: Body) -> None:
+    def __init__(self, store: Store, name: str, body: Body, block: int) -> None:
         from .. import hashes
 
         self._store, self._name, self._digest = store, name, body.digest
         self._size = body.size
         self._hasher = None if body.digest is None else hashes.new(body.digest.alg)
+        self._lane = None if self._hasher is None else hashes.Lane(self._hasher, block)
+        self._buffer = memoryview(bytearray(block if self._lane is None else 0))
+
+    def __enter__(self) -> _Check:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lane is not None:
+            self._lane.finish()
+
+    def buffer(self) -> memoryview:
+        return self._buffer if self._lane is None else self._lane.buffer()
 
     def update(self, block: memoryview) -> None:
-        if self._hasher is not None:
-            self._hasher.update(block)
+        if self._lane is not None:
+            self._lane.hash(block)
 
     def end(self, size: int) -> None:
+        if self._lane is not None:
+            self._lane.finish()
         address = self._store.address(self._name)
         if self._size is not None and size != self._size:
             raise IncompleteTransferError(
