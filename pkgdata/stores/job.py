@@ -35,8 +35,8 @@ _PATIENCE = 60
 _SCHEMA = """
 create table if not exists meta(key text primary key, value text);
 create table if not exists work(
-  name text primary key, target text not null, state integer not null default 0,
-  owner text, error text
+  name text, target text, state integer not null default 0, owner text, error text,
+  primary key(name, target)
 ) without rowid;
 create index if not exists work_by_state on work(state);
 """
@@ -163,8 +163,8 @@ class Job:
                     "select name, target from work where state=? limit ?", (WAITING, BATCH)
                 ).fetchall()
                 self._db.executemany(
-                    "update work set state=?, owner=? where name=?",
-                    [(TAKEN, self._mine, name) for name, _ in rows],
+                    "update work set state=?, owner=? where name=? and target=?",
+                    [(TAKEN, self._mine, *pair) for pair in rows],
                 )
             if rows:
                 yield from rows
@@ -182,7 +182,7 @@ class Job:
         state, text = (DONE, None) if error is None else (FAILED, str(error))
         with self._changing():
             self._db.execute(
-                "update work set state=?, error=? where name=?", (state, text, pair[0])
+                "update work set state=?, error=? where name=? and target=?", (state, text, *pair)
             )
 
     def __enter__(self) -> Job:

@@ -307,6 +307,18 @@ def test_the_same_new_file_may_be_opened_by_many_at_once(tmp_path):
             assert sorted(pair for taken in found for pair in taken) == pairs(5)
 
 
+def test_an_object_may_be_copied_to_several_names(path):
+    wanted = [("a", "x"), ("a", "y"), ("b", "x/b")]
+    with Job(path, "a b") as one:
+        one.plan([*wanted, *wanted])
+        taken = [*one.take()]
+        assert sorted(taken) == wanted
+        one.done(("a", "x"), None)
+        assert one.left() == 2
+    with Job(path, "a b") as two:
+        assert sorted(two.take()) == wanted[1:]
+
+
 def test_what_was_taken_and_not_done_is_anybodys_again(path):
     with Job(path, "a") as one:
         one.plan(pairs(3))
