@@ -92,15 +92,18 @@ class Lookup:
         UnknownNameError
             The registry has no such name, and the package ships no such file.
         """
-        _fs.safe_name(name)
+        entry = registry.get(name) if isinstance(name, str) else None
+        if entry is None:  # the names of entries were looked at when these were made
+            _fs.safe_name(name)
         if self._package_dir is not None:
             inside = name if name.startswith("data/") else f"data/{name}"
             shipped = os.path.join(self._package_dir, *inside.split("/"))
             here = os.path.isfile(shipped)
             yield Place("package", shipped, HIT if here else ABSENT)
-            if here and name not in registry:
+            if here and entry is None:
                 return
-        entry = registry[name]
+        if entry is None:
+            entry = registry[name]  # which tells of names that are close
         for folder in self.local:
             yield self.in_folder(entry, folder)
         if entry.digest is not None:
