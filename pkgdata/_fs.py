@@ -270,6 +270,24 @@ def write_atomic(path: str, content: bytes, sync: bool = True, follow: bool = Fa
     write_blocks(path, (content,), sync, follow)
 
 
+def write_all(fd: int, content: bytes | memoryview) -> None:
+    """Write all of a block; the system may take less at a time.
+
+    Parameters
+    ----------
+    fd : int
+    content : bytes-like
+
+    Raises
+    ------
+    OSError
+        The disk is full, or fails.
+    """
+    rest = memoryview(content).cast("B")
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
 def write_blocks(
     path: str,
     blocks: Iterable[bytes | memoryview],
@@ -299,12 +317,13 @@ def write_blocks(
     aside = f"{path}.{owner_token()}-{os.urandom(4).hex()}{ASIDE}"
     fd = create_exclusive(aside, follow)
     try:
-        with os.fdopen(fd, "wb") as file:
+        try:
             for block in blocks:
-                file.write(block)
-            file.flush()
+                write_all(fd, block)
             if sync:
-                os.fsync(file.fileno())
+                os.fsync(fd)
+        finally:
+            os.close(fd)
         if if_absent:
             os.link(aside, path)  # the one way to rename that never replaces
             remove(aside)

@@ -89,7 +89,7 @@ class Bucket(Destination):
     """
 
     #: A bucket takes more requests at once than a small service does.
-    threads = 32
+    threads = 64
     shows_pages = True
 
     def __init__(

@@ -299,8 +299,11 @@ def _make_folders(path: str, root: str) -> None:
 
 
 def _add_bits(path: str, bits: int) -> None:
-    if not _fs.WINDOWS:
-        os.chmod(path, os.stat(path).st_mode & 0o7777 | bits)
+    if _fs.WINDOWS:
+        return
+    mode = os.stat(path).st_mode & 0o7777
+    if mode & bits != bits:
+        os.chmod(path, mode | bits)
 
 
 def _blocks(item: Item, moved: Callable[[int], None]) -> Iterator[memoryview]:
@@ -321,10 +324,12 @@ def _copy(item: Item, aside: str, moved: Callable[[int], None]) -> None:
 
     hasher = hashes.new(item.digest.alg)
     fd = _fs.create_exclusive(aside)
-    with os.fdopen(fd, "wb", buffering=0) as file:
+    try:
         for block in _blocks(item, moved):
             hasher.update(block)
-            file.write(block)
+            _fs.write_all(fd, block)
+    finally:
+        os.close(fd)
     _add_bits(aside, _FILE_BITS)
     if hasher.hexdigest() != item.digest.hex:
         raise IntegrityError(
