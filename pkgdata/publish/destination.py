@@ -149,6 +149,8 @@ class Destination:
 
     #: Uploads at once that the service takes gladly.
     threads = 4
+    #: Whether it lies on this computer, most likely: small files need no waiting for.
+    near = False
     #: Whether a page ``index.html`` beside the files is shown to visitors.
     shows_pages = False
     #: Seconds after `finish` within which the public may not see the files yet.

@@ -334,6 +334,14 @@ def _settled(mirror: Mirror, delay: float, show: Callback) -> list[Finding]:
     return [*found.values()]
 
 
+#: Bytes of a file that takes longer than handing it to a thread.
+_SMALL = 1 << 20
+
+
+def _is_small(item: Item) -> bool:
+    return item.size <= _SMALL
+
+
 class _Stopped(Exception):
     """Another file has failed, and this one need not go on."""
 
@@ -362,8 +370,10 @@ def _send(
         show(Event(item.name, DONE, item.size, item.size, destination.url))
         return held
 
-    done = 0
-    for item, held, error in pool.run(put, items, min(destination.threads, len(items))):
+    done, quick = 0, _is_small if destination.near else None
+    for item, held, error in pool.run(
+        put, items, min(destination.threads, len(items)), quick=quick
+    ):
         if error is None:
             done += 1
             if held is not None and held.url is not None:

@@ -47,6 +47,7 @@ class Folder(Destination):
         The URL is malformed.
     """
 
+    near = True
     shows_pages = True
 
     def __init__(self, url: str, public_url: str | None = None) -> None:

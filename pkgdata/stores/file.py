@@ -101,6 +101,8 @@ class FileStore(Store):
         See `Store`.
     """
 
+    near = True
+
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         from urllib.parse import urlsplit

@@ -97,6 +97,7 @@ class MemoryStore(Store):
     """
 
     shared = False
+    near = True
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)

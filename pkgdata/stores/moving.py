@@ -378,8 +378,22 @@ class _Copying:
         watch, halt = Watch(None), _Halt()
         threads = min(len(items), _threads(items[0][0], self._to))
         with self.together():
-            found = pool.run(lambda item: self.one(item, watch, halt), items, threads)
+            found = self.run(items, watch, halt, threads)
             return [_outcome(*result) for result in found]
+
+    def run(
+        self, items: Iterable[Item], watch: Watch, halt: _Halt, threads: int
+    ) -> Iterator[tuple[Item, Copied | None, Exception | None]]:
+        quick = self._is_quick if self._to.near else None
+        return pool.run(lambda item: self.one(item, watch, halt), items, threads, quick=quick)
+
+    @staticmethod
+    def _is_quick(item: Item) -> bool:
+        source, name, _ = item
+        try:
+            return source.near and (source.info(name).size or 0) <= BLOCK
+        except StoreError:
+            return True  # the copy words the error
 
     def together(self) -> contextlib.AbstractContextManager[object]:
         """Return a context in which copies are made durable together, unless originals go."""
@@ -440,7 +454,7 @@ def copies(
             yield copied
         return
     halt = _Halt()
-    found = pool.run(lambda item: how.one(item, watch, halt), items, threads or to.threads)
+    found = how.run(items, watch, halt, threads or to.threads)
     try:
         with how.together():
             for result in found:

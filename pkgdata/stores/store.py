@@ -82,6 +82,10 @@ class Result:
 _unpickled: dict[str, Store] = {}
 
 
+def _always(_: object) -> bool:
+    return True
+
+
 def _unpickle(cls: type[Store], url: str, options: dict[str, Any], exact: bool) -> Store:
     key = repr((cls, url, sorted(options.items(), key=str), exact))
     if key not in _unpickled:
@@ -139,6 +143,8 @@ class Store(Primitives):
     cloud = False
     #: Whether other processes see the same objects; if not, none of them are asked to help.
     shared = True
+    #: Whether it lies on this computer, most likely: small objects need no waiting for.
+    near = False
 
     def __new__(cls, url: str = "", **options: Any) -> Store:
         if cls is Store:
@@ -226,6 +232,25 @@ class Store(Primitives):
 
         return int(conf.retries)
 
+    def at_once(
+        self, function: Callable[[Any], R], items: Iterable[Any], ordered: bool = False
+    ) -> Iterator[tuple[Any, R | None, Exception | None]]:
+        """Call a function for each item, as many at once as is good for this store.
+
+        Parameters
+        ----------
+        function : callable
+        items : iterable
+        ordered : bool, default False
+
+        Returns
+        -------
+        iterator
+            See `pkgdata.stores.pool.run`.
+        """
+        quick = _always if self.near else None
+        return pool.run(function, items, self.threads, ordered, quick=quick)
+
     def _each(
         self,
         function: Callable[[str], R],
@@ -234,7 +259,7 @@ class Store(Primitives):
     ) -> Iterator[tuple[str, R]]:
         """Call a function for each name at once; the first error ends it."""
         watch = Watch(progress, names)
-        for name, value, error in pool.run(function, names, self.threads):
+        for name, value, error in self.at_once(function, names):
             watch.done(name, 0, error)
             if error is not None:
                 raise error
@@ -355,7 +380,7 @@ class Store(Primitives):
         if parallel > 1 and not ordered and self.shared:
             yield from pool.spread(_GetList(self, raw), asked, parallel)
             return
-        found = pool.run(lambda item: self._get_one(item, raw), asked, self.threads, ordered)
+        found = self.at_once(lambda item: self._get_one(item, raw), asked, ordered)
         for item, result, error in found:
             yield result if result is not None else _failed(item, error)
 

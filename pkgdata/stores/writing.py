@@ -179,7 +179,7 @@ class Put:
         failed: list[Any] = []
         report = Report(lambda _: self.many(failed, progress))
         watch = Watch(progress, items)
-        for item, size, error in pool.run(self._item, items, self._store.threads):
+        for item, size, error in self._store.at_once(self._item, items):
             name = _name(item)
             watch.done(name, max(0, size or 0), error)
             if error is None:
