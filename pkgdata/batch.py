@@ -28,6 +28,7 @@ from .progress import DONE, HIT, START, Event, silent
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from typing import TypeVar
 
     from .cache import Cache
     from .hashes import Hasher
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from .registry import Entry
     from .report import Report
     from .stores.bulk import Server
+
+    T = TypeVar("T")
 
 #: A file of more bytes is fetched alone, so that it can be resumed and split into ranges.
 SMALL = 8 << 20
@@ -50,6 +53,9 @@ _LOOK_EVERY = 256
 _SECOND_THREAD = 1 << 17
 #: Fewer objects are not worth a process of their own.
 _WORTH_A_PROCESS = 128
+#: Files of this computer that a thread copies in so many seconds, and how often it must fall short
+#: of that to be worth another one.
+_PER_LOOK, _LOOK, _SLOW_LOOKS = 5, 0.05, 2
 #: What a helper says of an object that is in the cache, and of one that another process brings in.
 _HERE, _LEFT = "here", "left"
 
@@ -242,6 +248,8 @@ class Batch:
     route : callable
         Called with an entry and the number of a mirror; returns (server key, request target) if
         bulk may take it on, else None.
+    near : callable
+        Called with an entry; says whether it lies on this computer, most likely.
     server : callable
         Makes the `Server` of a server key.
     connections : int
@@ -263,6 +271,7 @@ class Batch:
         report: Report,
         one: Callable[[Entry, bool], str],
         route: Callable[[Entry, int], tuple[tuple[str, str, int], str] | None],
+        near: Callable[[Entry], bool],
         server: Callable[[tuple[str, str, int]], Server],
         connections: int,
         timeout: float,
@@ -275,6 +284,7 @@ class Batch:
         self._report = report
         self._one = one
         self._route = route
+        self._near = near
         self._server = server
         self._connections = connections
         self._timeout = timeout
@@ -375,6 +385,31 @@ class Batch:
             with self._lock:
                 self._report.failed[entry.name] = error
 
+    def _in_turn(self, entries: deque[Entry]) -> None:
+        while entries:
+            try:
+                entry = entries.popleft()
+            except IndexError:
+                return  # another thread was faster
+            self._alone(entry)
+
+    def _add_turns(self, pool: _Pool, entries: deque[Entry]) -> None:
+        """Let one thread copy small files of this computer, and more while that is slow.
+
+        More than are needed would only get in each other's way; but a network's disk takes its
+        time, and so does a file that another process holds.
+        """
+        if not entries:
+            return
+        pool.add(self._in_turn, [entries])
+        turns, slow, left = 1, 0, len(entries)
+        while entries and turns < ALONE - 1 and not self.stopped.wait(_LOOK):
+            slow = slow + 1 if left - len(entries) < _PER_LOOK * turns else 0
+            if slow == _SLOW_LOOKS:
+                pool.add(self._in_turn, [entries])
+                turns, slow = turns + 1, 0
+            left = len(entries)
+
     # -- the whole -------------------------------------------------------------------------
 
     def run(self) -> None:
@@ -406,7 +441,9 @@ class Batch:
         try:
             rest = self._over_mirrors(small)
             begin_large()
-            pool.add(self._alone, rest)
+            pool.add(self._alone, [entry for entry in rest if not self._near(entry)])
+            near = deque(entry for entry in rest if self._near(entry))
+            pool.add(functools.partial(self._add_turns, pool), [near])
             pool.wait()
             pool.add(self._alone, again)
             pool.wait()
@@ -564,14 +601,14 @@ class _Pool:
         self._threads = 0
         self._error: BaseException | None = None
 
-    def add(self, action: Callable[[Entry], None], entries: list[Entry]) -> None:
+    def add(self, action: Callable[[T], None], items: list[T]) -> None:
         import contextvars
 
         with self._news:
-            for entry in entries:
+            for item in items:
                 run = contextvars.copy_context().run
-                self._tasks.append(functools.partial(run, action, entry))
-            new = min(self._width - self._threads, len(entries))  # who has no work has ended
+                self._tasks.append(functools.partial(run, action, item))
+            new = min(self._width - self._threads, len(items))  # who has no work has ended
             self._threads += new
         for _ in range(new):
             threading.Thread(target=self._work, name="pkgdata-fetch", daemon=True).start()

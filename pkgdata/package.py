@@ -578,6 +578,7 @@ class PackageData:
                 {"retries": retries if patient else 0, "sleep": batch.pause},
             ),
             self._router(),
+            self._near(),
             lambda key: Server(*key, user_agent()),
             self.setting("connections"),
             self.setting("remote_timeout"),
@@ -586,6 +587,17 @@ class PackageData:
             parallel,
         )
         batch.run()
+
+    def _near(self) -> Callable[[Entry], bool]:
+        """Return a function that says whether an entry's first source is on this computer."""
+        from .urls import scheme
+
+        mirrors = self._mirrors()
+        bases = mirrors.bases()
+        near = bool(bases) and scheme(bases[0]) == "file"
+        return lambda entry: (
+            scheme(mirrors.resolved(entry.urls[0])) == "file" if entry.urls else near
+        )
 
     def _router(self) -> Callable[[Entry, int], tuple[tuple[str, str, int], str] | None]:
         """Return a function that says how an entry's n-th source is reached, for bulk."""

@@ -878,6 +878,54 @@ def test_ctrl_c_while_another_process_is_waited_for(server, spawn):
     check_paths(first.paths(), FILES)
 
 
+# -- files of this computer ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def web_folder(tmp_path):
+    folder = tmp_path / "web"
+    for name, content in MANY.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def threads_of(monkeypatch, hold: threading.Event | None = None) -> set[str]:
+    """Note which threads fetch files alone; the first one is held until it is let go."""
+    seen: set[str] = set()
+    alone = batch.Batch._alone
+
+    def noted(self, entry):
+        first = not seen
+        seen.add(threading.current_thread().name + str(threading.get_ident()))
+        if first and hold is not None:
+            assert hold.wait(30)
+        alone(self, entry)
+
+    monkeypatch.setattr(batch.Batch, "_alone", noted)
+    return seen
+
+
+def test_small_files_of_a_folder_come_one_after_another(web_folder, monkeypatch):
+    monkeypatch.setattr(batch, "_PER_LOOK", 0)  # no computer is too slow for this
+    seen = threads_of(monkeypatch)
+    check_here(declare(f"file://{web_folder}", files=MANY).fetch(), MANY, MANY)
+    assert len(seen) == 1
+
+
+def test_more_threads_come_while_a_folder_is_slow(web_folder, monkeypatch):
+    hold = threading.Event()
+    seen = threads_of(monkeypatch, hold)
+    data = declare(f"file://{web_folder}", files=MANY)
+
+    def show(event):
+        if event.state == DONE:
+            hold.set()  # another thread has done one while the first is held
+
+    check_here(data.fetch(progress=show), MANY, MANY)
+    assert 2 <= len(seen) <= batch.ALONE - 1
+
+
 # -- helpers -----------------------------------------------------------------------------------
 
 needs_forks = pytest.mark.skipif(sys.platform != "linux", reason="helpers are forks, on Linux")

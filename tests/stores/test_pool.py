@@ -460,3 +460,71 @@ def environment():
 def run_apart(code):
     command = [sys.executable, "-c", textwrap.dedent(code)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment())
+
+
+# -- quick calls -------------------------------------------------------------------------------
+
+
+def by_need(function, items, ordered=False, quick=lambda item: True):
+    return pool.run(function, items, 4, ordered, quick=quick)
+
+
+def thread_of(_):
+    return threading.current_thread().name
+
+
+def test_quick_calls_need_no_thread(monkeypatch):
+    monkeypatch.setattr(pool, "_SLOW", WAIT)
+    found = [*by_need(thread_of, range(1000))]
+    assert [item for item, _, _ in found] == [*range(1000)]
+    assert {name for _, name, _ in found} == {threading.current_thread().name}
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_slow_calls_get_threads(monkeypatch, ordered):
+    monkeypatch.setattr(pool, "_SLOW", -1.0)
+    found = [*by_need(thread_of, range(1000), ordered)]
+    assert sorted(item for item, _, _ in found) == [*range(1000)]
+    if ordered:
+        assert [item for item, _, _ in found] == [*range(1000)]
+    here = [item for item, name, _ in found if name == threading.current_thread().name]
+    assert here[:2] == [0, 1], "a single slow one does not count"
+    assert 3 <= len(here) < 20
+
+
+def test_what_is_known_to_be_slow_gets_a_thread_at_once(monkeypatch):
+    monkeypatch.setattr(pool, "_SLOW", WAIT)
+    monkeypatch.setattr(pool, "_WINDOW", 3)
+    found = {item: name for item, name, _ in by_need(thread_of, range(20), quick=lambda i: i != 5)}
+    elsewhere = [item for item, name in found.items() if name == "pkgdata-store"]
+    assert sorted(found) == [*range(20)]
+    assert sorted(elsewhere) == [5, 6, 7, 8]
+
+
+@given(st.lists(st.integers(0, 9), max_size=60), st.booleans(), st.booleans())
+def test_each_item_once_whatever_is_quick(numbers, ordered, slow):
+    def one(item):
+        if item == 7:
+            raise Broke("seven")
+        return 2 * item
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pool, "_SLOW", -1.0 if slow else WAIT)
+        patch.setattr(pool, "_WINDOW", 4)
+        found = [*by_need(one, iter(numbers), ordered, lambda item: item % 3)]
+    assert sorted(item for item, _, _ in found) == sorted(numbers)
+    assert all(isinstance(error, Broke) == (item == 7) for item, _, error in found)
+    assert all(value == 2 * item for item, value, error in found if error is None)
+    if ordered:
+        assert [item for item, _, _ in found] == numbers
+
+
+def test_an_iterable_that_fails_among_quick_calls():
+    def items():
+        yield from range(5)
+        raise Broke("items")
+
+    found = by_need(double, items())
+    assert [next(found)[1] for _ in range(5)] == [0, 2, 4, 6, 8]
+    with pytest.raises(Broke):
+        next(found)
