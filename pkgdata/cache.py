@@ -192,6 +192,7 @@ class Cache:
         size: int | None,
         fill: Callable[[Partial], object],
         waiting: Callable[[float, str, int], None] | None = None,
+        sync: bool = True,
     ) -> str:
         """Return an object's path; bring it in if it is not here.
 
@@ -204,6 +205,8 @@ class Cache:
             Called with a `Partial`; writes the object's bytes into it and verifies them.
         waiting : callable, optional
             Called while another process works on it, with seconds, who, and bytes so far.
+        sync : bool, default True
+            Make it survive a power loss, which else may leave an empty file.
 
         Returns
         -------
@@ -227,7 +230,7 @@ class Cache:
                 if path is None:
                     with Partial(self.bucket(PARTIAL), key_of(digest), resume=True) as partial:
                         fill(partial)
-                        path = self._commit(partial, digest, name, size)
+                        path = self._commit(partial, digest, name, size, sync)
         return path
 
     def add(self, source: str, digest: Digest, name: str, size: int | None = None) -> str:
@@ -397,9 +400,12 @@ class Cache:
             _fs.copy(source, target)
         _fs.follow_mode(target, 0o666, drop=0o222)
 
-    def _commit(self, partial: Partial, digest: Digest, name: str, size: int | None) -> str:
+    def _commit(
+        self, partial: Partial, digest: Digest, name: str, size: int | None, sync: bool
+    ) -> str:
         target = self.path(digest, name)
-        os.fsync(partial.fd)
+        if sync:
+            os.fsync(partial.fd)
         _fs.make_dirs(os.path.dirname(target))
         if size is None:
             sizes.record(self.root, [(digest, partial.offset)])

@@ -270,11 +270,9 @@ def _measure(fd: int, alg: str, block: bytes) -> tuple[Digest, int]:
 
 def _stream(fd: int, hasher: Hasher) -> int:
     size = 0
-    buffer = bytearray(BLOCK)
-    view = memoryview(buffer)
-    with open(fd, "rb", buffering=0, closefd=False) as file:
-        while count := file.readinto(buffer):
-            hasher.update(view[:count])
+    with open(fd, "rb", buffering=0, closefd=False) as file, Lane(hasher, BLOCK) as lane:
+        while count := file.readinto(lane.buffer()):
+            lane.hash(lane.buffer()[:count])
             size += count
     return size
 

@@ -109,13 +109,19 @@ class Helpers:
     def __enter__(self) -> Helpers:
         import threading
 
+        thread = threading.Thread(target=self._listen, name="pkgdata-helpers", daemon=True)
         try:
-            for _ in range(self._count):
-                self._fork()
-        except OSError:
-            pass  # no more processes or descriptors: fewer helpers
-        self._thread = threading.Thread(target=self._listen, name="pkgdata-helpers", daemon=True)
-        self._thread.start()
+            try:
+                for _ in range(self._count):
+                    self._fork()
+            except OSError:
+                pass  # no more processes or descriptors: fewer helpers
+            thread.start()
+        except BaseException:
+            self._end()
+            self._bury()
+            raise
+        self._thread = thread
         return self
 
     def _fork(self) -> None:
@@ -165,6 +171,11 @@ class Helpers:
         for pid in self._running.values():
             os.kill(pid, signal.SIGKILL)  # one that has ended is there until it is waited for
 
+    def _bury(self) -> None:
+        for pipe, pid in self._running.items():
+            os.close(pipe)
+            os.waitpid(pid, 0)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
@@ -179,9 +190,7 @@ class Helpers:
                 self._end()
         finally:
             self._thread.join()
-            for pipe, pid in self._running.items():
-                os.close(pipe)
-                os.waitpid(pid, 0)
+            self._bury()
         if error is None and self._error is not None:
             raise self._error
 

@@ -421,6 +421,7 @@ class PackageData:
                 entry.size,
                 lambda partial: self._fill(entry, partial, show, timeout, rounds),
                 waiting,
+                self.setting("durability") != "none",
             )
         except BaseException:
             show(Event(entry.name, FAILED))
@@ -529,7 +530,9 @@ class PackageData:
             Some failed; the others are here.
         """
         wanted = list(dict.fromkeys(self.registry if names is None else names))
-        report = Report(lambda again: self.fetch(again, to=to, progress=progress))
+        report = Report(
+            lambda again: self.fetch(again, to=to, progress=progress, parallel=parallel)
+        )
         missing = []
         for name in wanted:
             try:

@@ -878,6 +878,13 @@ def test_ctrl_c_while_another_process_is_waited_for(server, spawn):
     check_paths(first.paths(), FILES)
 
 
+@pytest.mark.parametrize(("durability", "count"), [("batch", 1), ("each", 1), ("none", 0)])
+def test_a_single_file(server, steps, durability, count):
+    name = next(iter(FEW))
+    declare(server.url, files=FEW, durability=durability).get(name)
+    assert steps == ["fsync"] * count + ["rename"]
+
+
 # -- files of this computer ---------------------------------------------------------------------
 
 

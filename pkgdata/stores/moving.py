@@ -14,6 +14,7 @@ from ..errors import (
     IncompleteTransferError,
     IntegrityError,
     ObjectExistsError,
+    PkgdataError,
     StoreError,
 )
 from . import codecs, pool
@@ -392,7 +393,7 @@ class _Copying:
         source, name, _ = item
         try:
             return source.near and (source.info(name).size or 0) <= BLOCK
-        except StoreError:
+        except (PkgdataError, OSError):
             return True  # the copy words the error
 
     def together(self) -> contextlib.AbstractContextManager[object]:
