@@ -157,6 +157,7 @@ class Bench:
 
     work: Path
     endpoint: str
+    tidy: Callable[[], None]
 
     def library(self, code: str, verb: str, local: Path) -> Sample:
         """Run one of the libraries in a fresh process."""
@@ -191,6 +192,7 @@ class Bench:
         sizes = {name: info.size for name, info in store.scan()}
         assert sizes == {path.name: path.stat().st_size for path in local.iterdir()}
         store.delete(prefix="")
+        self.tidy()
 
     def environment(self) -> dict[str, str]:
         """Return what tells the tools of the server."""
@@ -291,14 +293,21 @@ def aims_of(title: str, samples: Samples, kind: str) -> list[Aim]:
 
 
 @contextlib.contextmanager
-def serving(server: str, work: Path) -> Iterator[str]:
-    """Start a server with an empty bucket; yield its address."""
+def serving(server: str, work: Path) -> Iterator[tuple[str, Callable[[], None]]]:
+    """Start a server with an empty bucket; yield its address, and what gives back its memory."""
     if server == "ceph":
         from tests.servers.ceph import Ceph
 
         with Ceph(work / "ceph") as ceph:
             ceph.make_bucket(BUCKET)
-            yield ceph.endpoint
+            # what was removed would stay in memory for hours
+            collect = ["radosgw-admin", "-c", str(work / "ceph" / "ceph.conf"), "-n", "client.rgw"]
+            collect += ["gc", "process", "--include-all"]
+
+            def tidy() -> None:
+                subprocess.run(collect, check=True, capture_output=True)
+
+            yield ceph.endpoint, tidy
         return
     [port] = free_ports(1)
     (work / "objects" / BUCKET).mkdir(parents=True)
@@ -307,7 +316,7 @@ def serving(server: str, work: Path) -> Iterator[str]:
     process = subprocess.Popen(argv, env={**os.environ, "RCLONE_CONFIG": ""})
     try:
         wait_for(port)
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", lambda: None
     finally:
         process.terminate()
         process.wait()
@@ -337,9 +346,9 @@ def main() -> None:
     for server in options.server.split(","):
         memory = Path(tempfile.mkdtemp(prefix="pkgdata-bench-", dir="/dev/shm"))
         try:
-            with serving(server, memory) as endpoint:
+            with serving(server, memory) as (endpoint, tidy):
+                bench = Bench(memory, endpoint, tidy)
                 for kind in options.only.split(","):
-                    bench = Bench(memory, endpoint)
                     text, found = measure(bench, server, kind, sizes[kind], options.rounds)
                     print(text, flush=True)
                     texts.append(text)
