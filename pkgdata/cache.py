@@ -19,7 +19,6 @@
   partial-v1/<key>.<owner>.link        a second name of an object, for a moment
   partial-v1/<key>.<owner>.dir/        a tree or derived directory until it is complete
   hosts-v1/<md5 of server>.down        a server that failed of late; old ones mean nothing
-  catalog-v1/<key>.json                what a catalog's repository defines; made anew when lost
   locks-v1/<key>.lock                  one writer per key
   locks-v1/<key>.lock.soft             the same where the file system has no flock
 

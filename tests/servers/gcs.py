@@ -684,7 +684,7 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.lower(): value for name, value in self.headers.items()}
         asked = Asked(self.command, self.path, headers)
         if "transfer-encoding" in headers:
-            self.close_connection = True  # its body is not read
+            self._pass_over_chunks()
             reply = _refusal(GcsError(411, "MissingContentLength", "Tell the length."))
         else:
             asked.body = self.rfile.read(int(headers.get("content-length", 0)))
@@ -697,6 +697,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(reply.body)
+
+    def _pass_over_chunks(self) -> None:
+        """Read a body that is refused: what is left unread turns the reply into a reset."""
+        while size := int(self.rfile.readline().partition(b";")[0] or b"0", 16):
+            self.rfile.read(size)
+            self.rfile.readline()
+        while self.rfile.readline().strip():
+            pass  # fields behind the body
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle
 
