@@ -299,6 +299,11 @@ class Cache:
 
     def _translate(self, error: OSError) -> CacheError:
         where = f" (set by {self.origin})" if self.origin not in ("", "default") else ""
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+            return CacheError(
+                f"no space in the cache {self.root}{where}: {error.strerror or error}",
+                hint="free some ('pkgdata cache prune'), or set PKGDATA_CACHE_DIR to a larger disk",
+            )
         hint = "set PKGDATA_CACHE_DIR to a folder that can be written"
         blocked = error.errno in (errno.EEXIST, errno.ENOTDIR)
         found = "a file is in the way" if blocked else error.strerror or str(error)

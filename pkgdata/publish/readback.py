@@ -11,6 +11,7 @@ and for the bytes in between.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -229,9 +230,10 @@ def _run(mirror: Mirror, work: str, progress: Callback) -> Iterator[tuple[str, t
     assert process.stdin is not None
     assert process.stdout is not None
     try:
-        with process.stdin, process.stdout:
-            process.stdin.write(json.dumps(job) + "\n")
-            process.stdin.flush()
+        with process.stdout:
+            with contextlib.suppress(BrokenPipeError):  # it has died; what it said comes below
+                process.stdin.write(json.dumps(job) + "\n")
+                process.stdin.flush()
             for line in process.stdout:
                 told = json.loads(line)
                 progress(_event(told, mirror.name))
@@ -242,6 +244,9 @@ def _run(mirror: Mirror, work: str, progress: Callback) -> Iterator[tuple[str, t
         process.kill()
         process.wait()
         raise
+    finally:
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
     if process.returncode:
         with open(log, encoding="utf-8", errors="replace") as errors_told:
             said = errors_told.read().strip()[-500:]
