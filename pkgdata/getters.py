@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import sys
 
-from .config import conf
-from .declaration import declaration_of
+from .base.config import conf
+from .core.declaration import declaration_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -141,10 +141,10 @@ def _undeclared_urls(name: str) -> tuple[str, list[str]]:
 
 def _undeclared(name: str, show_progress: bool, timeout: float | None) -> str:
     """Return the path of a file of astropy's own servers, where an undeclared package's are."""
-    from .download import download_file
+    from .compat.astropy.download import download_file
 
     if name.startswith("hash/"):
-        from .downloaded import find_by_hash
+        from .compat.astropy.contents import find_by_hash
 
         found = find_by_hash(name.partition("/")[2])
         if found is not None:
@@ -192,7 +192,7 @@ def get_pkg_data_fileobj(
     context manager
         Gives an open file, see `get_readable_fileobj`.
     """
-    from .readable import get_readable_fileobj
+    from .compat.astropy.readable import get_readable_fileobj
 
     package = package or caller_package()
     temporary = not cache and declaration_of(package) is None
@@ -299,7 +299,7 @@ def get_pkg_data_fileobjs(
 
 
 def _open_each(paths: Iterator[str], encoding: str | None) -> Iterator[IO[Any]]:
-    from .readable import get_readable_fileobj
+    from .compat.astropy.readable import get_readable_fileobj
 
     for path in paths:
         with get_readable_fileobj(path, encoding) as file:

@@ -10,18 +10,19 @@ from __future__ import annotations
 
 import os
 
-from . import cachedirs, hashes, urls
-from .compat._pooch_utils import os_cache, unique_name
+from .base import hashes, urls
+from .cache import unpinned_dirs
+from .cache.unpinned import UrlCache
+from .compat.pooch.utils import os_cache, unique_name
 from .errors import IntegrityError
 from .stores import canonical
-from .urlcache import UrlCache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from .package import PackageData
-    from .registry import Entry
+    from .core.package import PackageData
+    from .core.registry import Entry
 
 
 class Adopted:
@@ -79,12 +80,14 @@ def migrate_astropy(
     CacheError, OSError
         Our cache cannot be used.
     """
-    root = cachedirs.astropys_root(pkgname) if source is None else os.fspath(source)
+    root = unpinned_dirs.astropys_root(pkgname) if source is None else os.fspath(source)
     theirs = UrlCache(os.path.abspath(root))
     if not os.path.isdir(theirs.folder):
         return []
     if data is None:
-        return list(_all(theirs, UrlCache(os.path.abspath(cachedirs.root_of(pkgname))), dry_run))
+        return list(
+            _all(theirs, UrlCache(os.path.abspath(unpinned_dirs.root_of(pkgname))), dry_run)
+        )
     return _missing(data, _Downloads(theirs), dry_run)
 
 

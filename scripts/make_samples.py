@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from pkgdata import scan  # noqa: E402 - the checkout's own, found by the line above
+from pkgdata.core import scan  # noqa: E402 - the checkout's own, found by the line above
 
 #: Name, right ascension and declination (degrees, J2000), visual magnitude (Hipparcos catalogue).
 STARS = [

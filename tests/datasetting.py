@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pkgdata import _fs, datasets
+from pkgdata import datasets
+from pkgdata.base import fs
 
 FLOWER = {
     "README.md": b"# Flowers\n",
@@ -34,7 +35,7 @@ def make(folder: Path, contents: dict[str, bytes]) -> Path:
 def read(folder: str | os.PathLike[str]) -> dict[str, bytes]:
     """Return what `make` would write."""
     found = {}
-    for name, path in _fs.walk_files(os.fspath(folder)):
+    for name, path in fs.walk_files(os.fspath(folder)):
         found[name] = Path(path).read_bytes()
     for path, folders, files in os.walk(folder):
         if not folders and not files:

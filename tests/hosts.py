@@ -13,7 +13,7 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pkgdata.hashes import hash_file
+from pkgdata.base.hashes import hash_file
 from pkgdata.publish.destination import Item
 from pkgdata.publish.engine import Publication
 

@@ -8,7 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pkgdata
-from pkgdata import cli, config
+from pkgdata import cli
+from pkgdata.base import config
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import pkgdata
-from pkgdata import declaration
-from pkgdata.config import conf
+from pkgdata.base.config import conf
+from pkgdata.core import declaration
 
 ROOT = str(Path(pkgdata.__file__).parent.parent)
 
@@ -285,7 +285,7 @@ def test_nothing_but_entries_lies_in_astropys_tree(server, calls, tmp_path):
 
 FETCH = """
 import sys, pkgdata
-from pkgdata.config import conf
+from pkgdata.base.config import conf
 with conf.set_temp("dataurl", sys.argv[1]), conf.set_temp("dataurl_mirror", ""):
     print(pkgdata.get_pkg_data_filename(sys.argv[2], package="json"))
 """

@@ -18,9 +18,12 @@ from nginx import Nginx
 from test_locks import build_shim
 
 import pkgdata
-from pkgdata import CacheError, Digest, Entry, PackageData, Registry, _fs, scan, upkeep
-from pkgdata.cache import OBJECTS, PARTIAL, Cache
-from pkgdata.declaration import find_package
+from pkgdata import CacheError, Digest, Entry, PackageData, Registry
+from pkgdata.base import fs
+from pkgdata.cache import upkeep
+from pkgdata.cache.objects import OBJECTS, PARTIAL, Cache
+from pkgdata.core import scan
+from pkgdata.core.declaration import find_package
 
 pytestmark = [
     pytest.mark.integration,
@@ -42,7 +45,7 @@ def need(module: str) -> Path:
 
 def paths_in(bucket: str, root: str | None = None) -> list[str]:
     top = os.path.join(root or os.environ["PKGDATA_CACHE_DIR"], bucket)
-    return [path for _, path in _fs.walk_files(top)] if os.path.isdir(top) else []
+    return [path for _, path in fs.walk_files(top)] if os.path.isdir(top) else []
 
 
 def python(code: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -104,7 +107,7 @@ def package(tmp_path, real_files, monkeypatch):
 
 OFFLINE = """
 import sys
-from pkgdata.declaration import find_package
+from pkgdata.core.declaration import find_package
 found = find_package("realdatapkg").fetch().succeeded
 print(len(found), "requests" in sys.modules)
 """
@@ -112,7 +115,7 @@ print(len(found), "requests" in sys.modules)
 
 def test_real_files(package, real_files):
     site, server = package
-    names = {name for name, _ in _fs.walk_files(str(real_files))}
+    names = {name for name, _ in fs.walk_files(str(real_files))}
     report = find_package("realdatapkg").fetch()
     assert set(report.succeeded) == names
     for name, path in report.succeeded.items():

@@ -64,7 +64,7 @@ def test_pinned_files_are_adopted_by_url_and_by_digest(theirs, data):
 
 
 def test_a_size_in_the_registry_saves_hashing(theirs, monkeypatch):
-    from pkgdata import hashes
+    from pkgdata.base import hashes
 
     data = pkgdata.PackageData(
         "mine",
@@ -108,7 +108,7 @@ def test_nothing_to_adopt(tmp_path, monkeypatch, data, theirs):
 
 
 def test_a_file_that_cannot_be_read_is_passed_over(theirs, data, monkeypatch):
-    from pkgdata import hashes
+    from pkgdata.base import hashes
 
     hash_file = hashes.hash_file
 
@@ -122,7 +122,7 @@ def test_a_file_that_cannot_be_read_is_passed_over(theirs, data, monkeypatch):
 
 
 def test_a_file_that_changes_meanwhile_is_passed_over(theirs, data, monkeypatch):
-    from pkgdata import hashes
+    from pkgdata.base import hashes
 
     hash_file = hashes.hash_file
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from .. import hashes
+from ..base import hashes
+from ..base.hashes import Digest
 from ..errors import CatalogError, IntegrityError
-from ..hashes import Digest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -58,7 +58,7 @@ class Context:
     @property
     def cachepath(self) -> Path:
         """The folder of the user cache, where downloads lie."""
-        from ..config import cache_dir
+        from ..base.config import cache_dir
 
         return Path(cache_dir()[0])
 

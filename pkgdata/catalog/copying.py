@@ -11,7 +11,7 @@ import os
 import re
 from pathlib import Path
 
-from .. import _fs
+from ..base import fs
 from ..errors import CatalogError
 from . import places
 from .definition import Definition
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from ..progress import Callback
-    from ..report import Report
+    from ..base.progress import Callback
+    from ..base.report import Report
     from ..stores import Store
     from .library import Catalog
 
@@ -49,7 +49,7 @@ def destination(text: str, root: Path) -> str:
     if "://" in text or os.sep in text.partition(":")[0] or os.path.isdir(text):
         return text
     match = _HOST.fullmatch(text if ":" in text else f"{text}:" if "@" in text else "")
-    if match is None or (len(match["host"]) == 1 and _fs.WINDOWS):
+    if match is None or (len(match["host"]) == 1 and fs.WINDOWS):
         return text
     folder = match["path"] or str(root)
     below_home = "" if folder.startswith("/") else "/~/"
@@ -134,7 +134,7 @@ def _below(path: Path, name: str) -> Iterator[tuple[Path, str]]:
     if path.is_file():
         yield path, name
         return
-    for relative, source in _fs.walk_files(str(path)):
+    for relative, source in fs.walk_files(str(path)):
         if not any(places.is_aside(part) for part in relative.split("/")):
             yield Path(source), f"{name}/{relative}"
 
@@ -147,7 +147,7 @@ def _send(
     progress: bool | Callback | None,
 ) -> Report:
     """Copy files that are not there; those below one folder in one go."""
-    from ..report import Report
+    from ..base.report import Report
     from ..stores import Store
 
     def again(names: Iterable[str]) -> Report:

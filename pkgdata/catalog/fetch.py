@@ -14,18 +14,18 @@ import os
 import re
 from contextvars import ContextVar
 
-from .. import _fs, hashes
+from ..base import fs, hashes
+from ..core.package import PackageData, url_cache_root
+from ..core.registry import Entry, Registry
 from ..errors import BatchError, OfflineError
-from ..package import PackageData, url_cache_root
-from ..registry import Entry, Registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ..hashes import Digest
-    from ..urlcache import UrlCache
+    from ..base.hashes import Digest
+    from ..cache.unpinned import UrlCache
     from .resources.base import Resource
 
 #: The package whose files the catalog's downloads are.
@@ -81,7 +81,7 @@ def entry(
     parts = [owner.storage, *owner.id.split("."), resource.name]
     parts += [] if number is None else [str(number)]
     name = "/".join(re.sub(r"[^\w.+=@-]+", "_", part) for part in [*parts, file])
-    if _fs.name_problem(name) is not None:  # such as a device name of Windows
+    if fs.name_problem(name) is not None:  # such as a device name of Windows
         name = "/".join(f"_{part}" for part in name.split("/"))
     return Entry(name, digest, size, tuple(urls))
 
@@ -216,7 +216,7 @@ def downloaded(one: Entry, folder: Path) -> Iterator[Download]:
     try:
         yield Download(own, None)
     finally:
-        _fs.remove(own)
+        fs.remove(own)
         drop(path)
 
 
@@ -225,7 +225,7 @@ def _held(package: PackageData, name: str, own: str, tries: int = 10) -> str:
     while True:
         path = package.get(name)
         try:
-            (_fs.link_or_copy if _in_cache(path) else _fs.copy)(path, own)
+            (fs.link_or_copy if _in_cache(path) else fs.copy)(path, own)
             return path
         except FileNotFoundError:
             tries -= 1
@@ -235,7 +235,7 @@ def _held(package: PackageData, name: str, own: str, tries: int = 10) -> str:
 
 def _in_cache(path: str) -> UrlCache | None:
     """Return the cache of unpinned downloads if a path lies there, and not in a site's folder."""
-    from ..urlcache import UrlCache
+    from ..cache.unpinned import UrlCache
 
     cache = UrlCache(url_cache_root(PACKAGE))
     return cache if os.path.dirname(os.path.dirname(path)) == cache.folder else None

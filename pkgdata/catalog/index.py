@@ -10,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 
-from .. import __version__, _fs
-from ..config import cache_dir
+from .. import __version__
+from ..base import fs
+from ..base.config import cache_dir
 from ..errors import CacheError, CatalogError
 from . import repository
 
@@ -196,9 +197,9 @@ class Index:
         self._known = content
         try:
             path = self.file
-            _fs.make_dirs(os.path.dirname(path))
+            fs.make_dirs(os.path.dirname(path))
             text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-            _fs.write_atomic(path, text.encode(errors="surrogateescape"), sync=False, follow=True)
+            fs.write_atomic(path, text.encode(errors="surrogateescape"), sync=False, follow=True)
         except (OSError, CacheError):
             pass  # a memory, no more
 
@@ -211,7 +212,7 @@ class Index:
         own = _mark(os.path.join(folder, "__init__.py"))
         if found:
             return {**found, "": own}
-        marks = (_mark(path) for _, path in _fs.walk_files(folder) if path.endswith(".py"))
+        marks = (_mark(path) for _, path in fs.walk_files(folder) if path.endswith(".py"))
         return {_WHOLE: [sum(column) for column in zip(*marks, strict=True)], "": own}
 
     def records(self) -> Iterator[Record]:

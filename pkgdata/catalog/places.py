@@ -23,7 +23,7 @@ import os
 from contextvars import ContextVar
 from pathlib import Path
 
-from .. import _fs, config
+from ..base import config, fs
 from ..errors import CatalogError
 
 TYPE_CHECKING = False
@@ -151,7 +151,7 @@ class Settings:
         everything[key] = {**self._table(key), name: value}
         os.makedirs(os.path.dirname(self.file), exist_ok=True)
         text = json.dumps(everything, indent=2, ensure_ascii=False)
-        _fs.write_atomic(self.file, f"{text}\n".encode())
+        fs.write_atomic(self.file, f"{text}\n".encode())
 
     @property
     def datafolders(self) -> dict[str, str]:

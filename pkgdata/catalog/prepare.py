@@ -14,9 +14,10 @@ import os
 from contextvars import ContextVar
 from pathlib import Path
 
-from .. import _fs, folders, locks
-from ..cache import LOCKS, Cache
-from ..config import cache_dir, conf
+from ..base import fs, locks
+from ..base.config import cache_dir, conf
+from ..cache import stamps
+from ..cache.objects import LOCKS, Cache
 from ..errors import CacheError, CatalogError, FolderWarning, PkgdataError, warn
 from . import fetch, places
 
@@ -189,18 +190,18 @@ def is_here(resource: Resource) -> bool:
     if digest is None:
         return True
     path = resource.path
-    found = folders.check(str(path.parent), path.name, digest, None, conf.verify, _stamps())
+    found = stamps.check(str(path.parent), path.name, digest, None, conf.verify, _stamps())
     if found is not None and found[1] is not None:
         warn(f"{path}: {found[1]}; it is prepared anew", FolderWarning)
         return False
     return True
 
 
-def _stamps() -> folders.Stamps:
+def _stamps() -> stamps.Stamps:
     try:
-        return folders.Stamps(cache_dir()[0])
+        return stamps.Stamps(cache_dir()[0])
     except CacheError:
-        return folders.Stamps(None)
+        return stamps.Stamps(None)
 
 
 # -- doing it --------------------------------------------------------------------------------------
@@ -229,7 +230,7 @@ def _bring(definition: Definition, force: bool) -> None:
 def _make(resource: Resource, force: bool) -> None:
     """Make a resource aside and put it into place."""
     path = resource.path
-    token = f"{_fs.owner_token()}-{os.urandom(4).hex()}"
+    token = f"{fs.owner_token()}-{os.urandom(4).hex()}"
     aside = path.parent / f".{token}{places.ASIDE}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -243,7 +244,7 @@ def _make(resource: Resource, force: bool) -> None:
         elif not resource.files_present() and _promises(resource):
             raise resource.owner.wrong(f"its resource {resource.name!r} made nothing")
     except OSError as error:
-        blocked = (*_fs.UNWRITABLE, errno.ENOTDIR, errno.EEXIST)
+        blocked = (*fs.UNWRITABLE, errno.ENOTDIR, errno.EEXIST)
         if error.errno in blocked and not isinstance(error, PkgdataError):
             raise CatalogError(
                 f"{resource.owner.id} cannot be prepared in {path.parent}: {error.strerror}",
@@ -252,7 +253,7 @@ def _make(resource: Resource, force: bool) -> None:
         raise
     finally:
         if aside.is_dir():
-            _fs.remove_tree(str(aside))
+            fs.remove_tree(str(aside))
 
 
 def _promises(resource: Resource) -> bool:
@@ -278,7 +279,7 @@ def _install(made: Path, path: Path, aside: Path, force: bool) -> None:
     else:
         if path.is_dir() and not path.is_symlink():
             os.rename(path, aside / "former")
-        _fs.replace(str(made), str(path))
+        fs.replace(str(made), str(path))
 
 
 def _is_own_rest(path: Path) -> bool:
@@ -289,15 +290,15 @@ def _is_own_rest(path: Path) -> bool:
 def _sync(made: Path) -> None:
     """Have what was made survive a power loss, before it gets its name."""
     if made.is_dir():
-        if _fs.can_sync_all():
-            _fs.sync_all(str(made))
+        if fs.can_sync_all():
+            fs.sync_all(str(made))
         return
     # a read-only file can be synced through a descriptor for reading, but on Windows
     fd = os.open(made, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
         os.fsync(fd)
     except OSError:
-        if not _fs.WINDOWS:
+        if not fs.WINDOWS:
             raise
     finally:
         os.close(fd)
@@ -316,8 +317,8 @@ def _sweep(folder: Path) -> None:
     for name in os.listdir(folder):
         if places.is_aside(name):
             owner = name[1 : -len(places.ASIDE)].rpartition("-")[0]
-            if _fs.owner_is_gone(owner):
-                _fs.remove_tree(str(folder / name))
+            if fs.owner_is_gone(owner):
+                fs.remove_tree(str(folder / name))
 
 
 def _clear(made: Sequence[Resource]) -> None:
@@ -325,12 +326,12 @@ def _clear(made: Sequence[Resource]) -> None:
     for one in made:
         if one.transient and one.dependents and one.files_present():
             path = one.path
-            aside = path.parent / f".{_fs.owner_token()}-{os.urandom(4).hex()}{places.ASIDE}"
+            aside = path.parent / f".{fs.owner_token()}-{os.urandom(4).hex()}{places.ASIDE}"
             os.rename(path, aside)
             if aside.is_dir():
-                _fs.remove_tree(str(aside))
+                fs.remove_tree(str(aside))
             else:
-                _fs.remove(str(aside))
+                fs.remove(str(aside))
 
 
 @contextlib.contextmanager

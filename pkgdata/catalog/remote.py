@@ -10,11 +10,11 @@ import os
 import posixpath
 import threading
 
-from .. import _fs
+from ..base import fs
 from ..errors import ObjectNotFoundError, PublishError
 from ..publish.sftp import command_and_folder
-from ..publish.sftpwire import Connection
 from ..stores import Attributes, Info, Store
+from ..stores.sftp_protocol import Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class RemoteFolder(Store):
             return self._connection
 
     def _path(self, name: str) -> str:
-        return posixpath.join(self._root, _fs.safe_name(name))
+        return posixpath.join(self._root, fs.safe_name(name))
 
     def info(self, name: str) -> Info:
         """Ask for an object; see `Store`.
@@ -121,7 +121,7 @@ class RemoteFolder(Store):
         path = self._path(name)
         self._make_folder(posixpath.dirname(path))
         host = self._host()
-        aside = f"{path}.{_fs.owner_token()}-{os.urandom(4).hex()}{_fs.ASIDE}"
+        aside = f"{path}.{fs.owner_token()}-{os.urandom(4).hex()}{fs.ASIDE}"
         try:
             host.write(aside, _pieces(blocks), 0)
             (host.appear if if_absent else host.replace)(aside, path)

@@ -6,7 +6,7 @@ import html
 import os
 from pathlib import Path
 
-from .. import _fs
+from ..base import fs
 from ..errors import CatalogError
 
 TYPE_CHECKING = False
@@ -218,7 +218,7 @@ def write(catalog: Catalog, folder: str | os.PathLike[str], title: str) -> tuple
     path = Path(folder, "index.html")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _fs.write_atomic(str(path), render(title, records).encode())
+        fs.write_atomic(str(path), render(title, records).encode())
     except OSError as error:
         raise CatalogError(f"{path} cannot be written: {error.strerror or error}") from error
     return len(records), path

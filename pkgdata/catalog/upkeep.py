@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .. import _fs
-from ..config import conf
+from ..base import fs
+from ..base.config import conf
 from ..errors import CatalogError, PkgdataError
 from . import names, places
 
@@ -144,9 +144,9 @@ def remove(orphan: Orphan) -> None:
     if path.is_symlink():
         path.unlink()
         return
-    aside = path.parent / f".{_fs.owner_token()}-{os.urandom(4).hex()}{places.ASIDE}"
+    aside = path.parent / f".{fs.owner_token()}-{os.urandom(4).hex()}{places.ASIDE}"
     os.rename(path, aside)
-    _fs.remove_tree(str(aside))
+    fs.remove_tree(str(aside))
     above = path.parent
     while above.name not in ("data", "") and not any(above.iterdir()):
         above.rmdir()
@@ -233,8 +233,8 @@ def _questions(definition: Any) -> list[tuple[str, str, str, int | None]]:
 
 
 def _ask(question: tuple[str, str, str, int | None]) -> Answer:
-    from ..mirrors import Mirrors
-    from ..urls import redact
+    from ..base.urls import redact
+    from ..transfer.mirrors import Mirrors
 
     dataset, resource, url, size = question
     shown = redact(url)
@@ -302,9 +302,7 @@ def create(repository: Any, name_or_url: str) -> Path:
     text = _TEMPLATE.format(title=name, url=url.replace('"', "%22"), function=parts[-1])
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _fs.write_blocks(
-            str(path), [text.replace('id=""', f"id={wanted}").encode()], if_absent=True
-        )
+        fs.write_blocks(str(path), [text.replace('id=""', f"id={wanted}").encode()], if_absent=True)
     except FileExistsError:
         raise CatalogError(f"{path} is there already; it is left as it is") from None
     except OSError as error:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from .. import config, upkeep
-from ..cache import Cache
-from . import _text
+from ..base import config, text
+from ..cache import upkeep
+from ..cache.objects import Cache
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _rows(items: list[upkeep.Item], as_json: bool) -> None:
     import datetime
 
     if as_json:
-        _text.json(
+        text.json(
             [
                 {
                     "name": item.name,
@@ -84,14 +84,14 @@ def _rows(items: list[upkeep.Item], as_json: bool) -> None:
         return
     rows = [
         [
-            _text.size(item.size),
+            text.size(item.size),
             datetime.date.fromtimestamp(item.used).isoformat(),
             f"{item.digest.alg}:{item.digest.hex[:12]}",
             item.name,
         ]
         for item in items
     ]
-    _text.table(["SIZE", "LAST USED", "DIGEST", "NAME"], rows)
+    text.table(["SIZE", "LAST USED", "DIGEST", "NAME"], rows)
 
 
 def _ls(args: Namespace) -> int:
@@ -103,11 +103,11 @@ def _du(args: Namespace) -> int:
     cache = _cache()
     totals = upkeep.usage(cache)
     if args.json:
-        _text.json({"path": cache.root, **totals})
+        text.json({"path": cache.root, **totals})
     else:
-        _text.table(
+        text.table(
             ["SIZE", "WHAT"],
-            [[_text.size(count), what] for what, count in totals.items()],
+            [[text.size(count), what] for what, count in totals.items()],
         )
     return 0
 
@@ -117,7 +117,7 @@ def _prune(args: Namespace) -> int:
     if removed or args.json:
         _rows(removed, args.json)
     verb = "would be removed" if args.dry_run else "removed"
-    total = _text.size(sum(item.size for item in removed))
+    total = text.size(sum(item.size for item in removed))
     print(f"{len(removed)} files ({total}) and {swept} leftovers {verb}", file=sys.stderr)
     return 0
 
@@ -131,7 +131,7 @@ def _clear(args: Namespace) -> int:
         print(f"Remove everything in {cache.root}? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             return 1
-    print(f"{_text.size(upkeep.clear(cache))} removed", file=sys.stderr)
+    print(f"{text.size(upkeep.clear(cache))} removed", file=sys.stderr)
     return 0
 
 

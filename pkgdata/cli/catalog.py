@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from ..base import text
 from ..errors import CatalogError
-from . import _text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def _ask(question: str) -> str:
 def _search(args: Namespace) -> int:
     found = _catalog(args).search(*args.terms)
     if args.json:
-        _text.json([_row(one) for one in found])
+        text.json([_row(one) for one in found])
         return 0
     for one in found:
         axes = f"[{','.join(one.variants)}]" if one.variants else ""
@@ -178,7 +178,7 @@ def _info(args: Namespace) -> int:
     with catalog.active():
         facts = _facts(one)
     if args.json:
-        _text.json(facts)
+        text.json(facts)
         return 0
     print(one.id)
     for line in filter(None, [one.name, one.url]):
@@ -232,7 +232,7 @@ def _repositories(args: Namespace) -> int:
     catalog.search()  # warns of what does not load
     if args.json:
         keys = ("name", "description", "datasets", "package")
-        _text.json([dict(zip(keys, row, strict=True)) for row in rows])
+        text.json([dict(zip(keys, row, strict=True)) for row in rows])
         return 0
     for name, description, _, _ in rows:
         print(f"{name}: {description}")
@@ -269,10 +269,10 @@ def _orphans(args: Namespace) -> int:
     if args.json:
         keys = ("path", "repository", "reason", "size")
         rows = [(str(o.path), o.repository, o.reason, s) for o, s in zip(found, sizes, strict=True)]
-        _text.json([dict(zip(keys, row, strict=True)) for row in rows])
+        text.json([dict(zip(keys, row, strict=True)) for row in rows])
     else:
         for one, size in zip(found, sizes, strict=True):
-            print(f"{_text.size(size)}\t{one.path}" if args.size else one.path)
+            print(f"{text.size(size)}\t{one.path}" if args.size else one.path)
     if not args.remove or not found:
         return 0
     return _remove(found, args.yes)
@@ -307,7 +307,7 @@ def _check(args: Namespace) -> int:
             json.dump(rows, file, indent=2, ensure_ascii=False)
     failed = sum(one.status != "ok" for one in found)
     if args.json:
-        _text.json(rows)
+        text.json(rows)
     elif args.output is None:
         for one in found:
             line = f"{one.status:6} {one.dataset} {one.resource} {one.url}"
@@ -342,7 +342,7 @@ def _datafolders(args: Namespace) -> int:
     with catalog.active():
         found = Context().settings.datafolders
     if args.json:
-        _text.json(found)
+        text.json(found)
     else:
         for key, path in found.items():
             print(f"{key}\t{path}")
@@ -362,12 +362,12 @@ def _set_datafolder(args: Namespace) -> int:
 
 
 def _copy(args: Namespace) -> int:
+    from ..base.urls import redact
     from ..catalog import copying
-    from ..urls import redact
 
     report = copying.copy(_catalog(args), args.dataset, args.where, force=args.force)
     if args.json:
-        _text.json(report.succeeded)
+        text.json(report.succeeded)
     where = redact(args.where)
     print(f"{args.dataset}: {len(report.succeeded)} files are in {where}", file=sys.stderr)
     return 0

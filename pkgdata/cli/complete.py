@@ -107,7 +107,7 @@ def _verbs(level: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]
 
 def _values(level: argparse.ArgumentParser, given: list[str]) -> list[str]:
     """Return packages for the first place and the package's files for the next ones."""
-    from ..declaration import find_package, installed
+    from ..core.declaration import find_package, installed
     from ..errors import PkgdataError
 
     positional = [action for action in level._actions if not action.option_strings]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
-from ..config import conf
+from ..base import text as _text
+from ..base.config import conf
+from ..base.progress import BYTES, DONE, FAILED, START, Event, silent, wanted
+from ..bulk import addresses, planning
 from ..errors import ConfigError, ObjectNotFoundError, PkgdataError
-from ..progress import BYTES, DONE, FAILED, START, Event, silent, wanted
-from ..stores import codecs, locate, planning
-from ..stores.moving import Copied, copies, job_copies
+from ..stores import codecs
+from ..stores.copying import Copied, copies, job_copies
 from ..stores.store import Watch
-from ..timeline import Timeline
-from . import _text
+from .timeline import Timeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from ..progress import Callback
-    from ..stores.locate import Address, Stores
-    from ..stores.moving import Item
-    from ..stores.planning import Target, Unit
+    from ..base.progress import Callback
+    from ..bulk.addresses import Address, Stores
+    from ..bulk.planning import Target, Unit
+    from ..stores.copying import Item
 
 #: Failures that are told one by one.
 _MOST_TOLD = 10
@@ -144,7 +145,7 @@ def _check(args: Namespace) -> None:
 def _carry(args: Namespace, move: bool) -> int:
     codecs.encode(b"", None if args.compression == "same" else args.compression)  # have we it?
     tally = Tally("moved" if move else "copied")
-    stores = locate.Stores(args.anonymous, args.endpoint)
+    stores = addresses.Stores(args.anonymous, args.endpoint)
     to, units = _plan(args, stores, move)
     items = _items(units, to, args, tally, move)
     if args.dry_run:
@@ -167,11 +168,11 @@ def _is_list(args: Namespace) -> bool:
 
 def _plan(args: Namespace, stores: Stores, move: bool) -> tuple[Target, list[Unit]]:
     """Work out the destination and what comes there."""
-    ends = locate.Stores(None, args.endpoint)
+    ends = addresses.Stores(None, args.endpoint)
     if _is_list(args):
         to = planning.target(ends, args.destination, many=False, always_folder=True)
         return to, [planning.listed(stores, lines(), to, args.base)]
-    sources = [locate.parse(text, args.literal) for text in args.sources]
+    sources = [addresses.parse(text, args.literal) for text in args.sources]
     wild = any(source.pattern for source in sources)
     to = planning.target(ends, args.destination, len(sources) > 1, wild and len(sources) == 1)
     same = args.compression != "same"
@@ -262,7 +263,7 @@ def _explained(copied: Copied, units: list[Unit]) -> Exception | None:
     if isinstance(error, ObjectNotFoundError):
         for unit in units:
             named = unit.single and unit.address.name == copied.name
-            if named and locate.is_folder(unit.store, unit.address):
+            if named and addresses.is_folder(unit.store, unit.address):
                 return planning.is_a_folder(unit.address)
     return error
 
@@ -278,12 +279,12 @@ def _from_stream(unit: Unit, to: Target, args: Namespace) -> None:
 
 
 def _to_stream(args: Namespace, out: Any) -> int:
-    stores = locate.Stores(args.anonymous, args.endpoint)
+    stores = addresses.Stores(args.anonymous, args.endpoint)
     if _is_list(args):
         found = planning.listed(stores, lines(), None, args.base).items
         pairs: Iterable[tuple[Any, str]] = ((store, name) for store, name, _ in found)
     else:
-        sources = [locate.parse(text, args.literal) for text in args.sources]
+        sources = [addresses.parse(text, args.literal) for text in args.sources]
         pairs = objects(stores, sources, args.recursive)
     for store, name in pairs:
         for block in store.cat(name):
@@ -310,11 +311,11 @@ def objects(
     """
     for source in sources:
         store = stores.open(source.base)
-        if source.pattern or source.folder or (recursive and locate.is_folder(store, source)):
+        if source.pattern or source.folder or (recursive and addresses.is_folder(store, source)):
             if not (recursive or source.pattern):
                 raise planning.is_a_folder(source)
             count = 0
-            for name, _ in locate.names_in(store, source, recursive):
+            for name, _ in addresses.names_in(store, source, recursive):
                 count += 1
                 yield store, name
             if not count:
@@ -358,7 +359,7 @@ def _sync(args: Namespace) -> int:
     if args.allow_empty and not args.delete:
         args.usage("--allow-empty belongs to --delete")
     source, to = _two_folders(args)
-    store = locate.Stores(args.anonymous, args.endpoint).open(source.base)
+    store = addresses.Stores(args.anonymous, args.endpoint).open(source.base)
     comparison = planning.Comparison(
         store, source.prefix, to.store, to.address.prefix, args.checksum, args.size_only
     )
@@ -387,11 +388,11 @@ def _sync(args: Namespace) -> int:
 
 
 def _two_folders(args: Namespace) -> tuple[Address, Target]:
-    source = locate.parse(args.source, literal=True)
+    source = addresses.parse(args.source, literal=True)
     if source.local and not os.path.isdir(source.path):
         what = "it is a file; cp copies it" if os.path.exists(source.path) else "no such folder"
         raise ConfigError(f"{args.source}: {what}")
-    ends = locate.Stores(None, args.endpoint)
+    ends = addresses.Stores(None, args.endpoint)
     to = planning.target(ends, args.destination, many=False, always_folder=True)
     if source.local and to.local:
         _refuse_nested(source.path, to.address.path)

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 import sys
 
-from . import _text
+from ..base import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
+    from ..core.scan import Comparison
     from ..datasets import Config, Outcome
-    from ..scan import Comparison
 
 _ABOUT = """Whole directories as named, immutable datasets: data/PARTITION/..., and beside it
 meta.json, README.md and whatever else. The repository is any store; it is set in datasets.toml
@@ -129,13 +129,13 @@ def _config(args: Namespace) -> Config:
 def _ls(args: Namespace) -> int:
     rows = _remote_rows(_config(args)) if args.remote else _local_rows(_config(args))
     if args.json:
-        _text.json(rows)
+        text.json(rows)
     elif args.long:
         cells = [
             [row["name"], row["kind"], ",".join(row["partitions"] or ["?"]), row["where"]]
             for row in rows
         ]
-        _text.table(["NAME", "KIND", "PARTITIONS", "WHERE"], cells)
+        text.table(["NAME", "KIND", "PARTITIONS", "WHERE"], cells)
     else:
         for row in rows:
             print(row["name"])
@@ -245,7 +245,7 @@ def _push(args: Namespace) -> int:
 
 def _tell(args: Namespace, outcome: Outcome, verb: str) -> None:
     if args.json:
-        _text.json(
+        text.json(
             {
                 "name": outcome.name,
                 "path": outcome.path,
@@ -260,11 +260,11 @@ def _tell(args: Namespace, outcome: Outcome, verb: str) -> None:
         )
         return
     verb = f"would be {verb}" if args.dry_run else verb
-    moved = f"{outcome.moved_files} files moved, {_text.size(outcome.moved_bytes)}"
+    moved = f"{outcome.moved_files} files moved, {text.size(outcome.moved_bytes)}"
     if args.dry_run:
         moved = f"{outcome.moved_files} files to move"
     print(
-        f"{outcome.name} {verb}: {outcome.files} files, {_text.size(outcome.size)}; {moved}",
+        f"{outcome.name} {verb}: {outcome.files} files, {text.size(outcome.size)}; {moved}",
         file=sys.stderr,
     )
 
@@ -286,13 +286,13 @@ def _diff(args: Namespace) -> int:
 
 def _compared(args: Namespace, found: Comparison) -> int:
     if args.json:
-        _text.json({"missing": found.missing, "extra": found.extra, "changed": found.changed})
+        text.json({"missing": found.missing, "extra": found.extra, "changed": found.changed})
         return 3 if found else 0
     rows = [["missing", name] for name in found.missing]
     rows += [["extra", name] for name in found.extra]
     rows += [["changed", f"{name}: {what}"] for name, what in found.changed.items()]
     if rows:
-        _text.table(["STATE", "NAME"], rows)
+        text.table(["STATE", "NAME"], rows)
     else:
         print("no difference", file=sys.stderr)
     return 3 if found else 0

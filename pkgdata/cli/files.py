@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import sys
 
-from ..config import conf
-from ..declaration import find_package, installed
+from ..base import text
+from ..base.config import conf
+from ..base.progress import view
+from ..core.declaration import find_package, installed
 from ..errors import BatchError, ConfigError
-from ..progress import view
-from ..timeline import Timeline
-from . import _text
+from .timeline import Timeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
-    from ..package import PackageData
+    from ..core.package import PackageData
 
 
 def add(commands: Any) -> None:
@@ -92,11 +92,11 @@ def _get(args: Namespace) -> int:
 def _where(args: Namespace) -> int:
     places = _find(args).where(args.name)
     if args.json:
-        _text.json(
+        text.json(
             [{"kind": p.kind, "where": p.where, "state": p.state, "note": p.note} for p in places]
         )
     else:
-        _text.table(
+        text.table(
             ["PLACE", "STATE", "PATH OR URL"],
             [[p.kind, p.state, p.where + (f"  ({p.note})" if p.note else "")] for p in places],
         )
@@ -126,7 +126,7 @@ def _fetch(args: Namespace) -> int:
             progress.write(args.timeline)
     if args.json:
         failed = {name: str(error) for name, error in report.failed.items()}
-        _text.json({"succeeded": report.succeeded, "failed": failed})
+        text.json({"succeeded": report.succeeded, "failed": failed})
     else:
         print(f"{len(report.succeeded)} files of {data.name} are here", file=sys.stderr)
     return 1 if report.failed else 0
@@ -146,12 +146,12 @@ def _list(args: Namespace) -> int:
         for entry in data.registry.values()
     ]
     if args.json:
-        _text.json(entries)
+        text.json(entries)
     else:
         rows = [
-            ["yes" if e["here"] else "no", _text.size(e["size"]), str(e["name"])] for e in entries
+            ["yes" if e["here"] else "no", text.size(e["size"]), str(e["name"])] for e in entries
         ]
-        _text.table(["HERE", "SIZE", "NAME"], rows)
+        text.table(["HERE", "SIZE", "NAME"], rows)
     return 0
 
 
@@ -159,12 +159,12 @@ def _list_packages(args: Namespace) -> int:
     names = installed()
     found = {name: find_package(name) for name in sorted(names)}
     if args.json:
-        _text.json(
+        text.json(
             {name: {"files": len(d.registry), "dataurl": d.dataurl} for name, d in found.items()}
         )
     else:
         rows = [[name, str(len(d.registry)), ", ".join(d.dataurl)] for name, d in found.items()]
-        _text.table(["PACKAGE", "FILES", "DATAURL"], rows)
+        text.table(["PACKAGE", "FILES", "DATAURL"], rows)
     return 0
 
 
@@ -172,14 +172,14 @@ def _verify(args: Namespace) -> int:
     result = find_package(args.package).verify(args.names or None)
     bad = {name: state for name, state in result.items() if state not in ("ok", "absent")}
     if args.json:
-        _text.json(result)
+        text.json(result)
     else:
-        _text.table(["STATE", "NAME"], [[state, name] for name, state in result.items()])
+        text.table(["STATE", "NAME"], [[state, name] for name, state in result.items()])
     return 3 if bad else 0
 
 
 def _demo(_: Namespace) -> int:
-    from .. import demo
+    from . import demo
 
     code: int = demo.run()
     return code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import _fs
+from ..base import fs
 from ..errors import ConfigError, PublishError
 
 TYPE_CHECKING = False
@@ -168,8 +168,8 @@ def _toml(name: str, to: list[str]) -> str:
 
 def _base_of(place: str) -> str | None:
     """Return where users will find what is published to a place, as far as that can be told."""
+    from ..base.urls import scheme
     from ..publish import destination_for
-    from ..urls import scheme
 
     destination = destination_for(place.replace("{version}", _VERSION))
     if scheme(place) == "github":
@@ -205,5 +205,5 @@ def _write(path: str, text: str) -> None:
         print(f"{path}: is there already, left alone", file=sys.stderr)
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    _fs.write_atomic(path, text.encode())
+    fs.write_atomic(path, text.encode())
     print(f"{path}: written", file=sys.stderr)

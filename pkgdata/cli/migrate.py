@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import sys
 
-from ..declaration import find_package, installed
+from ..base import text
+from ..core.declaration import find_package, installed
 from ..errors import ConfigError, PkgdataError
-from . import _text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -120,12 +120,12 @@ def _downloads(args: Namespace) -> Iterator[Found]:
     """Take over astropy's downloads as they are, whoever declares them or not."""
     if args.origin != "astropy":
         return
-    from .. import cachedirs
+    from ..cache import unpinned_dirs
     from ..migrate import migrate_astropy
 
     name = args.pkgname or "astropy"
-    theirs = args.source or cachedirs.astropys_root(name)
-    if os.path.realpath(theirs) == os.path.realpath(cachedirs.root_of(name)):
+    theirs = args.source or unpinned_dirs.astropys_root(name)
+    if os.path.realpath(theirs) == os.path.realpath(unpinned_dirs.root_of(name)):
         print(f"{theirs}: pkgdata reads astropy's downloads where they are", file=sys.stderr)
     for one in migrate_astropy(pkgname=name, source=args.source, dry_run=args.dry_run):
         yield name, one
@@ -134,7 +134,7 @@ def _downloads(args: Namespace) -> Iterator[Found]:
 def _show(args: Namespace, found: list[Found], missing: int) -> None:
     rows = [(os.path.getsize(one.source), package, one) for package, one in found]
     if args.json:
-        _text.json(
+        text.json(
             [
                 {
                     "package": package,
@@ -147,11 +147,11 @@ def _show(args: Namespace, found: list[Found], missing: int) -> None:
             ]
         )
     elif rows:
-        _text.table(
+        text.table(
             ["SIZE", "PACKAGE", "NAME", "FROM"],
-            [[_text.size(size), package, one.name, one.source] for size, package, one in rows],
+            [[text.size(size), package, one.name, one.source] for size, package, one in rows],
         )
     verb = "would be adopted" if args.dry_run else "adopted"
-    total = _text.size(sum(size for size, _, _ in rows))
+    total = text.size(sum(size for size, _, _ in rows))
     left = f"; {missing} not found there, still to be fetched" if missing else ""
     print(f"{len(rows)} files ({total}) {verb}{left}", file=sys.stderr)

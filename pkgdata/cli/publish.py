@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from ..config import conf
+from ..base import text as _text
+from ..base.config import conf
+from ..base.progress import DONE, Event, view
 from ..errors import PublishError
-from ..progress import DONE, Event, view
-from . import _text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-    from ..progress import Callback
+    from ..base.progress import Callback
+    from ..core.registry import Registry
     from ..publish.engine import Publication
     from ..publish.plan import Plan
     from ..publish.readback import Finding, Mirror
     from ..publish.settings import Settings
-    from ..registry import Registry
 
 _ABOUT = "upload files, write their registry, and prove it by downloading again"
 
@@ -288,8 +288,8 @@ def _toml_list(texts: Sequence[str]) -> str:
 
 
 def _check(args: Namespace, settings: Settings | None) -> int:
+    from ..core.registry import Registry
     from ..publish import engine
-    from ..registry import Registry
 
     registry = Registry.load(_registry_file(args, settings))
     mirrors = _mirrors(args, settings, registry)

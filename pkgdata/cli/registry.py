@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from .. import _fs, scan
-from ..registry import Registry
-from . import _text
+from ..base import fs, text
+from ..core import scan
+from ..core.registry import Registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def run_make(args: Namespace) -> int:
     registry = scan.make(args.folder, args.alg, progress=_bar("hashing", args.folder))
     if args.output:
         # a registry that lies in its own folder does not list itself
-        inside = _fs.name_inside(args.folder, args.output)
+        inside = fs.name_inside(args.folder, args.output)
         registry = Registry(entry for entry in registry.values() if entry.name != inside)
         registry.write(args.output)
         print(f"{args.output}: {len(registry)} files", file=sys.stderr)
@@ -84,7 +84,7 @@ def _bar(title: str, folder: str) -> Callable[[str, int], None]:
 
     if not os.path.isdir(folder):
         return lambda name, count: None  # the library says what is wrong
-    return _text.bar(title, sum(os.path.getsize(path) for _, path in _fs.walk_files(folder)))
+    return text.bar(title, sum(os.path.getsize(path) for _, path in fs.walk_files(folder)))
 
 
 def _check(args: Namespace) -> int:
@@ -92,16 +92,16 @@ def _check(args: Namespace) -> int:
 
     file = args.registry or os.path.join(args.folder, "registry.txt")
     found = scan.compare(args.folder, Registry.load(file), progress=_bar("hashing", args.folder))
-    inside = _fs.name_inside(args.folder, file)
+    inside = fs.name_inside(args.folder, file)
     found.extra = [name for name in found.extra if name != inside]
     if args.json:
-        _text.json({"missing": found.missing, "extra": found.extra, "changed": found.changed})
+        text.json({"missing": found.missing, "extra": found.extra, "changed": found.changed})
     else:
         rows = [["missing", name] for name in found.missing]
         rows += [["extra", name] for name in found.extra]
         rows += [["changed", f"{name}: {what}"] for name, what in found.changed.items()]
         if rows:
-            _text.table(["STATE", "NAME"], rows)
+            text.table(["STATE", "NAME"], rows)
         else:
             print("no difference", file=sys.stderr)
     return 3 if found else 0

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .. import config
-from . import _text
+from ..base import config
+from ..base import text as _text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _value(name: str) -> tuple[Any, str]:
 def _shown(value: Any) -> str:
     import os
 
-    from ..urls import redact
+    from ..base.urls import redact
 
     if isinstance(value, dict):
         return " ".join(f"{redact(key)}={redact(text)}" for key, text in value.items()) or "-"

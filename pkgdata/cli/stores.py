@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from .. import _fs
+from ..base import fs
+from ..base import text as _text
+from ..bulk import addresses as locate
+from ..bulk import planning
 from ..errors import ConfigError, ObjectNotFoundError, PkgdataError
-from ..stores import locate, planning
-from . import _text
 from .copying import lines, objects, say
 
 TYPE_CHECKING = False
@@ -17,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
+    from ..bulk.addresses import Address, Stores
     from ..stores import Info, Store
-    from ..stores.locate import Address, Stores
 
 #: Objects that are removed with one call.
 _AT_ONCE = 1000
@@ -306,7 +307,7 @@ class _Removal:
             return
         self._told(str(address))
         if not self._args.dry_run:
-            _fs.remove(address.path)
+            fs.remove(address.path)
 
     def _tree(self, address: Address) -> None:
         """Remove a folder of this computer; what links lead to stays."""
@@ -324,7 +325,7 @@ class _Removal:
         for path in planning.files_below(address.base):
             self._told(address.show(os.path.relpath(path, address.base)))
         if not self._args.dry_run:
-            _fs.remove_tree(address.base)
+            fs.remove_tree(address.base)
 
     def _folder(self, address: Address) -> None:
         if not self._args.recursive:

@@ -17,12 +17,7 @@ import os
 from .. import datasets
 from ..datasets.config import TGZ, etc_file, etc_home, read_file
 from ..datasets.directory import Dataset
-from ..errors import (
-    AlreadyPublishedError,
-    ConfigError,
-    DatasetError,
-    UnknownNameError,
-)
+from ..errors import AlreadyPublishedError, ConfigError, DatasetError, UnknownNameError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 
-from .. import _fs, urls
-from ..cache import Cache
-from ..config import cache_dir, conf, is_offline
+from ..base import fs, urls
+from ..base.config import cache_dir, conf, is_offline
+from ..base.progress import DONE, Event, silent, view
+from ..cache.objects import Cache
 from ..errors import DatasetError, OfflineError
-from ..progress import DONE, Event, silent, view
 from .config import FORMS
 from .home import Home
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..progress import Callback
+    from ..base.progress import Callback
     from ..stores import Store
     from .config import Config
 
@@ -65,7 +65,7 @@ def taken(home: Home, name: str) -> DatasetError:
 def measure(folder: str) -> tuple[int, int]:
     """Count the files below a folder, and their bytes."""
     count = size = 0
-    for _, path in _fs.walk_files(folder):
+    for _, path in fs.walk_files(folder):
         count += 1
         try:
             size += os.path.getsize(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .. import scan
+from ..core import scan
 from . import remote, tgz
 from ._common import Show, home_of, store_of
 from .config import Config
@@ -13,7 +13,7 @@ from .home import Home, unknown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..registry import Registry
+    from ..core.registry import Registry
     from ..stores import Store
     from ._common import Progress
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-from .. import config, dirs, urls
+from ..base import config, dirs, urls
 from ..errors import ConfigError
 
 TYPE_CHECKING = False

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from ..registry import Registry
+    from ..core.registry import Registry
 
 #: Stray files that a message names.
 _NAMED = 3
@@ -168,7 +168,7 @@ class Dataset:
         Registry
             Its ``digest()`` is the identity of the dataset.
         """
-        from .. import scan
+        from ..core import scan
 
         return scan.make(self.location)
 

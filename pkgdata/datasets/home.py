@@ -26,7 +26,7 @@ import contextlib
 import errno
 import os
 
-from .. import _fs, locks
+from ..base import fs, locks
 from ..errors import CacheWarning, DatasetError, RegistryError, UnknownNameError, warn
 from .manifest import Manifest
 
@@ -208,7 +208,7 @@ class Home:
             parts = name.rsplit(".", 2)
             if name[0] == "." and len(parts) == 3 and parts[2] == "tmp":
                 owner = parts[1].rpartition("-")[0]
-                if _fs.owner_is_gone(owner):
+                if fs.owner_is_gone(owner):
                     discard(os.path.join(self.folder, name))
 
     @contextlib.contextmanager
@@ -251,7 +251,7 @@ class Home:
         if not self._place(aside, self.path(name), replace):
             return False
         if record is None:
-            _fs.remove(self._beside(name, "manifest"))
+            fs.remove(self._beside(name, "manifest"))
         else:
             self._write_record(name, identity, record)
         return True
@@ -291,7 +291,7 @@ class Home:
         if record.partitions is not None:
             first += " partitions=" + ",".join(quote(one, safe="") for one in record.partitions)
         text = f"{first}\n{record.manifest.dumps()}"
-        _fs.write_atomic(self._beside(name, "manifest"), text.encode(), sync=False)
+        fs.write_atomic(self._beside(name, "manifest"), text.encode(), sync=False)
 
     def link(self, name: str, folder: str, replace: bool) -> bool:
         """Make a name for a folder that lies elsewhere.
@@ -330,7 +330,7 @@ class Home:
         found = os.path.lexists(path)
         if found:
             self._make_way(path)
-        _fs.remove(self._beside(name, "manifest"))
+        fs.remove(self._beside(name, "manifest"))
         return found
 
     @contextlib.contextmanager
@@ -370,7 +370,7 @@ class Home:
         return os.path.join(self.folder, f".{check_name(name)}.{kind}")
 
     def _unique(self, name: str) -> str:
-        owner = f"{_fs.owner_token()}-{os.urandom(4).hex()}"
+        owner = f"{fs.owner_token()}-{os.urandom(4).hex()}"
         return os.path.join(self.folder, f".{name}.{owner}.tmp")
 
 
@@ -410,7 +410,7 @@ def check_name(name: str) -> str:
     DatasetError
         It is no plain file name.
     """
-    problem = _fs.name_problem(name)
+    problem = fs.name_problem(name)
     hint = "a name such as flower"
     if problem is None and "/" in name:
         problem = "it holds a slash"
@@ -458,7 +458,7 @@ def discard(path: str) -> None:
         os.unlink(path)
         return
     try:
-        _fs.remove_tree(path)
+        fs.remove_tree(path)
     except PermissionError:
         # a pulled folder may be read-only, as tar keeps modes
         os.chmod(path, 0o700)
@@ -466,7 +466,7 @@ def discard(path: str) -> None:
             for one in below:
                 if not os.path.islink(os.path.join(folder, one)):
                     os.chmod(os.path.join(folder, one), 0o700)
-        _fs.remove_tree(path)
+        fs.remove_tree(path)
 
 
 def _identity(path: str) -> str:

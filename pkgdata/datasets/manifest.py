@@ -18,14 +18,14 @@ identity of the dataset is that of the registry: names and digests, and nothing 
 
 from __future__ import annotations
 
+from ..core.registry import Entry, Registry
 from ..errors import RegistryError
-from ..registry import Entry, Registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ..hashes import Digest
+    from ..base.hashes import Digest
 
 #: What this release writes; it reads no other.
 FORM = 1
@@ -253,9 +253,9 @@ class _Reader:
     def _folder(self, text: str) -> str:
         from urllib.parse import unquote
 
-        from .. import _fs
+        from ..base import fs
 
-        return _fs.safe_name(unquote(text))
+        return fs.safe_name(unquote(text))
 
     def _take(self, entry: Entry, facts: dict[str, str]) -> None:
         if entry.digest is None or entry.size is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..hashes import Digest
+    from ..base.hashes import Digest
 
 
 class Outcome:

@@ -10,14 +10,14 @@ import contextlib
 import os
 import threading
 
-from .. import _fs, hashes
-from ..cache import OBJECTS, split
-from ..config import conf
+from ..base import fs, hashes, pool
+from ..base.config import conf
+from ..base.hashes import Digest
+from ..base.progress import silent
+from ..cache.group import Group
+from ..cache.objects import OBJECTS, split
 from ..errors import CacheError, IncompleteTransferError, IntegrityError, StoreError
-from ..group import Group
-from ..hashes import Digest
-from ..progress import silent
-from ..stores import codecs, pool
+from ..stores import codecs
 from . import remote
 from .manifest import located
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
-    from ..cache import Cache
-    from ..partial import Partial
-    from ..progress import Callback
-    from ..registry import Entry, Registry
+    from ..base.progress import Callback
+    from ..cache.objects import Cache
+    from ..cache.partial import Partial
+    from ..core.registry import Entry, Registry
     from ..stores import Body, Store
     from .manifest import Manifest, Spot
     from .outcome import Outcome
@@ -237,7 +237,7 @@ class Pull:
 
     def _check_space(self) -> None:
         need = sum(entry.size or 0 for entry, _ in self._missing)
-        free = _fs.free_bytes(self._cache.root)
+        free = fs.free_bytes(self._cache.root)
         if free is not None and free < need:
             raise CacheError(
                 f"no space for the dataset {self._name!r} in {self._cache.root}: {need} bytes are "
@@ -369,7 +369,7 @@ class Pull:
                 left = left[os.write(fd, left) :]
         except BaseException:
             os.close(fd)
-            _fs.remove(path)
+            fs.remove(path)
             raise
         with self._lock:
             group.add(path, fd, digest, entry.name, len(content), False, digest)
@@ -396,9 +396,9 @@ class Pull:
         self._tell(entry.name, entry.size or 0)
 
     def _transfer(self, entry: Entry, name: str, partial: Partial) -> None:
-        from ..mirrors import first_good
         from ..stores import Source
-        from ..transfer import Limits, Transfer
+        from ..transfer.mirrors import first_good
+        from ..transfer.one import Limits, Transfer
 
         limits = Limits(
             conf.download_block_size, conf.stall_bytes, conf.stall_seconds, conf.connections
@@ -508,18 +508,18 @@ def build(manifest: Manifest, here: dict[Digest, str], cache: Cache, folder: str
     """
     made: set[str] = set()
     for name in manifest.folders:
-        _fs.make_dirs(os.path.join(folder, *name.split("/")))
+        fs.make_dirs(os.path.join(folder, *name.split("/")))
     for entry in manifest.entries:
         assert entry.digest is not None
         target = os.path.join(folder, *entry.name.split("/"))
         above = os.path.dirname(target)
         if above not in made:
-            _fs.make_dirs(above)
+            fs.make_dirs(above)
             made.add(above)
         mode = manifest.modes.get(entry.name)
         if mode is not None:
             # the one in the cache is shared with whoever has it without the right to run it
-            _fs.copy(here[entry.digest], target)
+            fs.copy(here[entry.digest], target)
             os.chmod(target, mode & ~0o222)
             continue
         try:

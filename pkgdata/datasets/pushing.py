@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 
-from .. import _fs, hashes
+from ..base import fs, hashes, pool
+from ..base.hashes import Digest
+from ..core.registry import Entry, Registry
 from ..errors import DatasetError, ObjectExistsError
-from ..hashes import Digest
-from ..registry import Entry, Registry
-from ..stores import codecs, pool
+from ..stores import codecs
 from . import remote
 from .manifest import Manifest, Spot, located
 
@@ -90,7 +90,7 @@ class Push:
         A pack of which less than half is still of use is left behind, else a dataset that changes
         often would in the end be spread over as many packs as it has files.
         """
-        here = {name for name, _ in _fs.walk_files(self._folder)}
+        here = {name for name, _ in fs.walk_files(self._folder)}
         # whether the bytes are the same is not known yet; a changed file counts as still of use
         used = [0] * len(old.packs)
         for entry, spot in located(old):
@@ -199,7 +199,7 @@ class Push:
     def _plan(self) -> Iterator[list[Member] | Entry]:
         """Hash all files; yield those that are missing, small ones by the pack."""
         # all names are checked before the first byte is sent
-        jobs = [(_fs.safe_name(name), path) for name, path in _fs.walk_files(self._folder)]
+        jobs = [(fs.safe_name(name), path) for name, path in fs.walk_files(self._folder)]
         coming: set[Digest] = set()
         pack: list[Member] = []
         size = 0
@@ -328,5 +328,5 @@ def _empty_folders(folder: str) -> Iterator[str]:
     # what leads back to a folder above was refused when the files were listed
     for path, folders, files in os.walk(folder, followlinks=True):
         if not folders and not files and path != folder:
-            found.append(_fs.safe_name(os.path.relpath(path, folder).replace(os.sep, "/")))
+            found.append(fs.safe_name(os.path.relpath(path, folder).replace(os.sep, "/")))
     yield from sorted(found)

@@ -27,7 +27,7 @@ from .manifest import Manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..hashes import Digest
+    from ..base.hashes import Digest
     from ..stores import Info, Store
 
 _MANIFEST, _TGZ = ".manifest.txt.gz", ".tgz"

@@ -15,11 +15,11 @@ import os
 import posixpath
 import zlib
 
-from .. import _fs, hashes
-from ..config import conf
+from ..base import fs, hashes
+from ..base.config import conf
+from ..base.hashes import Digest
+from ..core.registry import Entry, Registry
 from ..errors import DatasetError, ExtractionError, StoreError, UnsafeNameError
-from ..hashes import Digest
-from ..registry import Entry, Registry
 from . import remote
 from .pulling import Reading
 
@@ -238,7 +238,7 @@ class _Unpacking:
         while clean.startswith("./"):
             clean = clean[2:]
         try:
-            return _fs.safe_name(clean)
+            return fs.safe_name(clean)
         except UnsafeNameError as error:
             raise self._refused(f"has the member {text!r}: {error.message}") from None
 
@@ -247,7 +247,7 @@ class _Unpacking:
             return
         name = self._name(info.name)
         if info.isdir():
-            _fs.make_dirs(self._path(name))
+            fs.make_dirs(self._path(name))
             self._modes[name] = info.mode & 0o777 | 0o700
         elif info.issym():
             self._links[name] = posixpath.join(posixpath.dirname(name), info.linkname)
@@ -270,7 +270,7 @@ class _Unpacking:
     def _file(self, name: str, source: IO[bytes]) -> None:
         """Write and hash a file; of several of one name the last one counts, as tar has it."""
         target = self._path(name)
-        _fs.make_dirs(os.path.dirname(target))
+        fs.make_dirs(os.path.dirname(target))
         hasher, size = hashes.new("sha256"), 0
         with open(target, "wb", buffering=0) as file:
             while block := source.read(_BLOCK):
@@ -319,8 +319,8 @@ class _Unpacking:
         if not os.path.isdir(source):
             self._copy_file(name, source)
             return
-        _fs.make_dirs(self._path(name))
-        for below, path in list(_fs.walk_files(source)):
+        fs.make_dirs(self._path(name))
+        for below, path in list(fs.walk_files(source)):
             self._copy_file(f"{name}/{below}", path)
 
     def _copy_file(self, name: str, path: str) -> None:

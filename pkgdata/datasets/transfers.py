@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..base.progress import DONE, WAIT, Event, silent
 from ..errors import (
     AccessDeniedError,
     AlreadyPublishedError,
@@ -12,7 +13,6 @@ from ..errors import (
     UnknownNameError,
     warn,
 )
-from ..progress import DONE, WAIT, Event, silent
 from . import remote, tgz
 from ._common import Show, form_of, home_of, measure, store_of, taken, user_cache
 from .config import OWN, TGZ, Config
@@ -27,7 +27,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from ..progress import Callback
+    from ..base.progress import Callback
     from ..stores import Store
     from ._common import Progress
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .. import urls
+from ..base import urls
 from ..errors import PublishError
 from .destination import Destination, Held, Item
 

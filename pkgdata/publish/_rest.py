@@ -14,7 +14,8 @@ from __future__ import annotations
 
 from urllib.parse import urljoin, urlsplit
 
-from .. import hashes
+from ..base import hashes
+from ..base.urls import redact
 from ..errors import (
     AccessDeniedError,
     IncompleteTransferError,
@@ -22,7 +23,6 @@ from ..errors import (
     PublishError,
     StoreError,
 )
-from ..urls import redact
 from .tokens import hide
 
 TYPE_CHECKING = False
@@ -102,7 +102,7 @@ class Rest:
     ) -> None:
         import time
 
-        from ..config import conf
+        from ..base.config import conf
 
         self.service = service
         self.api = api.rstrip("/")

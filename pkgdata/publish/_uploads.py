@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from .. import hashes
+from ..base import hashes
 from ..errors import IntegrityError, PublishError
 
 TYPE_CHECKING = False
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import BinaryIO
 
-    from ..hashes import Digest, Hasher
+    from ..base.hashes import Digest, Hasher
     from .destination import Item
 
 #: Bytes handed to the socket at once. A timeout counts for each piece, so that slow lines want
@@ -253,7 +253,7 @@ def default_title(items: Sequence[Item]) -> str:
     -------
     str
     """
-    from ..registry import Entry, Registry
+    from ..core.registry import Entry, Registry
 
     tree = Registry(Entry(item.name, item.digest) for item in items).digest()
     return f"Data files ({tree.hex[:12]})"

@@ -129,9 +129,9 @@ class Bucket(Destination):
         ----------
         items : sequence of Item
         """
-        from .. import _fs
+        from ..base import fs
 
-        self._names = [_fs.safe_key(item.name) for item in items]
+        self._names = [fs.safe_key(item.name) for item in items]
         client: Any = self._store.client(self._public)  # type: ignore[attr-defined]
         if client.config.get("skip_signature"):
             raise PublishError(
@@ -183,7 +183,7 @@ class Bucket(Destination):
         return self._hash(item) == item.digest.hex
 
     def _hash(self, item: Item) -> str:
-        from .. import hashes
+        from ..base import hashes
 
         hasher = hashes.new(item.digest.alg)
         for block in self._store.blocks(item.name):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 
-from .. import hashes
-from ..urls import redact
+from ..base import hashes
+from ..base.urls import redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from ..hashes import Digest
+    from ..base.hashes import Digest
 
 
 class Item:

@@ -13,8 +13,8 @@ sent twice, and no note has to be kept here.
 
 from __future__ import annotations
 
+from ..base.progress import BYTES, DONE, START, Event, silent
 from ..errors import ObjectExistsError, PkgdataError, PublishError
-from ..progress import BYTES, DONE, START, Event, silent
 from . import merge, plan, readback
 from .readback import OK, Finding, Mirror
 
@@ -22,8 +22,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from ..progress import Callback
-    from ..registry import Entry, Registry
+    from ..base.progress import Callback
+    from ..core.registry import Entry, Registry
     from .destination import Destination, Held, Item
     from .plan import Plan
 
@@ -189,7 +189,7 @@ class Publication:
     # -- 4 -------------------------------------------------------------------------------------
 
     def _mirrors(self, one: Plan) -> list[Mirror]:
-        from ..registry import Entry
+        from ..core.registry import Entry
 
         place, base = one.destination.url, one.destination.dataurl
         below, own = [], []
@@ -232,9 +232,9 @@ class Publication:
 
     def _read_privately(self, destination: Destination, item: Item, show: Callback) -> Finding:
         """Read with our own credentials what nobody else may see, such as a draft."""
-        from .. import hashes
-        from ..hashes import Digest
-        from ..registry import Entry
+        from ..base import hashes
+        from ..base.hashes import Digest
+        from ..core.registry import Entry
 
         entry = Entry(item.name, item.digest, item.size)
         hasher, size = hashes.new(item.digest.alg), 0
@@ -350,7 +350,7 @@ def _send(
     destination: Destination, items: Sequence[Item], replaced: Collection[str], show: Callback
 ) -> dict[str, str]:
     """Upload files in threads; the first failure ends it. Return addresses by name."""
-    from ..stores import pool
+    from ..base import pool
 
     found: dict[str, str] = {}
     failed: list[tuple[Item, Exception]] = []

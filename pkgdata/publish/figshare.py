@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import os
 
+from ..base.hashes import Digest
+from ..base.urls import redact
 from ..errors import (
     AlreadyPublishedError,
     IncompleteTransferError,
@@ -26,8 +28,6 @@ from ..errors import (
     PublishError,
     StoreError,
 )
-from ..hashes import Digest
-from ..urls import redact
 from . import _uploads, tokens
 from ._rest import UPLOAD_TIMEOUT, Rest, status_of
 from .destination import Destination, Held

@@ -10,9 +10,9 @@ from __future__ import annotations
 import errno
 import os
 
-from .. import _fs
+from ..base import fs
+from ..base.urls import canonical, redact
 from ..errors import AccessDeniedError, ObjectExistsError, PublishError, StoreError
-from ..urls import canonical, redact
 from .destination import Destination, Held
 
 TYPE_CHECKING = False
@@ -87,13 +87,13 @@ class Folder(Destination):
         if not os.path.isdir(self.root):
             return {}
         try:
-            found = [*_fs.walk_files(self.root)]
+            found = [*fs.walk_files(self.root)]
             self._leftovers = [
                 path
                 for name, path in found
-                if _fs.is_aside(name) and _fs.owner_is_gone(_owner_of(name))
+                if fs.is_aside(name) and fs.owner_is_gone(_owner_of(name))
             ]
-            complete = [pair for pair in found if not _fs.is_aside(pair[0])]
+            complete = [pair for pair in found if not fs.is_aside(pair[0])]
             return {name: Held(os.stat(path).st_size) for name, path in complete}
         except OSError as error:
             raise self._error(error, error.filename or self.root) from error
@@ -110,7 +110,7 @@ class Folder(Destination):
         -------
         bool
         """
-        from .. import hashes
+        from ..base import hashes
 
         try:
             return hashes.hash_file(self._path(item.name), item.digest.alg) == item.digest
@@ -135,10 +135,10 @@ class Folder(Destination):
         replaced : sequence of Item
         """
         for path in self._leftovers:
-            _fs.remove(path)
+            fs.remove(path)
         self._leftovers = []
         needed = sum(item.size for item in (*new, *replaced))
-        free = _fs.free_bytes(self.root)
+        free = fs.free_bytes(self.root)
         if free is not None and needed > free:
             raise PublishError(f"{self.url}: {needed} bytes are to be written, {free} are free")
         try:
@@ -162,12 +162,12 @@ class Folder(Destination):
         target = self._path(item.name)
         try:
             _make_folders(os.path.dirname(target), self.root)
-            aside = f"{target}.{_fs.owner_token()}-{os.urandom(4).hex()}{_fs.ASIDE}"
+            aside = f"{target}.{fs.owner_token()}-{os.urandom(4).hex()}{fs.ASIDE}"
             try:
                 _copy(item, aside, moved)
                 item.check_unchanged()
             except BaseException:
-                _fs.remove(aside)
+                fs.remove(aside)
                 raise
             self._group.add(aside, target, replace, item.size)
         except OSError as error:
@@ -206,14 +206,14 @@ class Folder(Destination):
         )
 
     def _path(self, name: str) -> str:
-        return os.path.join(self.root, *_fs.safe_name(name).split("/"))
+        return os.path.join(self.root, *fs.safe_name(name).split("/"))
 
     def _error(self, error: OSError, path: str) -> StoreError:
         address = f"file:{path}"
         text = f"{path}: {error.strerror or error}"
         if error.errno == errno.EEXIST:
             return ObjectExistsError(f"{path} is there already", url=address)
-        if error.errno in _fs.UNWRITABLE:
+        if error.errno in fs.UNWRITABLE:
             return AccessDeniedError(text, url=address)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         hint = "make room on the file system, or ask for more quota" if full else None
@@ -249,16 +249,16 @@ class _Group:
                 _appear(aside, target, replace)
         finally:
             for aside, _, _ in files:
-                _fs.remove(aside)
+                fs.remove(aside)
 
 
 def _sync(paths: Sequence[str]) -> None:
-    from ..config import conf
+    from ..base.config import conf
 
     if conf.durability == "none":
         return
-    if _fs.can_sync_all():
-        _fs.sync_all(os.path.dirname(paths[0]))
+    if fs.can_sync_all():
+        fs.sync_all(os.path.dirname(paths[0]))
         return
     for path in paths:
         fd = os.open(path, os.O_RDWR)
@@ -280,7 +280,7 @@ def _path_of(url: str) -> str:
 
 def _owner_of(name: str) -> str:
     """Return the owner's token from the name of a file that was not finished."""
-    return name.removesuffix(_fs.ASIDE).rpartition(".")[2].rpartition("-")[0]
+    return name.removesuffix(fs.ASIDE).rpartition(".")[2].rpartition("-")[0]
 
 
 def _make_folders(path: str, root: str) -> None:
@@ -300,7 +300,7 @@ def _make_folders(path: str, root: str) -> None:
 
 
 def _add_bits(path: str, bits: int) -> None:
-    if _fs.WINDOWS:
+    if fs.WINDOWS:
         return
     mode = os.stat(path).st_mode & 0o7777
     if mode & bits != bits:
@@ -320,15 +320,15 @@ def _blocks(item: Item, moved: Callable[[int], None]) -> Iterator[memoryview]:
 
 def _copy(item: Item, aside: str, moved: Callable[[int], None]) -> None:
     """Copy a file, and make sure that the copy has the right bytes before anybody sees it."""
-    from .. import hashes
+    from ..base import hashes
     from ..errors import IntegrityError
 
     hasher = hashes.new(item.digest.alg)
-    fd = _fs.create_exclusive(aside)
+    fd = fs.create_exclusive(aside)
     try:
         for block in _blocks(item, moved):
             hasher.update(block)
-            _fs.write_all(fd, block)
+            fs.write_all(fd, block)
     finally:
         os.close(fd)
     _add_bits(aside, _FILE_BITS)
@@ -346,7 +346,7 @@ def _copy(item: Item, aside: str, moved: Callable[[int], None]) -> None:
 def _appear(aside: str, target: str, replace: bool) -> None:
     """Give a complete file its name; only a link fails for certain if the name is taken."""
     if replace:
-        _fs.replace(aside, target)
+        fs.replace(aside, target)
         return
     try:
         os.link(aside, target)
@@ -355,4 +355,4 @@ def _appear(aside: str, target: str, replace: bool) -> None:
     except OSError:  # a file system without links: the name was free a moment ago
         if os.path.lexists(target):
             raise FileExistsError(errno.EEXIST, "it is there already", target) from None
-        _fs.replace(aside, target)
+        fs.replace(aside, target)

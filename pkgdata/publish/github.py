@@ -20,9 +20,9 @@ from __future__ import annotations
 import os
 from urllib.parse import quote, unquote, urlsplit
 
+from ..base.hashes import Digest
+from ..base.urls import join, redact
 from ..errors import AlreadyPublishedError, PublishError, StoreError
-from ..hashes import Digest
-from ..urls import join, redact
 from . import _uploads, tokens
 from ._rest import UPLOAD_TIMEOUT, Rest, has_code, status_of
 from .destination import Destination, Held

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 
-from .. import _fs
+from ..base import fs
+from ..core.registry import Entry, Registry
 from ..errors import AlreadyPublishedError
-from ..registry import Entry, Registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ def write(file: str, old: Registry, new: Registry) -> bool:
     content = text(old_text, old, new) if kept else new.dumps()
     folder = os.path.dirname(target)
     os.makedirs(folder, exist_ok=True)
-    _fs.write_atomic(target, content.encode())
+    fs.write_atomic(target, content.encode())
     _sync_folder(folder)
     return True
 
@@ -162,7 +162,7 @@ def _is_ours(old_text: str) -> bool:
 
 def _sync_folder(folder: str) -> None:
     """Make a rename survive a power loss, where folders can be synced at all."""
-    if _fs.WINDOWS:
+    if fs.WINDOWS:
         return
     fd = os.open(folder, os.O_RDONLY)
     try:

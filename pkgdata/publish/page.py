@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 from html import escape
 
-from .. import urls
+from ..base import urls
 from ..errors import ObjectNotFoundError, PublishError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ..registry import Entry
+    from ..core.registry import Entry
     from .destination import Destination
 
 #: Its name at a destination.
@@ -251,7 +251,7 @@ def publish(destination: Destination, text: str) -> None:
     """
     import tempfile
 
-    from .. import hashes
+    from ..base import hashes
     from .destination import Item
 
     with tempfile.TemporaryDirectory(prefix="pkgdata-page-") as folder:

@@ -11,7 +11,7 @@ import os
 import subprocess
 import threading
 
-from .. import hashes
+from ..base import hashes
 from ..errors import AccessDeniedError, PublishError, StoreError
 from . import tokens
 from .destination import Destination, Held
@@ -244,11 +244,11 @@ class Pages(Destination):
 
     def close(self) -> None:
         """Remove the clone; see `Destination.close`."""
-        from .. import _fs
+        from ..base import fs
 
         work, self._work = self._work, None
         if work is not None:
-            _fs.remove_tree(work)
+            fs.remove_tree(work)
 
     # -- git -----------------------------------------------------------------------------------
 
@@ -315,7 +315,7 @@ class Pages(Destination):
 
     def _failure(self, command: str, said: str) -> Exception:
         """Return the error that git's words stand for, without anything secret in them."""
-        from ..urls import redact
+        from ..base.urls import redact
 
         words = said.replace(self._remote, redact(self._remote))
         lines = [line.strip() for line in tokens.hide(words).splitlines() if line.strip()]

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 
-from .. import _fs, scan
+from ..base import fs, pool
+from ..core import scan
 from ..errors import AlreadyPublishedError, PublishError
-from ..stores import pool
 from .destination import Item, stamp_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
-    from ..registry import Registry
+    from ..core.registry import Registry
     from .destination import Destination, Held
 
     Progress = Callable[[str, int], None]
@@ -92,9 +92,9 @@ def measure(folder: str, registry_file: str | None) -> tuple[int, int]:
 
 
 def _paths(folder: str, registry_file: str | None) -> dict[str, str]:
-    inside = registry_file and _fs.name_inside(folder, registry_file)
-    found = _fs.walk_files(folder)
-    return {name: path for name, path in found if name != inside and not _fs.is_aside(name)}
+    inside = registry_file and fs.name_inside(folder, registry_file)
+    found = fs.walk_files(folder)
+    return {name: path for name, path in found if name != inside and not fs.is_aside(name)}
 
 
 def collect(folder: str, registry_file: str | None, progress: Progress | None = None) -> list[Item]:

@@ -16,18 +16,18 @@ import json
 import os
 import sys
 
-from .. import urls
-from ..config import conf
+from ..base import urls
+from ..base.config import conf
+from ..base.progress import BYTES, DONE, FAILED, Event
+from ..core.registry import Entry, Registry
 from ..errors import PublishError
-from ..progress import BYTES, DONE, FAILED, Event
-from ..registry import Entry, Registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
-    from ..progress import Callback
+    from ..base.progress import Callback
 
 #: States of a file on a mirror.
 OK, ABSENT, WRONG, REFUSED, UNREACHABLE = "ok", "absent", "wrong", "refused", "failed"
@@ -301,14 +301,14 @@ def do(job: Mapping[str, Any], tell: Callable[..., None]) -> None:
     tell : callable
         Takes name, state, bytes done, bytes in all and a note.
     """
-    from .. import _fs
+    from ..base import fs
 
     registry = Registry.parse(job["registry"])
     for number, names in enumerate(_portions(registry)):
         root = f"{job['cache']}-{number}"
         part = Registry(registry[name] for name in names)
         _fetch(job["dataurl"], part, root, job.get("settings", {}), tell)
-        _fs.remove_tree(root)
+        fs.remove_tree(root)
 
 
 def _portions(registry: Registry) -> Iterator[list[str]]:
@@ -331,8 +331,8 @@ def _fetch(
     settings: Mapping[str, Any],
     tell: Callable[..., None],
 ) -> None:
+    from ..core.package import PackageData
     from ..errors import BatchError
-    from ..package import PackageData
 
     data = PackageData(
         "published",

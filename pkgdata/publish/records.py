@@ -14,11 +14,11 @@ from __future__ import annotations
 import re
 from urllib.parse import quote, urlsplit
 
-from .. import _fs
+from ..base import fs
+from ..base.hashes import Digest
+from ..base.urls import join, redact
+from ..core.registry import Entry, Registry
 from ..errors import ConfigError, ObjectNotFoundError, RegistryError
-from ..hashes import Digest
-from ..registry import Entry, Registry
-from ..urls import join, redact
 from ._rest import Rest, is_loopback
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ def from_record(record: str, *, timeout: float | None = None) -> Registry:
 def _registry(entries: Iterable[Entry], record: str) -> Registry:
     found: dict[str, Entry] = {}
     for entry in entries:
-        _fs.safe_name(entry.name)
+        fs.safe_name(entry.name)
         if entry.name in found:
             raise RegistryError(
                 f"{record} has two files of the name {entry.name!r}",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from .. import config, urls
-from ..declaration import find_package
+from ..base import config, urls
+from ..core.declaration import find_package
 from ..errors import ConfigError
 
 TYPE_CHECKING = False
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from typing import Any
 
-    from ..package import PackageData
+    from ..core.package import PackageData
 
 
 class Settings:

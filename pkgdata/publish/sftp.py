@@ -10,11 +10,11 @@ from __future__ import annotations
 import posixpath
 import threading
 
-from .. import _fs
+from ..base import fs
+from ..base.urls import redact
 from ..errors import AccessDeniedError, IntegrityError, PublishError, StoreError
-from ..urls import redact
+from ..stores.sftp_protocol import Connection
 from .destination import Destination, Held
-from .sftpwire import Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ class Sftp(Destination):
         return self._hash(self._path(item.name), item) == item.digest.hex
 
     def _hash(self, path: str, item: Item) -> str:
-        from .. import hashes
+        from ..base import hashes
 
         hasher = hashes.new(item.digest.alg)
         for block in self._host().read(path):
@@ -261,7 +261,7 @@ class Sftp(Destination):
             return self._connection
 
     def _path(self, name: str) -> str:
-        return posixpath.join(self.root, _fs.safe_name(name))
+        return posixpath.join(self.root, fs.safe_name(name))
 
     def _aside(self, item: Item) -> str:
         return posixpath.join(posixpath.dirname(self._path(item.name)), _aside(item))
@@ -287,7 +287,7 @@ def command_and_folder(url: str) -> tuple[list[str], str]:
     import sys
     from urllib.parse import unquote, urlsplit
 
-    from ..config import conf
+    from ..base.config import conf
 
     try:
         parts = urlsplit(url)

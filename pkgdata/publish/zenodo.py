@@ -17,9 +17,9 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
+from ..base.hashes import Digest
+from ..base.urls import join, redact
 from ..errors import AlreadyPublishedError, PublishError, StoreError
-from ..hashes import Digest
-from ..urls import join, redact
 from . import _uploads, tokens
 from ._rest import UPLOAD_TIMEOUT, Rest, status_of
 from .destination import Destination, Held

@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from .. import urls
+from ..base import urls
+from ..base.urls import canonical
 from ..errors import ConfigError
-from ..urls import canonical
 from .base import Attributes, Body, Info, Primitives, Source
 from .store import Result, Store, dl
 
@@ -84,7 +84,7 @@ def _other(kind: str, url: str) -> type[Store]:
         hint = f"known: {_KNOWN}, and the protocols of fsspec"
     if kind not in known:
         raise ConfigError(f"{urls.redact(url)}: unknown scheme {kind!r}", hint=hint)
-    from .other import FsspecStore
+    from .fsspec import FsspecStore
 
     return FsspecStore
 

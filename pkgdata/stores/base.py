@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
+from ..base.urls import canonical, redact
 from ..errors import UnsupportedOperationError
-from ..urls import canonical, redact
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from ..hashes import Digest
+    from ..base.hashes import Digest
 
 
 class Attributes:

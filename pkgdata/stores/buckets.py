@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import re
 
+from ..base.urls import quote_name, redact, scheme
 from ..errors import ConfigError, MissingExtraError
-from ..urls import quote_name, redact, scheme
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

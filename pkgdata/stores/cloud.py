@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 
-from .. import _fs
+from ..base import fs
 from ..errors import (
     ConfigError,
     MissingExtraError,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-    from ..hashes import Digest
+    from ..base.hashes import Digest
 
 #: Least bytes of a part of a multipart upload; more when there would be over 9,000 of them, since
 #: S3 takes 10,000.
@@ -172,8 +172,8 @@ class CloudStore(Store):
     def _retries(self) -> dict[str, Any]:
         from datetime import timedelta
 
-        from ..config import conf
-        from .retry import FIRST, LONGEST
+        from ..base.config import conf
+        from ..base.retry import FIRST, LONGEST
 
         backoff = {
             "init_backoff": timedelta(seconds=FIRST),
@@ -193,7 +193,7 @@ class CloudStore(Store):
         return self.signs
 
     def _key(self, name: str) -> str:
-        return self._root + _fs.safe_key(name)
+        return self._root + fs.safe_key(name)
 
     def translated(self, error: Exception, name: str, in_body: bool = False) -> Exception:
         """Return the error of our tree that obstore's stands for.
@@ -399,7 +399,7 @@ class CloudStore(Store):
         """
         folder, slash, _ = prefix.rpartition("/")
         if folder:
-            _fs.safe_key(folder)
+            fs.safe_key(folder)
         inside = self._root + folder + slash
         wanted, skip = self._root + prefix, len(self._root)
         try:
@@ -505,7 +505,7 @@ class CloudStore(Store):
         digest = as_md5(etag)
         if digest is None:
             return
-        from .. import hashes
+        from ..base import hashes
 
         hasher = hashes.new("md5")
         hasher.update(content)
@@ -730,6 +730,6 @@ def as_md5(etag: str | None) -> Digest | None:
     text = (etag or "").strip('"').lower()
     if len(text) != 32 or text.strip("0123456789abcdef"):
         return None
-    from ..hashes import Digest
+    from ..base.hashes import Digest
 
     return Digest("md5", text)

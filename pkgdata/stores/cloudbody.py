@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import threading
 
+from ..base import pool
 from ..errors import StoreError
-from . import pool
 from .base import Attributes, Body
 
 TYPE_CHECKING = False

@@ -18,7 +18,7 @@ from ..errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ..hashes import Digest
+    from ..base.hashes import Digest
     from .cloud import CloudStore
 
 _STATUS = re.compile(r"status code: (\d{3})|Status\((\d{3})|status: (\d{3})")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from .. import _fs
+from ..base import fs
 from ..errors import (
     AccessDeniedError,
     IncompleteTransferError,
@@ -118,7 +118,7 @@ class FileStore(Store):
         self._bulk, self._syncs_each = 0, False
 
     def _path(self, name: str) -> str:
-        return os.path.join(self.root, *_fs.safe_name(name).split("/")) if name else self.root
+        return os.path.join(self.root, *fs.safe_name(name).split("/")) if name else self.root
 
     def _find(self, name: str) -> tuple[str, Attributes]:
         """Return the path of an object, which may have the suffix of an encoding."""
@@ -136,7 +136,7 @@ class FileStore(Store):
             return ObjectNotFoundError(text, url=address)
         if error.errno == errno.EEXIST:
             return ObjectExistsError(f"{address}: it is there already", url=address)
-        if error.errno in _fs.UNWRITABLE:
+        if error.errno in fs.UNWRITABLE:
             return AccessDeniedError(text, url=address)
         return StoreError(text, url=address, transient=error.errno in (errno.EIO, errno.ESTALE))
 
@@ -238,12 +238,12 @@ class FileStore(Store):
         feed = Feed(blocks)
         try:
             try:
-                _fs.write_blocks(path, feed, self._syncs(), True, if_absent)
+                fs.write_blocks(path, feed, self._syncs(), True, if_absent)
             except FileNotFoundError:  # asking first would cost a call for each file
                 if feed.failure is not None:
                     raise  # the blocks are used up: a second try would write an empty file
-                _fs.make_dirs(os.path.dirname(path))
-                _fs.write_blocks(path, feed, self._syncs(), True, if_absent)
+                fs.make_dirs(os.path.dirname(path))
+                fs.write_blocks(path, feed, self._syncs(), True, if_absent)
             self._uncover(plain, path)
         except OSError as error:
             if feed.failure is not None:
@@ -262,7 +262,7 @@ class FileStore(Store):
             if plain + suffix == path:
                 return
             try:
-                _fs.remove(plain + suffix)
+                fs.remove(plain + suffix)
             except OSError:
                 if not os.path.isdir(plain + suffix):
                     raise
@@ -270,7 +270,7 @@ class FileStore(Store):
     def _syncs(self) -> bool:
         if self._bulk:
             return self._syncs_each
-        from ..config import conf
+        from ..base.config import conf
 
         return str(conf.durability) != "none"
 
@@ -281,7 +281,7 @@ class FileStore(Store):
         -------
         context manager
         """
-        return _Bulk(self) if _fs.can_sync_all() else super().bulk()
+        return _Bulk(self) if fs.can_sync_all() else super().bulk()
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
         """Yield the names of the files; see `Primitives.scan`.
@@ -297,7 +297,7 @@ class FileStore(Store):
         """
         folder = prefix.rpartition("/")[0]
         if folder:
-            _fs.safe_name(folder)
+            fs.safe_name(folder)
         try:
             yield from self._scan(folder + "/" if folder else "", prefix, flat, ())
         except StoreError:
@@ -328,7 +328,7 @@ class FileStore(Store):
                     yield name, Info(None)
                 elif not flat and (name.startswith(prefix) or prefix.startswith(name)):
                     yield from self._scan(name, prefix, flat, above)
-            elif name.startswith(prefix) and entry.is_file() and not _fs.is_aside(name):
+            elif name.startswith(prefix) and entry.is_file() and not fs.is_aside(name):
                 info = entry.stat()
                 yield name, Info(info.st_size, _validator(info), info.st_mtime)
 
@@ -341,7 +341,7 @@ class FileStore(Store):
         """
         path, _ = self._find(name)
         try:
-            _fs.remove(path)
+            fs.remove(path)
         except (NotADirectoryError, IsADirectoryError):
             pass  # a part of the name is a file, or all of it a folder: there is no such object
         except OSError as error:
@@ -372,12 +372,12 @@ class FileStore(Store):
         except OSError as error:
             raise source._error(error, source_name) from error
         try:
-            _fs.make_dirs(os.path.dirname(target))
+            fs.make_dirs(os.path.dirname(target))
             if os.path.exists(target) and os.path.samefile(origin, target):
                 return True
             if not large:
-                _fs.copy_atomic(origin, target, self._syncs())
-            elif not _fs.clone_atomic(origin, target):
+                fs.copy_atomic(origin, target, self._syncs())
+            elif not fs.clone_atomic(origin, target):
                 return False  # in blocks, so that it is seen how far it is, and it can be ended
             self._uncover(self._path(name), target)
         except OSError as error:
@@ -404,8 +404,8 @@ class FileStore(Store):
         if not os.path.isfile(origin):
             return False  # the copy words the error
         try:
-            _fs.make_dirs(os.path.dirname(target))
-            _fs.replace(origin, target)
+            fs.make_dirs(os.path.dirname(target))
+            fs.replace(origin, target)
             self._uncover(self._path(name), target)
         except OSError as error:
             if error.errno == errno.EXDEV:
@@ -441,17 +441,17 @@ class _Bulk:
         self._store = store
 
     def __enter__(self) -> None:
-        from ..config import conf
+        from ..base.config import conf
 
-        if _fs.can_sync_all():  # else each file is synced
+        if fs.can_sync_all():  # else each file is synced
             self._store._syncs_each = conf.durability == "each"
             self._store._bulk += 1
 
     def __exit__(self, *_: object) -> None:
-        from ..config import conf
+        from ..base.config import conf
 
         if not self._store._bulk:
             return
         self._store._bulk -= 1
         if conf.durability == "batch" and os.path.isdir(self._store.root):
-            _fs.sync_all(self._store.root)
+            fs.sync_all(self._store.root)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 
-from .._fs import safe_name
+from ..base.fs import safe_name
+from ..base.urls import join, redact
 from ..errors import (
     AccessDeniedError,
     ConfigError,
@@ -17,7 +18,6 @@ from ..errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from ..urls import join, redact
 from .base import Attributes, Body, Info
 from .store import Store
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import requests
 
-    from ..hashes import Digest
+    from ..base.hashes import Digest
 
 #: Statuses after which the same request may succeed: rate limits and passing server troubles.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -203,7 +203,7 @@ def _digest(headers: Any) -> Digest | None:
     import base64
     import binascii
 
-    from ..hashes import Digest
+    from ..base.hashes import Digest
 
     text = headers.get("Content-MD5", "")
     for part in headers.get("x-goog-hash", "").split(","):
@@ -367,7 +367,7 @@ def user_agent() -> str:
     str
     """
     from .. import __version__
-    from ..config import conf
+    from ..base.config import conf
 
     agent = conf.default_http_user_agent
     return f"pkgdata/{__version__}" if agent == "pkgdata" else f"{agent} pkgdata/{__version__}"

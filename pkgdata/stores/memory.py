@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 
-from .. import _fs
+from ..base import fs
 from ..errors import ObjectExistsError, ObjectNotFoundError
 from .base import Attributes, Body, Info, Primitives
 from .store import Store
@@ -106,7 +106,7 @@ class MemoryStore(Store):
         self._root = prefix.rstrip("/") + "/" if prefix.strip("/") else ""
 
     def _key(self, name: str) -> str:
-        return self._root + _fs.safe_key(name)
+        return self._root + fs.safe_key(name)
 
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import os
 
+from ..base.pool import chunks
 from ..errors import ConfigError, UnsupportedOperationError
 from . import buckets
 from .cloud import CloudStore
 from .cloudbody import SHA256
-from .pool import chunks
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from ..hashes import Digest
+    from ..base.hashes import Digest
     from .base import Attributes
 
 #: Keys that one S3 request deletes.
@@ -121,7 +121,7 @@ class S3(CloudStore):
 
         import obstore
 
-        from .bulk import tls_context
+        from ..transfer.sockets import tls_context
 
         # the one thing that obstore does not pass on; the signed address never leaves this call,
         # which is why it is not asked for by requests, which logs addresses
@@ -331,7 +331,7 @@ class Azure(CloudStore):
     def _kept(self, attributes: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
         found = super()._kept(attributes, content)
         if content is not None:
-            from .. import hashes
+            from ..base import hashes
 
             hasher = hashes.new("sha256")
             hasher.update(content)
@@ -350,7 +350,7 @@ class Azure(CloudStore):
         -------
         Digest or None
         """
-        from ..hashes import Digest
+        from ..base.hashes import Digest
 
         value = kept.get(SHA256, "").lower()
         whole = len(value) == 64 and not value.strip("0123456789abcdef")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from .. import urls
+from ..base import pool, urls
 from ..errors import (
     ConfigError,
     IncompleteTransferError,
@@ -17,7 +17,6 @@ from ..errors import (
     ObjectNotFoundError,
     UnsupportedOperationError,
 )
-from . import pool
 from .base import Attributes, Info, Primitives
 
 TYPE_CHECKING = False
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import Any, TypeVar
 
-    from ..hashes import Digest
-    from ..progress import Callback
-    from ..report import Report
+    from ..base.hashes import Digest
+    from ..base.progress import Callback
+    from ..base.report import Report
 
     R = TypeVar("R")
     Content = bytes | bytearray | memoryview | os.PathLike[str] | Any
@@ -193,7 +192,7 @@ class Store(Primitives):
         """Requests at once."""
         if self._threads is not None:
             return self._threads
-        from ..config import conf
+        from ..base.config import conf
 
         return max(1, int(conf.connections))
 
@@ -202,7 +201,7 @@ class Store(Primitives):
         """Seconds to connect, and between bytes."""
         if self._timeout is not None:
             return self._timeout
-        from ..config import conf
+        from ..base.config import conf
 
         return float(conf.remote_timeout)
 
@@ -217,7 +216,7 @@ class Store(Primitives):
         -------
         object
         """
-        from .retry import retrying
+        from ..base.retry import retrying
 
         return retrying(action, self.retries)
 
@@ -228,7 +227,7 @@ class Store(Primitives):
         -------
         int
         """
-        from ..config import conf
+        from ..base.config import conf
 
         return int(conf.retries)
 
@@ -246,7 +245,7 @@ class Store(Primitives):
         Returns
         -------
         iterator
-            See `pkgdata.stores.pool.run`.
+            See `pkgdata.base.pool.run`.
         """
         quick = _always if self.near else None
         return pool.run(function, items, self.threads, ordered, quick=quick)
@@ -502,7 +501,7 @@ class Store(Primitives):
         IncompleteTransferError
             It broke too often, or the object changed meanwhile.
         """
-        from .moving import read_blocks
+        from .copying import read_blocks
 
         return read_blocks(self, name, size)
 
@@ -772,7 +771,7 @@ class Store(Primitives):
         to : Store, optional
             This store by default.
         """
-        from .moving import copy_object
+        from .copying import copy_object
 
         copy_object(self, name, to or self, new_name)
 
@@ -831,7 +830,7 @@ class Store(Primitives):
         BatchError
             Some objects could not be copied; ``error.report.retry()`` tries these again.
         """
-        from .moving import transfer
+        from .copying import transfer
 
         to = Store(to) if isinstance(to, str) else to
         return transfer(
@@ -922,7 +921,7 @@ def _failed(item: Any, error: Exception | None) -> Result:
 
 
 def _hash(content: bytes, alg: str) -> str:
-    from .. import hashes
+    from ..base import hashes
 
     hasher = hashes.new(alg)
     hasher.update(content)
@@ -942,7 +941,7 @@ class Watch:
     def __init__(self, progress: bool | Callback | None, items: Any = ()) -> None:
         self._callback: Callback | None
         if progress is True:
-            from ..progress import view
+            from ..base.progress import view
 
             self._callback = view(True, len(items) if hasattr(items, "__len__") else 0)
         else:
@@ -956,7 +955,7 @@ class Watch:
         name : str
         """
         if self._callback is not None:
-            from ..progress import START, Event
+            from ..base.progress import START, Event
 
             self._callback(Event(name, START))
 
@@ -972,7 +971,7 @@ class Watch:
             Its bytes.
         """
         if self._callback is not None:
-            from ..progress import BYTES, Event
+            from ..base.progress import BYTES, Event
 
             self._callback(Event(name, BYTES, done, size))
 
@@ -987,7 +986,7 @@ class Watch:
         error : Exception or None
         """
         if self._callback is not None:
-            from ..progress import DONE, FAILED, Event
+            from ..base.progress import DONE, FAILED, Event
 
             self._callback(Event(name, DONE if error is None else FAILED, size, size))
 
@@ -1026,7 +1025,7 @@ def dl(
 
     if isinstance(addresses, str):
         return read(addresses).content
-    from ..config import conf
+    from ..base.config import conf
 
     addresses = [*addresses]
     watch, results = Watch(progress, addresses), []

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 
+from ..base import pool
 from ..errors import ConfigError, ObjectExistsError
-from . import codecs, pool
+from . import codecs
 from .store import BLOCK, WHOLE, Watch
 
 TYPE_CHECKING = False
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import IO, Any
 
-    from ..progress import Callback
-    from ..report import Report
+    from ..base.progress import Callback
+    from ..base.report import Report
     from .base import Attributes
     from .store import Store
 
@@ -174,7 +175,7 @@ class Put:
         BatchError
             Some failed.
         """
-        from ..report import Report
+        from ..base.report import Report
 
         failed: list[Any] = []
         report = Report(lambda _: self.many(failed, progress))

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
-from ..cache import OBJECTS
-from ..declaration import find_package
+from ..cache.objects import OBJECTS
+from ..core.declaration import find_package
 
 
 def ci_key(*packages: str) -> str:

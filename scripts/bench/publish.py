@@ -40,7 +40,7 @@ from common import (
 )
 
 sys.path.insert(0, str(ROOT))
-from pkgdata.registry import Registry  # of this checkout
+from pkgdata.core.registry import Registry  # of this checkout
 from pkgdata.stores import Store
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30

@@ -24,6 +24,7 @@ from faults import FaultServer
 from servers import proxy as spoil
 from servers.proxy import Proxy
 
+from pkgdata.base import retry
 from pkgdata.errors import (
     AccessDeniedError,
     BatchError,
@@ -34,7 +35,7 @@ from pkgdata.errors import (
     PkgdataError,
     StoreError,
 )
-from pkgdata.stores import Store, http, retry
+from pkgdata.stores import Store, http
 
 RANDOM = random.Random(11)
 CONTENT = RANDOM.randbytes(3 << 20)

@@ -17,6 +17,7 @@ import pytest
 from faults import FaultServer
 from servers.proxy import Proxy
 
+from pkgdata.base.hashes import Digest
 from pkgdata.errors import (
     BatchError,
     ConfigError,
@@ -25,9 +26,8 @@ from pkgdata.errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from pkgdata.hashes import Digest
 from pkgdata.stores import Body, Store, http
-from pkgdata.stores.moving import copies, copy_object, read_blocks
+from pkgdata.stores.copying import copies, copy_object, read_blocks
 from pkgdata.stores.store import BLOCK, WHOLE
 
 WAIT = 30
@@ -503,7 +503,7 @@ def test_ctrl_c_at_the_terminal(server, tmp_path, parallel):
         textwrap.dedent("""
             import sys
             from pkgdata.stores import Store
-            from pkgdata.stores.moving import copies
+            from pkgdata.stores.copying import copies
 
             if __name__ == "__main__":
                 source = Store(sys.argv[1], timeout=60)

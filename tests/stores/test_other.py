@@ -17,7 +17,7 @@ from pkgdata.errors import (
     StoreError,
 )
 from pkgdata.stores import Store
-from pkgdata.stores.other import FsspecStore
+from pkgdata.stores.fsspec import FsspecStore
 
 registry = pytest.importorskip("fsspec.registry")
 memory_files = pytest.importorskip("fsspec.implementations.memory")

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ... import extract
-from ...config import conf
+from ...base.config import conf
+from ...core import extract
 from ...errors import CatalogError, ExtractionError
 from .. import checks, fetch
 from .base import FolderResource
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
     from typing import Any
 
-    from ...hashes import Digest
-    from ...registry import Entry
+    from ...base.hashes import Digest
+    from ...core.registry import Entry
 
 
 class ArchiveDownloader(FolderResource):
@@ -153,7 +153,7 @@ def kind_of(path: str) -> str:
     Returns
     -------
     str
-        As `pkgdata.extract.unpack` names it.
+        As `pkgdata.core.extract.unpack` names it.
 
     Raises
     ------

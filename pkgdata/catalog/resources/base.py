@@ -18,7 +18,7 @@ import contextlib
 from contextvars import ContextVar
 from pathlib import Path
 
-from ... import _fs
+from ...base import fs
 from ...errors import CatalogError
 from .. import names
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from ...hashes import Digest
-    from ...registry import Entry
+    from ...base.hashes import Digest
+    from ...core.registry import Entry
     from ..definition import Definition
 
 #: Where resources are being made, by their `id`: several threads may make the same ones.
@@ -99,7 +99,7 @@ class Resource:
             self.name = name
         if not self.name:
             raise CatalogError(f"a resource of {dataset.id} has no name: {type(self).__name__}")
-        _fs.safe_name(self.name)
+        fs.safe_name(self.name)
         other = dataset.resources.get(self.name)
         if other is not None and other is not self and not dataset.as_prepare:
             raise CatalogError(f"{dataset.id} has two resources that are named {self.name!r}")
@@ -303,7 +303,7 @@ class FileResource(_Made):
     def __init__(
         self, filename: str, *, varname: str | None = None, transient: bool = False
     ) -> None:
-        _fs.safe_name(filename)
+        fs.safe_name(filename)
         super().__init__(varname or names.file_variable(filename) or filename, transient=transient)
         self._named = varname is not None
         self.filename = filename

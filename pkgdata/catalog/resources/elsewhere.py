@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ... import _fs
+from ...base import fs
 from ...errors import CatalogError
 from .. import places
 from .base import Resource, ValueResource
@@ -208,9 +208,9 @@ def make_link(target: Path, link: Path) -> None:
     elif link.exists():
         raise CatalogError(f"{link} is in the way of a link to {target}")
     link.parent.mkdir(parents=True, exist_ok=True)
-    aside = link.parent / f"{link.name}.{_fs.owner_token()}-{os.urandom(4).hex()}{_fs.ASIDE}"
+    aside = link.parent / f"{link.name}.{fs.owner_token()}-{os.urandom(4).hex()}{fs.ASIDE}"
     os.symlink(target, aside, target_is_directory=target.is_dir())
-    _fs.replace(str(aside), str(link))
+    fs.replace(str(aside), str(link))
 
 
 class Elsewhere(Resource):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ... import _fs
+from ...base import fs
 from .. import checks, fetch
 from .base import FolderResource, Resource
 from .single import compression, unpacked
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
-    from ...registry import Entry
+    from ...core.registry import Entry
 
 
 class FilesDownloader(FolderResource):
@@ -33,7 +33,7 @@ class FilesDownloader(FolderResource):
 
     def __init__(self, varname: str, files: Mapping[str, Any], *, transient: bool = False) -> None:
         super().__init__(varname, transient=transient)
-        self.files = {_fs.safe_name(name): _address(source) for name, source in files.items()}
+        self.files = {fs.safe_name(name): _address(source) for name, source in files.items()}
 
     def entries(self) -> Sequence[Entry]:
         """Return what is downloaded for it.
@@ -89,7 +89,7 @@ class FilesCopy(FolderResource):
     ) -> None:
         super().__init__(varname)
         self.source = source
-        self.files = {_fs.safe_name(name): there for name, there in files.items()}
+        self.files = {fs.safe_name(name): there for name, there in files.items()}
         self._dependencies = [source]
 
     def _download(self, destination: Path) -> None:
@@ -106,4 +106,4 @@ class FilesCopy(FolderResource):
                 )
             target = destination / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            _fs.link_or_copy(str(source), str(target))
+            fs.link_or_copy(str(source), str(target))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ... import extract
-from ...config import conf
+from ...base.config import conf
+from ...core import extract
 from ...errors import CatalogError, IntegrityError
 from .. import checks, fetch
 from .base import FileResource
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import IO, Any
 
-    from ...hashes import Digest
-    from ...registry import Entry
+    from ...base.hashes import Digest
+    from ...core.registry import Entry
 
-#: Endings of compressed files, and what pkgdata.extract calls them.
+#: Endings of compressed files, and what pkgdata.core.extract calls them.
 COMPRESSED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".lzma": "lzma"}
 
 
@@ -168,12 +168,12 @@ def unpacked(source: str, destination: Path, method: str | None) -> None:
     source : str
     destination : Path
     method : str or None
-        As `pkgdata.extract.decompress` names it; None copies.
+        As `pkgdata.core.extract.decompress` names it; None copies.
     """
     if method is None:
-        from ... import _fs
+        from ...base import fs
 
-        _fs.copy(source, str(destination))
+        fs.copy(source, str(destination))
     else:
         extract.decompress(source, str(destination), method, conf.extract_limit)
 
@@ -258,13 +258,13 @@ class ConcatDownloader(FileResource):
         """Return the files that a fetched one stands for, decompressed below a folder."""
         import tarfile
 
-        from ... import _fs
+        from ...base import fs
 
         if not tarfile.is_tarfile(path):
             return [_plain(path, fetch.basename(url), folder)]
         members = folder / f"members-{os.urandom(4).hex()}"
         extract.unpack("Untar", path, str(members), lambda names: names, conf.extract_limit)
-        found = sorted(_fs.walk_files(str(members)))
+        found = sorted(fs.walk_files(str(members)))
         return [_plain(part, name, folder) for name, part in found]
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
-    from ...registry import Entry
+    from ...core.registry import Entry
 
 #: Where snapshots are; the setting ``rewrite`` may send it elsewhere. ``id_`` asks for the bytes as
 #: they were, without the archive's own frame, and the nearest snapshot to a time is answered.

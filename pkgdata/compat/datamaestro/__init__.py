@@ -11,14 +11,7 @@ from __future__ import annotations
 
 from ... import __version__
 from ...catalog.decorators import Dataset, dataset
-from .context import (
-    BaseRepository,
-    Context,
-    Repository,
-    find_dataset,
-    get_dataset,
-    prepare_dataset,
-)
+from .context import BaseRepository, Context, Repository, find_dataset, get_dataset, prepare_dataset
 from .data import Base
 from .definitions import metadata
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ...base.config import conf
 from ...catalog import context, definition, library, places, repository
 from ...catalog.foreign import datamaestro_folder
-from ...config import conf
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,0 +1,443 @@
+"""Settings, where each one comes from, and `conf`.
+
+Precedence: argument > ``pkgdata.conf`` > environment (``PKGDATA_*``) > user file > site file >
+default. Files are TOML in the platformdirs places; nothing is read from the working directory, so
+that a foreign folder cannot redirect downloads. Lists of folders from several places add up,
+strongest first; everything else is replaced.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import ConfigError
+from . import dirs
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from contextvars import ContextVar
+    from typing import Any
+
+
+class Field:
+    """One setting: its kind, default, variable and meaning.
+
+    Parameters
+    ----------
+    kind : str
+        ``"str"``, ``"path"``, ``"paths"``, ``"bool"``, ``"int"``, ``"seconds"``, ``"bytes"``,
+        ``"map"`` or the allowed words separated by ``|``.
+    default : object
+    meaning : str
+        For ``pkgdata config`` and the documentation.
+    """
+
+    __slots__ = ("default", "kind", "meaning")
+
+    def __init__(self, kind: str, default: Any, meaning: str) -> None:
+        self.kind = kind
+        self.default = default
+        self.meaning = meaning
+
+
+#: Every setting. The variable is ``PKGDATA_`` and the name in capitals.
+FIELDS: dict[str, Field] = {
+    "cache_dir": Field("path", None, "folder of the user cache"),
+    "catalog_dir": Field("path", None, "folder of the catalog's prepared datasets"),
+    "site_caches": Field("paths", (), "read-only caches that are looked into before the user's"),
+    "folders": Field("paths", (), "local folders; a file is FOLDER/PACKAGE/NAME"),
+    "offline": Field("bool", False, "never use the network"),
+    "verify": Field("once|always|size|never", "once", "when a local file is checked"),
+    "rewrite": Field("map", {}, "URL prefixes and what replaces them"),
+    "remote_timeout": Field("seconds", 10.0, "longest wait to connect or for the next bytes"),
+    "stall_bytes": Field("bytes", 1024, "fewer bytes than this in stall_seconds cut a transfer"),
+    "stall_seconds": Field("seconds", 30.0, "window over which stall_bytes counts"),
+    "retries": Field("int", 4, "further rounds over the mirrors after passing failures"),
+    "lock_timeout": Field("seconds", 60.0, "longest wait for a lock whose holder shows no work"),
+    "connections": Field("int", 16, "connections to one server at once"),
+    "durability": Field("batch|each|none", "batch", "when fetched files are synced to disk"),
+    "progress": Field("auto|bool", "auto", "progress bars: auto draws on terminals and notebooks"),
+    "extract_limit": Field("int", 200, "an archive may grow to this many times its size, or 1 GB"),
+    "dataurl": Field("str", "http://www.astropy.org/astropy-data/", "for undeclared packages"),
+    "dataurl_mirror": Field("str", "http://data.astropy.org/", "tried after dataurl"),
+    "allow_internet": Field("bool", True, "astropy's name for the opposite of offline"),
+    "default_http_user_agent": Field("str", "pkgdata", "first word of the User-Agent"),
+    "download_block_size": Field("bytes", 1 << 20, "bytes per read of a transfer"),
+    "compute_hash_block_size": Field("bytes", 1 << 20, "bytes per read of compute_hash"),
+    "delete_temporary_downloads_at_exit": Field("bool", True, "remove what could not be cached"),
+}
+
+_TRUE = frozenset({"1", "true", "yes", "on"})
+_FALSE = frozenset({"0", "false", "no", "off", ""})
+
+
+def _bool(text: Any) -> bool:
+    if isinstance(text, bool):
+        return text
+    word = str(text).lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError("expected true or false")
+
+
+def _number(value: Any, cast: type, least: float) -> Any:
+    if isinstance(value, bool) or (cast is int and isinstance(value, float)):
+        raise ValueError(f"expected {'a whole number' if cast is int else 'a number'}")
+    number = cast(value)
+    if not number >= least:
+        raise ValueError(f"expected at least {least:g}")
+    return number
+
+
+def _paths(value: Any) -> tuple[str, ...]:
+    parts = value.split(os.pathsep) if isinstance(value, str) else list(value)
+    if not all(isinstance(part, (str, os.PathLike)) for part in parts):
+        raise ValueError("expected a list of folders")
+    return tuple(_path(part) for part in parts if os.fspath(part))
+
+
+def _path(value: Any) -> str:
+    path = dirs.expand_path(os.fspath(value))
+    if not os.path.isabs(path):
+        raise ValueError(f"expected an absolute path, found {path!r}")
+    return path
+
+
+def _map(value: Any) -> dict[str, str]:
+    if isinstance(value, str):
+        if not all("=" in pair for pair in value.split()):
+            raise ValueError("expected PREFIX=REPLACEMENT, more of them after blanks")
+        value = dict(pair.split("=", 1) for pair in value.split())
+    if not all(isinstance(k, str) and isinstance(v, str) for k, v in value.items()):
+        raise ValueError("expected a table of texts")
+    return dict(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("expected a text")
+    return value
+
+
+_CONVERT: dict[str, Callable[[Any], Any]] = {
+    "str": _text,
+    "path": _path,
+    "paths": _paths,
+    "bool": _bool,
+    "int": lambda value: _number(value, int, 0),
+    "bytes": lambda value: _number(value, int, 1),
+    "seconds": lambda value: _number(value, float, 0),
+    "map": _map,
+}
+
+
+def convert(name: str, value: Any, source: str) -> Any:
+    """Check a value and bring it to its setting's type.
+
+    Parameters
+    ----------
+    name : str
+    value : object
+    source : str
+        Where it came from, for the error.
+
+    Returns
+    -------
+    object
+
+    Raises
+    ------
+    ConfigError
+        Unknown setting or wrong value.
+    """
+    field = FIELDS.get(name)
+    if field is None:
+        raise unknown_key(name, FIELDS, source)
+    words = field.kind.split("|")
+    try:
+        if len(words) == 1:
+            return _CONVERT[field.kind](value)
+        if value in words and value != "bool":
+            return value
+        if "bool" in words:
+            return _bool(value)
+        raise ValueError(f"expected one of {', '.join(words)}")
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{source}: {name} = {value!r}: {error}") from None
+
+
+def unknown_key(name: str, known: Mapping[str, object], source: str) -> ConfigError:
+    """Return the error for a key that does not exist, with close matches.
+
+    Parameters
+    ----------
+    name : str
+    known : mapping
+    source : str
+
+    Returns
+    -------
+    ConfigError
+    """
+    import difflib
+
+    close = difflib.get_close_matches(name, list(known), 3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
+    return ConfigError(f"{source}: unknown key {name!r}", hint=hint)
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such file.
+    ConfigError
+        It cannot be read as TOML.
+    """
+    import sys
+
+    with open(path, "rb") as file:
+        if sys.version_info >= (3, 11):
+            import tomllib
+        else:
+            import tomli as tomllib
+        try:
+            found: dict[str, Any] = tomllib.load(file)
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: {error}", hint="mend the file; it is TOML") from None
+    return found
+
+
+_overrides: ContextVar[dict[str, Any]] | None = None
+_process: dict[str, Any] = {}
+
+
+def _context() -> ContextVar[dict[str, Any]]:
+    global _overrides
+    if _overrides is None:
+        from contextvars import ContextVar
+
+        _overrides = ContextVar("pkgdata_conf")
+    return _overrides
+
+
+def _temporary() -> dict[str, Any]:
+    return {} if _overrides is None else _overrides.get({})
+
+
+class _Temporary:
+    """What `Conf.set_temp` returns."""
+
+    def __init__(self, name: str, value: Any) -> None:
+        self._change = {name: convert(name, value, "set_temp")}
+
+    def __enter__(self) -> None:
+        context = _context()
+        self._token = context.set({**_temporary(), **self._change})
+
+    def __exit__(self, *_: object) -> None:
+        _context().reset(self._token)
+
+
+class Conf:
+    """Settings as attributes: reading resolves, assigning holds for the process.
+
+    Astropy's names are among them (``dataurl``, ``remote_timeout``, ``allow_internet``).
+
+    Examples
+    --------
+    >>> with conf.set_temp("remote_timeout", 30):
+    ...     conf.remote_timeout
+    30.0
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in FIELDS:
+            raise AttributeError(f"pkgdata.conf has no setting {name!r}")
+        return resolve(name)[0]
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        global _process
+        _process = {**_process, name: convert(name, value, "pkgdata.conf")}
+
+    def __delattr__(self, name: str) -> None:
+        global _process
+        _process = {key: value for key, value in _process.items() if key != name}
+
+    def __dir__(self) -> list[str]:
+        return [*FIELDS, "reload", "reset", "set_temp"]
+
+    def set_temp(self, name: str, value: Any) -> _Temporary:
+        """Change a setting inside a ``with`` block, in this thread or task alone.
+
+        Parameters
+        ----------
+        name : str
+        value : object
+
+        Returns
+        -------
+        context manager
+
+        Raises
+        ------
+        ConfigError
+            Unknown setting or wrong value.
+        """
+        return _Temporary(name, value)
+
+    def reset(self, name: str | None = None) -> None:
+        """Forget what was assigned to a setting, or to all of them.
+
+        Parameters
+        ----------
+        name : str, optional
+            All, by default.
+        """
+        for one in list(_process) if name is None else [name]:
+            self.__delattr__(one)
+
+    def reload(self, name: str | None = None) -> None:
+        """Do as `reset`; astropy's other word. Files are read anew whenever they change.
+
+        Parameters
+        ----------
+        name : str, optional
+            All, by default.
+        """
+        self.reset(name)
+
+
+conf = Conf()
+
+
+def state() -> tuple[object, object]:
+    """Return a value that changes identity whenever `conf` is changed, for remembered answers.
+
+    Returns
+    -------
+    tuple
+    """
+    return _process, None if _overrides is None else _overrides.get(None)
+
+
+_files: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
+
+
+def _file_settings(path: str) -> dict[str, Any]:
+    """Return a configuration file's settings, checked; an absent file has none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return {}
+    mark = (found.st_mtime_ns, found.st_size)
+    if path not in _files or _files[path][0] != mark:
+        try:
+            data = read_toml(path)
+        except OSError as error:
+            raise ConfigError(f"the configuration file cannot be read: {error}") from None
+        _files[path] = (mark, {name: convert(name, data[name], path) for name in data})
+    return _files[path][1]
+
+
+def sources(name: str) -> Iterator[tuple[Any, str]]:
+    """Yield (value, where it is set) from the strongest place to the default.
+
+    Parameters
+    ----------
+    name : str
+
+    Yields
+    ------
+    (object, str)
+    """
+    temporary = _temporary()
+    if name in temporary:
+        yield temporary[name], "pkgdata.conf.set_temp"
+    if name in _process:
+        yield _process[name], "pkgdata.conf"
+    variable = f"PKGDATA_{name.upper()}"
+    text = os.environ.get(variable)
+    if text:
+        yield convert(name, text, variable), variable
+    for kind, path in dirs.config_files():
+        settings = _file_settings(path)
+        if name in settings:
+            yield settings[name], f"{kind} file {path}"
+    yield FIELDS[name].default, "default"
+
+
+def resolve(name: str) -> tuple[Any, str]:
+    """Return a setting's value and where it came from.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    (object, str)
+
+    Raises
+    ------
+    ConfigError
+        The value set is wrong.
+    """
+    found = sources(name)
+    if FIELDS[name].kind not in ("paths", "map"):
+        return next(found)
+    values, places = [], []
+    for value, place in found:
+        if value:
+            values.append(value)
+            places.append(place)
+        if place.startswith("pkgdata.conf"):
+            break  # set in code: exactly this
+    where = ", ".join(places) or "default"
+    if FIELDS[name].kind == "map":
+        merged: dict[str, str] = {}
+        for value in reversed(values):
+            merged.update(value)
+        return merged, where
+    return tuple(dict.fromkeys(path for value in values for path in value)), where
+
+
+def cache_dir() -> tuple[str, str]:
+    """Return the folder of the user cache and where that was set.
+
+    Returns
+    -------
+    (str, str)
+
+    Raises
+    ------
+    CacheError
+        None is set and the user has no home directory.
+    """
+    path, where = resolve("cache_dir")
+    if path is None:
+        path = os.path.join(dirs.user_cache(), "pkgdata")
+    return path, where
+
+
+def is_offline() -> bool:
+    """Say whether the network may not be used.
+
+    Returns
+    -------
+    bool
+    """
+    return bool(conf.offline or not conf.allow_internet)

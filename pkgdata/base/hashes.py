@@ -1,0 +1,356 @@
+"""Digests: parse once, compare as values; hash files and streams.
+
+A digest is written ``alg:hex``; without a prefix it is SHA-256, as in pooch's registries. The
+algorithms are those of :mod:`hashlib` and, where the package ``xxhash`` is installed, ``xxh32``,
+``xxh64``, ``xxh128`` (= ``xxh3_128``) and ``xxh3_64``.
+"""
+
+from __future__ import annotations
+
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from queue import SimpleQueue
+    from threading import Thread
+    from typing import Protocol
+
+    class Hasher(Protocol):
+        """What every hash object offers."""
+
+        def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
+        def hexdigest(self) -> str: ...
+
+
+#: Hexadecimal digits of each algorithm's digest. Known here so that parsing a registry needs
+#: neither hashlib nor xxhash.
+HEX_LENGTH = {
+    "md5": 32,
+    "sha1": 40,
+    "sha224": 56,
+    "sha256": 64,
+    "sha384": 96,
+    "sha512": 128,
+    "sha3_224": 56,
+    "sha3_256": 64,
+    "sha3_384": 96,
+    "sha3_512": 128,
+    "blake2b": 128,
+    "blake2s": 64,
+    "xxh32": 8,
+    "xxh64": 16,
+    "xxh3_64": 16,
+    "xxh128": 32,
+    "xxh3_128": 32,
+}
+
+#: Bytes of a stream that are hashed in line; before that a thread would cost more than it gains.
+_INLINE = 4 << 20
+
+_HEX_DIGITS = frozenset("0123456789abcdef")
+
+#: Bytes per read. From 256 KiB to 4 MiB the speed is the same; smaller costs system calls.
+BLOCK = 1 << 20
+
+#: Bytes per read of a file's beginning: a larger buffer comes from mmap each time, which costs more
+#: than reading and hashing a small file.
+_FIRST = 1 << 16
+
+_READ = (
+    os.O_RDONLY
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_CLOEXEC", 0)
+    | getattr(os, "O_NOINHERIT", 0)
+)
+
+
+class Digest:
+    """Algorithm plus hexadecimal value, immutable and compared as a value.
+
+    Parameters
+    ----------
+    alg : str
+        Name of the algorithm, one of `HEX_LENGTH`.
+    hex : str
+        Lower-case hexadecimal digest.
+    """
+
+    __slots__ = ("alg", "hex")
+    alg: str
+    hex: str
+
+    def __init__(self, alg: str, hex: str) -> None:
+        object.__setattr__(self, "alg", alg)
+        object.__setattr__(self, "hex", hex)
+
+    @classmethod
+    def parse(cls, text: str) -> Digest:
+        """Read ``alg:hex`` or a bare SHA-256.
+
+        Parameters
+        ----------
+        text : str
+            The digest as written in a registry; upper case is accepted.
+
+        Returns
+        -------
+        Digest
+
+        Raises
+        ------
+        ValueError
+            The algorithm is unknown or the value is not hexadecimal of its length.
+        """
+        alg, colon, value = text.strip().lower().rpartition(":")
+        if not colon:
+            alg = "sha256"
+        length = HEX_LENGTH.get(alg)
+        if length is None:
+            raise ValueError(f"unknown hash algorithm {alg!r} (known: {', '.join(HEX_LENGTH)})")
+        if len(value) != length or not _HEX_DIGITS.issuperset(value):
+            raise ValueError(f"expected {length} hexadecimal digits for {alg}, found {value!r}")
+        return cls(alg, value)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError("a Digest cannot be changed")
+
+    def __reduce__(self) -> tuple[type[Digest], tuple[str, str]]:
+        return Digest, (self.alg, self.hex)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Digest) and self.alg == other.alg and self.hex == other.hex
+
+    def __hash__(self) -> int:
+        return hash((self.alg, self.hex))
+
+    def __str__(self) -> str:
+        return f"{self.alg}:{self.hex}"
+
+    def __repr__(self) -> str:
+        return f"Digest({str(self)!r})"
+
+
+def new(alg: str) -> Hasher:
+    """Return a fresh hash object.
+
+    Parameters
+    ----------
+    alg : str
+        Name of the algorithm, one of `HEX_LENGTH`.
+
+    Returns
+    -------
+    Hasher
+        With ``update`` and ``hexdigest``.
+
+    Raises
+    ------
+    MissingExtraError
+        The algorithm needs the package ``xxhash``, which is not installed.
+    """
+    if alg.startswith("xxh"):
+        try:
+            import xxhash
+        except ImportError as error:
+            from ..errors import MissingExtraError
+
+            raise MissingExtraError(
+                f"the hash algorithm {alg} needs the package xxhash",
+                hint="pip install 'pkgdata-cache[xxhash]'",
+            ) from error
+        hasher: Hasher = getattr(xxhash, alg)()
+        return hasher
+    import hashlib
+
+    # hashlib's own constructor takes half the time of hashlib.new(). It is no security boundary:
+    # MD5 registries must work where FIPS mode forbids MD5
+    made: Hasher = getattr(hashlib, alg)(usedforsecurity=False)
+    return made
+
+
+def hash_file(path: str | os.PathLike[str], alg: str = "sha256") -> Digest:
+    """Hash a file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    alg : str, default ``"sha256"``
+        Name of the algorithm.
+
+    Returns
+    -------
+    Digest
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    return measure_file(path, alg)[0]
+
+
+def measure_file(path: str | os.PathLike[str], alg: str = "sha256") -> tuple[Digest, int]:
+    """Hash a file and count its bytes, in one pass: the two belong together even while it grows.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    alg : str, default ``"sha256"``
+        Name of the algorithm.
+
+    Returns
+    -------
+    (Digest, int)
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    fd = os.open(path, _READ)
+    try:
+        return _measure(fd, alg, os.read(fd, _FIRST))
+    finally:
+        os.close(fd)
+
+
+def measure_small(path: str | os.PathLike[str], alg: str, limit: int) -> tuple[Digest | None, int]:
+    """Hash a file and count its bytes, but leave a large one for later.
+
+    Small files are the common case, and this spares them a stat.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    alg : str
+        Name of the algorithm.
+    limit : int
+        From this many bytes on a file is large; at least 64 KiB.
+
+    Returns
+    -------
+    (Digest or None, int)
+        None for a large file, with its size as the file system tells it.
+
+    Raises
+    ------
+    OSError
+        The file cannot be read.
+    """
+    fd = os.open(path, _READ)
+    try:
+        block = os.read(fd, _FIRST)
+        if len(block) == _FIRST and (size := os.fstat(fd).st_size) >= limit:
+            return None, size
+        return _measure(fd, alg, block)
+    finally:
+        os.close(fd)
+
+
+def _measure(fd: int, alg: str, block: bytes) -> tuple[Digest, int]:
+    """Hash a first block and what follows it; count the bytes.
+
+    Only an empty read is the end, as some file systems return less than was asked for. A file
+    object and a large buffer would double the time of a small file, so these come late.
+    """
+    hasher = new(alg)
+    size = 0
+    while block and size < BLOCK:
+        hasher.update(block)
+        size += len(block)
+        block = os.read(fd, _FIRST)
+    if block:
+        hasher.update(block)
+        size += len(block) + _stream(fd, hasher)
+    return Digest(alg, hasher.hexdigest()), size
+
+
+def _stream(fd: int, hasher: Hasher) -> int:
+    size = 0
+    with open(fd, "rb", buffering=0, closefd=False) as file, Lane(hasher, BLOCK) as lane:
+        while count := file.readinto(lane.buffer()):
+            lane.hash(lane.buffer()[:count])
+            size += count
+    return size
+
+
+class Lane:
+    """Hashes the blocks of a stream beside whoever reads it: in line at first, then in a thread.
+
+    A context manager; when its block ends, all that was handed over is hashed.
+
+    Parameters
+    ----------
+    hasher : Hasher
+    block : int
+        Bytes of a buffer.
+    """
+
+    def __init__(self, hasher: Hasher, block: int) -> None:
+        self._hasher = hasher
+        self._block = block
+        self._inline_left = _INLINE
+        self._buffer: memoryview | None = memoryview(bytearray(min(block, 1 << 18)))
+        self._thread: Thread | None = None
+
+    def __enter__(self) -> Lane:
+        return self
+
+    def buffer(self) -> memoryview:
+        """Return a buffer that nobody reads any more, the same one until a block is handed over.
+
+        Returns
+        -------
+        memoryview
+        """
+        if self._buffer is None:
+            self._buffer = self._free.get()
+        return self._buffer
+
+    def hash(self, block: memoryview) -> None:
+        """Take over the next block, and with it the buffer, whether or not the block lies in it.
+
+        Parameters
+        ----------
+        block : memoryview
+        """
+        if self._thread is not None:
+            self._full.put((block, self.buffer()))
+            self._buffer = None
+            return
+        self._hasher.update(block)
+        self._inline_left -= len(block)
+        if self._inline_left <= 0:
+            self._start()
+
+    def _start(self) -> None:
+        import queue
+        import threading
+
+        self._free: SimpleQueue[memoryview] = queue.SimpleQueue()
+        self._full: SimpleQueue[tuple[memoryview, memoryview] | None] = queue.SimpleQueue()
+        # four: one being read into, one being hashed, two that smooth the difference
+        for _ in range(4):
+            self._free.put(memoryview(bytearray(self._block)))
+        self._buffer = None
+        self._thread = threading.Thread(target=self._work, name="pkgdata-hash", daemon=True)
+        self._thread.start()
+
+    def _work(self) -> None:
+        while (found := self._full.get()) is not None:
+            block, buffer = found
+            self._hasher.update(block)
+            self._free.put(buffer)
+
+    def finish(self) -> None:
+        """Wait until all that was taken over is hashed."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._full.put(None)
+            thread.join()
+
+    def __exit__(self, *_: object) -> None:
+        self.finish()

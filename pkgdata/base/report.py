@@ -1,0 +1,124 @@
+"""What lookup and batches answer: `Place` and `Report`."""
+
+from __future__ import annotations
+
+from ..errors import BatchError, UnsupportedOperationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+#: What `Place.state` says.
+HIT, ABSENT, WRONG, UNTRIED = "found", "absent", "wrong", "not tried"
+
+
+class Place:
+    """One place that lookup tries.
+
+    Parameters
+    ----------
+    kind : str
+        ``"package"``, ``"variable"``, ``"configured folder"``, ``"package folder"``,
+        ``"site cache"``, ``"user cache"`` or ``"mirror"``.
+    where : str
+        Path or redacted URL.
+    state : str
+        ``"found"``, ``"absent"``, ``"wrong"`` or ``"not tried"``.
+    note : str
+        What is wrong, or which setting named the place.
+    """
+
+    __slots__ = ("kind", "note", "state", "where")
+
+    def __init__(self, kind: str, where: str, state: str, note: str = "") -> None:
+        self.kind = kind
+        self.where = where
+        self.state = state
+        self.note = note
+
+    def __repr__(self) -> str:
+        return f"Place({self.kind!r}, {self.where!r}, {self.state!r}, {self.note!r})"
+
+
+class Report:
+    """What became of a batch.
+
+    Parameters
+    ----------
+    retry : callable
+        Called with names; fetches them and returns a `Report`.
+
+    Attributes
+    ----------
+    succeeded : dict of str to str
+        Path by name.
+    failed : dict of str to Exception
+        Error by name.
+    """
+
+    def __init__(self, retry: Callable[[list[str]], Report]) -> None:
+        self.succeeded: dict[str, str] = {}
+        self.failed: dict[str, Exception] = {}
+        self._retry = retry
+
+    def __getstate__(self) -> dict[str, Any]:
+        # how to try again does not cross a process pool, the outcome does
+        return {**self.__dict__, "_retry": _retry_elsewhere}
+
+    def retry(self) -> Report:
+        """Fetch what failed once more.
+
+        Returns
+        -------
+        Report
+            Of the failures alone.
+
+        Raises
+        ------
+        BatchError
+            Some failed again.
+        """
+        return self._retry(list(self.failed))
+
+    def __repr__(self) -> str:
+        return f"<Report: {len(self.succeeded)} succeeded, {len(self.failed)} failed>"
+
+    def raise_if_failed(self, name: str, verb: str = "fetched") -> None:
+        """Raise if anything failed.
+
+        Parameters
+        ----------
+        name : str
+            The package or store, for the message.
+        verb : str, default ``"fetched"``
+            What was done with the files.
+
+        Raises
+        ------
+        BatchError
+        """
+        if not self.failed:
+            return
+        total = len(self.failed) + len(self.succeeded)
+        lines = [f"  {key}: {_short(error)}" for key, error in self.failed.items()]
+        more = [f"  … and {len(lines) - 10} more"] if len(lines) > 10 else []
+        raise BatchError(
+            f"{len(self.failed)} of {total} files of {name} could not be {verb}:\n"
+            + "\n".join(lines[:10] + more),
+            hint="error.report.failed has each error, error.report.retry() tries these again",
+            report=self,
+        )
+
+
+def _retry_elsewhere(names: list[str]) -> Report:
+    raise UnsupportedOperationError(
+        "this report comes from another process, which alone can try again",
+        hint="report.failed has the names",
+    )
+
+
+def _short(error: Exception) -> str:
+    """Return the most useful line of an error: of several mirrors, what the first one said."""
+    attempts = getattr(error, "attempts", ())
+    return str(attempts[0][1] if attempts else error).splitlines()[0]

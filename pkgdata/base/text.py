@@ -1,0 +1,88 @@
+"""How the commands print: tables, sizes, JSON."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+def size(count: float | None) -> str:
+    """Return bytes for people: ``"1.5 MB"``.
+
+    Parameters
+    ----------
+    count : float or None
+
+    Returns
+    -------
+    str
+        ``"?"`` for None.
+    """
+    if count is None:
+        return "?"
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if count < 100 or unit == "B" else f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print columns that line up; the last one may be of any length.
+
+    Parameters
+    ----------
+    head : sequence of str
+    rows : sequence of sequence of str
+    """
+    everything = [head, *rows]
+    widths = [max(len(row[i]) for row in everything) for i in range(len(head) - 1)]
+    for row in everything:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
+        print("  ".join([*cells, row[-1]]).rstrip())
+
+
+def json(value: object) -> None:
+    """Print a value as JSON.
+
+    Parameters
+    ----------
+    value : object
+    """
+    from json import dumps
+
+    print(dumps(value, indent=2, ensure_ascii=False))
+
+
+def bar(title: str, total: int) -> Callable[[str, int], None]:
+    """Return a callback that draws one bar over files, or nothing where nobody looks.
+
+    Parameters
+    ----------
+    title : str
+    total : int
+        Bytes.
+
+    Returns
+    -------
+    callable
+        Takes (name, bytes).
+    """
+    from .config import conf
+    from .progress import wanted
+
+    if not wanted(conf.progress):
+        return lambda name, count: None
+    import sys
+
+    from tqdm import tqdm
+
+    drawn = tqdm(desc=title, total=total, unit="B", unit_scale=True, file=sys.stderr)
+
+    def advance(_: str, count: int) -> None:
+        drawn.update(count)
+        if drawn.n >= total:
+            drawn.close()
+
+    return advance

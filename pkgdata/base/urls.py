@@ -1,0 +1,209 @@
+"""URLs as text: join a base and a name, fill placeholders, rewrite prefixes, hide secrets."""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Characters that a path segment may hold unquoted (RFC 3986, section 3.3).
+_SEGMENT_SAFE = "!$&'()*+,;=:@-._~"
+
+#: Query keys whose values are secrets (signed URLs of S3, GCS and Azure, API tokens).
+_SECRET_WORDS = ("sig", "token", "key", "secret", "passw", "credential", "auth")
+
+
+def scheme(url: str) -> str:
+    """Return the scheme in lower case, or ``""`` for a plain path (also for ``C:\\dir``).
+
+    Parameters
+    ----------
+    url : str
+
+    Returns
+    -------
+    str
+    """
+    head, colon, _ = url.partition(":")
+    if not colon or len(head) < 2 or not head[0].isalpha():
+        return ""
+    return head.lower() if all(c.isalnum() or c in "+-." for c in head) else ""
+
+
+def canonical(url: str) -> str:
+    """Turn a shorthand into the URL that serves it.
+
+    ``github:owner/repo@tag`` is the release's asset folder; a plain path becomes a ``file:`` URL.
+
+    Parameters
+    ----------
+    url : str
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ConfigError
+        The shorthand is malformed.
+    """
+    kind = scheme(url)
+    if kind == "github":
+        from ..errors import ConfigError
+
+        repo, at, tag = url.partition(":")[2].partition("@")
+        if not at or not tag or len(repo.strip("/").split("/")) != 2:
+            raise ConfigError(f"expected github:OWNER/REPO@TAG, found {redact(url)!r}")
+        from urllib.parse import quote
+
+        return f"https://github.com/{repo.strip('/')}/releases/download/{quote(tag)}/"
+    if kind == "":
+        import os
+        import pathlib
+
+        return pathlib.Path(os.path.abspath(os.path.expanduser(url))).as_uri()
+    return url
+
+
+def join(base: str, name: str) -> str:
+    """Append a name to a base URL, quoting it; a query of the base stays at the end.
+
+    Parameters
+    ----------
+    base : str
+        Base URL, with or without a closing slash.
+    name : str
+        Relative name with ``/`` between its parts, not quoted.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> join("https://example.org/d?v=1", "a b/c#1.fits")
+    'https://example.org/d/a%20b/c%231.fits?v=1'
+    """
+    from urllib.parse import urlsplit, urlunsplit
+
+    parts = urlsplit(base)
+    path = parts.path if parts.path.endswith("/") else parts.path + "/"
+    return urlunsplit(parts._replace(path=path + quote_name(name)))
+
+
+def quote_name(name: str) -> str:
+    """Quote a relative name for the path of a URL.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+    """
+    from urllib.parse import quote
+
+    return quote(name, safe="/" + _SEGMENT_SAFE)
+
+
+def redact(url: str) -> str:
+    """Hide passwords and the values of secret-looking query keys.
+
+    Parameters
+    ----------
+    url : str
+
+    Returns
+    -------
+    str
+        Safe for logs and errors. Text that cannot be parsed as a URL is hidden whole after its
+        scheme.
+
+    Examples
+    --------
+    >>> redact("https://me:pw@example.org/a?X-Amz-Signature=12&v=1")
+    'https://***@example.org/a?X-Amz-Signature=***&v=1'
+    """
+    from urllib.parse import urlsplit, urlunsplit
+
+    outer, _, inner = url.partition("://")
+    if inner.startswith(("http://", "https://")):
+        return f"{outer}://{redact(inner)}"  # an endpoint within the URL of a bucket
+    if url.endswith("://"):
+        return url  # as it is being typed; taken apart and joined it would lose its slashes
+    try:
+        parts = urlsplit(url)
+        if "@" in url:
+            _ = parts.port  # a password with an unquoted slash looks like a wrong port
+    except ValueError:
+        return f"{scheme(url) or 'url'}:***"
+    netloc = "***@" + parts.netloc.rpartition("@")[2] if "@" in parts.netloc else parts.netloc
+    query, fragment = _redact_pairs(parts.query), _redact_pairs(parts.fragment)
+    return urlunsplit(parts._replace(netloc=netloc, query=query, fragment=fragment))
+
+
+def _redact_pairs(text: str) -> str:
+    return "&".join(map(_redact_pair, text.split("&")))
+
+
+def _redact_pair(pair: str) -> str:
+    key, equals, _ = pair.partition("=")
+    secret = equals and any(word in key.lower() for word in _SECRET_WORDS)
+    return f"{key}=***" if secret else pair
+
+
+def expand(url: str, values: Mapping[str, str | None]) -> str:
+    """Fill ``{version}`` and other placeholders.
+
+    Parameters
+    ----------
+    url : str
+    values : mapping of str to str or None
+        None means that the value is not known.
+
+    Returns
+    -------
+    str
+
+    Raises
+    ------
+    ConfigError
+        A placeholder has no value.
+    """
+    if "{" not in url:
+        return url
+    from ..errors import ConfigError
+
+    for key, value in values.items():
+        field = "{" + key + "}"
+        if field in url:
+            if value is None:
+                raise ConfigError(
+                    f"{redact(url)} needs the {key}, which is not known",
+                    hint=f"pass {key}=... to pkgdata.declare() or install the package",
+                )
+            url = url.replace(field, value)
+    if "{" in url:
+        raise ConfigError(f"{redact(url)} holds a placeholder other than {', '.join(values)}")
+    return url
+
+
+def rewrite(url: str, rules: Mapping[str, str]) -> str:
+    """Apply the longest matching prefix rule.
+
+    Parameters
+    ----------
+    url : str
+    rules : mapping of prefix to replacement
+
+    Returns
+    -------
+    str
+        The URL, unchanged if no rule matches.
+    """
+    for prefix in sorted(rules, key=len, reverse=True):
+        if url.startswith(prefix):
+            return rules[prefix] + url[len(prefix) :]
+    return url

@@ -1,0 +1,1 @@
+"""Copying, moving, synchronising and removing many objects, as library functions."""

@@ -1,0 +1,394 @@
+"""Addresses as people write them: which store, which name in it, one object or a folder.
+
+::
+
+  dir/a.txt  file:///d/a.txt       files; a folder is what ends in a slash, or is one on disk
+  s3://bucket/p/a.txt              an object; gs, az and mem likewise
+  s3://bucket/p/  s3://bucket      a folder: all that begins with "p/", or all
+  s3://bucket/p/*.txt              wildcards: * and ? within a level, ** across levels
+  https://host/d/a.txt             an object; a web server lists nothing
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..base import urls
+from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
+from ..stores.store import Store, split
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import re
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..stores.base import Info
+
+#: Schemes whose first part is a bucket, in which names are not quoted.
+_BUCKETS = ("s3", "gs", "az", "mem")
+
+
+class Address:
+    """What an argument means.
+
+    Parameters
+    ----------
+    base : str
+        URL or absolute path of the store.
+    name : str
+        Of the object or folder in the store, without a closing slash; ``""`` is the store itself.
+    folder : bool
+        Whether it is a folder, by its closing slash or on disk.
+    slashed : bool
+        Whether it was written as what is in a folder, not the folder itself.
+    shown : str
+        How the folder that has the object, or the folder itself, is shown.
+    local : bool, default False
+        Whether it is a path of this computer.
+    pattern : str, optional
+        Names with wildcards; ``name`` is the folder above them.
+    """
+
+    __slots__ = ("base", "folder", "local", "name", "pattern", "shown", "slashed")
+
+    def __init__(
+        self,
+        base: str,
+        name: str,
+        folder: bool,
+        slashed: bool,
+        shown: str,
+        local: bool = False,
+        pattern: str = "",
+    ) -> None:
+        self.base = base
+        self.name = name
+        self.folder = folder
+        self.slashed = slashed
+        self.shown = shown
+        self.local = local
+        self.pattern = pattern
+
+    def __repr__(self) -> str:
+        return f"<Address {self}>"
+
+    def __str__(self) -> str:
+        if self.pattern:
+            return self.show(self.pattern)
+        return self.show(self.name) + ("/" if self.folder and self.name else "")
+
+    @property
+    def prefix(self) -> str:
+        """What the names in the folder begin with."""
+        return f"{self.name}/" if self.name else ""
+
+    @property
+    def leaf(self) -> str:
+        """The last part of the name; ``""`` for a bucket and for what is in a folder."""
+        if self.local and self.folder:
+            return os.path.basename(self.base)
+        return self.name.rpartition("/")[2]
+
+    @property
+    def path(self) -> str:
+        """The path, of a file or folder of this computer."""
+        return os.path.join(self.base, self.name) if self.name else self.base
+
+    def as_folder(self) -> Address:
+        """Return the same as a folder, whether or not it is there, for a path of this computer.
+
+        Returns
+        -------
+        Address
+        """
+        if not self.local or self.folder:
+            return self
+        return Address(self.path, "", True, True, self.show(self.name), local=True)
+
+    def above(self) -> Address:
+        """Return the same by its name in the folder above it, for a folder of this computer.
+
+        Returns
+        -------
+        Address
+        """
+        if not self.local or not self.folder:
+            return self
+        base, name = os.path.split(self.base)
+        shown = os.path.dirname(self.shown)
+        return Address(base, name, self.slashed, self.slashed, shown, local=True)
+
+    def show(self, name: str) -> str:
+        """Return the address of an object of this store as it would be written.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        str
+        """
+        if self.local:
+            return os.path.join(self.shown, name) if name else self.shown
+        if urls.scheme(self.base) in ("http", "https"):
+            return urls.redact(urls.join(self.base, name) if name else self.base)
+        return f"{self.shown}/{name}"
+
+
+def parse(text: str, literal: bool = False) -> Address:
+    """Read an argument. Of a plain path it is asked whether it is a folder; nothing else is asked.
+
+    Parameters
+    ----------
+    text : str
+    literal : bool, default False
+        Wildcards stand for themselves.
+
+    Returns
+    -------
+    Address
+
+    Raises
+    ------
+    ConfigError
+        It is malformed or of an unknown scheme.
+    """
+    kind = urls.scheme(text)
+    if kind == "github":
+        text = urls.canonical(text).rstrip("/")
+        kind = "https"
+    if kind == "file" or not kind or "://" not in text:
+        return _local(text, kind)
+    if kind in ("http", "https"):
+        return _web(text)
+    if kind in _BUCKETS:
+        base, key = _bucket(text, kind)
+    else:
+        base, key = _mount(text)
+    return at(base, key, literal)
+
+
+def _local(text: str, kind: str) -> Address:
+    path = text
+    if kind == "file":
+        from urllib.parse import urlsplit
+        from urllib.request import url2pathname
+
+        parts = urlsplit(text)
+        if parts.netloc not in ("", "localhost"):
+            raise ConfigError(
+                f"{urls.redact(text)}: a file URL names no other host", hint="write file:///folder"
+            )
+        path = url2pathname(parts.path)
+    if not path or "\0" in path:
+        raise ConfigError(f"{text!r} is no path")
+    slashed = path.endswith(("/", os.sep)) or os.path.basename(path) in (".", "..")
+    full = os.path.abspath(path)
+    if slashed or os.path.isdir(full):
+        shown = path.rstrip("/" + os.sep) or path
+        return Address(full, "", True, slashed, shown, local=True)
+    folder, name = os.path.split(full)
+    return Address(folder, name, False, False, os.path.dirname(path), local=True)
+
+
+def _web(text: str) -> Address:
+    if text.partition("?")[0].endswith("/"):
+        return Address(text, "", True, True, "")
+    base, name = split(text)
+    return Address(base, name, False, False, "")
+
+
+def _bucket(text: str, kind: str) -> tuple[str, str]:
+    """Cut a URL into its bucket's and the name there."""
+    head, _, rest = text.partition("://")
+    head += "://"
+    if rest.startswith(("http://", "https://")):
+        protocol, _, rest = rest.partition("://")
+        host, _, rest = rest.partition("/")
+        head += f"{protocol}://{host}/"
+    elif kind == "az" and ".blob." in rest.partition("/")[0]:
+        host, _, rest = rest.partition("/")
+        head += f"{host}/"
+    bucket, _, key = rest.partition("/")
+    if not bucket:
+        raise ConfigError(f"{urls.redact(text)}: expected {kind}://BUCKET/NAME")
+    return head + bucket, key
+
+
+def _mount(text: str) -> tuple[str, str]:
+    """Cut a URL of another protocol before its last part, or before its first wildcard."""
+    wild = min((i for i in map(text.find, "*?") if i >= 0), default=None)
+    base, slash, _ = (text.rstrip("/") if wild is None else text[:wild]).rpartition("/")
+    if not slash or base.endswith(":/"):
+        return text.rstrip("/"), ""
+    return base, text[len(base) + 1 :]
+
+
+def at(base: str, key: str, literal: bool = False) -> Address:
+    """Return the address of a name, or of names with wildcards, in a store.
+
+    Parameters
+    ----------
+    base : str
+        See `Address`.
+    key : str
+    literal : bool, default False
+        See `parse`.
+
+    Returns
+    -------
+    Address
+    """
+    shown = urls.redact(base)
+    name = key.removesuffix("/")
+    if not literal and ("*" in name or "?" in name):
+        folder = name[: min(i for i in map(name.find, "*?") if i >= 0)].rpartition("/")[0]
+        return Address(base, folder, True, True, shown, pattern=name)
+    folder_written = not name or name != key
+    return Address(base, name, folder_written, folder_written, shown)
+
+
+class Stores:
+    """The stores of one command, each opened once.
+
+    Parameters
+    ----------
+    anonymous : bool, optional
+        See `Store`.
+    endpoint : str, optional
+        Of the clouds' stores; means nothing for the others.
+    """
+
+    def __init__(self, anonymous: bool | None = None, endpoint: str | None = None) -> None:
+        self._anonymous = anonymous or None
+        self._endpoint = endpoint
+        self._stores: dict[str, Store] = {}
+
+    def open(self, base: str) -> Store:
+        """Return a store.
+
+        Parameters
+        ----------
+        base : str
+            See `Address.base`.
+
+        Returns
+        -------
+        Store
+        """
+        found = self._stores.get(base)
+        if found is None:
+            options: dict[str, Any] = {}
+            if urls.scheme(base) in ("s3", "gs", "az"):
+                options = {"anonymous": self._anonymous, "endpoint": self._endpoint}
+            found = self._stores[base] = Store(base, **options)
+        return found
+
+
+def is_folder(store: Store, address: Address) -> bool:
+    """Ask whether there is anything below a name, in a store that has no folders of its own.
+
+    Parameters
+    ----------
+    store : Store
+    address : Address
+
+    Returns
+    -------
+    bool
+        False also where nothing can be listed.
+    """
+    if address.local:
+        return address.folder
+    try:
+        return next(iter(store.scan(address.prefix)), None) is not None
+    except (UnsupportedOperationError, ObjectNotFoundError):
+        return False
+
+
+def names_in(
+    store: Store, address: Address, recursive: bool = True, flat: bool = False
+) -> Iterator[tuple[str, Info]]:
+    """Yield the objects of a folder or those that match wildcards, in the order of the listing.
+
+    Parameters
+    ----------
+    store : Store
+    address : Address
+    recursive : bool, default True
+        Of wildcards: what they match as folders, too, with all that is below.
+    flat : bool, default False
+        One level only; folders are names that end in ``/``.
+
+    Yields
+    ------
+    (str, Info)
+
+    Raises
+    ------
+    ObjectNotFoundError
+        A folder of this computer that is not there.
+    """
+    if address.local and not os.path.isdir(address.base):
+        text = f"{address}: no such folder"
+        raise ObjectNotFoundError(text, url=address.path)
+    if not address.pattern:
+        yield from below(store, address.prefix, flat)
+        return
+    wanted = compiled(address.pattern, recursive and not flat)
+    start = address.pattern[: min(i for i in map(address.pattern.find, "*?") if i >= 0)]
+    one_level = not recursive and "/" not in address.pattern[len(start) :]
+    one_level = one_level and "**" not in address.pattern
+    for name, info in below(store, start, flat or one_level):
+        if wanted.fullmatch(name.removesuffix("/")) and (flat or not name.endswith("/")):
+            yield name, info
+
+
+def below(store: Store, prefix: str, flat: bool = False) -> Iterator[tuple[str, Info]]:
+    """List a store without the empty objects that some tools make to stand for folders.
+
+    Parameters
+    ----------
+    store : Store
+    prefix : str
+        Any beginning of names.
+    flat : bool, default False
+        See `names_in`.
+
+    Yields
+    ------
+    (str, Info)
+    """
+    for name, info in store.scan(prefix, flat):
+        if not name.endswith("/") or (flat and name != prefix):
+            yield name, info
+
+
+def compiled(pattern: str, below: bool) -> re.Pattern[str]:
+    """Return the regular expression of a name with wildcards.
+
+    Parameters
+    ----------
+    pattern : str
+        ``*`` and ``?`` stay within a level, ``**`` goes across.
+    below : bool
+        Match what is below a match, too.
+
+    Returns
+    -------
+    re.Pattern
+
+    Examples
+    --------
+    >>> match = compiled("p/*.txt", False).fullmatch
+    >>> bool(match("p/a.txt")), bool(match("p/q/a.txt"))
+    (True, False)
+    """
+    import re
+
+    words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
+    text = "".join(words.get(part, re.escape(part)) for part in parts)
+    return re.compile(text + ("(?:/.*)?" if below else ""), re.DOTALL)

@@ -1,0 +1,695 @@
+"""What a bulk copy or a synchronisation will do, worked out lazily from addresses and listings."""
+
+from __future__ import annotations
+
+import os
+
+from ..errors import ConfigError, ObjectNotFoundError, StoreError
+from .addresses import Address, Stores, is_folder, names_in, parse
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ..base.hashes import Digest
+    from ..stores.base import Info
+    from ..stores.copying import Item
+    from ..stores.store import Store
+
+#: Why a synchronisation copies an object.
+MISSING, SIZE, DIGEST, NEWER, UNKNOWN = (
+    "missing",
+    "other size",
+    "other digest",
+    "newer",
+    "no time to compare",
+)
+
+
+# -- copies ------------------------------------------------------------------------------------
+
+
+class Target:
+    """Where copies go.
+
+    Parameters
+    ----------
+    store : Store
+    address : Address
+    into : bool
+        Whether the address is a folder to put things into, else it is the copy's own name.
+    """
+
+    def __init__(self, store: Store, address: Address, into: bool) -> None:
+        self.store = store
+        self.address = address
+        self.into = into
+
+    @property
+    def local(self) -> bool:
+        """Whether it is on this computer."""
+        return self.address.local
+
+    def become_folder(self) -> None:
+        """Root the store at the folder that a source makes of this.
+
+        So the names of copies are the same before and after it is there, as a job needs.
+        """
+        if self.local and not self.address.folder:
+            if os.path.isfile(self.address.path):
+                raise ConfigError(f"{self.address}: it is a file, no folder can be copied there")
+            self.address = self.address.as_folder()
+            self.store = Stores().open(self.address.base)
+
+
+class Unit:
+    """What one source gives to copy.
+
+    Parameters
+    ----------
+    store : Store
+    address : Address
+    items : iterator of (Store, str, str)
+    single : bool, default False
+        Whether it is one object, named as such.
+    stream : bool, default False
+        Whether it is a pipe or device, which can be read only once.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        address: Address,
+        items: Iterator[Item],
+        single: bool = False,
+        stream: bool = False,
+    ) -> None:
+        self.store = store
+        self.address = address
+        self.items = items
+        self.single = single
+        self.stream = stream
+
+
+def target(stores: Stores, text: str, many: bool, always_folder: bool) -> Target:
+    """Read the destination of copies.
+
+    Parameters
+    ----------
+    stores : Stores
+    text : str
+    many : bool
+        Whether several sources go there, so that it must be a folder.
+    always_folder : bool
+        Whether it is one, however it is written.
+
+    Returns
+    -------
+    Target
+
+    Raises
+    ------
+    ConfigError
+        It must be a folder and is none.
+    """
+    address = parse(text)
+    if address.pattern:
+        raise ConfigError(f"{text}: a destination has no wildcards")
+    if address.local and os.path.isfile(address.path):
+        if address.folder or many or always_folder:
+            raise ConfigError(f"{text}: it is a file, not a folder to copy into")
+        if os.path.islink(address.path):  # the file behind it is what is replaced
+            address.base, address.name = os.path.split(os.path.realpath(address.path))
+    elif many and not address.folder:
+        raise ConfigError(
+            f"{text}: several sources need a folder to be copied into",
+            hint=f"if it is to be one, write {text}/",
+        )
+    if always_folder:
+        address = address.as_folder()
+    return Target(stores.open(address.base), address, address.folder or always_folder)
+
+
+def units(
+    stores: Stores,
+    sources: list[Address],
+    to: Target,
+    *,
+    recursive: bool,
+    folders: bool = False,
+    same: bool = False,
+) -> list[Unit]:
+    """Work out what is copied where.
+
+    Parameters
+    ----------
+    stores : Stores
+    sources : list of Address
+    to : Target
+    recursive : bool
+        Whether folders are copied.
+    folders : bool, default False
+        Copy what is written as a folder, or is one on disk, in any case.
+    same : bool, default False
+        Whether an object may be copied onto itself, to be compressed in another way.
+
+    Returns
+    -------
+    list of Unit
+        Nothing is listed before their items are taken.
+
+    Raises
+    ------
+    ConfigError
+        A folder, where none is to be copied; or it would be copied into itself.
+    """
+    found = []
+    for source in sources:
+        store = stores.open(source.base)
+        if source.pattern:
+            found.append(_matches(store, source, to, recursive))
+        elif source.folder or (recursive and is_folder(store, source)):
+            if not (recursive or (folders and source.folder)):
+                raise is_a_folder(source)
+            found.append(_folder(store, source, to, same))
+        else:
+            found.append(_single(store, source, to, same))
+    return found
+
+
+def is_a_folder(source: Address) -> ConfigError:
+    """Return the error of a folder that was given without ``-r``.
+
+    Parameters
+    ----------
+    source : Address
+
+    Returns
+    -------
+    ConfigError
+    """
+    return ConfigError(f"{source} is a folder; nothing was done", hint="-r takes folders too")
+
+
+def _single(store: Store, source: Address, to: Target, same: bool) -> Unit:
+    new = to.address.prefix + source.leaf if to.into else to.address.name
+    if not same and store.same(source.name, to.store, new):
+        raise same_object(source, to, new)
+    stream = source.local and is_special(source.path)
+    return Unit(store, source, iter([(store, source.name, new)]), True, stream)
+
+
+def is_special(path: str) -> bool:
+    """Say whether a path is a pipe or a device, such as ``/dev/stdin``.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    bool
+    """
+    import stat
+
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def same_object(source: Address, to: Target, new: str) -> ConfigError:
+    """Return the error of what would be copied onto itself.
+
+    Parameters
+    ----------
+    source : Address
+    to : Target
+    new : str
+
+    Returns
+    -------
+    ConfigError
+    """
+    return ConfigError(f"{source} and {to.address.show(new)} are the same")
+
+
+def _folder(store: Store, source: Address, to: Target, same: bool) -> Unit:
+    to.become_folder()
+    top = to.address.prefix
+    if to.into and not source.slashed and source.leaf:
+        top += f"{source.leaf}/"
+    if same and _place(store, source, source.prefix) == _place(to.store, to.address, top):
+        pass  # each object in its place, in another encoding
+    else:
+        refuse_inside(store, source, to, top)
+    cut = len(source.prefix)
+
+    def items() -> Iterator[Item]:
+        for name, _ in names_in(store, source):
+            yield store, name, top + name[cut:]
+
+    return Unit(store, source, items())
+
+
+def _place(store: Store, address: Address, prefix: str) -> str:
+    """Return a text that is the beginning of another one's if this folder is inside that one."""
+    if address.local:
+        return os.path.join(os.path.realpath(os.path.join(address.base, prefix)), "")
+    return f"{store.url.rstrip('/')}/{prefix}"
+
+
+def refuse_inside(store: Store, source: Address, to: Target, top: str) -> None:
+    """Refuse to copy a folder into itself, which would never end.
+
+    Parameters
+    ----------
+    store : Store
+    source : Address
+    to : Target
+    top : str
+        What the copies' names begin with.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if source.local != to.local:
+        return
+    here = _place(store, source, source.prefix)
+    if _place(to.store, to.address, top).startswith(here):
+        raise ConfigError(f"{source} cannot be copied into itself: {to.address.show(top)}")
+
+
+def _matches(store: Store, source: Address, to: Target, recursive: bool) -> Unit:
+    top = to.address.prefix
+    if not to.into:
+        raise ConfigError(f"{to.address}: wildcards need a folder to be copied into")
+    cut = len(source.prefix)
+    here = _place(store, source, "")
+    inside = _place(to.store, to.address, top)
+    # what is in the destination are the copies, or was there before
+    mine = inside[len(here) :] if not to.local and inside.startswith(here) else ""
+    if mine == source.prefix:
+        mine = ""  # each onto itself, which `checked` refuses or lets be compressed otherwise
+
+    def items() -> Iterator[Item]:
+        count = 0
+        for name, _ in names_in(store, source, recursive):
+            count += 1
+            if not mine or not name.startswith(mine):
+                yield store, name, top + name[cut:]
+        if not count:
+            raise ObjectNotFoundError(f"{source}: nothing matches", url=str(source))
+
+    return Unit(store, source, items())
+
+
+def listed(stores: Stores, lines: Iterable[str], to: Target | None, base: str | None) -> Unit:
+    """Work out what a list of paths or URLs gives to copy; folders in it are passed over.
+
+    Names are kept from the folder on that all of them have in common, or from ``base`` on.
+
+    Parameters
+    ----------
+    stores : Stores
+    lines : iterable of str
+    to : Target or None
+        None if the names of the copies do not matter.
+    base : str or None
+        A folder; then the list is not read as a whole before the copies begin.
+
+    Returns
+    -------
+    Unit
+
+    Raises
+    ------
+    ConfigError
+        The list is of several buckets or servers.
+    """
+    top = to.address.prefix if to is not None else ""
+    if base is not None:
+        place, folder = _rooted(parse(base.rstrip("/") + "/", literal=True))
+        paths = _below_base(lines, place, folder)
+    else:
+        found, place, folder = _common(lines)
+        paths = iter(found)
+    root = place if place else folder.rstrip("/") or "/"
+    store, cut = stores.open(root), len(folder)
+    skip = cut if not place else 0
+    address = Address(root, "", True, True, root, local=not place)
+    items = ((store, path[skip:], top + path[cut:]) for path in paths)
+    return Unit(store, address, items)
+
+
+def _rooted(address: Address) -> tuple[str, str]:
+    """Return the bucket or server of an address ("" for this computer) and all of its path."""
+    from urllib.parse import unquote, urlsplit, urlunsplit
+
+    end = "/" if address.folder and address.name else ""
+    if address.local:
+        path = address.path.replace(os.sep, "/")
+        return "", path.rstrip("/") + "/" if address.folder else path
+    parts = urlsplit(address.base)
+    if parts.scheme not in ("http", "https"):
+        return address.base, address.name + end
+    place = urlunsplit(parts._replace(path="/"))
+    return place, unquote(parts.path).lstrip("/") + address.name
+
+
+def _paths(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
+    for line in lines:
+        if line:
+            yield _rooted(parse(line, literal=True))
+
+
+def _common(lines: Iterable[str]) -> tuple[list[str], str, str]:
+    """Read a list: the objects' paths, where they are, and the folder that they have in common."""
+    paths: dict[str, None] = {}  # without doubles, in order
+    place, common = None, ""
+    for where, path in _paths(lines):
+        if place is None:
+            place, common = where, path.rpartition("/")[0] + "/"
+        if where != place:
+            raise ConfigError(
+                f"the list names {place or 'this computer'} and {where or 'this computer'}",
+                hint="copy from one bucket or server at a time",
+            )
+        while not path.startswith(common):
+            common = common.rstrip("/").rpartition("/")[0] + "/"
+            if common == "/" and not path.startswith("/"):
+                common = ""
+        if not path.endswith("/") and path:
+            paths[path] = None
+    return [*paths], place or "", common if paths else "/"
+
+
+def _below_base(lines: Iterable[str], place: str, folder: str) -> Iterator[str]:
+    for where, path in _paths(lines):
+        if where != place or not path.startswith(folder):
+            raise ConfigError(f"{path} of the list is not below {folder}")
+        if not path.endswith("/"):
+            yield path
+
+
+def checked(
+    items: Iterable[Item],
+    to: Target,
+    refuse: Callable[[str, Exception], None],
+    *,
+    several: bool,
+    same: bool,
+    move: bool,
+) -> Iterator[Item]:
+    """Leave out what would do harm: copies onto one another and onto their own originals.
+
+    Parameters
+    ----------
+    items : iterable of (Store, str, str)
+    to : Target
+    refuse : callable
+        Told the address and the error of what is left out.
+    several : bool
+        Whether the items are of several sources, so that two may have the same copy.
+    same : bool
+        Whether an object may be copied onto itself.
+    move : bool
+        Whether originals will be removed: not those of other folders, to which links lead.
+
+    Yields
+    ------
+    (Store, str, str)
+    """
+    from ..stores.file import FileStore
+
+    seen: dict[str, str] = {}
+    for store, name, new in items:
+        origin = store.address(name)
+        problem = ""
+        if not same and store.same(name, to.store, new):
+            problem = "it would be copied onto itself"
+        elif several and seen.setdefault(new, origin) != origin:
+            problem = f"{seen[new]} has the same copy, {new!r}"
+        elif move and isinstance(store, FileStore) and behind_link(store.root, name):
+            problem = "a link leads to it, and it stays where it is"
+        if problem:
+            refuse(origin, ConfigError(f"{origin}: {problem}"))
+        else:
+            yield store, name, new
+
+
+# -- synchronisation ---------------------------------------------------------------------------
+
+
+class Change:
+    """One difference between two folders.
+
+    Parameters
+    ----------
+    name : str
+        Relative to both.
+    reason : str
+        Why it is copied; ``""`` for what is extra and would be removed.
+    size : int or None
+    """
+
+    __slots__ = ("name", "reason", "size")
+
+    def __init__(self, name: str, reason: str, size: int | None) -> None:
+        self.name = name
+        self.reason = reason
+        self.size = size
+
+    def __repr__(self) -> str:
+        return f"<Change {self.name}: {self.reason or 'extra'}>"
+
+
+class Comparison:
+    """Two folders side by side.
+
+    Both are listed once, in the same order, and never as a whole in memory.
+
+    Parameters
+    ----------
+    source : Store
+    source_prefix : str
+    to : Store
+    to_prefix : str
+    checksum : bool, default False
+        Read what has no digest where the other side has one.
+    size_only : bool, default False
+        What has the same size is the same.
+
+    Attributes
+    ----------
+    originals : int
+        Objects of the source that were listed.
+    unchanged : int
+    """
+
+    def __init__(
+        self,
+        source: Store,
+        source_prefix: str,
+        to: Store,
+        to_prefix: str,
+        checksum: bool = False,
+        size_only: bool = False,
+    ) -> None:
+        from ..stores.file import FileStore
+
+        self._source, self._from = source, source_prefix
+        self._to, self._into = to, to_prefix
+        self._checksum, self._size_only = checksum, size_only
+        # a folder keeps a compressed object as a file with a suffix; see `FileStore`
+        self._suffixed = isinstance(to, FileStore) and not isinstance(source, FileStore)
+        self.originals = 0
+        self.unchanged = 0
+
+    def changes(self) -> Iterator[Change]:
+        """Yield what differs.
+
+        Yields
+        ------
+        Change
+
+        Raises
+        ------
+        StoreError
+            A folder cannot be listed.
+        """
+        theirs = _sorted(self._to, self._into)
+        there = next(theirs, None)
+        for name, info in _sorted(self._source, self._from):
+            self.originals += 1
+            while there is not None and there[0] < name:
+                yield Change(there[0], "", there[1].size)
+                there = next(theirs, None)
+            if there is not None and there[0] == name:
+                reason = self._reason(name, info, there[1])
+                there = next(theirs, None)
+            else:
+                reason = self._reason_if_compressed(name, info)
+            if reason:
+                yield Change(name, reason, info.size)
+            else:
+                self.unchanged += 1
+        while there is not None:
+            yield Change(there[0], "", there[1].size)
+            there = next(theirs, None)
+
+    def is_extra(self, name: str) -> bool:
+        """Say whether a file that the source does not have is not an object of it, compressed.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        bool
+        """
+        from ..stores.codecs import SUFFIXES
+
+        plain = next((name.removesuffix(s) for s in SUFFIXES.values() if name.endswith(s)), "")
+        return not (self._suffixed and plain and self._source.exists(self._from + plain))
+
+    def _reason_if_compressed(self, name: str, info: Info) -> str:
+        if not self._suffixed:
+            return MISSING
+        try:
+            return self._reason(name, info, self._to.info(self._into + name))
+        except (ObjectNotFoundError, ValueError):
+            return MISSING  # or a name that cannot be a file's, which the copy will say
+
+    def _reason(self, name: str, mine: Info, its: Info) -> str:
+        if mine.size != its.size or mine.size is None:
+            return SIZE
+        if self._size_only:
+            return ""
+        same = self._same_digest(name, mine.digest, its.digest)
+        if same is not None:
+            return "" if same else DIGEST
+        if mine.modified is None or its.modified is None:
+            return UNKNOWN
+        return NEWER if _later(mine.modified, its.modified) else ""
+
+    def _same_digest(self, name: str, mine: Digest | None, its: Digest | None) -> bool | None:
+        """Compare digests; None if that says nothing."""
+        if self._checksum:
+            mine = mine or (its and _digest(self._source, self._from + name, its.alg))
+            its = its or (mine and _digest(self._to, self._into + name, mine.alg))
+            mine = mine or _digest(self._source, self._from + name, "sha256")
+            its = its or _digest(self._to, self._into + name, mine.alg)
+        if mine is None or its is None or mine.alg != its.alg:
+            return None
+        if mine == its:
+            return True
+        known = self._source.vouches(self._from + name, mine)
+        return False if known and self._to.vouches(self._into + name, its) else None
+
+
+def _sorted(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:
+    """List a folder, and refuse a listing that cannot be compared in one pass."""
+    last, cut = "", len(prefix)
+    for name, info in store.scan(prefix):
+        if name.endswith("/"):
+            continue  # stands for a folder
+        if name <= last:
+            raise StoreError(f"{store.url}: its listing is not sorted: {last!r}, {name!r}")
+        last = name
+        yield name[cut:], info
+
+
+def _later(mine: float, its: float) -> bool:
+    if mine == int(mine) or its == int(its):
+        return int(mine) > int(its)  # a service that keeps whole seconds
+    return mine > its
+
+
+def _digest(store: Store, name: str, alg: str) -> Digest:
+    from ..base import hashes
+
+    hasher = hashes.new(alg)
+    for block in store.blocks(name):
+        hasher.update(block)
+    return hashes.Digest(alg, hasher.hexdigest())
+
+
+def behind_link(root: str, name: str) -> bool:
+    """Say whether a file is reached through a link to a folder, so that it belongs elsewhere.
+
+    Parameters
+    ----------
+    root : str
+    name : str
+        With ``/`` between its parts.
+
+    Returns
+    -------
+    bool
+    """
+    parts = name.split("/")[:-1]
+    path = root
+    for part in parts:
+        path = os.path.join(path, part)
+        if os.path.islink(path):
+            return True
+    return False
+
+
+def remove_empty_folders(root: str, keep: bool = False) -> None:
+    """Remove the folders below a folder in which nothing is left, and the folder itself.
+
+    Parameters
+    ----------
+    root : str
+    keep : bool, default False
+        Keep the folder itself.
+    """
+    for folder, _, _ in os.walk(root, topdown=False):
+        if keep and folder == root:
+            return
+        try:
+            os.rmdir(folder)
+        except OSError:
+            pass  # something is left in it
+
+
+def remove_empty_parents(root: str, name: str) -> None:
+    """Remove the folders that a removed file has left empty, up to a folder that stays.
+
+    Parameters
+    ----------
+    root : str
+        Stays.
+    name : str
+        Of the file, with ``/`` between its parts.
+    """
+    parts = name.split("/")[:-1]
+    while parts:
+        try:
+            os.rmdir(os.path.join(root, *parts))
+        except OSError:
+            return  # something is left in it
+        parts.pop()
+
+
+def files_below(root: str) -> Iterator[str]:
+    """Yield the path of each file and link below a folder; links are not followed.
+
+    Parameters
+    ----------
+    root : str
+
+    Yields
+    ------
+    str
+    """
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in sorted(files + links):
+            yield os.path.join(folder, name)

@@ -1,0 +1,1 @@
+"""Verified bytes on disk; nothing here knows a network."""

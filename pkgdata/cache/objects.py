@@ -1,0 +1,656 @@
+"""The user cache: verified bytes on local disk, shared by many processes.
+
+::
+
+  CACHEDIR.TAG                         backup tools skip this tree
+  README.txt                           what this is, how to clear it
+  .lock                                shared: in use; exclusive: removal
+  objects-v1/<alg>/<aa>/<rest>/<name>  one file; <aa><rest> is its digest
+  sizes-v1/<alg>/<aa>.txt              bytes of objects, where no registry tells
+  trees-v1/<alg>/<aa>/<rest>/          directory; digest of its sorted lines
+  derived-v1/<alg>/<aa>/<rest>/<key>/  what a processor made of an object
+  stamps-v1/<md5 of folder>.txt        files of predefined folders, once verified
+  partial-v1/<key>.part                unfinished bytes of a pinned object, at rest
+  partial-v1/<key>.note                where they came from, and what to send as If-Range
+  partial-v1/<key>.spans               which of them are there, after several ranges at once
+  partial-v1/<key>.<owner>.part        the same while <owner> writes them
+  partial-v1/<key>.<owner>.note        the same, beside it
+  partial-v1/<key>.<owner>.spans       the same, beside it
+  partial-v1/<key>.<owner>.link        a second name of an object, for a moment
+  partial-v1/<key>.<owner>.dir/        a tree or derived directory until it is complete
+  hosts-v1/<md5 of server>.down        a server that failed of late; old ones mean nothing
+  locks-v1/<key>.lock                  one writer per key
+  locks-v1/<key>.lock.soft             the same where the file system has no flock
+
+1. A path in objects, trees or derived exists only after its bytes were verified. Commit is: write
+   on the same file system, flush, sync, rename. There is no separate "done" flag.
+2. Objects and trees never change; their files are read-only. Removal needs .lock exclusively; a
+   returned path is good until the next removal.
+3. Readers take no key lock. Writers look, lock the key, look again, write.
+4. Rule 1 gives correctness; locks only save repeated work. Where locks do nothing, the cost is
+   bandwidth, never bad data: a process writes only to a file that carries its own name. It goes on
+   from another's unfinished bytes by renaming that file to its own name, if the other has ended
+   for sure, else by copying the bytes.
+5. Only pinned objects resume across processes. A resumed file that fails verification is emptied
+   and fetched once more. Unpinned bytes always go to a fresh file.
+6. A damaged record is a miss, not an error.
+7. A hit writes nothing; pruning by age reads the file system's own times.
+8. A format change takes a new suffix. Releases leave suffixes they do not know alone, so two
+   releases can share one root.
+
+New files and folders take the permission bits of the folder above them, so that a group shares a
+cache by making its root group-writable (``chmod g+rwxs``). What is not promised: protection from
+other users who may write to the cache, and from removal while a program without the usage lock
+still reads.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from ..base import fs, locks
+from ..base.hashes import Digest
+from ..errors import CacheError, CacheLockTimeoutError, CacheWarning, warn
+from . import sizes
+from .partial import Partial, owner_of, unfinished
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+#: Buckets of the root. A change of one's format takes the next number here, and changes the golden
+#: tree of ``tests/cache/test_format.py``.
+OBJECTS, SIZES, TREES = "objects-v1", sizes.BUCKET, "trees-v1"
+DERIVED, STAMPS, PARTIAL, LOCKS = "derived-v1", "stamps-v1", "partial-v1", "locks-v1"
+HOSTS = "hosts-v1"
+
+#: Plain joining: what is joined here is clean, and a batch asks thousands of times.
+_SEP = os.sep
+
+_TAG = """Signature: 8a477f597d28d172789f06886806bc55
+# This file marks a cache directory made by pkgdata; backup tools may skip it.
+# See https://bford.info/cachedir/
+"""
+_README = """This folder is the cache of pkgdata, a Python package that fetches data files.
+
+All files here can be fetched again. To see and to clear them:
+
+    pkgdata cache ls
+    pkgdata cache prune --older-than 90
+    pkgdata cache clear
+
+Do not change files in place: several packages may share one.
+"""
+
+
+def split(digest: Digest) -> tuple[str, str, str]:
+    """Return the folders that a digest stands for in a bucket.
+
+    Parameters
+    ----------
+    digest : Digest
+
+    Returns
+    -------
+    (str, str, str)
+    """
+    return digest.alg, digest.hex[:2], digest.hex[2:]
+
+
+def key_of(digest: Digest) -> str:
+    """Return the short name that locks and unfinished files of a digest carry.
+
+    Forty digits keep the path short for Windows; two digests that shared them would share a lock
+    and fail verification once, no more.
+
+    Parameters
+    ----------
+    digest : Digest
+
+    Returns
+    -------
+    str
+    """
+    return f"{digest.alg}-{digest.hex[:40]}"
+
+
+class Cache:
+    """A cache root. Making one touches no disk.
+
+    Parameters
+    ----------
+    root : str
+    lock_timeout : float, default 60
+        Seconds to wait for another process that shows no sign of work.
+    origin : str, default ``""``
+        Which setting named the root, for errors.
+    """
+
+    def __init__(self, root: str, lock_timeout: float = 60.0, origin: str = "") -> None:
+        self.root = root
+        self.lock_timeout = lock_timeout
+        self.origin = origin
+        #: Processes that showed no sign of work for too long, on whatever object.
+        self._stuck: set[str | None] = set()
+
+    def __repr__(self) -> str:
+        return f"<Cache {self.root}>"
+
+    def _folder(self, bucket: str, digest: Digest) -> str:
+        first, rest = digest.hex[:2], digest.hex[2:]
+        return f"{self.root}{_SEP}{bucket}{_SEP}{digest.alg}{_SEP}{first}{_SEP}{rest}"
+
+    def path(self, digest: Digest, name: str) -> str:
+        """Return where an object lies if it is here.
+
+        Parameters
+        ----------
+        digest : Digest
+        name : str
+            Its name; the last part counts.
+
+        Returns
+        -------
+        str
+        """
+        return f"{self._folder(OBJECTS, digest)}{_SEP}{name.rpartition('/')[2]}"
+
+    def find(self, digest: Digest, name: str, size: int | None = None) -> str | None:
+        """Look for an object; no lock, no write.
+
+        Parameters
+        ----------
+        digest : Digest
+        name : str
+        size : int, optional
+            Bytes it must have.
+
+        Returns
+        -------
+        str or None
+            Its path, or None if it is not here, or here with the wrong length.
+        """
+        path = self.path(digest, name)
+        try:
+            found = os.stat(path)
+        except OSError:
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            return None
+        expected = sizes.recorded(self.root, digest) if size is None else size
+        if expected is not None and found.st_size != expected:
+            _log(f"{path} has {found.st_size} bytes instead of {expected}; it is fetched again")
+            return None
+        return path
+
+    def obtain(
+        self,
+        digest: Digest,
+        name: str,
+        size: int | None,
+        fill: Callable[[Partial], object],
+        waiting: Callable[[float, str, int], None] | None = None,
+        sync: bool = True,
+    ) -> str:
+        """Return an object's path; bring it in if it is not here.
+
+        Parameters
+        ----------
+        digest : Digest
+        name : str
+        size : int or None
+        fill : callable
+            Called with a `Partial`; writes the object's bytes into it and verifies them.
+        waiting : callable, optional
+            Called while another process works on it, with seconds, who, and bytes so far.
+        sync : bool, default True
+            Make it survive a power loss, which else may leave an empty file.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        CacheError
+            The cache cannot be used; ``unwritable`` is set if it may not be written to.
+        """
+
+        def look() -> str | None:
+            return self.find(digest, name, size)
+
+        path = look()
+        if path is None:
+            with self.working_on(key_of(digest), lambda: look() is not None, waiting):
+                path = look() or self._under_other_name(digest, name, size)
+                if path is None:
+                    path = self._from_another(key_of(digest), look, waiting)
+                if path is None:
+                    with Partial(self.bucket(PARTIAL), key_of(digest), resume=True) as partial:
+                        fill(partial)
+                        path = self._commit(partial, digest, name, size, sync)
+        return path
+
+    def add(self, source: str, digest: Digest, name: str, size: int | None = None) -> str:
+        """Copy a local file into the cache and verify it on the way; return its path here.
+
+        Parameters
+        ----------
+        source : str
+        digest : Digest
+            What the file hashes to.
+        name : str
+        size : int, optional
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        IntegrityError
+            The file hashes to something else.
+        """
+
+        def fill(partial: Partial) -> None:
+            with open(source, "rb") as file:
+                partial.fill(file, digest, name)
+
+        return self.obtain(digest, name, size, fill)
+
+    def bucket(self, name: str) -> str:
+        """Return the folder of a bucket; create it if it is not here.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        OSError
+            It cannot be created.
+        """
+        path = os.path.join(self.root, name)
+        if not os.path.isdir(path):
+            fs.make_dirs(path)
+        return path
+
+    def prepare(self) -> None:
+        """Create the root with its two explanatory files.
+
+        Raises
+        ------
+        CacheError
+            It cannot be created.
+        """
+        tag = os.path.join(self.root, "CACHEDIR.TAG")
+        if os.path.exists(tag):
+            return
+        # umask decides on the root; who wants to share it sets its mode, which all below follows
+        os.makedirs(self.root, exist_ok=True)
+        readme = os.path.join(self.root, "README.txt")
+        fs.write_atomic(readme, _README.encode(), sync=False, follow=True)
+        fs.write_atomic(tag, _TAG.encode(), sync=False, follow=True)
+
+    def _translate(self, error: OSError) -> CacheError:
+        where = f" (set by {self.origin})" if self.origin not in ("", "default") else ""
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+            return CacheError(
+                f"no space in the cache {self.root}{where}: {error.strerror or error}",
+                hint="free some ('pkgdata cache prune'), or set PKGDATA_CACHE_DIR to a larger disk",
+            )
+        hint = "set PKGDATA_CACHE_DIR to a folder that can be written"
+        blocked = error.errno in (errno.EEXIST, errno.ENOTDIR)
+        found = "a file is in the way" if blocked else error.strerror or str(error)
+        if error.filename and error.filename != self.root:
+            found += f": {error.filename}"
+        return CacheError(
+            f"the cache {self.root}{where} cannot be used: {found}",
+            hint=hint,
+            unwritable=error.errno in fs.UNWRITABLE,
+        )
+
+    def working_on(
+        self,
+        key: str,
+        done: Callable[[], bool],
+        waiting: Callable[[float, str, int], None] | None,
+    ) -> _Work:
+        """Return a context manager in which this process alone works on a key, where locks work.
+
+        Parameters
+        ----------
+        key : str
+        done : callable
+            True ends the wait for another process, because it has finished.
+        waiting : callable or None
+            See `obtain`.
+
+        Returns
+        -------
+        context manager
+            Raises `CacheError` if the cache cannot be used.
+        """
+        return _Work(self, key, done, waiting)
+
+    def _from_another(
+        self,
+        key: str,
+        look: Callable[[], str | None],
+        waiting: Callable[[float, str, int], None] | None,
+    ) -> str | None:
+        """Wait for an object that another process is bringing in without holding its lock.
+
+        That is so for the files of a batch, and where locks exclude nobody. The name of the
+        unfinished file tells. The wait ends when the owner shows no sign of work for too long; it
+        is not waited for again, for it may hold hundreds of files.
+        """
+        import time
+
+        began = changed = time.monotonic()
+        last: object = None
+        while True:
+            folder = os.path.join(self.root, PARTIAL)
+            found = [(owner_of(file), size) for file, size in unfinished(folder, key)]
+            busy = [one for one in found if _is_anothers(one[0]) and one[0] not in self._stuck]
+            path = look()
+            if path is not None or not busy:
+                return path
+            now = time.monotonic()
+            if found != last:
+                last, changed = found, now
+            if now - changed >= self.lock_timeout:
+                self._stuck.update(owner for owner, _ in busy)
+                return None
+            if waiting is not None:
+                owner, size = busy[0]
+                waiting(now - began, f"process {(owner or '').rpartition('-')[2]}", size)
+            time.sleep(0.02)
+
+    def _under_other_name(self, digest: Digest, name: str, size: int | None) -> str | None:
+        """Give an object that is here a second name."""
+        folder = self._folder(OBJECTS, digest)
+        try:
+            others = sorted(os.listdir(folder))
+        except OSError:
+            return None
+        for other in others:
+            source = self.find(digest, other, size)
+            if source is not None and other != name.rpartition("/")[2]:
+                target = self.path(digest, name)
+                aside = os.path.join(self.bucket(PARTIAL), f"{key_of(digest)}.{_unique()}.link")
+                self.share(source, aside)
+                fs.replace(aside, target)
+                return target
+        return None
+
+    def share(self, source: str, target: str) -> None:
+        """Give an object a second name; copy any other file, which its owner may change later.
+
+        Parameters
+        ----------
+        source : str
+        target : str
+            Must not exist.
+        """
+        if source.startswith(os.path.join(self.root, OBJECTS, "")):
+            fs.link_or_copy(source, target)
+        else:
+            fs.copy(source, target)
+        fs.follow_mode(target, 0o666, drop=0o222)
+
+    def _commit(
+        self, partial: Partial, digest: Digest, name: str, size: int | None, sync: bool
+    ) -> str:
+        target = self.path(digest, name)
+        if sync:
+            os.fsync(partial.fd)
+        fs.make_dirs(os.path.dirname(target))
+        if size is None:
+            sizes.record(self.root, [(digest, partial.offset)])
+        partial.close()
+        fs.follow_mode(partial.path, 0o666, drop=0o222)
+        fs.replace(partial.path, target)
+        return target
+
+    def tree(self, digest: Digest, files: Iterable[tuple[str, str]]) -> str:
+        """Return a directory in which files lie side by side.
+
+        Parameters
+        ----------
+        digest : Digest
+            Identity of the tree.
+        files : iterable of (str, str)
+            Relative name and path of each file's verified bytes; read only if the tree is not here.
+
+        Returns
+        -------
+        str
+        """
+
+        def build(folder: str) -> None:
+            for name, source in files:
+                target = os.path.join(folder, *name.split("/"))
+                fs.make_dirs(os.path.dirname(target))
+                self.share(source, target)
+
+        return self._directory(self._folder(TREES, digest), f"tree-{key_of(digest)}", build)
+
+    def find_tree(self, digest: Digest) -> str | None:
+        """Return the directory of a tree if it is here.
+
+        Parameters
+        ----------
+        digest : Digest
+
+        Returns
+        -------
+        str or None
+        """
+        path = self._folder(TREES, digest)
+        return path if os.path.isdir(path) else None
+
+    def derived(self, digest: Digest, recipe: str, build: Callable[[str], None]) -> str:
+        """Return the directory that a processor made of an object; make it if it is not here.
+
+        Parameters
+        ----------
+        digest : Digest
+            Of the object.
+        recipe : str
+            Which processor, with what arguments.
+        build : callable
+            Called with an empty directory to fill.
+
+        Returns
+        -------
+        str
+        """
+        import hashlib
+
+        short = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+        target = os.path.join(self._folder(DERIVED, digest), short)
+        return self._directory(target, f"derived-{key_of(digest)}-{short}", build)
+
+    def _directory(self, target: str, key: str, build: Callable[[str], None]) -> str:
+        if os.path.isdir(target):
+            return target
+        with self.working_on(key, lambda: os.path.isdir(target), None):
+            if os.path.isdir(target):
+                return target
+            aside = os.path.join(self.bucket(PARTIAL), f"{key}.{_unique()}.dir")
+            fs.make_dirs(aside)
+            try:
+                build(aside)
+                fs.make_dirs(os.path.dirname(target))
+                try:
+                    os.rename(aside, target)
+                except OSError:
+                    if not os.path.isdir(target):  # else another process was faster
+                        raise
+            finally:
+                fs.remove_tree(aside)
+        return target
+
+    def digests(self, bucket: str) -> Iterator[tuple[Digest, str]]:
+        """Yield (digest, folder) of all that a bucket holds.
+
+        Parameters
+        ----------
+        bucket : str
+
+        Yields
+        ------
+        (Digest, str)
+        """
+        top = os.path.join(self.root, bucket)
+        for alg in listdir(top):
+            for first in listdir(os.path.join(top, alg)):
+                for rest in listdir(os.path.join(top, alg, first)):
+                    yield Digest(alg, first + rest), os.path.join(top, alg, first, rest)
+
+    def usage(self, exclusive: bool = False) -> locks.UsageLock:
+        """Return the lock that keeps files from being removed; a context manager.
+
+        Parameters
+        ----------
+        exclusive : bool, default False
+            Keep every other program out, in order to remove files.
+
+        Returns
+        -------
+        UsageLock
+            Entering it raises `CacheLockTimeoutError` if others do not finish in time.
+        """
+        try:
+            self.prepare()
+        except OSError as error:
+            raise self._translate(error) from error
+        return locks.UsageLock(os.path.join(self.root, ".lock"), exclusive, self.lock_timeout)
+
+
+class _Work:
+    """Look after the locks while one process brings one key in."""
+
+    def __init__(
+        self,
+        cache: Cache,
+        key: str,
+        done: Callable[[], bool],
+        waiting: Callable[[float, str, int], None] | None,
+    ) -> None:
+        self._cache = cache
+        self._key = key
+        self._done = done
+        self._waiting = waiting
+
+    def __enter__(self) -> None:
+        cache = self._cache
+        try:
+            cache.prepare()
+            folder = cache.bucket(LOCKS)
+            self._usage = cache.usage()
+            self._lock = locks.KeyLock(
+                os.path.join(folder, f"{self._key}.lock"), cache.lock_timeout
+            )
+            self._enter_usage()
+            try:
+                if self._lock.acquire(self._done, self._sign, self._tell) == locks.ALONE:
+                    self._warn()
+            except BaseException:
+                self._usage.__exit__()
+                raise
+        except OSError as error:
+            if isinstance(error, CacheError):
+                raise
+            raise cache._translate(error) from error
+
+    def _enter_usage(self) -> None:
+        try:
+            self._usage.__enter__()
+        except CacheLockTimeoutError as error:
+            warn(f"{error.message}; going on without it", CacheWarning)
+
+    def _others(self) -> list[tuple[str, int]]:
+        return list(unfinished(os.path.join(self._cache.root, PARTIAL), self._key))
+
+    def _sign(self) -> object:
+        # the time changes too while the owner hashes what it goes on from
+        return [(path, size, _mtime_of(path)) for path, size in self._others()]
+
+    def _tell(self, seconds: float) -> None:
+        if self._waiting is None:
+            return
+        path, size = max(self._others(), key=lambda pair: pair[1], default=("", 0))
+        owner = (owner_of(path) or "") if path else ""
+        who = f"process {owner.rpartition('-')[2]}" if owner else "another process"
+        self._waiting(seconds, who, size)
+
+    def _warn(self) -> None:
+        warn(
+            f"the lock {self._lock.path} was held for {self._cache.lock_timeout:g} s without any "
+            "progress; going on without it (PKGDATA_LOCK_TIMEOUT changes the time)",
+            CacheWarning,
+        )
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        if error is None:
+            # the work is done, so whoever still waits for this file finds the result when it looks
+            # again; a lock file an object would double the cache's inodes
+            self._lock.remove()
+        self._lock.release()
+        self._usage.__exit__()
+        if isinstance(error, OSError) and not isinstance(error, CacheError):
+            from ..errors import PkgdataError
+
+            if not isinstance(error, PkgdataError):
+                raise self._cache._translate(error) from error
+
+
+def _mtime_of(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _is_anothers(owner: str | None) -> bool:
+    """Say whether an unfinished file belongs to another process of this machine that runs."""
+    if owner is None or owner == fs.owner_token() or fs.owner_is_gone(owner):
+        return False
+    return owner.rpartition("-")[0] == fs.owner_token().rpartition("-")[0]
+
+
+def _unique() -> str:
+    import secrets
+
+    return f"{fs.owner_token()}-{secrets.token_hex(4)}"
+
+
+def listdir(path: str) -> list[str]:
+    """Return the names in a folder, sorted; none if it cannot be read.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    list of str
+    """
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
+
+
+def _log(message: str) -> None:
+    import logging
+
+    logging.getLogger("pkgdata").warning(message)

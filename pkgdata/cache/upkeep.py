@@ -1,0 +1,442 @@
+"""Looking after a cache: list, prune, sweep, clear, carry to another machine."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..base import fs
+from ..base.hashes import Digest, new
+from ..errors import CacheError, ExtractionError, IntegrityError
+from . import validators
+from .objects import (
+    DERIVED,
+    HOSTS,
+    LOCKS,
+    OBJECTS,
+    PARTIAL,
+    SIZES,
+    STAMPS,
+    TREES,
+    Cache,
+    key_of,
+    listdir,
+    split,
+)
+from .partial import Partial, owner_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    import tarfile
+    from collections.abc import Iterable, Iterator
+    from typing import IO
+
+#: Days after which unfinished bytes that nobody goes on with are swept away.
+PARTIAL_DAYS = 7.0
+
+
+class Item:
+    """One object of a cache.
+
+    Parameters
+    ----------
+    digest : Digest
+    name : str
+        Its file name.
+    path : str
+    size : int
+        Bytes.
+    used : float
+        Seconds since the epoch: last access or change, whichever is later.
+    """
+
+    __slots__ = ("digest", "name", "path", "size", "used")
+
+    def __init__(self, digest: Digest, name: str, path: str, size: int, used: float) -> None:
+        self.digest = digest
+        self.name = name
+        self.path = path
+        self.size = size
+        self.used = used
+
+
+def items(cache: Cache) -> Iterator[Item]:
+    """Yield every object of a cache.
+
+    Parameters
+    ----------
+    cache : Cache
+
+    Yields
+    ------
+    Item
+    """
+    for digest, folder in cache.digests(OBJECTS):
+        for name in listdir(folder):
+            path = os.path.join(folder, name)
+            try:
+                found = os.stat(path)
+            except OSError:
+                continue
+            yield Item(digest, name, path, found.st_size, max(found.st_atime, found.st_mtime))
+
+
+def usage(cache: Cache) -> dict[str, int]:
+    """Return the bytes that each kind of content takes.
+
+    Parameters
+    ----------
+    cache : Cache
+
+    Returns
+    -------
+    dict of str to int
+        Hard links are counted once.
+    """
+    kinds = {"objects": OBJECTS, "trees": TREES, "derived": DERIVED, "unfinished": PARTIAL}
+    seen: set[tuple[int, int]] = set()
+    totals = {}
+    for what, bucket in kinds.items():
+        totals[what] = 0
+        top = os.path.join(cache.root, bucket)
+        for _, path in fs.walk_files(top) if os.path.isdir(top) else ():
+            found = os.stat(path)
+            if (found.st_dev, found.st_ino) not in seen:
+                seen.add((found.st_dev, found.st_ino))
+                totals[what] += found.st_size
+    totals["total"] = sum(totals.values())
+    return totals
+
+
+def prune(
+    cache: Cache, days: float, dry_run: bool = False, now: float | None = None
+) -> tuple[list[Item], int]:
+    """Remove what was not used for a time, and what nobody will finish.
+
+    Parameters
+    ----------
+    cache : Cache
+    days : float
+        Objects used less recently than this are removed, with their trees and derived files.
+    dry_run : bool, default False
+        Only list.
+    now : float, optional
+        Seconds since the epoch.
+
+    Returns
+    -------
+    (list of Item, int)
+        Objects, and the number of leftovers swept.
+
+    Raises
+    ------
+    CacheLockTimeoutError
+        The cache is in use.
+    """
+    import time
+
+    now = time.time() if now is None else now
+    if not os.path.isdir(cache.root):
+        return [], 0
+    with cache.usage(exclusive=True):
+        old = [item for item in items(cache) if item.used <= now - days * 86400]
+        if dry_run:
+            return old, 0
+        for item in old:
+            fs.remove(item.path)
+        for bucket in (TREES, DERIVED):
+            for _, folder in list(cache.digests(bucket)):
+                if _last_use(folder) <= now - days * 86400:
+                    fs.remove_tree(folder)
+        return old, _sweep(cache, now)
+
+
+def sweep(cache: Cache, now: float | None = None) -> int:
+    """Remove what killed processes left: unfinished files, lock files, empty folders.
+
+    Unfinished bytes of an object that is not here yet stay for `PARTIAL_DAYS`, unless their
+    owner still runs.
+
+    Parameters
+    ----------
+    cache : Cache
+    now : float, optional
+        Seconds since the epoch.
+
+    Returns
+    -------
+    int
+        Files and folders removed.
+    """
+    import time
+
+    if not os.path.isdir(cache.root):
+        return 0
+    with cache.usage(exclusive=True):
+        return _sweep(cache, time.time() if now is None else now)
+
+
+def _sweep(cache: Cache, now: float) -> int:
+    count = 0
+    here = {key_of(digest) for digest, folder in cache.digests(OBJECTS) if listdir(folder)}
+    for name in listdir(os.path.join(cache.root, PARTIAL)):
+        path = os.path.join(cache.root, PARTIAL, name)
+        owner = owner_of(path)
+        runs = owner is not None and not fs.owner_is_gone(owner)
+        age = (now - _mtime(path)) / 86400
+        useful = name.endswith((".part", ".note", ".spans")) and name.partition(".")[0] not in here
+        useful = useful and not name.startswith("url-")  # what no digest pins is not gone on from
+        if age > PARTIAL_DAYS or not (runs or useful):
+            fs.remove_tree(path) if os.path.isdir(path) else fs.remove(path)
+            count += 1
+    for name in listdir(os.path.join(cache.root, LOCKS)):
+        # whoever waits for a key holds .lock shared, so nobody waits now
+        count += fs.remove(os.path.join(cache.root, LOCKS, name))
+    for name in listdir(cache.root):
+        if name.endswith(".tmp"):
+            count += fs.remove(os.path.join(cache.root, name))
+    for bucket in (OBJECTS, TREES, DERIVED):
+        count += _remove_leftovers(os.path.join(cache.root, bucket))
+    return count
+
+
+def clear(cache: Cache) -> int:
+    """Remove everything of ours; what other releases made stays.
+
+    Parameters
+    ----------
+    cache : Cache
+
+    Returns
+    -------
+    int
+        Bytes removed.
+
+    Raises
+    ------
+    CacheLockTimeoutError
+        The cache is in use.
+    """
+    if not os.path.isdir(cache.root):
+        return 0
+    with cache.usage(exclusive=True):
+        size = sum(item.size for item in items(cache))
+        buckets = (OBJECTS, SIZES, TREES, DERIVED, STAMPS, PARTIAL, HOSTS, LOCKS)
+        for bucket in (*buckets, validators.BUCKET):
+            fs.remove_tree(os.path.join(cache.root, bucket))
+    return size
+
+
+def export_archive(
+    cache: Cache,
+    path: str | os.PathLike[str],
+    names_or_digests: Iterable[str | Digest] | None = None,
+) -> list[Item]:
+    """Write objects into an uncompressed tar archive, verified on the way, for another machine.
+
+    Parameters
+    ----------
+    cache : Cache
+    path : path-like
+        The archive; it appears when it is complete.
+    names_or_digests : iterable of str or Digest, optional
+        File names, or digests as a registry writes them; everything by default.
+
+    Returns
+    -------
+    list of Item
+        What the archive holds.
+
+    Raises
+    ------
+    FileExistsError
+        The archive exists.
+    CacheError
+        The cache does not hold what was asked for.
+    IntegrityError
+        An object is damaged.
+    """
+    import tarfile
+
+    path = os.fspath(path)
+    aside = f"{path}.{fs.owner_token()}.tmp"
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, "the archive exists and is not overwritten", path)
+    with cache.usage():
+        chosen = _choose(cache, names_or_digests)
+        fd = fs.create_exclusive(aside)
+        try:
+            with os.fdopen(fd, "wb") as file:
+                with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
+                    for item in chosen:
+                        _export_one(archive, item)
+                file.flush()
+                os.fsync(file.fileno())
+            fs.link_or_copy(aside, path)  # unlike a rename this refuses to overwrite
+        finally:
+            fs.remove(aside)
+    return chosen
+
+
+def _choose(cache: Cache, wanted: Iterable[str | Digest] | None) -> list[Item]:
+    """Return the objects that go by one of some names or digests, or all."""
+    found = list(items(cache))
+    if wanted is None:
+        return found
+    chosen: dict[str, Item] = {}
+    for text in map(str, wanted):
+        plain = text.lower().removeprefix("sha256:")
+        matches = [
+            item
+            for item in found
+            if item.name == text.rpartition("/")[2]
+            or plain in (str(item.digest), str(item.digest).removeprefix("sha256:"))
+        ]
+        if not matches:
+            raise CacheError(
+                f"the cache {cache.root} holds no {text!r}",
+                hint="'pkgdata cache ls' lists what it holds",
+            )
+        chosen.update((item.path, item) for item in matches)
+    return sorted(chosen.values(), key=lambda item: item.path)
+
+
+class _Reader:
+    """A file that is hashed while it is read."""
+
+    def __init__(self, file: IO[bytes], alg: str) -> None:
+        self._file = file
+        self.hasher = new(alg)
+
+    def read(self, size: int = -1) -> bytes:
+        """Read on."""
+        data = self._file.read(size)
+        self.hasher.update(data)
+        return data
+
+
+def _export_one(archive: tarfile.TarFile, item: Item) -> None:
+    import tarfile
+
+    # no owner and no time: archives of the same objects are the same
+    info = tarfile.TarInfo("/".join((OBJECTS, *split(item.digest), item.name)))
+    info.size, info.mode = item.size, 0o444
+    with open(item.path, "rb") as file:
+        reader = _Reader(file, item.digest.alg)
+        archive.addfile(info, reader)
+    actual = f"{item.digest.alg}:{reader.hasher.hexdigest()}"
+    if actual != str(item.digest):
+        raise IntegrityError(
+            f"{item.path} is damaged: expected {item.digest}, found {actual}",
+            hint="remove the file; it is then fetched again",
+            name=item.name,
+            source=item.path,
+            expected=str(item.digest),
+            actual=actual,
+        )
+
+
+def import_archive(cache: Cache, path: str | os.PathLike[str]) -> list[Item]:
+    """Take over the objects of an archive that `export_archive` wrote, each one verified.
+
+    Parameters
+    ----------
+    cache : Cache
+    path : path-like
+
+    Returns
+    -------
+    list of Item
+        What was added; objects that were here already are left out.
+
+    Raises
+    ------
+    ExtractionError
+        The archive cannot be read, or has a member that is no object; nothing was added.
+    IntegrityError
+        A member is not what its name says; those before it were added.
+    FileNotFoundError
+        There is no such archive.
+    """
+    import tarfile
+
+    added = []
+    try:
+        with tarfile.open(path, "r:") as archive:
+            for info, digest, name in [_checked(path, info) for info in archive.getmembers()]:
+                if cache.find(digest, name, info.size) is None:
+                    added.append(_import_one(cache, archive, info, digest, name))
+    except tarfile.TarError as error:
+        raise ExtractionError(f"{path} cannot be read as an uncompressed tar: {error}") from error
+    return added
+
+
+def _checked(
+    path: str | os.PathLike[str], info: tarfile.TarInfo
+) -> tuple[tarfile.TarInfo, Digest, str]:
+    """Return a member with its digest and name, or refuse it."""
+    parts = info.name.split("/")
+    try:
+        if len(parts) != 5:
+            raise ValueError("it is no object")
+        bucket, alg, first, rest, name = parts
+        digest = Digest.parse(f"{alg}:{first}{rest}")
+        # whatever parses another way than it is written would be a second address of one object
+        if [bucket, alg, first, rest] != [OBJECTS, *split(digest)]:
+            raise ValueError("it is no object")
+        fs.safe_name(name)
+        if not info.isreg() or info.issparse():
+            raise ValueError("it is no plain file")
+    except ValueError as error:
+        reason = getattr(error, "message", "") or str(error)
+        raise ExtractionError(
+            f"{path} has the member {info.name!r}: {reason}; refused",
+            hint="only archives made by 'pkgdata cache export' can be taken over",
+        ) from None
+    return info, digest, name
+
+
+def _import_one(
+    cache: Cache, archive: tarfile.TarFile, info: tarfile.TarInfo, digest: Digest, name: str
+) -> Item:
+    def fill(partial: Partial) -> None:
+        source = archive.extractfile(info)
+        if source is not None:
+            with source:
+                partial.fill(source, digest, name)
+
+    # without a size the cache records one; a damaged object is found and replaced by its size
+    size = info.size if os.path.exists(cache.path(digest, name)) else None
+    path = cache.obtain(digest, name, size, fill)
+    found = os.stat(path)
+    return Item(digest, name, path, found.st_size, max(found.st_atime, found.st_mtime))
+
+
+def _mtime(path: str) -> float:
+    try:
+        return os.stat(path).st_mtime
+    except OSError:
+        return 0.0
+
+
+def _last_use(folder: str) -> float:
+    """Return when a file below a folder was last read or changed, as the file system tells."""
+    latest = 0.0
+    for _, path in fs.walk_files(folder):
+        found = os.lstat(path)  # a processor may leave a link that leads nowhere
+        latest = max(latest, found.st_atime, found.st_mtime)
+    return latest
+
+
+def _remove_leftovers(top: str) -> int:
+    """Remove temporary files and empty folders below a bucket, the deepest first."""
+    count, depth = 0, top.count(os.sep)
+    for folder, _, files in os.walk(top, topdown=False):
+        for name in files:
+            if name.endswith(".tmp"):
+                count += fs.remove(os.path.join(folder, name))
+        # deeper down, an empty folder belongs to a tree
+        if folder != top and folder.count(os.sep) - depth <= 3 and not os.listdir(folder):
+            os.rmdir(folder)
+            count += 1
+    return count

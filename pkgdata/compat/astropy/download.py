@@ -1,0 +1,326 @@
+"""`download_file` and `download_files_in_parallel`: unpinned URLs, in astropy's cache or temporary.
+
+A cached answer is remembered within the process, so that the next call is one stat. Everything else
+is the engine's: locks, strict checks, retries, sources in order.
+"""
+
+from __future__ import annotations
+
+import os
+from os import stat as _stat
+from stat import S_ISREG
+
+from ...base import config, dirs
+from ...cache import unpinned_dirs
+from ...errors import CacheError, CacheMissingWarning, PkgdataWarning, warn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import Any, Literal
+
+    from ...base.progress import Callback
+    from .fetch import Job
+
+#: Temporary files that go when the program ends. The name is astropy's, which others read.
+_tempfilestodel: list[Path] = []
+
+#: On what the remembered answers rest, and they: paths by URL and package name.
+_known: tuple[object, dict[tuple[str, str], str]] = ((), {})
+_watched = dirs.environment_reader(
+    [
+        *("ASTROPY_CACHE_DIR", "XDG_CACHE_HOME", "HOME", "USERPROFILE", "PKGDATA_CACHE_DIR"),
+        *("PKGDATA_CONFIG", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"),
+    ]
+)
+
+#: So many answers are remembered before all are forgotten.
+_KNOWN_LIMIT = 10_000
+
+
+def download_file(
+    remote_url: str,
+    cache: bool | Literal["update"] = False,
+    show_progress: bool = True,
+    timeout: float | None = None,
+    sources: Sequence[str] | None = None,
+    pkgname: str = "astropy",
+    http_headers: Mapping[str, str] | None = None,
+    ssl_context: Mapping[str, Any] | None = None,
+    allow_insecure: bool = False,
+) -> str:
+    """Return the path of a file with the contents of a URL.
+
+    Parameters
+    ----------
+    remote_url : str
+        Also the name under which the contents are cached.
+    cache : bool or ``"update"``, default False
+        False gives a temporary file that goes when the program ends; True what is cached, fetched
+        only if it is not; ``"update"`` fetches it again, unless the server says it is the same.
+    show_progress : bool, default True
+        Draw a bar where somebody looks.
+    timeout : float, optional
+        Seconds to connect, and between bytes; ``conf.remote_timeout`` by default.
+    sources : sequence of str, optional
+        URLs to fetch the contents from, in order, instead of the URL itself. If empty, nothing is
+        fetched.
+    pkgname : str, default ``"astropy"``
+        Whose cache.
+    http_headers : mapping of str to str, optional
+        Sent with HTTP requests.
+    ssl_context : mapping, optional
+        Arguments of `ssl.create_default_context`, and ``certfile``, ``keyfile`` and ``password`` of
+        a certificate of the caller's.
+    allow_insecure : bool, default False
+        Go on, with a warning, where the certificate of the server cannot be verified.
+
+    Returns
+    -------
+    str
+        Absolute path. Do not write to a file of the cache.
+
+    Raises
+    ------
+    urllib.error.URLError
+        No source could serve it, or nothing may be fetched. Also a `PkgdataError`.
+    KeyError
+        It is not cached and ``sources`` is empty.
+    ValueError
+        It is no URL, or ``cache`` is another text than ``"update"``.
+    OSError
+        The disk is full.
+    """
+    if cache is True:
+        path = _remembered(remote_url, pkgname)
+        if path is not None:
+            return path
+    elif isinstance(cache, str) and cache != "update":
+        raise ValueError(f"cache is True, False or 'update', not {cache!r}")
+    wishes = (timeout, http_headers, ssl_context, allow_insecure)
+    return _download(remote_url, cache, _view(show_progress), sources, pkgname, *wishes)
+
+
+def _remembered(url: str, pkgname: str) -> str | None:
+    """Return the path of a URL that is known to be cached, if that still holds."""
+    basis, paths = _known
+    path = paths.get((url, pkgname))
+    if path is None:
+        return None
+    try:
+        is_file = S_ISREG(_stat(path).st_mode)
+    except OSError:
+        return None
+    return path if is_file and basis == _basis() else None
+
+
+def _basis() -> object:
+    return _watched(), config.state(), unpinned_dirs.state()
+
+
+def _remember(url: str, pkgname: str, path: str, basis: object) -> str:
+    """Remember an answer for the settings it was found under, whatever they are by now."""
+    global _known
+    known = _known  # another thread may replace it, for settings of its own
+    if known[0] != basis or len(known[1]) >= _KNOWN_LIMIT:
+        _known = known = (basis, {})
+    path = os.path.abspath(path)
+    known[1][url, pkgname] = path
+    return path
+
+
+def _view(show_progress: bool, files: int = 0) -> Callback:
+    from ...base.progress import silent, view
+
+    return view(config.conf.progress, files) if show_progress else silent
+
+
+def _download(
+    url: str,
+    cache: bool | str,
+    show: Callback,
+    sources: Sequence[str] | None,
+    pkgname: str,
+    *wishes: Any,
+) -> str:
+    from ...cache.unpinned import UrlCache, is_url
+
+    def job() -> Job:
+        from .fetch import Job
+
+        return Job(url, sources, pkgname, show, *wishes)
+
+    if not cache:
+        return _temporary(job().to_temporary())
+    if not is_url(url):
+        raise ValueError(f"malformed URL: {url!r}")
+    basis = _basis()
+    try:
+        place = UrlCache(os.path.abspath(unpinned_dirs.root_of(pkgname)))
+        found = None if cache == "update" else place.find(url)
+        if found is None:
+            os.makedirs(place.folder, exist_ok=True)
+    except (OSError, CacheError) as error:
+        missing = f"Cache directory cannot be read or created ({error})"
+        text = f"{missing}, providing data in temporary file instead."
+        return _temporary(job().to_temporary(), text)
+    if found is None:
+        found = job().into(place, cache == "update", _stand_in)
+        if not found.startswith(os.path.join(place.folder, "")):
+            return found  # what stands in for an entry that could not be made
+    return _remember(url, pkgname, found, basis)
+
+
+# -- temporary files -----------------------------------------------------------------------------
+
+
+def _temporary(path: str, missing: str = "") -> str:
+    """Let a file go when the program ends; tell if there should have been a cache."""
+    from pathlib import Path
+
+    path = os.path.abspath(path)
+    if missing:
+        warn(CacheMissingWarning(missing, path), CacheMissingWarning)
+    if config.conf.delete_temporary_downloads_at_exit:
+        _tempfilestodel.append(Path(path))
+    return path
+
+
+def _stand_in(path: str, error: OSError) -> str:
+    """Keep new bytes that could not enter the cache."""
+    import shutil
+
+    from ...cache.unpinned import Scratch
+
+    with Scratch() as scratch:
+        scratch.close()
+        shutil.move(path, scratch.path)
+    text = (
+        f"Cache directory appears to be read-only ({error}), unable to import downloaded file, "
+        f"providing data in temporary file {scratch.path} instead."
+    )
+    return _temporary(scratch.path, text)
+
+
+def _deltemps() -> None:
+    """Remove the temporary files, as at the end of the program."""
+    from ...base import fs
+
+    while _tempfilestodel:
+        path = os.fspath(_tempfilestodel.pop())
+        try:
+            fs.remove_tree(path) if os.path.isdir(path) else fs.remove(path)
+        except OSError:
+            pass  # held open by somebody, on Windows
+
+
+def _at_exit() -> None:
+    import atexit
+
+    atexit.register(_deltemps)
+    if hasattr(os, "register_at_fork"):
+        # a child that ends must not take its parent's files along
+        os.register_at_fork(after_in_child=_tempfilestodel.clear)
+
+
+_at_exit()
+
+
+# -- many ----------------------------------------------------------------------------------------
+
+
+def download_files_in_parallel(
+    urls: Sequence[str],
+    cache: bool | Literal["update"] = "update",
+    show_progress: bool = True,
+    timeout: float | None = None,
+    sources: Mapping[str, Sequence[str]] | None = None,
+    multiprocessing_start_method: str | None = None,
+    pkgname: str = "astropy",
+) -> list[str]:
+    """Return the paths of files with the contents of URLs, fetched many at once.
+
+    Parameters
+    ----------
+    urls : sequence of str
+        Repeated ones are fetched once.
+    cache : bool or ``"update"``, default ``"update"``
+        See `download_file`. False is taken for ``"update"``, with a warning.
+    show_progress : bool, default True
+        Draw a bar over all of them where somebody looks.
+    timeout : float, optional
+        Seconds to connect, and between bytes; ``conf.remote_timeout`` by default.
+    sources : mapping of str to sequence of str, optional
+        For each URL that has some, where to fetch it from instead.
+    multiprocessing_start_method : str, optional
+        One of Python's, for astropy's sake. The workers are threads of this process, which see its
+        temporary cache and its settings whatever the method.
+    pkgname : str, default ``"astropy"``
+        Whose cache.
+
+    Returns
+    -------
+    list of str
+        One path for each URL, in order.
+
+    Raises
+    ------
+    urllib.error.URLError
+        One of them could not be fetched; others may be cached by now.
+    ValueError
+        There is no such start method.
+    """
+    _check_method(multiprocessing_start_method)
+    if not cache:
+        text = "files that are fetched in parallel are cached: cache=False is taken for 'update'"
+        warn(f"Disabling the cache does not work: {text}", PkgdataWarning)
+        cache = "update"
+    unique = list(dict.fromkeys(urls))
+    show = _view(show_progress, len(unique))
+    found = _in_threads(
+        lambda url: _each(url, cache, show, (sources or {}).get(url), pkgname, timeout), unique
+    )
+    return [found[url] for url in urls]
+
+
+def _each(url: str, cache: bool | str, show: Callback, *rest: Any) -> str:
+    """Bring one of many; what was here already, or came by another process, is told as a hit."""
+    from ...base.progress import DONE, FAILED, HIT, Event
+
+    states = set()
+
+    def tell(event: Event) -> None:
+        states.add(event.state)
+        show(event)
+
+    path = _download(url, cache, tell, *rest)
+    if not states & {DONE, FAILED}:
+        show(Event(url, HIT))
+    return path
+
+
+def _check_method(method: str | None) -> None:
+    if method is not None:
+        import multiprocessing
+
+        multiprocessing.get_context(method)
+
+
+def _in_threads(work: Any, urls: Sequence[str]) -> dict[str, str]:
+    """Do some work for each URL, several at once; the first failure stops what has not begun."""
+    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+    from contextvars import copy_context
+
+    if not urls:
+        return {}
+    width = min(len(urls), max(1, config.conf.connections))
+    with ThreadPoolExecutor(width, thread_name_prefix="pkgdata-download") as pool:
+        # settings made for this thread alone hold in its workers too
+        futures = {url: pool.submit(copy_context().run, work, url) for url in urls}
+        done, waiting = wait(futures.values(), return_when=FIRST_EXCEPTION)
+        for future in waiting:
+            future.cancel()
+        for future in done:
+            future.result()
+        return {url: future.result() for url, future in futures.items()}

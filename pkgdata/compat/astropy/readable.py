@@ -1,0 +1,312 @@
+"""`get_readable_fileobj` and `get_file_contents`: a path, URL or file, decompressed, as text.
+
+How a file is compressed is told by its first bytes, not by its name. A broken archive is handed
+over as it is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import IO, Any, Literal
+
+
+@contextlib.contextmanager
+def get_readable_fileobj(
+    name_or_obj: Any,
+    encoding: str | None = None,
+    cache: bool | Literal["update"] = False,
+    show_progress: bool = True,
+    remote_timeout: float | None = None,
+    sources: Sequence[str] | None = None,
+    http_headers: Mapping[str, str] | None = None,
+    *,
+    use_fsspec: bool | None = None,
+    fsspec_kwargs: Mapping[str, Any] | None = None,
+    fsspec_filesystem: Any = None,
+    close_files: bool = True,
+) -> Iterator[IO[Any]]:
+    """Give a readable, seekable file, decompressed if need be; a context manager.
+
+    Compression by gzip, bzip2, xz, zstd and LZW (``.Z``) is told by the first bytes. zstd needs
+    Python 3.14 or the package ``zstandard``, LZW the package ``uncompresspy``.
+
+    Parameters
+    ----------
+    name_or_obj : path-like or binary file
+        A path, a URL or an open file, which stays open.
+    encoding : str, optional
+        ``"binary"`` for bytes, else the text encoding; the system's by default.
+    cache : bool or ``"update"``, default False
+        For a URL, see `pkgdata.download_file`. What is not cached is removed in the end.
+    show_progress : bool, default True
+        Draw a bar where somebody looks.
+    remote_timeout : float, optional
+        Seconds; ``conf.remote_timeout`` by default.
+    sources : sequence of str, optional
+        URLs to fetch the contents from instead.
+    http_headers : mapping of str to str, optional
+        Sent with HTTP requests.
+    use_fsspec : bool, optional
+        Open by fsspec, as by default what begins with ``s3://`` or ``gs://``.
+    fsspec_kwargs : mapping, optional
+        Arguments of `fsspec.open`.
+    fsspec_filesystem : optional
+        A file system of fsspec to open it by.
+    close_files : bool, default True
+        Close the file in the end.
+
+    Yields
+    ------
+    file object
+
+    Raises
+    ------
+    urllib.error.URLError
+        The URL could not be fetched.
+    ModuleNotFoundError
+        The format needs a package that is not installed.
+    TypeError
+        fsspec was asked for something that is no name.
+    """
+    options: dict[str, Any] = {"cache": cache, "show_progress": show_progress}
+    options |= {"timeout": remote_timeout, "sources": sources, "http_headers": http_headers}
+    by_fsspec = (use_fsspec, fsspec_kwargs, fsspec_filesystem)
+    with contextlib.ExitStack() as last, contextlib.ExitStack() as opened:
+        file = _opened(name_or_obj, opened, last, options, by_fsspec)
+        file = _decompressed(_seekable(file), opened)
+        if encoding != "binary":
+            file = io.TextIOWrapper(io.BufferedReader(_Borrowed(file)), encoding=encoding)
+            file.seek(0)
+        try:
+            yield file
+        finally:
+            if not close_files:
+                opened.pop_all()
+
+
+def get_file_contents(*args: Any, **kwargs: Any) -> Any:
+    """Return the contents of a path, URL or file, decompressed if need be.
+
+    Parameters
+    ----------
+    *args, **kwargs
+        As for `get_readable_fileobj`.
+
+    Returns
+    -------
+    str or bytes
+    """
+    with get_readable_fileobj(*args, **kwargs) as file:
+        return file.read()
+
+
+# -- opening -------------------------------------------------------------------------------------
+
+
+def _opened(
+    name: Any,
+    opened: contextlib.ExitStack,
+    last: contextlib.ExitStack,
+    options: Mapping[str, Any],
+    by_fsspec: tuple[Any, Any, Any],
+) -> Any:
+    """Return an open binary file; what is to be closed or removed in the end goes onto stacks."""
+    from ...cache.unpinned import is_url
+
+    wanted, arguments, filesystem = by_fsspec
+    if isinstance(name, os.PathLike):
+        name = os.fspath(name)
+    if wanted or (wanted is None and _requires_fsspec(name)):
+        return _by_fsspec(name, opened, dict(arguments or {}), filesystem)
+    if not isinstance(name, str):
+        return name
+    if is_url(name):
+        from .download import download_file
+
+        name = download_file(name, **options)
+        if not options["cache"]:
+            last.callback(_forget, name)
+    return opened.enter_context(open(name, "rb"))
+
+
+def _requires_fsspec(url: object) -> bool:
+    """Say whether fsspec opens a URL unless told otherwise; astropy.io.fits asks this too."""
+    return isinstance(url, str) and url.startswith(("s3://", "gs://"))
+
+
+def _by_fsspec(
+    name: Any, opened: contextlib.ExitStack, arguments: dict[str, Any], filesystem: Any
+) -> Any:
+    if not isinstance(name, str):
+        raise TypeError("`name_or_obj` must be a string when `use_fsspec=True`")
+    if filesystem is not None:
+        return opened.enter_context(filesystem.open(name, **arguments))
+    return opened.enter_context(_module("fsspec", "fsspec", name).open(name, **arguments))
+
+
+def _forget(path: str) -> None:
+    """Remove a temporary download now instead of at the end of the program."""
+    from pathlib import Path
+
+    from ...base.fs import remove
+    from .download import _tempfilestodel
+
+    remove(path)
+    if Path(path) in _tempfilestodel:
+        _tempfilestodel.remove(Path(path))
+
+
+def _seekable(file: Any) -> Any:
+    """Return a file that can seek: itself, or its contents in memory."""
+    if hasattr(file, "seek"):
+        return file
+    read = getattr(file, "read_binary", file.read)  # of py.path, whose read() gives text
+    return io.BytesIO(read())
+
+
+class _Borrowed(io.RawIOBase):
+    """Any binary file as the bottom of a text file; closing the text leaves it open."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._file.read(len(buffer))
+        if isinstance(data, str):
+            raise TypeError("a file that was opened as text cannot be decoded; open it as 'rb'")
+        buffer[: len(data)] = data
+        return len(data)
+
+    def readall(self) -> bytes:
+        data = self._file.read()
+        if isinstance(data, str):
+            raise TypeError("a file that was opened as text cannot be decoded; open it as 'rb'")
+        return bytes(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._file.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    @property
+    def closed(self) -> bool:
+        return super().closed or bool(getattr(self._file, "closed", False))
+
+
+# -- decompressing -------------------------------------------------------------------------------
+
+
+def _decompressed(file: Any, opened: contextlib.ExitStack) -> Any:
+    """Return a file of the decompressed bytes, or the file itself, from its start."""
+    start = file.read(6)
+    file.seek(0)
+    for magic, opener in _FORMATS.items():
+        if isinstance(start, bytes) and start.startswith(magic):
+            return _if_sound(opener, file, opened)
+    return file
+
+
+def _if_sound(opener: Callable[[Any], Any], file: Any, opened: contextlib.ExitStack) -> Any:
+    inner = None
+    try:
+        inner = opener(file)
+        inner.read(1)
+    except Exception as error:
+        if inner is not None:
+            inner.close()
+        if not _is_broken(error):
+            raise
+        file.seek(0)
+        return file
+    inner.seek(0)
+    opened.callback(inner.close)
+    return inner
+
+
+def _is_broken(error: Exception) -> bool:
+    """Say whether an error means that an archive is none, or was cut short."""
+    import struct
+    import zlib
+
+    known = (OSError, EOFError, ValueError, zlib.error, struct.error)
+    # those two derive from Exception alone, and their modules may not be there
+    return isinstance(error, known) or type(error).__name__ in ("LZMAError", "ZstdError")
+
+
+def _module(name: str, package: str, what: object) -> Any:
+    """Import a module of Python or of an optional package."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        from .errors import MissingModuleError
+
+        raise MissingModuleError(
+            f"the module {error.name or name} is needed to read {what}",
+            hint=f"pip install {package}",
+        ) from error
+
+
+def _gzip(file: Any) -> Any:
+    import gzip
+
+    return gzip.GzipFile(fileobj=file, mode="rb")
+
+
+def _bzip2(file: Any) -> Any:
+    return _module("bz2", "a Python that has it", "bzip2 files").BZ2File(file)
+
+
+def _xz(file: Any) -> Any:
+    return _module("lzma", "a Python that has it", "xz files").LZMAFile(file)
+
+
+def _lzw(file: Any) -> Any:
+    return _module("uncompresspy", "uncompresspy", "LZW files (.Z)").LZWFile(file)
+
+
+def _zstd(file: Any) -> Any:
+    import importlib
+
+    for name in ("compression.zstd", "backports.zstd"):
+        try:
+            return importlib.import_module(name).ZstdFile(file)
+        except ModuleNotFoundError:
+            pass  # Python 3.14 has the first; the second brings it to older ones
+    import shutil
+    import tempfile
+
+    reader = _module("zstandard", "zstandard", "zstd files").ZstdDecompressor()
+    whole = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who asked; has no name to remove
+    try:
+        # its reader cannot go back, which what we give must be able to
+        with reader.stream_reader(file, closefd=False, read_across_frames=True) as stream:
+            shutil.copyfileobj(stream, whole)
+        whole.seek(0)
+    except BaseException:
+        whole.close()
+        raise
+    return whole
+
+
+_FORMATS: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b\x08": _gzip,
+    b"BZh": _bzip2,
+    b"\xfd7zXZ\x00": _xz,
+    b"\x28\xb5\x2f\xfd": _zstd,
+    b"\x1f\x9d": _lzw,
+}

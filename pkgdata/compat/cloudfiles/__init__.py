@@ -1,0 +1,84 @@
+"""cloud-files' names on pkgdata's stores: ``from pkgdata.compat.cloudfiles import CloudFiles``.
+
+The same calls give the same results, in the same shapes, and objects that one of the two libraries
+has written, compressed ones too, are read by the other. New is that a checksum that does not match,
+and a transfer that ends early, is an error on every store, that files appear whole or not at all,
+and that credentials are found where the provider's own tools find them. ``docs/cloudfiles.md``
+lists what differs on purpose.
+"""
+
+from __future__ import annotations
+
+import posixpath
+
+from . import compress as compression
+from . import errors as exceptions
+from . import paths
+from .compress import transcode
+from .file import CloudFile
+from .files import CloudFiles
+from .many import Bar, listed
+from .monitor import IOEnum, TransmissionMonitor
+from .transfer import ResumableTransfer
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+__all__ = [
+    "CloudFile",
+    "CloudFiles",
+    "IOEnum",
+    "ResumableTransfer",
+    "TransmissionMonitor",
+    "clear_memory",
+    "compression",
+    "dl",
+    "exceptions",
+    "paths",
+    "reset_connection_pools",
+    "transcode",
+]
+
+
+def dl(cloudpaths: Any, raw: bool = False, **kwargs: Any) -> Any:
+    """Read objects by their full cloudpaths, from any places at once.
+
+    Parameters
+    ----------
+    cloudpaths : str or dict, or iterable of them
+        A mapping has ``"path"`` and ``"byte_range"``.
+    raw : bool
+        Stored bytes as they are.
+    **kwargs
+        See `CloudFiles`.
+
+    Returns
+    -------
+    dict, or list of dict
+        Records as those of `CloudFiles.get`, sorted by bucket, with ``"fullpath"``.
+    """
+    many = listed(cloudpaths)[1]
+    progress = kwargs.pop("progress", False)
+    buckets = paths.find_common_buckets(cloudpaths)
+    total = sum(map(len, buckets.values()))
+    found: list[dict[str, Any]] = []
+    with Bar(progress and total > 1, "Downloading", None, total) as bar:
+        for bucket, asked in buckets.items():
+            for record in CloudFiles(bucket, **kwargs).get(asked, raw=raw, progress=bar):
+                record["fullpath"] = posixpath.join(bucket, record["path"])
+                found.append(record)
+    return found if many else found[0]
+
+
+def clear_memory() -> None:
+    """Forget all that was put into ``mem://``."""
+    from ...stores.memory import _contents
+
+    for objects in _contents.values():
+        objects.clear()
+
+
+def reset_connection_pools() -> None:
+    """Forget all that was put into ``mem://``; connections need no reset."""
+    clear_memory()

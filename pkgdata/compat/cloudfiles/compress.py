@@ -1,0 +1,181 @@
+"""Compression in cloud-files' words: its module ``compression``."""
+
+from __future__ import annotations
+
+from ...errors import ConfigError, StoreError
+from ...stores import codecs
+from .errors import DecompressionError, UnsupportedCompressionType
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+#: What ``compress=`` may be.
+COMPRESSION_TYPES = (
+    *(None, False, True, ""),
+    *("bz2", "bzip2", "gzip", "br", "zstd", "xz", "lzma"),
+)
+
+#: What encodings begin with; of Brotli nothing can be told.
+_MAGIC = {"gzip": b"\x1f\x8b"}
+
+
+def normalize_encoding(encoding: Any) -> str | None:
+    """Return cloud-files' word for an encoding.
+
+    Parameters
+    ----------
+    encoding : str, bool or None
+        True means gzip.
+
+    Returns
+    -------
+    str or None
+    """
+    if isinstance(encoding, str):
+        encoding = encoding.lower()
+    if encoding in (None, False, "", 0):
+        return None
+    return "gzip" if encoding in (True, 1) else str(encoding)
+
+
+def canonical(encoding: Any) -> str | None:
+    """Return the word that ``Content-Encoding`` has for an encoding.
+
+    Parameters
+    ----------
+    encoding : str, bool or None
+
+    Returns
+    -------
+    str or None
+
+    Raises
+    ------
+    UnsupportedCompressionType
+        It is not known.
+    """
+    try:
+        return codecs.canonical(normalize_encoding(encoding))
+    except ConfigError:
+        known = ", ".join(COMPRESSION_TYPES[4:])
+        raise UnsupportedCompressionType(
+            f"{encoding} is not a supported compression type.", hint=f"known: None, {known}"
+        ) from None
+
+
+def level_of(encoding: str | None, level: int | None) -> int | None:
+    """Return the level that cloud-files takes by default.
+
+    Parameters
+    ----------
+    encoding : str or None
+        See `canonical`.
+    level : int or None
+
+    Returns
+    -------
+    int or None
+    """
+    return 9 if encoding == "gzip" and level is None else level
+
+
+def compress(content: Any, method: Any = "gzip", compress_level: int | None = None) -> Any:
+    """Compress bytes.
+
+    Parameters
+    ----------
+    content : bytes-like
+    method : str, bool or None
+    compress_level : int, optional
+
+    Returns
+    -------
+    bytes
+    """
+    encoding = canonical(method)
+    if encoding is None:
+        return content
+    return codecs.encode(content, encoding, level_of(encoding, compress_level))
+
+
+def decompress(content: Any, encoding: str | None, filename: str = "N/A") -> Any:
+    """Decompress bytes.
+
+    Parameters
+    ----------
+    content : bytes
+    encoding : str or None
+    filename : str
+        For the error.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    DecompressionError
+        They are not what the encoding says, or end too early.
+    UnsupportedCompressionType
+        The encoding is not known.
+    """
+    found = canonical(encoding)
+    if found is None:
+        return content
+    if not content:
+        raise DecompressionError(f"File contains zero bytes: {filename}")
+    if not bytes(content[:2]).startswith(_MAGIC.get(found, b"")):
+        raise DecompressionError(f"{filename}: not in {found} format")
+    try:
+        return codecs.decode(content, found, filename)
+    except StoreError as error:
+        raise DecompressionError(error.message, hint=error.hint) from error
+
+
+def transcode(
+    files: Any,
+    encoding: Any,
+    level: int | None = None,
+    progress: Any = False,
+    in_place: Any = False,
+) -> Iterator[dict[str, Any]]:
+    """Change how the contents of records are compressed.
+
+    Parameters
+    ----------
+    files : dict, or iterable of dict or (str, bytes)
+        Records as `CloudFiles.get` returns them.
+    encoding : str, bool or None
+        The new encoding. A raw record that has it is passed on as it is.
+    level : int, optional
+    progress : bool or str
+    in_place : bool
+        Change the records themselves.
+
+    Yields
+    ------
+    dict
+    """
+    from .many import Bar, listed
+
+    wanted = normalize_encoding(encoding)
+    canonical(wanted)  # a wrong word is told at once
+    with Bar(progress, "Transcoding", files) as bar:
+        for file in listed(files)[0]:
+            bar.update(1)
+            yield _transcoded(file, wanted, level, bool(in_place))
+
+
+def _transcoded(file: Any, wanted: str | None, level: int | None, in_place: bool) -> dict[str, Any]:
+    if isinstance(file, tuple):
+        file = {"path": file[0], "content": file[1], "compress": None, "raw": False}
+    record: dict[str, Any] = file if in_place else dict(file)
+    content, raw = record["content"], record.get("raw", False)
+    if content is None or (raw and canonical(record["compress"]) == canonical(wanted)):
+        return record
+    if raw:
+        content = decompress(content, record["compress"], record["path"])
+    record.update(raw=True, compress=wanted, content=compress(content, wanted, level))
+    return record

@@ -1,0 +1,465 @@
+"""URLs as cloud-files reads and writes them: its module ``paths``.
+
+A *cloudpath* is ``[FORMAT://]PROTOCOL://[ENDPOINT/]BUCKET/PATH``, a plain path, or one that begins
+with an alias of an endpoint. Aliases lie in cloud-files' own file, which both libraries read.
+"""
+
+from __future__ import annotations
+
+import os
+import posixpath
+import sys
+from typing import NamedTuple
+
+from .errors import UnsupportedProtocolError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Any
+
+PRECOMPUTED_SUFFIX = "|neuroglancer-precomputed:"
+
+OFFICIAL_ALIASES = {
+    "nokura": "s3://https://c10s.pni.princeton.edu/",
+    "matrix": "s3://https://s3-hpcrc.rc.princeton.edu/",
+    "tigerdata": "s3://https://td.princeton.edu/",
+}
+
+#: Endpoints by their short names.
+ALIASES = dict(OFFICIAL_ALIASES)
+
+#: ``az`` is pkgdata's own; the two last are understood, and refused where they would be used.
+BASE_ALLOWED_PROTOCOLS = (
+    *("gs", "file", "s3", "az", "http", "https", "mem"),
+    *("middleauth+https", "ngauth+https"),
+)
+
+ALLOWED_FORMATS = (
+    *("graphene", "precomputed", "boss", "n5", "zarr", "zarr2", "zarr3", "brainmaps"),
+    *("deepzoom", "nggraph", "render", "vtk", "nifti", "dvid"),
+)
+
+#: Protocols whose URLs name a bucket.
+CLOUD_PROTOCOLS = ("gs", "s3", "az", *OFFICIAL_ALIASES)
+
+_BUCKET = r"^(/?[~\d\w_\.\-]+(?::\d+)?)(?:/|$)"
+
+#: What the file of aliases holds, once it was read.
+_from_file: dict[str, dict[str, str]] | None = None
+
+
+class ExtractedPath(NamedTuple):
+    """The parts of a cloudpath."""
+
+    format: str | None
+    protocol: str
+    bucket: str | None
+    path: str | None
+    host: str | None
+    alias: str | None
+
+
+def _unsupported(cloudpath: str) -> UnsupportedProtocolError:
+    from ...base.urls import redact
+
+    return UnsupportedProtocolError(
+        f"{redact(cloudpath)}: expected [FORMAT://]PROTOCOL://PATH",
+        hint=f"protocols: {', '.join((*BASE_ALLOWED_PROTOCOLS, *ALIASES))}",
+    )
+
+
+# -- aliases -------------------------------------------------------------------------------------
+
+
+def _alias_file() -> str:
+    base = os.environ.get("CLOUD_FILES_DIR") or os.path.expanduser("~/.cloudfiles")
+    return os.path.join(base, "aliases.json")
+
+
+def _read_aliases() -> dict[str, dict[str, str]]:
+    global _from_file
+    if _from_file is None:
+        import json
+
+        try:
+            with open(_alias_file(), encoding="utf-8") as file:
+                found = json.loads(file.read() or "{}")
+        except FileNotFoundError:
+            found = {}
+        for alias, value in found.items():
+            add_alias(alias, value["host"])
+        _from_file = found
+    return _from_file
+
+
+def add_alias(alias: str, host: str) -> None:
+    """Let ``ALIAS://bucket`` mean ``HOST/bucket``, in this process.
+
+    Parameters
+    ----------
+    alias : str
+    host : str
+        Such as ``"s3://https://s3.example.org/"``.
+    """
+    if alias in BASE_ALLOWED_PROTOCOLS or alias in ALLOWED_FORMATS:
+        raise ValueError(f"{alias!r} is the name of a protocol or format and can be no alias")
+    ALIASES[alias] = host if host.endswith("/") else f"{host}/"
+
+
+def remove_alias(alias: str) -> None:
+    """Forget an alias, in this process.
+
+    Parameters
+    ----------
+    alias : str
+    """
+    ALIASES.pop(alias, None)
+
+
+def add_persistent_alias(alias: str, host: str) -> None:
+    """Add an alias for later processes too.
+
+    Parameters
+    ----------
+    alias, host
+        See `add_alias`.
+    """
+    known = _read_aliases()
+    add_alias(alias, host)
+    known[alias] = {"host": host}
+    _write_aliases(known)
+
+
+def remove_persistent_alias(alias: str) -> None:
+    """Remove an alias for later processes too.
+
+    Parameters
+    ----------
+    alias : str
+    """
+    known = _read_aliases()
+    remove_alias(alias)
+    known.pop(alias, None)
+    _write_aliases(known)
+
+
+def _write_aliases(known: dict[str, dict[str, str]]) -> None:
+    import json
+
+    from ...base import fs
+
+    path = _alias_file()
+    fs.make_dirs(os.path.dirname(path))
+    fs.write_blocks(path, [json.dumps(known).encode()])
+
+
+# -- taking apart --------------------------------------------------------------------------------
+
+
+def _split(cloudpath: str) -> tuple[str | None, str | None, str]:
+    """Return the format, the protocol or alias, and the rest."""
+    fmt = None
+    head, found, rest = cloudpath.partition("://")
+    if found and head in ALLOWED_FORMATS:
+        fmt, cloudpath = head, rest
+        head, found, rest = cloudpath.partition("://")
+    if found and head not in BASE_ALLOWED_PROTOCOLS and head not in ALIASES:
+        _read_aliases()
+    if found and (head in BASE_ALLOWED_PROTOCOLS or head in ALIASES):
+        return fmt, head, rest
+    return fmt, None, cloudpath
+
+
+def refuse_unknown(cloudpath: str) -> str:
+    """Refuse an unknown protocol, which would else be the name of a folder of this computer.
+
+    Parameters
+    ----------
+    cloudpath : str
+
+    Returns
+    -------
+    str
+        The cloudpath itself.
+
+    Raises
+    ------
+    UnsupportedProtocolError
+    """
+    from ...base.urls import scheme
+
+    if "://" in cloudpath and scheme(cloudpath) and get_protocol(_tail_format(cloudpath)) is None:
+        raise _unsupported(cloudpath)
+    return cloudpath
+
+
+def get_protocol(cloudpath: str) -> str | None:
+    """Return the protocol or alias that a cloudpath begins with.
+
+    Parameters
+    ----------
+    cloudpath : str
+
+    Returns
+    -------
+    str or None
+    """
+    return _split(cloudpath)[1]
+
+
+def resolve_alias(cloudpath: str) -> tuple[str | None, str]:
+    """Put the endpoint in an alias's place.
+
+    Parameters
+    ----------
+    cloudpath : str
+
+    Returns
+    -------
+    (str or None, str)
+        The alias, and the cloudpath without it.
+    """
+    alias = get_protocol(cloudpath)
+    if alias is None or alias not in ALIASES:
+        return None, cloudpath
+    return alias, cloudpath.replace(f"{alias}://", ALIASES[alias], 1)
+
+
+def _tail_format(cloudpath: str) -> str:
+    """Put a format behind the path, as ``|zarr2:``, before it."""
+    import re
+
+    cloudpath = cloudpath.removesuffix(PRECOMPUTED_SUFFIX)
+    found = re.search(r"\|([\w-]+):$", cloudpath)
+    return cloudpath if found is None else f"{found[1]}://{cloudpath[: found.start()]}"
+
+
+def normalize(path: str) -> str:
+    """Write a path as a cloudpath with a protocol.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    str
+    """
+    path = _tail_format(path)
+    fmt, protocol, rest = _split(path)
+    if protocol is not None:
+        return path
+    return f"{fmt}://file://{_absolute(rest)}" if fmt else f"file://{_absolute(rest)}"
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
+
+
+def _host_and_path(cloudpath: str) -> tuple[str, str]:
+    scheme, _, rest = cloudpath.partition("://")
+    host, _, path = rest.partition("/")
+    return f"{scheme}://{host}", path
+
+
+def extract(cloudpath: str, windows: bool | None = None) -> ExtractedPath:
+    """Take a cloudpath apart.
+
+    Parameters
+    ----------
+    cloudpath : str
+    windows : bool, optional
+        Whether paths of files are Windows'; by default this computer's.
+
+    Returns
+    -------
+    ExtractedPath
+
+    Raises
+    ------
+    UnsupportedProtocolError
+        It has no protocol that is known, or no bucket.
+    """
+    if not cloudpath:
+        return ExtractedPath("", "", "", "", "", None)
+    alias, resolved = resolve_alias(_tail_format(cloudpath))
+    fmt, protocol, path = _split(resolved)
+    if protocol is None:
+        raise _unsupported(cloudpath)
+    host = bucket = None
+    plain = protocol.rpartition("+")[2]
+    if plain in ("http", "https"):
+        host, path = _host_and_path(f"{plain}://{path}")
+    elif protocol == "s3" and path.startswith(("http://", "https://")):
+        host, path = _host_and_path(path)
+    elif protocol == "file" and not (sys.platform == "win32" if windows is None else windows):
+        path = _absolute(path)
+    if protocol in (*CLOUD_PROTOCOLS, "mem"):
+        bucket, path = _bucket(path, cloudpath)
+    if path.partition("://")[1] and path.partition("://")[0].isidentifier():
+        raise _unsupported(cloudpath)
+    return ExtractedPath(fmt or "precomputed", protocol, bucket, path, host, alias)
+
+
+def _bucket(path: str, cloudpath: str) -> tuple[str, str]:
+    import re
+
+    found = re.match(_BUCKET, path)
+    if found is None:
+        raise _unsupported(cloudpath)
+    return found[1].replace("/", ""), path[found.end(1) :].removeprefix("/")
+
+
+# -- putting together ----------------------------------------------------------------------------
+
+
+def dirname(path: str) -> str:
+    """Return what is before the last slash.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    str
+    """
+    local = (get_protocol(path) or "file") == "file"
+    return os.path.dirname(path) if local else posixpath.dirname(path)
+
+
+def basename(path: str) -> str:
+    """Return what is behind the last slash.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    str
+    """
+    local = (get_protocol(path) or "file") == "file"
+    return os.path.basename(path) if local else posixpath.basename(path)
+
+
+def asfilepath(epath: str | ExtractedPath) -> str:
+    """Return the plain path of a ``file`` cloudpath.
+
+    Parameters
+    ----------
+    epath : str or ExtractedPath
+
+    Returns
+    -------
+    str
+    """
+    epath = extract(epath) if isinstance(epath, str) else epath
+    if epath.protocol != "file":
+        raise ValueError(f'{epath.protocol} protocol must be "file".')
+    return os.path.join("", *filter(None, (epath.bucket, epath.path)))
+
+
+def asprotocolpath(epath: ExtractedPath) -> str:
+    """Return the cloudpath without its format.
+
+    Parameters
+    ----------
+    epath : ExtractedPath
+
+    Returns
+    -------
+    str
+    """
+    host = None if epath.alias else epath.host
+    path = posixpath.join("", *filter(None, (host, epath.bucket, epath.path)))
+    if epath.alias:
+        return f"{epath.alias}://{path}"
+    if path.startswith("http") and epath.protocol in ("http", "https"):
+        return path
+    return f"{epath.protocol}://{path}"
+
+
+def ascloudpath(epath: ExtractedPath) -> str:
+    """Return the whole cloudpath.
+
+    Parameters
+    ----------
+    epath : ExtractedPath
+
+    Returns
+    -------
+    str
+    """
+    path = asprotocolpath(epath)
+    return f"{epath.format}://{path}" if epath.format else path
+
+
+def asbucketpath(cloudpath: str | ExtractedPath) -> str:
+    """Return the cloudpath of the bucket alone.
+
+    Parameters
+    ----------
+    cloudpath : str or ExtractedPath
+
+    Returns
+    -------
+    str
+    """
+    epath = extract(cloudpath) if isinstance(cloudpath, str) else cloudpath
+    return ascloudpath(epath._replace(path=None))
+
+
+def to_https_protocol(cloudpath: Any) -> Any:
+    """Return the public web address of a bucket; what is no bucket comes back as it is.
+
+    Parameters
+    ----------
+    cloudpath : str or ExtractedPath
+
+    Returns
+    -------
+    str or ExtractedPath
+        As the argument.
+    """
+    if isinstance(cloudpath, ExtractedPath):
+        if cloudpath.protocol not in CLOUD_PROTOCOLS:
+            return cloudpath
+        return extract(to_https_protocol(ascloudpath(cloudpath)))
+    get_protocol(cloudpath)  # reads the file of aliases if this may be one of them
+    if "s3://http://" in cloudpath or "s3://https://" in cloudpath:
+        return cloudpath.replace("s3://", "", 1)
+    cloudpath = cloudpath.replace("gs://", "https://storage.googleapis.com/", 1)
+    cloudpath = cloudpath.replace("s3://", "https://s3.amazonaws.com/", 1)
+    for alias, host in ALIASES.items():
+        cloudpath = cloudpath.replace(f"{alias}://", host, 1)
+    return cloudpath.replace("s3://", "", 1)
+
+
+def find_common_buckets(cloudpaths: Iterable[Any] | str) -> dict[str, list[dict[str, Any]]]:
+    """Sort the cloudpaths of objects by their buckets.
+
+    Parameters
+    ----------
+    cloudpaths : str or iterable of str or dict
+        A mapping has ``"path"`` and, for a range, ``"byte_range"`` or ``"start"`` and ``"end"``.
+
+    Returns
+    -------
+    dict of str to list of dict
+    """
+    found: dict[str, list[dict[str, Any]]] = {}
+    for item in [cloudpaths] if isinstance(cloudpaths, (str, dict)) else cloudpaths:
+        asked: dict[str, Any] = item if isinstance(item, dict) else {"path": item}
+        start, end = asked.get("byte_range") or (asked.get("start"), asked.get("end"))
+        epath = extract(normalize(refuse_unknown(asked["path"])))
+        if epath.protocol == "file":
+            parts = asfilepath(epath).split(os.sep)
+            bucket, path = f"file://{os.sep.join(parts[:2])}", os.sep.join(parts[2:])
+            if not path:  # a file in the root itself
+                bucket, path = "file:///", parts[1]
+        else:
+            bucket, path = asbucketpath(epath), epath.path or ""
+        found.setdefault(bucket, []).append({"path": path, "start": start, "end": end})
+    return found

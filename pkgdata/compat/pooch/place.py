@@ -1,0 +1,380 @@
+"""Files where pooch keeps them, brought there by pkgdata's transfer.
+
+::
+
+  PATH/NAME                          the file; this is pooch's format, and all of it
+  PATH/.../pkgdata-<key>.<owner>.part    unfinished bytes beside NAME, while <owner> writes them
+  PATH/.../pkgdata-<key>.part            the same at rest, until somebody goes on from them
+  <user cache>/stamps-v1/            which files were verified, as for predefined folders
+  <user cache>/locks-v1/place-<key>.lock one writer per file
+
+1. A file appears under its name after its bytes were verified, by a rename.
+2. A file whose inode, size and modification time are those of its stamp is not hashed again.
+3. As in the cache, correctness rests on the rename alone: where locks or stamps cannot be kept, the
+   cost is a repeated download or hash.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from ...base import config, dirs, fs, hashes, locks
+from ...base.hashes import Digest
+from ...cache import stamps as folders
+from ...cache.partial import Partial, owner_of, unfinished
+from ...cache.stamps import Stamps
+from ...errors import CacheError, CacheWarning, UnsafeNameError, warn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+#: What the stamp of a file says that no hash pins.
+UNPINNED = Digest("sha256", "")
+
+_VERBS = {"download": "Downloading", "update": "Updating"}
+
+_stamps: dict[str | None, Stamps] = {}
+
+
+_watched = dirs.environment_reader(
+    [
+        "PKGDATA_VERIFY",
+        "PKGDATA_CACHE_DIR",
+        "PKGDATA_CONFIG",
+        "HOME",
+        "XDG_CACHE_HOME",
+        "XDG_CONFIG_HOME",
+        "XDG_CONFIG_DIRS",
+    ]
+)
+# policy and root of the cache, void when a variable or `pkgdata.conf` changes
+_resolved: tuple[object, str, str | None] = (None, "", None)
+
+
+def settings() -> tuple[str, str | None]:
+    """Return when a file is checked, and the root of the user cache.
+
+    There is no root without a home directory; stamps live in the process then, and there are no
+    locks.
+
+    Returns
+    -------
+    (str, str or None)
+    """
+    global _resolved
+    basis, policy, root = _resolved
+    now = (_watched(), config.state())
+    if basis != now:
+        try:
+            root = config.cache_dir()[0]
+        except CacheError:
+            root = None
+        policy = config.conf.verify
+        _resolved = now, policy, root
+    return policy, root
+
+
+def stamps(fresh: bool = False) -> Stamps:
+    """Return the stamps of the user cache.
+
+    Parameters
+    ----------
+    fresh : bool, default False
+        With what other processes have added in the meantime.
+
+    Returns
+    -------
+    Stamps
+    """
+    root = settings()[1]
+    # where nothing can be read back, what this process knows is all there is
+    if root not in _stamps or (fresh and root is not None and os.access(root, os.W_OK)):
+        _stamps[root] = Stamps(root)
+    return _stamps[root]
+
+
+def parse_hash(known: str | None) -> Digest | None:
+    """Read a hash as a pooch registry has it.
+
+    The value need not be well formed: no bytes match it then, and the error says so.
+
+    Parameters
+    ----------
+    known : str or None
+
+    Returns
+    -------
+    Digest or None
+
+    Raises
+    ------
+    ValueError
+        The algorithm is not known.
+    """
+    if known is None:
+        return None
+    alg, _, value = known.strip().lower().rpartition(":")
+    alg = alg or "sha256"
+    if alg not in hashes.HEX_LENGTH:
+        known_ones = ", ".join(hashes.HEX_LENGTH)
+        raise ValueError(f"Algorithm '{alg}' is not available (known: {known_ones})")
+    return Digest(alg, value)
+
+
+def facts(path: str) -> tuple[int, ...] | None:
+    """Return what tells one version of a file from another; None if it is not there.
+
+    Parameters
+    ----------
+    path : str
+
+    Returns
+    -------
+    tuple of int or None
+    """
+    try:
+        return _facts(os.stat(path))
+    except OSError:
+        return None
+
+
+def _facts(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
+
+
+class Lock:
+    """A lock in the user cache; a context manager that goes on without it where there is none.
+
+    Parameters
+    ----------
+    path : str
+        What is worked on.
+    done : callable
+        True ends the wait, because another process has finished.
+    sign : callable
+        A value that changes while another process makes progress.
+    """
+
+    def __init__(
+        self, path: str, done: Callable[[], bool], sign: Callable[[], object] = lambda: None
+    ) -> None:
+        self._path = path
+        self._done = done
+        self._sign = sign
+        self._lock: locks.KeyLock | None = None
+
+    def __enter__(self) -> Lock:
+        root = settings()[1]
+        if root is None:
+            return self
+        from ...cache.objects import LOCKS, Cache
+
+        timeout = config.conf.lock_timeout
+        cache = Cache(root, timeout)
+        try:
+            cache.prepare()
+            file = os.path.join(cache.bucket(LOCKS), f"place-{short(self._path)}.lock")
+            self._lock = locks.KeyLock(file, timeout)
+            if self._lock.acquire(self._done, self._sign) == locks.ALONE:
+                warn(
+                    f"the lock {file} was held for {timeout:g} s without any progress; going on "
+                    "without it (PKGDATA_LOCK_TIMEOUT changes the time)",
+                    CacheWarning,
+                )
+        except OSError:
+            self._lock = None  # a cache that cannot be written to; a lock only saves work
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._lock is not None:
+            try:
+                if kind is None:
+                    self._lock.remove()
+            except OSError:
+                pass  # it stays, empty and harmless
+            self._lock.release()
+
+
+def short(text: str) -> str:
+    """Return a short key of a path or name.
+
+    Parameters
+    ----------
+    text : str
+
+    Returns
+    -------
+    str
+    """
+    import hashlib
+
+    key = hashlib.md5(text.encode(errors="surrogateescape"), usedforsecurity=False)
+    return key.hexdigest()[:24]
+
+
+def work_key(name: str) -> str:
+    """Return how the names of what is in the making begin.
+
+    Parameters
+    ----------
+    name : str
+
+    Returns
+    -------
+    str
+    """
+    return f"pkgdata-{short(name)}"
+
+
+def sweep(folder: str, key: str) -> None:
+    """Remove what killed processes left of one file or directory in the making.
+
+    Parameters
+    ----------
+    folder : str
+    key : str
+    """
+    for name in os.listdir(folder):
+        if name.startswith(f"{key}."):
+            owner, path = owner_of(name), os.path.join(folder, name)
+            if owner is None or fs.owner_is_gone(owner):
+                try:
+                    (fs.remove_tree if os.path.isdir(path) else fs.remove)(path)
+                except OSError:
+                    pass  # another user's; it is not in the way
+
+
+class Spot:
+    """One file of a local storage: where it lies and what it must hash to.
+
+    Parameters
+    ----------
+    folder : str
+        The storage, an absolute path.
+    name : str
+        Below it.
+    known : str or None
+        Hash as the registry has it.
+    """
+
+    def __init__(self, folder: str, name: str, known: str | None) -> None:
+        self.folder = folder
+        self.name = name
+        self.known = known
+        self.path = os.path.join(folder, *name.split("/"))
+        self.digest = parse_hash(known)
+        #: Facts of the file when it was looked at last.
+        self.seen: tuple[int, ...] | None = None
+        # names may come from a repository's answer, not only from the author
+        harmless = ".." not in name and name[:1] != "/" and not fs.WINDOWS
+        if not harmless and (os.path.isabs(name) or not fs.name_inside(folder, self.path)):
+            raise UnsafeNameError(f"refused the name {name!r}: it leaves {folder}", name=name)
+
+    @property
+    def base(self) -> str:
+        """The name without its folders."""
+        return os.path.basename(self.path)
+
+    def look(self, fresh: bool = False) -> str:
+        """Say what is to be done: pooch's ``"fetch"``, ``"download"`` or ``"update"``.
+
+        Parameters
+        ----------
+        fresh : bool, default False
+            Another process may have stamped it just now.
+
+        Returns
+        -------
+        str
+        """
+        self.seen = facts(self.path)  # first: what comes later is noticed
+        if self.digest is None:
+            return "fetch" if self.seen else "download"
+        found = folders.check(
+            self.folder, self.name, self.digest, None, settings()[0], stamps(fresh)
+        )
+        if found is None:
+            return "download"
+        return "fetch" if found[1] is None else "update"
+
+    def _stamp(self, found: os.stat_result) -> None:
+        """Remember that the file was verified."""
+        self.seen = _facts(found)
+        if self.digest is not None and settings()[0] == "once":
+            stamps().add(self.folder, self.name, found, self.digest)
+
+    def make_room(self) -> None:
+        """Create the folders, with pooch's words where that is not allowed."""
+        verb = "write to" if os.path.exists(self.folder) else "create"
+        try:
+            os.makedirs(self.folder, exist_ok=True)
+            fs.make_dirs(os.path.dirname(self.path))  # with the modes of what is above
+        except PermissionError as error:
+            raise self._denied(error, verb) from error
+
+    def _denied(self, error: OSError, verb: str) -> PermissionError:
+        return PermissionError(
+            f"{error} | Pooch could not {verb} data cache folder '{self.folder}'. "
+            "Will not be able to download data files."
+        )
+
+    def bring(
+        self,
+        action: str,
+        announce: Callable[[str], None],
+        fill: Callable[[Partial], object],
+        resume: bool,
+    ) -> None:
+        """Bring the file in, unless another process does so while we wait for it.
+
+        Parameters
+        ----------
+        action : str
+            What `look` said.
+        announce : callable
+            Called with pooch's verb before the download.
+        fill : callable
+            Writes the right bytes into a `Partial`.
+        resume : bool
+            Go on from bytes that were left behind.
+        """
+        self.make_room()
+        here, key = os.path.dirname(self.path), work_key(self.base)
+        before = self.seen
+
+        def changed() -> bool:
+            return facts(self.path) != before
+
+        def sign() -> object:
+            return [(path, size, facts(path)) for path, size in unfinished(here, key)]
+
+        with Lock(self.path, changed, sign):
+            if changed() and self.look(fresh=True) == "fetch":
+                return
+            announce(_VERBS[action])
+            self._write(here, key, fill, resume)
+
+    def _write(self, here: str, key: str, fill: Callable[[Partial], object], resume: bool) -> None:
+        with contextlib.ExitStack() as stack:
+            try:
+                partial = stack.enter_context(Partial(here, key, resume))
+            except PermissionError as error:
+                raise self._denied(error, "write to") from error
+            fill(partial)
+            _sync(partial.path)
+            partial.close()
+            found = os.stat(partial.path)  # a rename changes none of it
+            fs.replace(partial.path, self.path)
+        self._stamp(found)
+        sweep(here, key)
+
+
+def _sync(path: str) -> None:
+    """Make a file's bytes survive a power loss before a stamp vouches for them."""
+    fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,1 @@
+"""A package's data: declaration, registry, lookup, batches, unpacking."""

@@ -1,0 +1,272 @@
+"""Where `PackageData` objects come from: `declare`, ``pkgdata.toml``, and installed packages.
+
+A package announces itself to the command line by an entry point of the group ``pkgdata.packages``,
+whose value names the package that holds ``pkgdata.toml``::
+
+    [project.entry-points."pkgdata.packages"]
+    mypkg = "mypkg"
+
+The file is read without importing the package.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from ..base import config, dirs
+from ..errors import ConfigError
+from .package import PackageData
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any
+
+    from .registry import Registry
+
+#: Keys of the table ``[package]``, which are the keyword arguments of `declare` as well.
+_KEYS = {
+    "name": str,
+    "dataurl": (str, list),
+    "registry": str,
+    "folders": list,
+    "env": str,
+    "version": str,
+    "settings": dict,
+}
+_TABLES: dict[str, dict[str, Any]] = {
+    "package": _KEYS,
+    "publish": {"to": list, "url": str, "public": bool, "index": bool},
+}
+
+_declared: dict[str, PackageData] = {}
+
+
+def declare(
+    name: str,
+    *,
+    dataurl: str | Sequence[str] | None = None,
+    registry: Registry | Mapping[str, str | None] | str | os.PathLike[str] | None = None,
+    urls: Mapping[str, str] | None = None,
+    folders: Sequence[str | os.PathLike[str]] | None = None,
+    env: str | None = None,
+    version: str | None = None,
+    **settings: Any,
+) -> PackageData:
+    """Declare the data of a package. No network is used and nothing is written.
+
+    Parameters
+    ----------
+    name : str
+        Import name of the package, or any name for a script's own data.
+    dataurl : str or sequence of str, optional
+        Where the files lie: base URLs in the order in which they are tried. ``{version}`` stands
+        for the package's version. Schemes: ``http``, ``https``, ``file`` or a plain path,
+        ``github:owner/repo@tag``, ``mem``.
+    registry : path-like, Registry or mapping of name to digest, optional
+        What each file must hash to. A relative path is looked for in the package, or beside the
+        calling script. A digest of None means that the file is not pinned.
+    urls : mapping of name to URL, optional
+        Addresses of single files, as in pooch; they come before ``dataurl``.
+    folders : sequence of path-like, optional
+        Local folders that may hold the files as ``FOLDER/NAME``; never written to. A relative
+        path is meant as for ``registry``.
+    env : str, optional
+        Environment variable with further folders, separated by `os.pathsep`.
+    version : str, optional
+        The installed version by default.
+    **settings
+        Settings for this package alone, such as ``verify="always"`` or ``cache_dir=...``.
+
+    Returns
+    -------
+    PackageData
+
+    Raises
+    ------
+    ConfigError
+        An argument or the package's ``pkgdata.toml`` is wrong.
+
+    Notes
+    -----
+    What is not given is taken from the ``pkgdata.toml`` inside the package, if it has one.
+    """
+    if not isinstance(name, str) or not name:
+        raise ConfigError(f"declare() takes the package's name first, not {name!r}")
+    folder = _package_folder(name)
+    given = {
+        "dataurl": dataurl,
+        "registry": registry,
+        "folders": folders,
+        "env": env,
+        "version": version,
+    }
+    given = {key: value for key, value in given.items() if value is not None}
+    data = _make(name, folder, folder or _caller_folder(), given, urls, settings)
+    _declared[name] = data
+    return data
+
+
+def _make(
+    name: str,
+    folder: str | None,
+    base: str,
+    given: Mapping[str, Any],
+    urls: Mapping[str, str] | None,
+    settings: Mapping[str, Any],
+) -> PackageData:
+    """Join what is given with the folder's pkgdata.toml; relative paths lie in ``base``."""
+    values = {**(_read_declaration(folder) if folder else {}), **given}
+    values.pop("name", None)
+    source = values.pop("registry", None)
+    if isinstance(source, (str, os.PathLike)):
+        source = os.path.join(base, source)
+    elif source is None and folder and os.path.exists(os.path.join(folder, "registry.txt")):
+        source = os.path.join(folder, "registry.txt")
+    # the working directory must not decide which files a package is given
+    values["folders"] = [
+        os.path.join(base, dirs.expand_path(os.fspath(one))) for one in values.get("folders", ())
+    ]
+    values = {**values.pop("settings", {}), **values, **settings}
+    return PackageData(name, registry=source, urls=urls, package_dir=folder, **values)
+
+
+def _caller_folder() -> str:
+    """Return the folder of the first file outside pkgdata on the stack."""
+    here = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    frame: Any = sys._getframe(1)
+    while frame is not None:
+        file: str | None = frame.f_globals.get("__file__")
+        if file is None:
+            break  # typed at a prompt or in a notebook: relative means relative to there
+        if not os.path.abspath(file).startswith(here + os.sep):
+            return os.path.dirname(os.path.abspath(file))
+        frame = frame.f_back
+    return os.getcwd()
+
+
+def _package_folder(name: str) -> str | None:
+    """Return the folder of an importable package, without importing it."""
+    module = sys.modules.get(name)
+    paths = getattr(module, "__path__", None)
+    if module is None and all(part.isidentifier() for part in name.split(".")):
+        import importlib.util
+
+        try:
+            spec = importlib.util.find_spec(name) if "." not in name else None
+        except (ImportError, ValueError):
+            spec = None
+        paths = spec.submodule_search_locations if spec else None
+    folders: list[str] = list(paths or ())
+    for path in folders:
+        if os.path.isdir(path):
+            return os.path.abspath(path)
+    return None
+
+
+def _read_declaration(folder: str) -> dict[str, Any]:
+    """Return the checked table ``[package]`` of a folder's pkgdata.toml; empty if there is none."""
+    path = os.path.join(folder, "pkgdata.toml")
+    if not os.path.exists(path):
+        return {}
+    data = config.read_toml(path)
+    for table, keys in data.items():
+        if table not in _TABLES or not isinstance(keys, dict):
+            raise config.unknown_key(table, _TABLES, path)
+        for key, value in keys.items():
+            kind = _TABLES[table].get(key)
+            if kind is None:
+                raise config.unknown_key(key, _TABLES[table], f"{path}, [{table}]")
+            _check_kind(path, table, key, value, kind)
+    package: dict[str, Any] = data.get("package", {})
+    return package
+
+
+def _check_kind(path: str, table: str, key: str, value: Any, kind: Any) -> None:
+    words = {str: "a text", list: "a list of texts", dict: "a table", bool: "true or false"}
+    good = isinstance(value, kind)
+    if good and isinstance(value, list):
+        good = all(isinstance(item, str) for item in value)
+    if not good:
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        expected = " or ".join(words[one] for one in kinds)
+        raise ConfigError(f"{path}, [{table}]: {key} = {value!r}: expected {expected}")
+
+
+def declaration_of(package: str) -> PackageData | None:
+    """Return the data of a package: declared in this process, or by its ``pkgdata.toml``.
+
+    Parameters
+    ----------
+    package : str
+        A package or a module in it.
+
+    Returns
+    -------
+    PackageData or None
+        None if neither it nor a package above it declares anything.
+    """
+    while package:
+        if package in _declared:
+            return _declared[package]
+        folder = _package_folder(package)
+        if folder and os.path.exists(os.path.join(folder, "pkgdata.toml")):
+            return declare(package)
+        package = package.rpartition(".")[0]
+    return None
+
+
+def installed() -> dict[str, str]:
+    """Return the installed packages that announce data.
+
+    Returns
+    -------
+    dict of str to str
+        Import name by announced name.
+    """
+    from importlib import metadata
+
+    points = metadata.entry_points(group="pkgdata.packages")
+    return {point.name: point.value.partition(":")[0] for point in points}
+
+
+def _in_folder(folder: str) -> PackageData:
+    """Return the data that a folder declares, as for a package that is not installed."""
+    if not os.path.exists(os.path.join(folder, "pkgdata.toml")):
+        raise ConfigError(
+            f"{folder} has no pkgdata.toml",
+            hint="name the folder of the package, such as src/mypkg",
+        )
+    name = _read_declaration(folder).get("name", os.path.basename(folder))
+    return _make(name, folder, folder, {}, None, {})
+
+
+def find_package(name: str) -> PackageData:
+    """Return the data of a package that is installed or importable, or of a source folder.
+
+    Parameters
+    ----------
+    name : str
+        Announced name, import name, or path of a folder with a ``pkgdata.toml``.
+
+    Returns
+    -------
+    PackageData
+
+    Raises
+    ------
+    ConfigError
+        There is no such package, or it declares nothing; the hint lists those that do.
+    """
+    if os.sep in name or "/" in name or name == ".":
+        return _in_folder(os.path.abspath(name))
+    names = installed()
+    data = declaration_of(names.get(name, name))
+    if data is not None:
+        return data
+    known = ", ".join(sorted(names)) or "none are installed"
+    raise ConfigError(
+        f"{name!r} is no package with a pkgdata.toml",
+        hint=f"packages that announce data: {known}",
+    )

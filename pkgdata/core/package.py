@@ -1,0 +1,813 @@
+"""`PackageData`: what a library author creates. It joins registry, folders, cache and mirrors.
+
+Lookup order: a file shipped inside the package; the package's own variable; folders of the site and
+user configuration; the package's predefined folders; read-only site caches; the user cache; the
+mirrors. A hit makes no network call, takes no lock, creates no directory and writes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from os import stat as _stat
+
+from ..base import config, dirs, fs
+from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report
+from ..cache.objects import Cache
+from ..errors import CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
+from .registry import as_registry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import IO, Any
+
+    from ..base.hashes import Digest
+    from ..base.progress import Callback, Event
+    from ..cache.partial import Partial
+    from ..cache.stamps import Stamps
+    from ..stores import Source
+    from ..transfer.mirrors import Health, Mirrors
+    from .lookup import Folder, Lookup
+    from .registry import Entry, Registry
+
+    #: Further arguments of `first_good`: how many rounds, and how to wait between them.
+    Rounds = dict[str, Any]
+
+#: Variables whose change makes a remembered answer void.
+_WATCHED = ["CACHE_DIR", "FOLDERS", "SITE_CACHES", "CONFIG", "VERIFY"]
+
+
+class PackageData:
+    """The data files of one package. Making one touches no disk and no network.
+
+    `pkgdata.declare` is the usual way to make one and describes the parameters.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        dataurl: str | Sequence[str] = (),
+        registry: Registry | Mapping[str, str | None] | str | os.PathLike[str] | None = None,
+        urls: Mapping[str, str] | None = None,
+        folders: Sequence[str | os.PathLike[str]] = (),
+        env: str | None = None,
+        version: str | None = None,
+        package_dir: str | None = None,
+        **settings: Any,
+    ) -> None:
+        self.name = name
+        self.dataurl = (dataurl,) if isinstance(dataurl, str) else tuple(dataurl)
+        self.folders = tuple(
+            os.path.abspath(dirs.expand_path(os.fspath(folder))) for folder in folders
+        )
+        self.env = env
+        self.package_dir = package_dir
+        self._version = version
+        self._registry_source = registry
+        self._urls = urls
+        self._registry: Registry | None = None
+        self._settings = {
+            key: config.convert(key, value, f"declare({name!r})") for key, value in settings.items()
+        }
+        # answers by name: path, size, mtime in ns; void when what they rest on changes
+        self._known: dict[str, tuple[str, int, int]] = {}
+        self._watched = dirs.environment_reader(
+            [f"PKGDATA_{key}" for key in _WATCHED] + ([env] if env else [])
+        )
+        self._basis: tuple[object, object] = ((), ())
+        # settings as resolved and what was made of them, void when any variable of ours changes
+        self._memo: dict[str, Any] = {}
+        self._memo_basis: tuple[object, object] = ((), ())
+        self._all_watched = dirs.environment_reader(
+            ["PKGDATA_CONFIG", "HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"]
+            + [f"PKGDATA_{key.upper()}" for key in config.FIELDS]
+            + ([env] if env else [])
+        )
+        self._stamps: Stamps | None = None
+        self._refuge: Cache | None = None
+
+    def __repr__(self) -> str:
+        from ..base.urls import redact
+
+        return f"<PackageData {self.name}: {', '.join(map(redact, self.dataurl)) or 'no dataurl'}>"
+
+    # -- what it consists of ---------------------------------------------------------------
+
+    @property
+    def registry(self) -> Registry:
+        """The registry, a mapping from name to `Entry`; read when first needed."""
+        if self._registry is None:
+            self._registry = as_registry(self._registry_source, self._urls)
+        return self._registry
+
+    @property
+    def version(self) -> str | None:
+        """The version that fills ``{version}``; the installed one unless declared."""
+        if self._version is None:
+            from importlib import metadata
+
+            try:
+                self._version = metadata.version(self.name)
+            except metadata.PackageNotFoundError:
+                found = metadata.packages_distributions() if _can_map() else {}
+                for distribution in found.get(self.name, []):
+                    self._version = metadata.version(distribution)
+        return self._version
+
+    def setting(self, name: str) -> Any:
+        """Return a setting: as declared for this package, else as configured.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        object
+        """
+        return self._resolved(name)[0]
+
+    def _resolved(self, name: str) -> tuple[Any, str]:
+        """Return a setting and its origin, resolved anew when the environment or `conf` changes."""
+        if name in self._settings:
+            return self._settings[name], "declare()"
+        self._refresh()
+        found: tuple[Any, str] | None = self._memo.get(name)
+        if found is None:
+            found = self._memo[name] = config.resolve(name)
+        return found
+
+    def _refresh(self) -> None:
+        basis = (self._all_watched(), config.state())
+        if basis != self._memo_basis:
+            self._memo, self._memo_basis = {}, basis
+
+    @property
+    def cache(self) -> Cache:
+        """The user cache; a temporary one after the real one could not be written to."""
+        if self._refuge is not None:
+            return self._refuge
+        self._refresh()
+        found: Cache | None = self._memo.get("cache")
+        if found is None:
+            if "cache_dir" in self._settings:
+                path, origin = self._settings["cache_dir"], "declare()"
+            else:
+                path, origin = config.cache_dir()
+            found = self._memo["cache"] = Cache(path, self.setting("lock_timeout"), origin)
+        return found
+
+    # -- lookup ----------------------------------------------------------------------------
+
+    def get(
+        self,
+        name: str,
+        processor: Callable[[str, str, Any], Any] | None = None,
+        *,
+        progress: Callback | bool | None = None,
+        timeout: float | None = None,
+    ) -> str:
+        """Return the path of a file; fetch it if it is not here.
+
+        Parameters
+        ----------
+        name : str
+            Name in the registry, or of a file shipped in the package's ``data`` folder.
+        processor : callable, optional
+            Called as ``processor(path, action, self)``; its result is returned instead. pooch's
+            ``Unzip``, ``Untar`` and ``Decompress`` are carried out safely.
+        progress : callable or bool, optional
+            Called with each `pkgdata.base.progress.Event`; True or False draws bars or not.
+            By default the setting ``progress`` decides.
+        timeout : float, optional
+            Seconds to connect, and between bytes; the setting ``remote_timeout`` by default.
+
+        Returns
+        -------
+        str
+            Absolute path, ending in the file's own name. Do not write to the file.
+
+        Raises
+        ------
+        UnknownNameError
+            The registry has no such name.
+        UnsafeNameError
+            The name could leave its folder.
+        OfflineError
+            It is not here and the network may not be used.
+        IntegrityError
+            The mirrors have other bytes.
+        AllMirrorsFailedError
+            No mirror could serve it.
+        CacheError
+            The cache cannot be used.
+        """
+        known = self._known.get(name)
+        if known is not None and processor is None:
+            path, size, mtime = known
+            try:
+                found = _stat(path)
+            except OSError:
+                pass
+            else:
+                if (
+                    found.st_size == size
+                    and found.st_mtime_ns == mtime
+                    and self._basis == (self._watched(), config.state())
+                ):
+                    return path
+        result: str = self._get(name, processor, progress, timeout)
+        return result
+
+    def _get(
+        self,
+        name: str,
+        processor: Callable[[str, str, Any], Any] | None,
+        progress: Callback | bool | None,
+        timeout: float | None,
+    ) -> Any:
+        path, action = self.find(name), "fetch"
+        if path is None:
+            path, action = self._download(self.registry[name], progress, timeout), "download"
+        if processor is not None:
+            return self._process(processor, path, action, name)
+        if self.setting("verify") != "always":
+            basis = (self._watched(), config.state())
+            if basis != self._basis:
+                self._known.clear()
+                self._basis = basis
+            found = os.stat(path)
+            self._known[name] = (path, found.st_size, found.st_mtime_ns)
+        return path
+
+    def find(self, name: str) -> str | None:
+        """Return the path of a file that is here, or None; never uses the network.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        str or None
+
+        Raises
+        ------
+        UnknownNameError
+            The registry has no such name.
+        """
+        for place in self._local_places(name):
+            if place.state == HIT:
+                return place.where
+            if place.state == WRONG:
+                _warn_folder(name, place)
+        return None
+
+    def where(self, name: str) -> list[Place]:
+        """List every place that lookup tries, in order, and what it finds there.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        list of Place
+
+        Raises
+        ------
+        UnknownNameError
+            The registry has no such name.
+        """
+        places = list(self._local_places(name))
+        if name in self.registry:
+            note = "offline" if self._is_offline() else ""
+            sources = self._sources(self.registry[name])
+            places += [Place("mirror", source.address, UNTRIED, note) for source in sources]
+        return places
+
+    def _local_places(self, name: str) -> Iterator[Place]:
+        yield from self._lookup().places(name, self.registry)
+        if name in self.registry and self.registry[name].digest is None:
+            from .lookup import in_url_cache
+
+            yield in_url_cache(self._url_of(self.registry[name]), self._url_cache())
+
+    def _lookup(self) -> Lookup:
+        """Return the places to look into; made anew when a setting may have changed."""
+        self._refresh()
+        found = self._memo.get("lookup")
+        if found is None:
+            from ..cache.stamps import Stamps
+            from .lookup import Lookup
+
+            try:
+                caches = [("user cache", self.cache)]
+                root: str | None = self.cache.root
+            except CacheError:
+                caches, root = [], None  # no home directory: a hit in a folder needs none
+            if self._stamps is None or self._stamps.root != root:
+                self._stamps = Stamps(root)
+            sites = [("site cache", Cache(path)) for path in self.setting("site_caches")]
+            found = self._memo["lookup"] = Lookup(
+                self.package_dir,
+                list(self._folders()),
+                sites + caches,
+                self.setting("verify"),
+                self._stamps,
+            )
+        lookup: Lookup = found
+        return lookup
+
+    def _folders(self) -> Iterator[Folder]:
+        """Yield the local folders in the order of lookup."""
+        from .lookup import Folder
+
+        if self.env:
+            for folder in filter(None, os.environ.get(self.env, "").split(os.pathsep)):
+                yield Folder("variable", os.path.abspath(dirs.expand_path(folder)), "", self.env)
+        configured, origin = self._resolved("folders")
+        for folder in configured:
+            yield Folder("configured folder", folder, f"{self.name}/", origin)
+        for folder in self.folders:
+            yield Folder("package folder", folder)
+
+    # -- bringing it here ------------------------------------------------------------------
+
+    def _sources(self, entry: Entry, timeout: float | None = None) -> list[Source]:
+        return self._mirrors(timeout).sources(entry.name, entry.urls)
+
+    def _health(self) -> Health | None:
+        from ..transfer.mirrors import Health
+
+        try:
+            return Health(self.cache.root)
+        except CacheError:
+            return None  # no home directory; whoever needs the cache will say so
+
+    def _mirrors(self, timeout: float | None = None) -> Mirrors:
+        from ..transfer.mirrors import Mirrors
+
+        return Mirrors(
+            self.dataurl,
+            self.setting("rewrite"),
+            self.setting("remote_timeout") if timeout is None else timeout,
+            {"version": self._version_if_needed(), "package": self.name},
+            self._health(),
+        )
+
+    def _version_if_needed(self) -> str | None:
+        """Return the version if a URL asks for it: finding it costs 30 ms."""
+        return self.version if any("{version}" in url for url in self.dataurl) else None
+
+    def _offline(self, name: str) -> OfflineError:
+        searched = "\n".join(
+            f"  {place.kind}: {place.where} ({place.state})" for place in self._local_places(name)
+        )
+        return OfflineError(
+            f"{name!r} of {self.name} is not here and pkgdata is offline; looked in\n{searched}",
+            hint=f"on a machine with network run 'pkgdata fetch {self.name} {name} --to DIR' and "
+            "add DIR to PKGDATA_FOLDERS here",
+            name=name,
+        )
+
+    def _is_offline(self) -> bool:
+        declared = self._settings.get("offline")
+        return config.is_offline() if declared is None else bool(declared)
+
+    def _download(
+        self,
+        entry: Entry,
+        progress: Callback | bool | None,
+        timeout: float | None,
+        rounds: Rounds | None = None,
+    ) -> str:
+        if self._is_offline():  # before anything that speaks HTTP is imported
+            raise self._offline(entry.name)
+        show = self._progress(progress)
+
+        def bring() -> str:
+            if entry.digest is None:
+                return self._bring_unpinned(entry, show, timeout, rounds)
+            return self._bring(entry, entry.digest, show, timeout, rounds)
+
+        try:
+            return bring()
+        except CacheError as error:
+            if not getattr(error, "unwritable", False) or self._refuge is not None:
+                raise
+            self._refuge = _temporary_cache(error, self.setting("lock_timeout"))
+            self._memo = {}  # what was made for the cache that failed
+            return bring()
+
+    def _bring(
+        self,
+        entry: Entry,
+        digest: Digest,
+        show: Callback,
+        timeout: float | None,
+        rounds: Rounds | None,
+    ) -> str:
+        from ..base.progress import DONE, FAILED, WAIT, Event
+
+        def waiting(_: float, who: str, size: int) -> None:
+            show(Event(entry.name, WAIT, size, entry.size, who))
+
+        try:
+            path = self.cache.obtain(
+                digest,
+                entry.name,
+                entry.size,
+                lambda partial: self._fill(entry, partial, show, timeout, rounds),
+                waiting,
+                self.setting("durability") != "none",
+            )
+        except BaseException:
+            show(Event(entry.name, FAILED))
+            raise
+        size = os.stat(path).st_size
+        show(Event(entry.name, DONE, size, size))
+        return path
+
+    def _fill(
+        self,
+        entry: Entry,
+        partial: Partial,
+        show: Callback,
+        timeout: float | None,
+        rounds: Rounds | None,
+    ) -> Digest:
+        from ..transfer.mirrors import first_good
+        from ..transfer.one import Limits, Transfer
+
+        limits = Limits(
+            self.setting("download_block_size"),
+            self.setting("stall_bytes"),
+            self.setting("stall_seconds"),
+            self.setting("connections"),
+        )
+        sources = self._sources(entry, timeout)
+        transfer = Transfer(
+            entry.name, partial, entry.digest, entry.size, limits, show, others=sources
+        )
+        return first_good(
+            entry.name,
+            sources,
+            lambda source: transfer.run(source.store, source.name),
+            **(rounds or {"retries": self.setting("retries")}),
+            health=self._health(),
+        )
+
+    # -- names that no digest pins ---------------------------------------------------------
+
+    def _url_of(self, entry: Entry) -> str:
+        from ..base import urls
+        from ..stores import canonical
+
+        if entry.urls:
+            return entry.urls[0]
+        if not self.dataurl:
+            from ..errors import ConfigError
+
+            raise ConfigError(f"{self.name} has no dataurl to fetch {entry.name!r} from")
+        values = {"version": self.version, "package": self.name}
+        return urls.join(canonical(urls.expand(self.dataurl[0], values)), entry.name)
+
+    def _url_cache(self) -> Any:
+        from ..cache.unpinned import UrlCache
+
+        if self._refuge is not None:
+            return UrlCache(os.path.join(self._refuge.root, self.name))
+        return UrlCache(url_cache_root(self.name, self._settings.get("cache_dir")))
+
+    def _bring_unpinned(
+        self,
+        entry: Entry,
+        show: Callback,
+        timeout: float | None,
+        rounds: Rounds | None,
+    ) -> str:
+        path: str = self._url_cache().obtain(
+            self._url_of(entry),
+            self.cache,
+            lambda partial: self._fill(entry, partial, show, timeout, rounds),
+        )
+        return path
+
+    # -- more than one file ----------------------------------------------------------------
+
+    def fetch(
+        self,
+        names: Iterable[str] | None = None,
+        *,
+        to: str | os.PathLike[str] | None = None,
+        progress: Callback | bool | None = None,
+        parallel: int = 1,
+    ) -> Report:
+        """Make sure that files are here; nothing stops because one of them fails.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            All of the registry by default.
+        to : path-like, optional
+            Also write them below this folder, as ``TO/PACKAGE/NAME``, so that ``TO`` serves as a
+            configured folder on another machine.
+        progress : callable or bool, optional
+            See `get`.
+        parallel : int, default 1
+            Processes for small files, this one included: forks, so only on Linux, and only while
+            the program has a single thread. They pay off from about a thousand files on.
+
+        Returns
+        -------
+        Report
+
+        Raises
+        ------
+        BatchError
+            Some failed; the others are here.
+        """
+        wanted = list(dict.fromkeys(self.registry if names is None else names))
+        report = Report(
+            lambda again: self.fetch(again, to=to, progress=progress, parallel=parallel)
+        )
+        missing = []
+        for name in wanted:
+            try:
+                path = self.find(name)
+                if path is None:
+                    missing.append(self.registry[name])
+                else:
+                    report.succeeded[name] = path
+            except (PkgdataError, OSError) as error:
+                report.failed[name] = error
+        if missing:
+            sizes = [entry.size for entry in missing]
+            total = None if None in sizes else sum(size or 0 for size in sizes)
+            show = self._progress(progress, len(missing), total)
+            self._bring_all(missing, report, show, parallel)
+        if to is not None:
+            self._export_all(report, os.fspath(to))
+        report.raise_if_failed(self.name)
+        return report
+
+    def _bring_all(
+        self, entries: list[Entry], report: Report, show: Callback, parallel: int
+    ) -> None:
+        if self._is_offline():
+            for entry in entries:
+                report.failed[entry.name] = self._offline(entry.name)
+            return
+        from ..stores.http import user_agent
+        from ..transfer.sockets import Server
+        from .batch import Batch
+
+        def shown(event: Event) -> None:
+            if batch.stopped.is_set():
+                raise KeyboardInterrupt  # ends a transfer in one of our threads
+            show(event)
+
+        retries = self.setting("retries")
+        batch = Batch(
+            entries,
+            self.cache,
+            report,
+            lambda entry, patient: self._download(
+                entry,
+                shown,
+                None,
+                {"retries": retries if patient else 0, "sleep": batch.pause},
+            ),
+            self._router(),
+            self._near(),
+            lambda key: Server(*key, user_agent()),
+            self.setting("connections"),
+            self.setting("remote_timeout"),
+            self.setting("durability"),
+            show,
+            parallel,
+        )
+        batch.run()
+
+    def _near(self) -> Callable[[Entry], bool]:
+        """Return a function that says whether an entry's first source is on this computer."""
+        from ..base.urls import scheme
+
+        mirrors = self._mirrors()
+        bases = mirrors.bases()
+        near = bool(bases) and scheme(bases[0]) == "file"
+        return lambda entry: (
+            scheme(mirrors.resolved(entry.urls[0])) == "file" if entry.urls else near
+        )
+
+    def _router(self) -> Callable[[Entry, int], tuple[tuple[str, str, int], str] | None]:
+        """Return a function that says how an entry's n-th source is reached, for bulk."""
+        from ..base import urls
+        from ..transfer.sockets import is_direct, plain_route
+
+        mirrors = self._mirrors()
+        direct: dict[str, bool] = {}
+
+        def reach(url: str) -> tuple[tuple[str, str, int], str] | None:
+            found = plain_route(url)
+            if found is not None and found[0][1] not in direct:
+                direct[found[0][1]] = is_direct(found[0][1])
+            return found if found is not None and direct[found[0][1]] else None
+
+        bases = [urls.join(base, "") if base[:4] == "http" else base for base in mirrors.bases()]
+        reached = [reach(base) for base in bases]
+
+        def route(entry: Entry, turn: int) -> tuple[tuple[str, str, int], str] | None:
+            if turn < len(entry.urls):
+                return reach(mirrors.resolved(entry.urls[turn]))
+            turn -= len(entry.urls)
+            found = reached[turn] if turn < len(reached) else None
+            if found is None:
+                return None
+            if "?" in found[1]:
+                return reach(urls.join(bases[turn], entry.name))
+            # the rest of the URL is the same for all of them
+            return found[0], found[1] + urls.quote_name(entry.name)
+
+        return route
+
+    def _export_all(self, report: Report, to: str) -> None:
+        for name, path in list(report.succeeded.items()):
+            try:
+                report.succeeded[name] = self._export(name, path, to)
+            except OSError as error:
+                del report.succeeded[name]
+                report.failed[name] = error
+
+    def _export(self, name: str, path: str, to: str) -> str:
+        target = os.path.join(to, self.name, *name.split("/"))
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        if not os.path.exists(target) or os.path.getsize(target) != os.path.getsize(path):
+            aside = f"{target}.{fs.owner_token()}.tmp"
+            fs.remove(aside)
+            fs.copy(path, aside)
+            fs.replace(aside, target)
+        return target
+
+    def open(self, name: str, mode: str = "rb", **kwargs: Any) -> IO[Any]:
+        """Open a file for reading; fetch it if it is not here.
+
+        Parameters
+        ----------
+        name : str
+        mode : str, default ``"rb"``
+            ``"rb"``, ``"r"`` or ``"rt"``.
+        **kwargs
+            For `open`, such as ``encoding``.
+
+        Returns
+        -------
+        file object
+
+        Raises
+        ------
+        ValueError
+            The mode would write.
+        """
+        if mode not in ("r", "rb", "rt"):
+            raise ValueError(f"data files are opened for reading, not with mode {mode!r}")
+        return open(self.get(name), mode, **kwargs)
+
+    def tree(self, prefix: str = "") -> str:
+        """Return a directory in which the files below a prefix lie side by side.
+
+        Parameters
+        ----------
+        prefix : str, default ``""``
+            Folder in the registry; its own name is left out of the directory.
+
+        Returns
+        -------
+        str
+            A folder of the site or user, if one holds them all; else a directory in the cache,
+            made of hard links where possible.
+
+        Raises
+        ------
+        UnknownNameError
+            Nothing lies below the prefix.
+        BatchError
+            Some files could not be fetched.
+        """
+        part = self.registry.under(prefix)
+        start = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        lookup = self._lookup()
+        for folder in lookup.local:
+            entries = (self.registry[start + name] for name in part)
+            if all(lookup.in_folder(entry, folder).state == HIT for entry in entries):
+                return os.path.join(folder.path, *(folder.below + start).strip("/").split("/"))
+        identity = part.digest()
+        target = self.cache.find_tree(identity)
+        if target is not None:
+            return target
+        paths = self.fetch([start + name for name in part]).succeeded
+        return self.cache.tree(identity, ((name, paths[start + name]) for name in part))
+
+    def verify(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """Hash the files that are here again, whatever was stamped.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            All of the registry by default.
+
+        Returns
+        -------
+        dict of str to str
+            By name: ``"ok"``, ``"absent"``, or what is wrong.
+        """
+        from ..base import hashes
+
+        result = {}
+        for name in self.registry if names is None else names:
+            entry = self.registry[name]
+            path = self.find(name)
+            if path is None:
+                result[name] = ABSENT
+                continue
+            actual = entry.digest and hashes.hash_file(path, entry.digest.alg)
+            wrong = f"{path}: expected {entry.digest}, found {actual}"
+            result[name] = "ok" if actual == entry.digest else wrong
+        return result
+
+    def _process(
+        self, processor: Callable[[str, str, Any], Any], path: str, action: str, name: str
+    ) -> Any:
+        from ..base import hashes
+        from . import extract
+
+        digest = self.registry[name].digest if name in self.registry else None
+        return extract.apply(
+            processor,
+            path,
+            action,
+            self,
+            self.cache,
+            digest or hashes.hash_file(path),
+            self.setting("extract_limit"),
+        )
+
+    def _progress(
+        self, progress: Callback | bool | None, files: int = 0, total: int | None = None
+    ) -> Callback:
+        from ..base.progress import view
+
+        if progress is None:
+            return view(self.setting("progress"), files, total)
+        if isinstance(progress, bool):
+            return view(progress and "auto", files, total)
+        return progress
+
+
+def _can_map() -> bool:
+    from importlib import metadata
+
+    return hasattr(metadata, "packages_distributions")
+
+
+def url_cache_root(package: str, cache_dir: str | None = None) -> str:
+    """Return where a package's unpinned downloads lie.
+
+    Parameters
+    ----------
+    package : str
+    cache_dir : str, optional
+        As given to `pkgdata.declare`.
+
+    Returns
+    -------
+    str
+        Within the declared cache, else where astropy would look (`pkgdata.cache.unpinned_dirs`).
+    """
+    if cache_dir is not None:
+        return os.path.join(cache_dir, package)
+    from ..cache import unpinned_dirs
+
+    try:
+        return unpinned_dirs.root_of(package)
+    except ValueError:  # a name that was declared without being a package's
+        return os.path.join(os.path.dirname(unpinned_dirs.root_of("pkgdata")), package)
+
+
+def _temporary_cache(error: CacheError, lock_timeout: float) -> Cache:
+    import atexit
+    import tempfile
+
+    root = tempfile.mkdtemp(prefix="pkgdata-")
+    if config.conf.delete_temporary_downloads_at_exit:
+        owner = os.getpid()
+        atexit.register(lambda: fs.remove_tree(root) if os.getpid() == owner else None)
+    warn(f"{error.message}; files are kept in {root} until the program ends", CacheWarning)
+    return Cache(os.path.join(root, "cache"), lock_timeout, "the lack of a writable cache")
+
+
+def _warn_folder(name: str, place: Place) -> None:
+    kind = CacheWarning if place.kind.endswith("cache") else FolderWarning
+    warn(f"passed over {place.where} for {name!r}: {place.note}", kind)

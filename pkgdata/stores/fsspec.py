@@ -1,0 +1,302 @@
+"""Whatever fsspec has a protocol for (``sftp``, ``ftp``, ``smb``, ``hdfs``, ``dropbox``, …).
+
+fsspec's file systems promise little: nothing is atomic, and errors are of all kinds. Objects are
+written aside and renamed, so that no part of one is ever seen under its name.
+"""
+
+from __future__ import annotations
+
+import os
+
+from ..base import fs
+from ..base.urls import scheme
+from ..errors import (
+    AccessDeniedError,
+    ConfigError,
+    IncompleteTransferError,
+    MissingExtraError,
+    ObjectExistsError,
+    ObjectNotFoundError,
+    StoreError,
+)
+from .base import Attributes, Body, Feed, Info
+from .store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
+
+
+class FsspecBody(Body):
+    """An open file of a file system of fsspec.
+
+    Parameters
+    ----------
+    file : file object
+        Closed with the body.
+    start : int
+        First byte wanted.
+    size : int or None
+    validator : str or None
+    address : str
+        Redacted address, for errors.
+    """
+
+    def __init__(
+        self, file: Any, start: int, size: int | None, validator: str | None, address: str
+    ) -> None:
+        super().__init__(start, size, validator, "file")
+        self._file, self._address = file, address
+        if start:
+            file.seek(start)
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Read on; see `Body.readinto`.
+
+        Parameters
+        ----------
+        buffer : memoryview
+
+        Returns
+        -------
+        int
+
+        Raises
+        ------
+        IncompleteTransferError
+            The file system failed.
+        """
+        try:
+            data = self._file.read(len(buffer))
+        except Exception as error:
+            raise IncompleteTransferError(
+                f"{self._address}: cannot be read on: {type(error).__name__}",
+                url=self._address,
+                expected=self.size,
+            ) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class FsspecStore(Store):
+    """A folder of a file system that fsspec knows.
+
+    Whether an object is there is asked before it is written: with ``if_absent``, of two who write
+    at once both may succeed.
+
+    Parameters
+    ----------
+    url : str
+    **options
+        See `Store`. Secrets are the file system's own options.
+    """
+
+    cloud = True  # secrets and endpoint mean something here
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        import fsspec
+
+        from .buckets import read_secrets
+
+        secrets = self._options.get("secrets") or {}
+        given: Mapping[str, Any] = read_secrets(secrets() if callable(secrets) else secrets)
+        try:
+            self._files, root = fsspec.core.url_to_fs(self._url, **given)
+        except ImportError as error:
+            kind = scheme(self._url)
+            raise MissingExtraError(
+                f"{kind}: needs a package that is not installed: {error}",
+                hint=f"pip install 'fsspec[{kind}]'",
+            ) from None
+        except (ValueError, TypeError, OSError) as error:
+            raise ConfigError(f"{self.url}: {type(error).__name__}: {error}") from None
+        self._root = str(root).rstrip("/")
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{fs.safe_key(name)}" if name else self._root
+
+    def _error(self, error: Exception, name: str) -> Exception:
+        address = self.address(name)
+        if isinstance(error, StoreError):
+            return error
+        if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
+            return ObjectNotFoundError(f"{address}: no such object", url=address)
+        if isinstance(error, PermissionError):
+            return AccessDeniedError(f"{address}: access denied", url=address)
+        text = f"{address}: {type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        return StoreError(text, url=address, transient=isinstance(error, (TimeoutError, OSError)))
+
+    def open(
+        self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
+    ) -> Body:
+        """Open a file; see `Primitives.open`.
+
+        Parameters
+        ----------
+        name : str
+        start : int, default 0
+        validator : str, optional
+        stop : int, optional
+            Not needed here: the reader closes when it has what it wants.
+
+        Returns
+        -------
+        Body
+        """
+        info = self.info(name)
+        if start > (info.size or 0) or validator not in (None, info.validator):
+            start = 0
+        try:
+            file = self._files.open(self._path(name), "rb")
+            return FsspecBody(file, start, info.size, info.validator, self.address(name))
+        except Exception as error:
+            raise self._error(error, name) from error
+
+    def info(self, name: str) -> Info:
+        """Return size and validator; see `Primitives.info`.
+
+        Parameters
+        ----------
+        name : str
+
+        Returns
+        -------
+        Info
+        """
+        path = self._path(name)
+        try:
+            found = self._files.info(path)
+        except Exception as error:
+            raise self._error(error, name) from error
+        if found["type"] == "directory":
+            raise self._error(FileNotFoundError(), name)
+        return _told(found)
+
+    def write(
+        self,
+        name: str,
+        content: bytes | memoryview,
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+    ) -> None:
+        """Write a file; see `Primitives.write`.
+
+        Parameters
+        ----------
+        name : str
+        content : bytes-like
+        attributes : Attributes, optional
+            Nothing of it can be kept.
+        if_absent : bool, default False
+        """
+        self.write_blocks(name, (content,), attributes, if_absent)
+
+    def write_blocks(
+        self,
+        name: str,
+        blocks: Iterable[bytes | memoryview],
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+        size: int | None = None,
+    ) -> None:
+        """Write a file block by block; see `Primitives.write_blocks`.
+
+        Parameters
+        ----------
+        name : str
+        blocks : iterable of bytes-like
+        attributes : Attributes, optional
+        if_absent : bool, default False
+        size : int, optional
+        """
+        path = self._path(name)
+        address = self.address(name)
+        if if_absent and self._info_or_none(name) is not None:
+            raise ObjectExistsError(f"{address}: it is there already", url=address)
+        aside = f"{path}.{fs.owner_token()}-{os.urandom(4).hex()}{fs.ASIDE}"
+        feed = Feed(blocks)
+        try:
+            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            with self._files.open(aside, "wb") as file:
+                for block in feed:
+                    file.write(bytes(block))
+            self._files.mv(aside, path)
+        except BaseException as error:
+            self._forget(aside)
+            if feed.failure is not None:
+                raise feed.failure from None
+            if isinstance(error, Exception):
+                raise self._error(error, name) from error
+            raise
+
+    def _forget(self, path: str) -> None:
+        try:
+            self._files.rm_file(path)
+        except Exception:
+            pass  # it was not begun, or the file system is gone: the first error is the one to tell
+
+    def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
+        """Yield the names of the files; see `Primitives.scan`.
+
+        Parameters
+        ----------
+        prefix : str
+        flat : bool, default False
+
+        Yields
+        ------
+        (str, Info)
+        """
+        folder = prefix.rpartition("/")[0]
+        if folder:
+            fs.safe_key(folder)
+        yield from self._scan(folder + "/" if folder else "", prefix, flat)
+
+    def _scan(self, folder: str, prefix: str, flat: bool) -> Iterator[tuple[str, Info]]:
+        try:
+            found = self._files.ls(f"{self._root}/{folder}".rstrip("/") or "/", detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return
+        except Exception as error:
+            raise self._error(error, folder) from error
+        rows = []
+        for row in found:
+            name = folder + row["name"].rstrip("/").rpartition("/")[2]
+            rows.append((name + "/" if row["type"] == "directory" else name, row))
+        for name, row in sorted(rows, key=lambda pair: pair[0]):
+            if name.endswith("/"):
+                if flat and name.startswith(prefix):
+                    yield name, Info(None)
+                elif not flat and (name.startswith(prefix) or prefix.startswith(name)):
+                    yield from self._scan(name, prefix, flat)
+            elif name.startswith(prefix) and not fs.is_aside(name):
+                yield name, _told(row)
+
+    def remove(self, name: str) -> None:
+        """Remove a file; see `Primitives.remove`.
+
+        Parameters
+        ----------
+        name : str
+        """
+        if self._info_or_none(name) is None:
+            return
+        try:
+            self._files.rm_file(self._path(name))
+        except FileNotFoundError:
+            pass
+        except Exception as error:
+            raise self._error(error, name) from error
+
+
+def _told(found: Mapping[str, Any]) -> Info:
+    modified: Any = next((found[k] for k in ("mtime", "modified", "created") if found.get(k)), None)
+    when = modified.timestamp() if hasattr(modified, "timestamp") else modified
+    validator = f"{found.get('size')}-{when}" if when is not None else None
+    return Info(found.get("size"), validator, float(when) if when is not None else None)

@@ -1,0 +1,401 @@
+"""What one pytest process knows of data files: which tests need which, and where these are."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import errno
+import os
+import socket
+
+import pytest
+
+from ...base import config
+from ...base import text as _text
+from ...base.config import conf
+from ...core import declaration
+from ...errors import BatchError, ConfigError, OfflineError, PkgdataError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ...core.package import PackageData
+
+    #: Package and name.
+    Need = tuple[str, str]
+
+#: Settings that count in an isolated test too, by variable.
+_KEPT = frozenset({"PKGDATA_OFFLINE", "PKGDATA_PROGRESS"})
+#: What the system says where nothing leads to the network.
+_NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN})
+#: Complaints about markers that are shown.
+_SHOWN = 10
+
+
+class Run:
+    """The data files of one process of a pytest run.
+
+    Parameters
+    ----------
+    package : str
+        Of files for which none is given; ``""`` looks into all that are installed. A path is
+        relative to ``root``.
+    root : str
+        pytest's root directory.
+    offline : bool
+        Never fetch, whatever the settings say.
+    strict : bool
+        Fail where a test would be skipped.
+    """
+
+    def __init__(self, package: str, root: str, offline: bool, strict: bool) -> None:
+        self._default = os.path.join(root, package) if "/" in package else package
+        self._offline = offline
+        self._strict = strict
+        self._installed: dict[str, str] | None = None
+        self._folders: dict[str, PackageData] = {}
+        self._owners: dict[Need, str] = {}
+        self._paths: dict[Need, str] = {}
+        # why nothing of a package can be fetched: each further attempt would wait as long
+        self._unreachable: dict[str, str] = {}
+        # the run's settings while a fixture has changed them
+        self._outside: _Settings | None = None
+
+    # -- packages --------------------------------------------------------------------------
+
+    def _data(self, package: str) -> PackageData:
+        """Return the data of a package; one that is declared anew counts at once."""
+        if "/" in package or os.sep in package:
+            if package not in self._folders:
+                self._folders[package] = declaration.find_package(package)
+            return self._folders[package]
+        found = declaration.declaration_of(self._announced().get(package, package))
+        return declaration.find_package(package) if found is None else found
+
+    def _announced(self) -> dict[str, str]:
+        if self._installed is None:
+            self._installed = declaration.installed()
+        return self._installed
+
+    def owner(self, name: str, package: str | None) -> str:
+        """Return the package that a file belongs to.
+
+        Parameters
+        ----------
+        name : str
+        package : str or None
+            As the test gives it.
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        ConfigError
+            There is no such package, or none or several announce that name.
+        UnknownNameError
+            The package has no such file.
+        """
+        asked = (package or "", name)
+        if asked not in self._owners:
+            self._owners[asked] = self._find_owner(name, package or self._default)
+        return self._owners[asked]
+
+    def _find_owner(self, name: str, package: str) -> str:
+        if package:
+            data = self._data(package)
+            if name not in data.registry:
+                data.find(name)  # shipped in the package, or an error that names close ones
+            return package
+        names: dict[str, list[str]] = {}
+        for candidate in self._announced():
+            try:
+                registry = self._data(candidate).registry
+            except (PkgdataError, OSError):
+                continue  # another package's broken declaration is no matter of these tests
+            for known in registry:
+                names.setdefault(known, []).append(candidate)
+        owners = names.get(name, [])
+        if len(owners) == 1:
+            return owners[0]
+        if owners:
+            raise ConfigError(
+                f"{name!r} is in the registries of {' and '.join(sorted(owners))}",
+                hint="give package=..., or set pkgdata_package in pytest's configuration",
+            )
+        close = difflib.get_close_matches(name, names, 3, 0.5)
+        raise ConfigError(
+            f"{name!r} is in the registry of no installed package",
+            hint=f"did you mean {' or '.join(map(repr, close))}?"
+            if close
+            else "give package=..., or set pkgdata_package in pytest's configuration",
+        )
+
+    # -- markers ---------------------------------------------------------------------------
+
+    def _needs(self, item: pytest.Item) -> list[Need]:
+        found = []
+        for mark in item.iter_markers("pkgdata"):
+            good = mark.args and all(isinstance(name, str) and name for name in mark.args)
+            package = mark.kwargs.get("package")
+            if not good or set(mark.kwargs) - {"package"} or not isinstance(package, str | None):
+                raise ConfigError(
+                    f"{_written(mark)}: expected names of files, and package=... if need be"
+                )
+            found += [(self.owner(name, package), name) for name in mark.args]
+        return list(dict.fromkeys(found))
+
+    def collect(self, items: Iterable[pytest.Item]) -> tuple[list[Need], str]:
+        """Find out what tests need.
+
+        Parameters
+        ----------
+        items : iterable of pytest.Item
+
+        Returns
+        -------
+        (list of (str, str), str)
+            Package and name of each file; and what is wrong with the markers, empty if nothing is.
+        """
+        needs: dict[Need, None] = {}
+        problems: dict[str, list[str]] = {}
+        for item in items:
+            try:
+                found = self._needs(item)
+            except (PkgdataError, OSError) as error:
+                problems.setdefault(str(error), []).append(item.nodeid)
+                continue
+            if item.get_closest_marker("skip") is None:
+                needs.update(dict.fromkeys(found))
+        return list(needs), _complaint(problems)
+
+    def prefetch(self, needs: Sequence[Need]) -> Iterator[str]:
+        """Fetch files, one batch for each package; what fails is told, and left to the tests.
+
+        Parameters
+        ----------
+        needs : sequence of (str, str)
+
+        Yields
+        ------
+        str
+            A line for the terminal.
+        """
+        wanted: dict[str, list[str]] = {}
+        for package, name in needs:
+            if (package, name) not in self._paths:
+                wanted.setdefault(package, []).append(name)
+        for package, names in wanted.items():
+            try:
+                report = self._data(package).fetch(names)
+            except BatchError as error:
+                report = error.report
+            except (PkgdataError, OSError) as error:
+                # declared by a test module, which the controller does not import
+                yield f"pkgdata: {package} is left to the tests: {_first_line(error)}"
+                continue
+            here = report.succeeded
+            self._paths.update({(package, name): path for name, path in here.items()})
+            size = _text.size(sum(os.path.getsize(path) for path in here.values()))
+            yield f"pkgdata: {len(here)} of {len(names)} files of {package} are here, {size}"
+            for name, failure in report.failed.items():
+                yield f"pkgdata: not {name!r}: {_first_line(failure)}"
+
+    # -- tests -----------------------------------------------------------------------------
+
+    def setup(self, item: pytest.Item) -> None:
+        """Bring what a test's markers name; skip or fail it if that cannot be.
+
+        Parameters
+        ----------
+        item : pytest.Item
+        """
+        __tracebackhide__ = True
+        for package, name in self._needs(item):
+            path, reason = self._bring(package, name)
+            if path is None:
+                # told of the test's line, not of this one
+                raise pytest.skip.Exception(reason, _use_item_location=True)
+
+    def file(self, name: str, package: str | None) -> str:
+        """Return the path of a file; skip or fail the test if it cannot be had.
+
+        Parameters
+        ----------
+        name : str
+        package : str or None
+
+        Returns
+        -------
+        str
+
+        Raises
+        ------
+        PkgdataError
+            It should be there and is not: an unknown name, wrong bytes, a mirror that refuses.
+        """
+        __tracebackhide__ = True
+        path, reason = self._bring(self.owner(name, package), name)
+        if path is None:
+            pytest.skip(reason)
+        return path
+
+    def _bring(self, package: str, name: str) -> tuple[str | None, str]:
+        """Return the path of a file, or None and why the test is skipped; strictly, it fails."""
+        __tracebackhide__ = True
+        path = self._paths.get((package, name))
+        if path is None or not os.path.exists(path):
+            with self._shared():
+                path, why = self._look(self._data(package), package, name)
+            if path is None:
+                reason = f"{name!r} of {package} is not here, and {why}"
+                if self._strict:
+                    hint = f"'pkgdata where {package} {name}' lists where it was looked for"
+                    pytest.fail(f"{reason}\nHint: {hint}", pytrace=False)
+                return None, reason
+            self._paths[package, name] = path
+        return path, ""
+
+    def _look(self, data: PackageData, package: str, name: str) -> tuple[str | None, str]:
+        why = "--pkgdata-offline was given" if self._offline else self._unreachable.get(package)
+        if why is not None:
+            return data.find(name), why
+        try:
+            return data.get(name), ""
+        except OfflineError:
+            return None, "pkgdata is offline"
+        except PkgdataError as error:
+            if not _is_unreachable(error):
+                raise
+            why = self._unreachable[package] = f"there is no network: {_first_line(error)}"
+            return None, why
+
+    # -- isolation -------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Mark the time in which a fixture changes settings; `conf` is set back at its end.
+
+        Yields
+        ------
+        None
+        """
+        before = _Settings()
+        first, self._outside = self._outside is None, self._outside or before
+        try:
+            yield
+        finally:
+            before.restore_conf()
+            if first:
+                self._outside = None
+
+    @contextlib.contextmanager
+    def _shared(self) -> Iterator[None]:
+        """Use the settings, and thus the cache, of the whole run inside a test that changed them.
+
+        Other threads see them as well, for as long as it takes to find or fetch one file.
+        """
+        if self._outside is None:
+            yield
+            return
+        inside = _Settings()
+        self._outside.restore()
+        try:
+            yield
+        finally:
+            inside.restore()
+
+
+class _Settings:
+    """Our settings of a moment: variables, and what was assigned to `conf`."""
+
+    def __init__(self) -> None:
+        self._variables = {name: value for name, value in os.environ.items() if _is_ours(name)}
+        self._assigned = _assigned()
+
+    def restore(self) -> None:
+        """Make them count again."""
+        for name in [name for name in os.environ if _is_ours(name)]:
+            if name not in self._variables:
+                del os.environ[name]
+        os.environ.update(self._variables)
+        self.restore_conf()
+
+    def restore_conf(self) -> None:
+        """Make what was assigned to `conf` count again."""
+        for name in _assigned():
+            if name not in self._assigned:
+                delattr(conf, name)
+        for name, value in self._assigned.items():
+            setattr(conf, name, value)
+
+
+def _is_ours(variable: str) -> bool:
+    """Say whether a variable decides where our files or settings lie."""
+    return variable.startswith("PKGDATA_") or variable in ("XDG_CONFIG_DIRS", "ASTROPY_CACHE_DIR")
+
+
+def _assigned() -> dict[str, object]:
+    """Return what was assigned to `conf` in this process."""
+    found = config.state()[0]
+    assert isinstance(found, dict)
+    return dict(found)
+
+
+def isolate(patch: pytest.MonkeyPatch, folder: str) -> None:
+    """Let settings have their defaults, and the cache be empty and below a folder.
+
+    Parameters
+    ----------
+    patch : pytest.MonkeyPatch
+    folder : str
+        Empty.
+    """
+    offline = config.is_offline()
+    for name in [name for name in os.environ if _is_ours(name) and name not in _KEPT]:
+        patch.delenv(name)
+    for name in _assigned():
+        delattr(conf, name)
+    # neither the user's nor the site's file: both are looked for in an empty folder
+    patch.setenv("PKGDATA_CONFIG", os.path.join(folder, "config.toml"))
+    patch.setenv("XDG_CONFIG_DIRS", folder)
+    patch.setenv("PKGDATA_CACHE_DIR", os.path.join(folder, "cache"))
+    if offline:
+        patch.setenv("PKGDATA_OFFLINE", "1")
+
+
+def _is_unreachable(error: PkgdataError) -> bool:
+    """Say whether this machine seems to have no network: no mirror's name or route was found."""
+    attempts = getattr(error, "attempts", ())
+    return bool(attempts) and all(_has_no_route(one) for _, one in attempts)
+
+
+def _has_no_route(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, socket.gaierror) or getattr(error, "errno", None) in _NO_ROUTE:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def _first_line(error: Exception) -> str:
+    """Return the most useful line of an error: of several mirrors, what the first one said."""
+    attempts = getattr(error, "attempts", ())
+    return str(attempts[0][1] if attempts else error).splitlines()[0]
+
+
+def _written(mark: pytest.Mark) -> str:
+    words = [*map(repr, mark.args), *(f"{key}={value!r}" for key, value in mark.kwargs.items())]
+    return f"@pytest.mark.pkgdata({', '.join(words)})"
+
+
+def _complaint(problems: dict[str, list[str]]) -> str:
+    lines = []
+    for text, tests in list(problems.items())[:_SHOWN]:
+        more = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
+        lines.append(f"{tests[0]}{more}: " + text.replace("\n", "\n  "))
+    if len(problems) > _SHOWN:
+        lines.append(f"… and {len(problems) - _SHOWN} more")
+    return "\n".join(lines)

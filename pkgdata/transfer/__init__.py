@@ -1,0 +1,1 @@
+"""Bytes from stores into files: one object, ranges, mirrors, plain sockets."""

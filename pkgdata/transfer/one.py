@@ -1,0 +1,467 @@
+"""Move one object from a store into a file, in one pass: bytes are hashed while they are written.
+
+Nothing is read back, except the bytes that an earlier process left behind. The caller owns the
+file, which no other process writes to; that is what makes a digest of the bytes *received* a
+statement about the bytes *on disk*.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from ..base import fs, hashes
+from ..base.progress import BYTES, START, Event, silent
+from ..errors import (
+    CacheError,
+    IncompleteTransferError,
+    IntegrityError,
+    StoreError,
+    UnsupportedOperationError,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Protocol
+
+    from ..base.hashes import Digest, Hasher
+    from ..stores import Body, Primitives, Source
+
+    class Target(Protocol):
+        """A file that this process alone writes to."""
+
+        path: str
+        fd: int
+        offset: int
+        later: list[tuple[int, int]]
+
+        def validator(self, address: str) -> str | None: ...
+        def note(self, address: str, validator: str | None) -> None: ...
+        def record(self, front: int, later: list[tuple[int, int]]) -> None: ...
+        def restart(self) -> None: ...
+
+
+#: A connection that broke is opened again at once if it brought at least this many new bytes.
+_WORTH_GOING_ON = 1 << 16
+
+#: A smaller object is resumed without a validator; if it changed, it is fetched from its start.
+_WORTH_A_NOTE = 1 << 20
+
+#: One connection is judged after so many seconds, and called slow if the rest, of at least so many
+#: bytes, would take it so many seconds more.
+_LOOK_AFTER, _WORTH_RANGES, _WORTH_SECONDS = 0.2, 8 << 20, 2.0
+
+#: Bytes of an earlier process that are hashed between two signs of work.
+_SIGN_EVERY = 256 << 20
+
+_PAGE_STARTS = (b"<!doctype html", b"<html")
+_PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
+_LFS_START = b"version https://git-lfs.github.com/spec/"
+
+
+class Limits:
+    """How long to wait and how much to hold.
+
+    Parameters
+    ----------
+    block : int
+        Bytes per read.
+    stall_bytes : int
+    stall_seconds : float
+        Fewer than ``stall_bytes`` in this time cut a transfer.
+    width : int, default 1
+        Connections at once for one large object.
+    """
+
+    __slots__ = ("block", "stall_bytes", "stall_seconds", "width")
+
+    def __init__(
+        self,
+        block: int = 1 << 20,
+        stall_bytes: int = 1024,
+        stall_seconds: float = 30.0,
+        width: int = 1,
+    ) -> None:
+        self.block = block
+        self.stall_bytes = stall_bytes
+        self.stall_seconds = stall_seconds
+        # positioned reads and writes are what lets several threads share the file
+        self.width = width if hasattr(os, "pwrite") and hasattr(os, "preadv") else 1
+
+
+class Transfer:
+    """One object on its way into a file; survives any number of attempts.
+
+    Parameters
+    ----------
+    name : str
+        The object, for progress and errors.
+    target : Target
+        Where the bytes go; those below ``target.offset`` are there already.
+    digest : Digest or None
+        What the bytes must hash to; None accepts any and hashes with SHA-256.
+    size : int or None
+        Bytes expected, if known.
+    limits : Limits, optional
+    progress : callable, optional
+    clock : callable, optional
+        Stand-in for `time.monotonic`.
+    others : sequence of Source
+        Mirrors that may serve ranges of it as well, while one connection is evidently slow.
+    check : callable, optional
+        Called as `unexpected_page` is, in its place.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        target: Target,
+        digest: Digest | None,
+        size: int | None,
+        limits: Limits | None = None,
+        progress: Callable[[Event], None] = silent,
+        clock: Callable[[], float] | None = None,
+        others: Sequence[Source] = (),
+        check: Callable[[str, bytes, int, Body], str | None] | None = None,
+    ) -> None:
+        import time
+
+        self.name = name
+        self.target = target
+        self.digest = digest
+        self.size = size
+        self.limits = limits or Limits()
+        self.progress = progress
+        self.clock = clock or time.monotonic
+        self.others = others
+        self._check = check or unexpected_page
+        self.head = b""
+        self._kind = ""
+        self._may_split = self.limits.width > 1
+        self._latency = self._rate = 0.0
+        # whose bytes are in the file, one for each connection: if there is more than one, a wrong
+        # digest does not yet say who lied, for the object may have changed in between
+        self._givers: list[str] = []
+        self._hasher = self._new_hasher()
+        if target.offset:
+            self._givers.append("an earlier process")
+            self._hash_what_is_there()
+
+    def _new_hasher(self) -> Hasher:
+        return hashes.new(self.digest.alg if self.digest else "sha256")
+
+    def _hash_what_is_there(self) -> None:
+        os.lseek(self.target.fd, 0, os.SEEK_SET)
+        left = self.target.offset
+        while left:
+            data = os.read(self.target.fd, min(left, self.limits.block))
+            if not data:  # shorter than it was a moment ago
+                self._restart()
+                return
+            self._hasher.update(data)
+            left -= len(data)
+            if left % _SIGN_EVERY < len(data):
+                os.utime(self.target.path)  # a sign of work for those who wait for our lock
+
+    def _restart(self) -> None:
+        self.target.restart()
+        self._hasher = self._new_hasher()
+        self._givers.clear()
+        self.head = b""
+
+    def run(self, store: Primitives, name: str) -> Digest:
+        """Bring the missing bytes from one store and verify the whole.
+
+        Parameters
+        ----------
+        store : Primitives
+        name : str
+
+        Returns
+        -------
+        Digest
+            Of the bytes in the file.
+
+        Raises
+        ------
+        IntegrityError
+            The bytes are wrong, and all of them came from this store.
+        IncompleteTransferError, StoreError
+            The store failed; what came stays in the file for the next attempt.
+        CacheError
+            The disk is full.
+        """
+        fresh = False
+        while True:
+            self._bring(store, name)
+            found = self._digest()
+            address = store.address(name)
+            if self.digest is None or found == self.digest:
+                self._trim()
+                return found
+            alone = fresh or self._givers == [address]
+            error = self._wrong(address, str(self.digest), str(found))
+            self._restart()
+            if alone:
+                raise error
+            # now from this store alone, so that a wrong digest has one cause
+            fresh, self.others = True, ()
+
+    def _trim(self) -> None:
+        """Cut off what an earlier process left behind the end, of a version that was longer."""
+        if os.fstat(self.target.fd).st_size > self.target.offset:
+            os.ftruncate(self.target.fd, self.target.offset)
+
+    def _digest(self) -> Digest:
+        alg = self.digest.alg if self.digest else "sha256"
+        return hashes.Digest(alg, self._hasher.hexdigest())
+
+    def _bring(self, store: Primitives, name: str) -> None:
+        """Open the store as often as each connection brings something new."""
+        best = self._on_disk()
+        while True:
+            try:
+                return self._connect(store, name)
+            except UnsupportedOperationError:
+                if not (self._may_split or self.target.later):
+                    raise
+                self._forget_later()  # this mirror serves no ranges, though another did
+            except IncompleteTransferError:
+                if self._on_disk() < best + _WORTH_GOING_ON:
+                    raise
+                best = self._on_disk()
+
+    def _forget_later(self) -> None:
+        """Go on from the front alone, over one connection."""
+        self._may_split = False
+        if self.target.later:
+            os.ftruncate(self.target.fd, self.target.offset)
+            self.target.later = []
+            self.target.record(self.target.offset, [])
+
+    def _on_disk(self) -> int:
+        return self.target.offset + sum(end - start for start, end in self.target.later)
+
+    def _connect(self, store: Primitives, name: str) -> None:
+        address = store.address(name)
+        if self.digest is None:
+            self._restart()  # nothing would tell the bytes of two versions apart
+        offset = self.target.offset
+        if offset and offset == self.size:
+            return  # all of it was there; the digest decides
+        self.progress(Event(self.name, START, offset, self.size, store.url))
+        if self.target.later and self.size is not None:
+            self._over_ranges(store, name, None, self.size)
+            return
+        asked = self.clock()
+        with store.open(name, offset, self.target.validator(address)) as body:
+            self._latency = self.clock() - asked
+            if body.start != offset:
+                self._restart()
+            self._givers.append(address)
+            self._check_size(body, address)
+            if body.size is None or body.size > _WORTH_A_NOTE:
+                self.target.note(address, body.validator)
+            self._check_space(body)
+            if self.target.later and body.size is None:
+                self._forget_later()  # without a length nothing tells where the gaps end
+            try:
+                # what is there beyond the front must not be fetched over again
+                too_slow = bool(self.target.later) or self._pump(body, store.url)
+            except OSError as error:
+                raise self._translate(error) from error
+            if too_slow and body.size is not None:
+                self._over_ranges(store, name, body, body.size)
+            self._check_end(body, address)
+
+    def _check_size(self, body: Body, address: str) -> None:
+        """Refuse at once what cannot be the object, before its bytes are moved."""
+        if self.size is not None and body.size is not None and body.size != self.size:
+            start = bytearray(64)
+            if body.start == 0:
+                self.head = bytes(start[: body.readinto(memoryview(start))])
+            self._restart_after(address, f"{self.size} bytes", f"{body.size} bytes", body)
+
+    def _restart_after(self, address: str, expected: str, actual: str, body: Body) -> None:
+        error = self._wrong(address, expected, actual, body)
+        self._restart()
+        raise error
+
+    def _check_space(self, body: Body) -> None:
+        size = body.size if self.size is None else self.size
+        if size is None:
+            return
+        free = fs.free_bytes(os.path.dirname(self.target.path))
+        need = size - self.target.offset
+        if free is not None and free < need:
+            raise self._full(need, free)
+
+    def _full(self, need: int | None, free: int | None) -> CacheError:
+        folder = os.path.dirname(self.target.path)
+        figures = "" if need is None else f": {need} bytes are needed, {free} are free"
+        return CacheError(
+            f"no space for {self.name!r} in {folder}{figures}",
+            hint="free some ('pkgdata cache prune'), or set PKGDATA_CACHE_DIR to a larger disk",
+        )
+
+    def _translate(self, error: OSError) -> Exception:
+        if isinstance(error, (StoreError, IncompleteTransferError)):
+            return error
+        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG):
+            return self._full(None, None)
+        return CacheError(f"cannot write {self.target.path}: {error.strerror or error}")
+
+    def _check_end(self, body: Body, address: str) -> None:
+        at, kind = self.target.offset, body.kind
+        if self.size is not None and at < self.size:
+            raise IncompleteTransferError(
+                f"{address}: {at} of {self.size} bytes came ({kind})",
+                url=address,
+                expected=self.size,
+                actual=at,
+            )
+        if not at and body.size is None and self._digest() != self.digest:
+            # http.client takes headers that were cut short for whole ones
+            raise IncompleteTransferError(
+                f"{address}: no bytes came, nor a word that there are none ({kind})", url=address
+            )
+        self._kind = kind
+        if self.digest is None:
+            problem = self._check(self.name, self.head, at, body)
+            if problem:
+                self._restart()
+                raise StoreError(f"{address}: {problem} ({kind})", url=address)
+
+    def _wrong(
+        self, address: str, expected: str, actual: str, body: Body | None = None
+    ) -> IntegrityError:
+        kind = body.kind if body else self._kind
+        size = f"{body.size if body else self.target.offset} bytes"
+        return IntegrityError(
+            f"wrong bytes for {self.name!r} from {address}: expected {expected}, found {actual} "
+            f"({size}, {kind}, beginning {self.head[:40]!r})",
+            hint="the mirror holds something else; tell its owner, or update the registry",
+            name=self.name,
+            source=address,
+            expected=expected,
+            actual=actual,
+        )
+
+    def _over_ranges(self, store: Primitives, name: str, body: Body | None, size: int) -> None:
+        """Bring the rest over several connections, as many as prove to help."""
+        from ..stores import Source
+        from .ranges import Ranges, gaps
+
+        first = Source(store, name)
+        others = [source for source in self.others if source.address != first.address]
+        url, target = store.url, self.target
+        ranges = Ranges(
+            target.fd,
+            size,
+            gaps(size, target.offset, target.later),
+            self._hasher,
+            target.offset,
+            [first, *others],
+            self.limits,
+            target.record,
+            lambda done: self.progress(Event(self.name, BYTES, done, size, url)),
+            self.clock,
+        )
+        try:
+            ranges.run(body, self._latency, self._rate)
+        except OSError as error:
+            raise self._translate(error) from error
+        finally:
+            target.offset, target.later = ranges.on_disk()
+            self._givers += ranges.givers
+
+    def _is_slow(self, body: Body, size: int | None, began: float, start: int) -> bool:
+        """Say whether more connections are worth a try, from the first moments of this one."""
+        if not self._may_split or size is None or not body.ranges or self.digest is None:
+            return False
+        took, left = self.clock() - began, size - self.target.offset
+        self._rate = (self.target.offset - start) / max(took, 1e-9)
+        if took < _LOOK_AFTER or left < _WORTH_RANGES:
+            return False
+        return left > _WORTH_SECONDS * self._rate
+
+    def _pump(self, body: Body, source: str) -> bool:
+        """Read, write and hash until the end of the body, or until it proves slow (True)."""
+        size = body.size if self.size is None else self.size
+        window, since = 0, self.clock()
+        began, start = since, self.target.offset
+        with hashes.Lane(self._hasher, self.limits.block) as lane:
+            while True:
+                block = body.read(lane.buffer())
+                count = len(block)
+                if not count:
+                    return False
+                if len(self.head) < 64 and self.target.offset < 64:
+                    self.head += bytes(block[:64])
+                _write_all(self.target.fd, block, self.target.offset)
+                lane.hash(block)
+                self.target.offset += count
+                self.progress(Event(self.name, BYTES, self.target.offset, size, source))
+                if self.size is not None and self.target.offset > self.size:
+                    lane.finish()
+                    self._restart_after(
+                        source, f"{self.size} bytes", f"more than {self.size} bytes", body
+                    )
+                if self._is_slow(body, size, began, start):
+                    return True
+                window += count
+                now = self.clock()
+                if now - since >= self.limits.stall_seconds:
+                    if window < self.limits.stall_bytes and self.target.offset != size:
+                        raise self._stalled(source, window)
+                    window, since = 0, now
+
+    def _stalled(self, source: str, window: int) -> IncompleteTransferError:
+        return IncompleteTransferError(
+            f"{source}: {self.name!r} stalled at byte {self.target.offset}: {window} bytes in "
+            f"{self.limits.stall_seconds:g} s",
+            url=source,
+            expected=self.size,
+            actual=self.target.offset,
+        )
+
+
+def _write_all(fd: int, view: memoryview, offset: int) -> None:
+    if hasattr(os, "pwrite"):
+        while view:
+            count = os.pwrite(fd, view, offset)
+            view, offset = view[count:], offset + count
+    else:
+        os.lseek(fd, offset, os.SEEK_SET)
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+def unexpected_page(name: str, head: bytes, size: int, body: Body) -> str | None:
+    """Say why bytes that no digest vouches for cannot be what was asked for.
+
+    Parameters
+    ----------
+    name : str
+    head : bytes
+        First bytes of the object.
+    size : int
+        Its length.
+    body : Body
+
+    Returns
+    -------
+    str or None
+    """
+    base = name.partition("?")[0].rpartition("/")[2]
+    start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
+    if size == 0:
+        return "the server sent no bytes"
+    if start.startswith(_LFS_START):
+        return "the server sent a Git LFS pointer instead of the file"
+    if start.startswith(_PAGE_STARTS) and "." in base and not base.endswith(_PAGE_SUFFIXES):
+        return f"the server sent an HTML page, beginning {head[:40]!r}"
+    if getattr(body, "encoded", False):
+        return "the server compressed the file though it was asked not to"
+    return None

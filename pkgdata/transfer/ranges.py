@@ -1,0 +1,359 @@
+"""One large object over several connections at once, from one mirror or several.
+
+The object is a set of *spans* still to come. Each worker reads one span from its beginning; a
+worker that is done takes the second half of the longest span that is left, so a slow or stalled
+connection never holds up the end. How many workers there are is decided by measuring: their number
+is raised as long as that makes the whole evidently faster, so a fast server keeps one connection
+and a server that caps each connection gets as many as are allowed.
+
+The hash follows the contiguous front. Bytes that came out of order are read from the page cache for
+it, the only bytes that are ever read back.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+
+from ..errors import IncompleteTransferError, PkgdataError, StoreError, UnsupportedOperationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ..base.hashes import Hasher
+    from ..stores import Body, Source
+    from .one import Limits
+
+#: No span is split below this: a connection's start would cost more than it brings.
+SMALLEST = 2 << 20
+#: Seconds over which a number of workers is judged, how many times as many are tried next, and how
+#: much faster they must be to be kept.
+WINDOW, STEP, GAIN = 0.2, 4, 1.25
+#: Seconds between two records of what is on disk.
+RECORD_EVERY = 0.04
+
+
+class Span:
+    """Bytes still to come; `pos` moves towards `end`, and `end` may move down.
+
+    Parameters
+    ----------
+    pos : int
+    end : int
+    """
+
+    __slots__ = ("busy", "end", "pos")
+
+    def __init__(self, pos: int, end: int) -> None:
+        self.pos = pos
+        self.end = end
+        self.busy = False
+
+
+def gaps(size: int, front: int, later: Sequence[tuple[int, int]]) -> list[Span]:
+    """Return what is missing of an object.
+
+    Parameters
+    ----------
+    size : int
+    front : int
+        Bytes there from the beginning.
+    later : sequence of (int, int)
+        Intervals there beyond the front.
+
+    Returns
+    -------
+    list of Span
+    """
+    found, at = [], front
+    for start, end in sorted(later):
+        if start > at:
+            found.append(Span(at, start))
+        at = max(at, end)
+    if at < size:
+        found.append(Span(at, size))
+    return found
+
+
+class Ranges:
+    """Bring the missing spans of an object into a file and hash it to its end.
+
+    Parameters
+    ----------
+    fd : int
+        The file; written at the bytes' own offsets.
+    size : int
+        Bytes of the object.
+    spans : list of Span
+        What is missing.
+    hasher : Hasher
+        Has taken the bytes before ``front``.
+    front : int
+    sources : sequence of Source
+        The first one is trusted to serve ranges; the others are tried.
+    limits : Limits
+        Connections at once, bytes per read, and when a connection is stalled.
+    record : callable
+        Called now and then with (front, intervals beyond it) that are on disk.
+    moved : callable
+        Called now and then with the bytes on disk.
+    clock : callable, optional
+        Stand-in for `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        fd: int,
+        size: int,
+        spans: list[Span],
+        hasher: Hasher,
+        front: int,
+        sources: Sequence[Source],
+        limits: Limits,
+        record: Callable[[int, list[tuple[int, int]]], None],
+        moved: Callable[[int], None],
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        self._fd = fd
+        self._size = size
+        self._spans = spans
+        self._hasher = hasher
+        self.front = front
+        self._sources = list(sources)
+        self._width = limits.width
+        self._limits = limits
+        self._record = record
+        self._moved = moved
+        self._clock = clock or time.monotonic
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        self._workers = 0
+        self._want = 1
+        self._stop = False
+        self._errors: list[PkgdataError] = []
+        self._broken: OSError | None = None
+        #: Addresses whose bytes are in the file.
+        self.givers: set[str] = set()
+
+    # -- what is where ---------------------------------------------------------------------
+
+    def _missing(self) -> int:
+        return sum(span.end - span.pos for span in self._spans)
+
+    def on_disk(self) -> tuple[int, list[tuple[int, int]]]:
+        """Return the contiguous bytes from the beginning, and the intervals beyond them.
+
+        Returns
+        -------
+        (int, list of (int, int))
+        """
+        with self._lock:
+            open_spans = sorted((s.pos, s.end) for s in self._spans if s.pos < s.end)
+        if not open_spans:
+            return self._size, []
+        later, at = [], open_spans[0][1]
+        for pos, end in open_spans[1:]:
+            if pos > at:
+                later.append((at, pos))
+            at = end
+        if at < self._size:
+            later.append((at, self._size))
+        return open_spans[0][0], later
+
+    def _take(self) -> Span | None:
+        """Give a worker something to do: an idle span, else half of the longest busy one."""
+        with self._lock:
+            open_spans = [span for span in self._spans if span.pos < span.end]
+            for span in open_spans:
+                if not span.busy:
+                    span.busy = True
+                    return span
+            longest = max(open_spans, key=lambda span: span.end - span.pos, default=None)
+            if longest is None or longest.end - longest.pos < 2 * SMALLEST:
+                return None
+            middle = (longest.pos + longest.end) // 2
+            half = Span(middle, longest.end)
+            longest.end = middle
+            half.busy = True
+            self._spans.append(half)
+            return half
+
+    # -- the work --------------------------------------------------------------------------
+
+    def run(self, first: Body | None, latency: float, rate: float) -> None:
+        """Work until nothing is missing and everything is hashed.
+
+        Parameters
+        ----------
+        first : Body or None
+            An open body at the first span's position.
+        latency : float
+            Seconds that the server takes to answer, for judging.
+        rate : float
+            Bytes a second that one connection brought; 0 if that is not known.
+
+        Raises
+        ------
+        StoreError, IncompleteTransferError
+            No source could bring the rest; what is there is in the record.
+        OSError
+            The file could not be written.
+        """
+        self._record(*self.on_disk())
+        follower = threading.Thread(target=self._follow, name="pkgdata-hash", daemon=True)
+        follower.start()
+        try:
+            if first is not None:
+                self._start(self._sources[0], first)
+            self._steer(max(WINDOW, 4 * latency), rate)
+        finally:
+            with self._lock:
+                self._stop = True
+                self._news.notify_all()
+                while self._workers:
+                    self._news.wait()
+            follower.join()
+            self._record(*self.on_disk())
+        if self._broken is not None:
+            raise self._broken
+        if self._missing():
+            raise self._errors[-1]
+
+    def _start(self, source: Source, body: Body | None = None) -> bool:
+        span = self._take()
+        if span is None:
+            return False
+        with self._lock:
+            self._workers += 1
+        threading.Thread(
+            target=self._work, args=(source, span, body), name="pkgdata-range", daemon=True
+        ).start()
+        return True
+
+    def _steer(self, window: float, rate: float) -> None:
+        """Add workers while that helps; keep the record; return when all is over."""
+        want = self._want = min(STEP, self._width)
+        best, growing = rate, True
+        began, missing = self._clock(), self._missing()
+        recorded = began
+        while True:
+            with self._lock:
+                self._news.wait(0.03)
+                workers, failures = self._workers, len(self._errors)
+                sources = list(self._sources)
+            now, left = self._clock(), self._missing()
+            self._moved(self._size - left)
+            if now - recorded >= RECORD_EVERY:
+                recorded = now
+                self._record(*self.on_disk())
+            if not left or self._broken is not None or self._stop:
+                return
+            if growing and now - began >= window:
+                rate = (missing - left) / (now - began)
+                helped = rate > GAIN * best
+                growing = helped and want < self._width
+                if growing:
+                    want = min(STEP * want, self._width)
+                elif not helped:
+                    want = max(1, want // STEP)  # those that are too many end with their span
+                self._want, best, began, missing = want, rate, now, left
+            if failures > 2 * self._width or not sources:
+                if not workers:
+                    return
+            else:
+                for i in range(want - workers):
+                    if not self._start(sources[(workers + i) % len(sources)]):
+                        break
+
+    def _work(self, source: Source, span: Span, body: Body | None) -> None:
+        try:
+            while True:
+                self._bring(source, span, body)
+                body = None
+                enough = self._stop or self._workers > self._want
+                taken = None if enough else self._take()
+                if taken is None:
+                    return
+                span = taken
+        except (StoreError, IncompleteTransferError) as error:
+            self._failed(source, error)
+        except OSError as error:
+            self._broken = error
+        finally:
+            with self._lock:
+                span.busy = False
+                self._workers -= 1
+                self._news.notify_all()
+
+    def _failed(self, source: Source, error: PkgdataError) -> None:
+        with self._lock:
+            self._errors.append(error)
+            if not getattr(error, "transient", False) and source in self._sources:
+                self._sources.remove(source)
+
+    def _bring(self, source: Source, span: Span, body: Body | None) -> None:
+        with body or self._open(source, span) as body:
+            self.givers.add(source.address)
+            buffer = memoryview(bytearray(min(self._limits.block, 1 << 18)))
+            since, mark = self._clock(), span.pos
+            while not self._stop:
+                room = min(len(buffer), span.end - span.pos)
+                if room <= 0:
+                    return
+                count = body.readinto(buffer[:room])
+                if not count:
+                    raise self._cut(source, span, "stopped")
+                self._keep(span, buffer[:count])
+                now = self._clock()
+                if now - since >= self._limits.stall_seconds:
+                    if span.pos - mark < self._limits.stall_bytes and span.pos < span.end:
+                        raise self._cut(source, span, "stalled")
+                    since, mark = now, span.pos
+
+    def _open(self, source: Source, span: Span) -> Body:
+        body = source.store.open(source.name, span.pos, stop=span.end)
+        if body.start != span.pos or (body.size is not None and body.size != self._size):
+            body.close()
+            raise UnsupportedOperationError(
+                f"{source.address}: does not serve ranges of this object", url=source.address
+            )
+        return body
+
+    def _cut(self, source: Source, span: Span, how: str) -> IncompleteTransferError:
+        return IncompleteTransferError(
+            f"{source.address}: {how} at byte {span.pos} of {self._size}",
+            url=source.address,
+            expected=self._size,
+            actual=span.pos,
+        )
+
+    def _keep(self, span: Span, view: memoryview) -> None:
+        at = span.pos
+        while view:
+            written = os.pwrite(self._fd, view, at)
+            view, at = view[written:], at + written
+        with self._lock:
+            # the end may have come nearer while we read; what lies beyond it is another's now, and
+            # the same bytes
+            span.pos = min(at, span.end)
+
+    def _follow(self) -> None:
+        """Hash from the front on, as far as it has come."""
+        buffer = memoryview(bytearray(self._limits.block))
+        while True:
+            reached = self.on_disk()[0]
+            if self.front < reached:
+                count = os.preadv(self._fd, [buffer[: reached - self.front]], self.front)
+                if not count:
+                    self._broken = OSError(errno.EIO, "the file became shorter than it was")
+                    return
+                self._hasher.update(buffer[:count])
+                self.front += count
+                continue
+            with self._lock:
+                if self.front == self._size or (self._stop and not self._workers):
+                    return
+                self._news.wait(0.02)

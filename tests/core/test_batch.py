@@ -1,0 +1,1123 @@
+"""Batches of real files: what comes, what is reported, and what two processes do together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import stat
+import subprocess
+import sys
+import threading
+
+import faults
+import pytest
+from faults import FaultServer, forever
+
+import pkgdata
+from pkgdata import Digest, Entry, Registry
+from pkgdata.base import fs
+from pkgdata.base.progress import DONE, START
+from pkgdata.cache import group, sizes, upkeep
+from pkgdata.cache.objects import LOCKS, OBJECTS, PARTIAL
+from pkgdata.core import batch
+from pkgdata.errors import (
+    AccessDeniedError,
+    AllMirrorsFailedError,
+    BatchError,
+    CacheError,
+    IntegrityError,
+    ObjectNotFoundError,
+    OfflineError,
+    StoreError,
+    UnknownNameError,
+)
+from pkgdata.stores import http
+
+RANDOM = random.Random(11)
+needs_signals = pytest.mark.skipif(os.name == "nt", reason="stops and kills processes by signals")
+needs_modes = pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+
+
+def make(count: int, length: int = 0) -> dict[str, bytes]:
+    """Return small files, all different, some in folders."""
+    folders = ("", "maps/", "maps/a b/", "tables/ü/")
+    return {
+        f"{folders[i % 4]}file{i:03}.bin": RANDOM.randbytes(length or RANDOM.randrange(1, 3000))
+        for i in range(count)
+    }
+
+
+FILES = make(300)
+EMPTY = "maps/empty.bin"
+FILES[EMPTY] = b""
+
+
+def sha(content: bytes) -> Digest:
+    return Digest("sha256", hashlib.sha256(content).hexdigest())
+
+
+def registry(files: dict[str, bytes], sized: bool = True, **urls: list[str]) -> Registry:
+    return Registry(
+        [
+            Entry(name, sha(c), len(c) if sized else None, tuple(urls.get(name, ())))
+            for name, c in files.items()
+        ]
+    )
+
+
+def declare(*urls: str, files: dict[str, bytes] = FILES, **more) -> pkgdata.PackageData:
+    quick = {"retries": 0, "remote_timeout": 20, "connections": 5, **more}
+    quick.setdefault("registry", registry(files))
+    return pkgdata.PackageData("p", dataurl=urls, **quick)
+
+
+def read(path: str) -> bytes:
+    with open(path, "rb") as file:
+        return file.read()
+
+
+def check_here(report, names, files: dict[str, bytes] = FILES) -> None:
+    """These names and no others are in the report, and right on disk."""
+    assert set(report.succeeded) == set(names)
+    for name, path in report.succeeded.items():
+        assert read(path) == files[name], name
+        assert os.path.basename(path) == os.path.basename(name)
+
+
+def check_objects(root: str) -> int:
+    """Each object is what its path says; return how many there are."""
+    items = list(upkeep.items(pkgdata.Cache(root)))
+    for item in items:
+        assert sha(read(item.path)) == item.digest, item.path
+    return len(items)
+
+
+def left(root: str, bucket: str) -> list[str]:
+    path = os.path.join(root, bucket)
+    return [name for name, _ in fs.walk_files(path)] if os.path.isdir(path) else []
+
+
+@pytest.fixture(autouse=True)
+def _closed_connections():
+    yield
+    for session in http._sessions.values():
+        session.close()
+    http._sessions.clear()
+
+
+@pytest.fixture
+def server():
+    with FaultServer(dict(FILES)) as found:
+        yield found
+
+
+@pytest.fixture
+def second():
+    with FaultServer(dict(FILES)) as found:
+        yield found
+
+
+# -- what comes --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sized", [True, False])
+def test_all_come_over_few_connections(server, sized):
+    data = declare(server.url, registry=registry(FILES, sized))
+    report = data.fetch()
+    check_here(report, FILES)
+    assert (len(report.succeeded), report.failed) == (301, {})
+    assert server.connections <= 5
+    assert sorted(request.path for request in server.requests) == sorted(FILES)
+    assert check_objects(data.cache.root) == len(FILES)
+    assert left(data.cache.root, PARTIAL) == left(data.cache.root, LOCKS) == []
+    recorded = {sizes.recorded(data.cache.root, sha(content)) for content in FILES.values()}
+    assert recorded == ({None} if sized else {len(content) for content in FILES.values()})
+
+
+def test_a_second_batch_asks_for_nothing(server):
+    declare(server.url).fetch()
+    server.requests.clear()
+    check_here(declare(server.url).fetch(), FILES)
+    assert server.requests == []
+
+
+def test_what_is_here_is_not_fetched_again(server):
+    data = declare(server.url)
+    some = list(FILES)[::3]
+    check_here(data.fetch(some), some)
+    server.requests.clear()
+    check_here(data.fetch(), FILES)
+    assert sorted(request.path for request in server.requests) == sorted(set(FILES) - set(some))
+
+
+def test_the_same_name_twice_is_one(server):
+    names = [*FILES, *FILES]
+    check_here(declare(server.url).fetch(names), FILES)
+    assert len(server.requests) == len(FILES)
+
+
+def test_one_digest_under_several_names_is_fetched_once(server):
+    names = [name for name in FILES if name.startswith("maps/")]
+    files = {**FILES, **{f"copies/{name}": FILES[name] for name in names}}
+    report = declare(server.url, files=files).fetch()
+    check_here(report, files, files)
+    assert sorted(request.path for request in server.requests) == sorted(FILES)
+    for name in names:
+        assert os.path.samefile(report.succeeded[name], report.succeeded[f"copies/{name}"])
+
+
+def test_one_digest_under_several_names_that_is_missing(server):
+    files = {**FILES, "copy.bin": FILES["file000.bin"]}
+    del server.contents["file000.bin"]
+    with pytest.raises(BatchError) as caught:
+        declare(server.url, files=files).fetch()
+    assert set(caught.value.report.failed) == {"file000.bin", "copy.bin"}
+    check_here(caught.value.report, set(FILES) - {"file000.bin"})
+
+
+def test_entries_with_their_own_urls(server, second):
+    own = {name: [second.link(name)] for name in list(FILES)[::2]}
+    data = declare(server.url, registry=registry(FILES, **own))
+    check_here(data.fetch(), FILES)
+    assert sorted(request.path for request in second.requests) == sorted(own)
+    assert sorted(request.path for request in server.requests) == sorted(set(FILES) - set(own))
+
+
+def test_own_url_that_is_wrong_falls_back_to_the_mirrors(server, second):
+    second.contents.clear()
+    own = {name: [second.link(name)] for name in list(FILES)[::2]}
+    check_here(declare(server.url, registry=registry(FILES, **own)).fetch(), FILES)
+    assert sorted(request.path for request in server.requests) == sorted(FILES)
+
+
+def test_files_that_go_alone_beside_those_in_bulk(server, monkeypatch):
+    """What is not small, or not pinned, is fetched as a single file is."""
+    monkeypatch.setattr(batch, "SMALL", 2500)
+    entries = [*registry(FILES).values()]
+    server.contents["unpinned.txt"] = b"as it is today"
+    data = declare(server.url, registry=Registry([*entries, Entry("unpinned.txt", None)]))
+    report = data.fetch()
+    assert read(report.succeeded.pop("unpinned.txt")) == b"as it is today"
+    check_here(report, FILES)
+    assert len(server.requests) == len(FILES) + 1
+
+
+def test_a_file_that_is_larger_than_the_registry_lets_expect(server, monkeypatch):
+    monkeypatch.setattr(batch, "SMALL", 2500)
+    report = declare(server.url, registry=registry(FILES, sized=False)).fetch()
+    check_here(report, FILES)
+
+
+def test_medium_files_use_a_second_thread(monkeypatch):
+    files = make(60, 200_000)
+    threads = set()
+    feed = batch._Job.feed
+
+    def watch(job, view) -> None:
+        threads.add(threading.current_thread().name)
+        feed(job, view)
+
+    monkeypatch.setattr(batch._Job, "feed", watch)
+    with FaultServer(dict(files)) as server:
+        report = declare(server.url, files=files).fetch()
+        check_here(report, files, files)
+        assert len(server.requests) == len(files)
+        assert server.connections <= 5 + 5 // 2  # those that end with their object, and the new
+    assert "pkgdata-bulk" in threads
+
+
+def test_progress_of_each(server):
+    seen: dict[str, list[tuple[str, int]]] = {}
+    lock = threading.Lock()
+
+    def note(event) -> None:
+        with lock:
+            seen.setdefault(event.name, []).append((event.state, event.done))
+
+    declare(server.url).fetch(progress=note)
+    assert set(seen) == set(FILES)
+    for name, states in seen.items():
+        assert [state for state, _ in states if state in (START, DONE)] == [START, DONE]
+        assert states[-1] == (DONE, len(FILES[name]))
+
+
+# -- mirrors -----------------------------------------------------------------------------------
+
+
+def test_duplicate_and_dead_mirrors(server):
+    dead = "http://127.0.0.1:1/"
+    data = declare(dead, dead, server.url, server.url)
+    check_here(data.fetch(), FILES)
+    assert sorted(request.path for request in server.requests) == sorted(FILES)
+    assert server.connections <= 5
+
+
+def test_mirrors_that_hold_a_part_each(server, second):
+    for i, name in enumerate(FILES):
+        del (server, second)[i % 2].contents[name]
+    check_here(declare(server.url, second.url).fetch(), FILES)
+
+
+def test_a_mirror_that_lies(server, second):
+    for name in FILES:
+        server.script(name, forever(faults.other_bytes()))
+    check_here(declare(server.url, second.url).fetch(), FILES)
+
+
+def test_mirrors_that_are_not_plain(server, monkeypatch):
+    """A login in the URL is for the library that knows logins; all come all the same."""
+    few = dict(list(FILES.items())[:40])
+    url = server.url.replace("http://", "http://me:secret@")
+    check_here(declare(url, files=few).fetch(), few)
+    assert {r.headers.get("authorization", "")[:6] for r in server.requests} == {"Basic "}
+
+
+@pytest.mark.parametrize("port", ["0", "65536", "port"])
+def test_a_mirror_with_an_impossible_port(port):
+    """Each file is reported; nothing escapes from the batch as a stray error."""
+    few = dict(list(FILES.items())[:40])
+    with pytest.raises(BatchError) as caught:
+        declare(f"http://127.0.0.1:{port}/", files=few).fetch()
+    assert set(caught.value.report.failed) == set(few)
+
+
+# -- failures ----------------------------------------------------------------------------------
+
+
+def break_some(server: FaultServer) -> dict[str, tuple[type, type | None]]:
+    """Let some files fail in their own ways; return what is told of each: error and its cause."""
+    names = list(FILES)
+    server.contents[names[3]] = FILES[names[3]] + b"changed"
+    server.contents[names[4]] = FILES[names[4]][::-1] + b""
+    del server.contents[names[50]], server.contents[names[51]]
+    server.script(names[100], forever(faults.other_bytes()))
+    server.script(names[101], forever(faults.page()))
+    server.script(names[150], forever(faults.status(403)))
+    server.script(names[200], forever(faults.status(503)))
+    server.script(names[201], forever(faults.cut(1)))
+    return {
+        names[3]: (IntegrityError, None),
+        names[4]: (IntegrityError, None),
+        names[50]: (AllMirrorsFailedError, ObjectNotFoundError),
+        names[51]: (AllMirrorsFailedError, ObjectNotFoundError),
+        names[100]: (IntegrityError, None),
+        names[101]: (IntegrityError, None),
+        names[150]: (AllMirrorsFailedError, AccessDeniedError),
+        names[200]: (AllMirrorsFailedError, StoreError),
+        names[201]: (AllMirrorsFailedError, ConnectionError),
+    }
+
+
+def mend(server: FaultServer) -> None:
+    server.contents.update(FILES)
+    for name in FILES:
+        server.script(name)
+
+
+def test_failures_are_listed_exactly_and_retried_alone(server):
+    expected = break_some(server)
+    data = declare(server.url)
+    with pytest.raises(BatchError) as caught:
+        data.fetch()
+    report = caught.value.report
+    assert {name: type(error) for name, error in report.failed.items()} == {
+        name: kind for name, (kind, _) in expected.items()
+    }
+    for name, (_, cause) in expected.items():
+        assert name in str(report.failed[name])
+        if cause is not None:
+            ((_, error),) = report.failed[name].attempts
+            assert isinstance(error, cause)
+    check_here(report, set(FILES) - set(expected))
+    assert str(caught.value).startswith("9 of 301 files of p could not be fetched:")
+    assert check_objects(data.cache.root) == len(FILES) - len(expected)
+
+    mend(server)
+    server.requests.clear()
+    check_here(report.retry(), expected)
+    assert {request.path for request in server.requests} == set(expected)
+    check_here(data.fetch(), FILES)
+
+
+def test_retry_that_fails_again_lists_what_is_left(server):
+    expected = break_some(server)
+    with pytest.raises(BatchError) as caught:
+        declare(server.url).fetch()
+    mend(server)
+    still = next(iter(expected))
+    del server.contents[still]
+    with pytest.raises(BatchError) as again:
+        caught.value.report.retry()
+    assert set(again.value.report.failed) == {still}
+    check_here(again.value.report, set(expected) - {still})
+
+
+def test_unknown_and_unsafe_names_do_not_stop_the_others(server):
+    with pytest.raises(BatchError) as caught:
+        declare(server.url).fetch([*FILES, "file0000.bin", "../secret"])
+    failed = caught.value.report.failed
+    assert set(failed) == {"file0000.bin", "../secret"}
+    assert isinstance(failed["file0000.bin"], UnknownNameError)
+    assert isinstance(failed["../secret"], pkgdata.UnsafeNameError)
+    check_here(caught.value.report, FILES)
+    assert len(server.requests) == len(FILES)
+
+
+def test_a_server_that_has_nothing(server):
+    server.contents.clear()
+    with pytest.raises(BatchError) as caught:
+        declare(server.url, retries=4).fetch()
+    assert set(caught.value.report.failed) == set(FILES)
+    for error in caught.value.report.failed.values():
+        ((_, cause),) = error.attempts
+        assert isinstance(cause, ObjectNotFoundError)
+    assert "… and 291 more" in str(caught.value)
+
+
+def test_nobody_listens():
+    few = dict(list(FILES.items())[:40])
+    with pytest.raises(BatchError) as caught:
+        declare("http://127.0.0.1:1/", files=few).fetch()
+    assert set(caught.value.report.failed) == set(few)
+
+
+def test_a_cache_that_cannot_be_used(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"in the way")
+    few = dict(list(FILES.items())[:40])
+    with pytest.raises(BatchError) as caught:
+        declare(server.url, files=few, cache_dir=str(tmp_path / "file")).fetch()
+    assert {type(error) for error in caught.value.report.failed.values()} == {CacheError}
+    assert set(caught.value.report.failed) == set(few)
+    assert server.requests == []
+
+
+OFFLINE = """
+import json, sys
+import pkgdata
+data = pkgdata.PackageData("p", dataurl="http://127.0.0.1:1/", registry=sys.argv[1], offline=True)
+try:
+    data.fetch()
+except pkgdata.BatchError as error:
+    print(json.dumps({name: type(e).__name__ for name, e in error.report.failed.items()}))
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def test_offline_all_fail_before_anything_that_speaks_http_is_loaded(tmp_path):
+    path = tmp_path / "registry.txt"
+    path.write_text(registry(FILES).dumps(), encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE, str(path)],
+        env={**os.environ, "PYTHONPATH": checkout()},
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    failed, modules = map(json.loads, done.stdout.splitlines())
+    assert failed == dict.fromkeys(FILES, OfflineError.__name__)
+    assert {"requests", "urllib3", "http.client", "ssl", "socket"}.isdisjoint(modules)
+
+
+def checkout() -> str:
+    return os.path.dirname(os.path.dirname(pkgdata.__file__))
+
+
+# -- what is on disk ---------------------------------------------------------------------------
+
+
+@needs_modes
+@pytest.mark.parametrize("umask", [0o077, 0o022, 0o002])
+def test_modes_follow_a_shared_root(server, umask):
+    data = declare(server.url, registry=registry(FILES, sized=False))
+    os.mkdir(data.cache.root)
+    os.chmod(data.cache.root, 0o2775)
+    before = os.umask(umask)
+    try:
+        data.fetch()
+    finally:
+        os.umask(before)
+    for folder, _, files in os.walk(data.cache.root):
+        assert stat.S_IMODE(os.stat(folder).st_mode) == 0o2775, folder
+        for name in files:
+            mode = stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode)
+            assert mode == (0o444 if OBJECTS in folder else 0o664), os.path.join(folder, name)
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Record every sync, and every rename of an object into its place."""
+    found: list[str] = []
+    fsync, sync_all, replace = os.fsync, fs.sync_all, os.replace
+
+    def watch_fsync(fd: int) -> None:
+        found.append("fsync")
+        fsync(fd)
+
+    def watch_sync_all(folder: str) -> None:
+        found.append("sync_all")
+        sync_all(folder)
+
+    def watch_replace(source: str, target: str) -> None:
+        if OBJECTS in target:
+            found.append("rename")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", watch_fsync)
+    monkeypatch.setattr(fs, "sync_all", watch_sync_all)
+    monkeypatch.setattr(os, "replace", watch_replace)
+    monkeypatch.setattr(group, "MOST", 50)
+    return found
+
+
+FEW = dict(list(FILES.items())[:120])
+
+
+@pytest.mark.skipif(not fs.can_sync_all(), reason="this system has no syncfs")
+def test_a_batch_syncs_each_group_once_before_it_is_renamed(server, steps):
+    declare(server.url, files=FEW).fetch()
+    of_a_group = ["sync_all"] + ["rename"] * 50
+    assert steps == of_a_group + of_a_group + of_a_group[:21]
+
+
+@pytest.mark.skipif(not fs.can_sync_all(), reason="this system has no syncfs")
+def test_a_group_ends_by_its_bytes_too(server, steps, monkeypatch):
+    monkeypatch.setattr(group, "MOST_BYTES", 1)
+    declare(server.url, files=FEW).fetch()
+    assert steps == ["sync_all", "rename"] * len(FEW)
+
+
+def test_each_file_synced_by_itself(server, steps):
+    declare(server.url, files=FEW, durability="each").fetch()
+    assert steps == ["fsync", "rename"] * len(FEW)
+
+
+def test_each_is_what_a_batch_falls_back_to(server, steps, monkeypatch):
+    monkeypatch.setattr(fs, "can_sync_all", lambda: False)
+    declare(server.url, files=FEW).fetch()
+    assert steps == ["fsync", "rename"] * len(FEW)
+
+
+def test_nothing_synced(server, steps):
+    declare(server.url, files=FEW, durability="none").fetch()
+    assert steps == ["rename"] * len(FEW)
+
+
+def failing(real, chosen):
+    """Return a stand-in that raises at the chosen calls."""
+    calls = [0]
+
+    def call(*arguments):
+        calls[0] += 1
+        if chosen(calls[0], *arguments):
+            raise OSError(5, "Input/output error")
+        return real(*arguments)
+
+    return call
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "chosen", "durability"),
+    [
+        (os, "fsync", lambda n, fd: n == 7, "each"),
+        (fs, "sync_all", lambda n, folder: n == 2, "batch"),
+        (fs, "sync_all", lambda n, folder: n == 3, "batch"),
+        (os, "replace", lambda n, source, target: OBJECTS in target and n == 60, "batch"),
+        (sizes, "record", lambda n, root, facts: n == 1, "batch"),
+    ],
+    ids=["fsync", "sync of the second group", "sync of the last group", "rename", "sizes"],
+)
+def test_a_disk_that_fails_once(server, monkeypatch, module, name, chosen, durability):
+    """What could not be brought in with its group is fetched again; nothing is claimed before."""
+    if name == "sync_all" and not fs.can_sync_all():
+        pytest.skip("this system has no syncfs")
+    monkeypatch.setattr(group, "MOST", 50)
+    monkeypatch.setattr(module, name, failing(getattr(module, name), chosen))
+    data = declare(server.url, registry=registry(FEW, sized=False), durability=durability)
+    report = data.fetch()
+    check_here(report, FEW)
+    assert check_objects(data.cache.root) == len(FEW)
+    assert left(data.cache.root, PARTIAL) == []
+
+
+def test_a_disk_that_fails_for_ever(server, monkeypatch):
+    monkeypatch.setattr(os, "fsync", failing(os.fsync, lambda n, fd: True))
+    data = declare(server.url, files=FEW, durability="each")
+    with pytest.raises(BatchError) as caught:
+        data.fetch()
+    assert set(caught.value.report.failed) == set(FEW)
+    assert {type(error) for error in caught.value.report.failed.values()} == {CacheError}
+    assert check_objects(data.cache.root) == 0
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 4 MB; call the result with a size to change that."""
+    if not sys.platform.startswith("linux") or os.geteuid() != 0:
+        pytest.skip("needs root on Linux, to mount a small file system")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "tmpfs", str(folder)]
+    if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode:
+        pytest.skip("this container may not mount a file system")
+
+    def resize(size: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
+
+    yield folder, resize
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("sized", [True, False])
+@pytest.mark.parametrize("most", [10, 1024])
+def test_disk_full_in_the_middle(small_disk, monkeypatch, sized, most):
+    folder, resize = small_disk
+    monkeypatch.setattr(group, "MOST", most)
+    files = make(150, 40_000)
+    with FaultServer(dict(files)) as server:
+        data = declare(server.url, cache_dir=str(folder / "cache"), registry=registry(files, sized))
+        with pytest.raises(BatchError) as caught:
+            data.fetch()
+        report = caught.value.report
+        assert set(report.failed) | set(report.succeeded) == set(files)
+        assert {type(error) for error in report.failed.values()} == {CacheError}
+        for name, error in report.failed.items():
+            assert "no space" in str(error), name
+        check_here(report, set(files) - set(report.failed), files)
+        assert check_objects(data.cache.root) == len(report.succeeded) > 20
+        resize("32m")
+        check_here(report.retry(), report.failed, files)
+        check_here(data.fetch(), files, files)
+
+
+# -- processes ---------------------------------------------------------------------------------
+
+CHILD = """
+import json, os, sys
+import pkgdata
+from pkgdata.cache import group
+from pkgdata.core import batch
+
+task = json.loads(sys.argv[1])
+exec(task["patch"])
+
+def say(**facts):
+    os.write(1, (json.dumps(facts) + "\\n").encode())  # whole lines, also from two threads
+
+def note(event):
+    say(event=event.state, name=event.name, done=event.done)
+
+data = pkgdata.PackageData(
+    "p", dataurl=task["url"], registry=pkgdata.Registry.parse(task["list"]), **task["settings"]
+)
+say(event="ready")
+sys.stdin.readline()
+report = data.fetch(progress=note, parallel=task["parallel"])
+say(event="result", paths=report.succeeded)
+"""
+
+
+class Child:
+    """One process that fetches a batch when it is told to."""
+
+    def __init__(
+        self, server: FaultServer, files: dict[str, bytes], patch: str, parallel: int, settings
+    ) -> None:
+        task = {
+            "parallel": parallel,
+            "url": server.url,
+            "list": registry(files).dumps(),
+            "unsized": registry(files, sized=False).dumps(),
+            "patch": patch,
+            "settings": {"retries": 0, "remote_timeout": 600, "connections": 4, **settings},
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, json.dumps(task)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": checkout()},
+            text=True,
+        )
+        # a process that hangs fails its test instead of holding up all the others
+        self._alarm = threading.Timer(60, self.process.kill)
+        self._alarm.start()
+        self.wait_for(lambda facts: facts["event"] == "ready")
+
+    def go(self) -> None:
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def wait_for(self, wanted) -> dict:
+        """Read what the process says until it is what is wanted."""
+        for line in self.process.stdout:
+            facts = json.loads(line)
+            if wanted(facts):
+                return facts
+        raise AssertionError(f"the process ended: {self.process.stderr.read()}")
+
+    def wait_for_done(self, names: set[str]) -> None:
+        """Wait until these files are brought in."""
+        missing = set(names)
+
+        def last(facts) -> bool:
+            if facts["event"] == DONE:
+                missing.discard(facts["name"])
+            return not missing
+
+        self.wait_for(last)
+
+    def paths(self) -> dict[str, str]:
+        return self.wait_for(lambda facts: facts["event"] == "result")["paths"]
+
+    def close(self) -> None:
+        self._alarm.cancel()
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def spawn(server):
+    children: list[Child] = []
+
+    def start(files=FILES, patch: str = "", parallel: int = 1, **settings) -> Child:
+        children.append(Child(server, files, patch, parallel, settings))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.close()
+
+
+def check_paths(paths: dict[str, str], files: dict[str, bytes]) -> None:
+    assert {name: read(path) for name, path in paths.items()} == files
+
+
+MANY = make(400)
+
+
+def root() -> str:
+    return os.environ["PKGDATA_CACHE_DIR"]
+
+
+def test_two_processes_share_the_work(server, spawn):
+    server.contents.update(MANY)
+    children = [spawn(MANY), spawn(MANY)]
+    for child in children:
+        child.go()
+    for child in children:
+        check_paths(child.paths(), MANY)
+    assert {request.path for request in server.requests} == set(MANY)
+    assert len(server.requests) <= 1.25 * len(MANY)
+    assert check_objects(root()) == len(MANY)
+    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
+
+
+#: Says when a file is begun: from then on others see who brings it in.
+TELL = """
+create = group.Group.create
+def told(self, digest):
+    found = create(self, digest)
+    say(event="created")
+    return found
+group.Group.create = told
+"""
+
+
+def hold_first(server: FaultServer, child: Child, names: list[str]) -> None:
+    """Start a process; return when it holds these files, unfinished, while the server stalls."""
+    for name in names:
+        server.script(name, faults.stall(0))
+    child.go()
+    begun = list(FILES).index(names[-1]) + 1
+    for _ in range(begun):
+        child.wait_for(lambda facts: facts["event"] == "created")
+
+
+def test_the_second_waits_for_nothing_that_it_can_do_itself(server, spawn):
+    first, other = spawn(patch=TELL), spawn()
+    held = list(FILES)[:4]
+    hold_first(server, first, held)
+    other.go()
+    other.wait_for_done(set(FILES) - set(held))  # and the first one still stalls
+    other.wait_for(lambda facts: facts["event"] == "wait" and facts["name"] in held)
+    assert len(server.requests) == len(FILES)
+    server.release()
+    for child in (first, other):
+        check_paths(child.paths(), FILES)
+    assert len(server.requests) == len(FILES), "what the first one held came from the first one"
+
+
+@needs_signals
+def test_a_stopped_process_is_given_up_as_a_whole(server, spawn):
+    """It has brought in a hundred files that have no name yet; one wait is enough for all."""
+    first, other = spawn(patch=TELL), spawn(lock_timeout=0.5)
+    hold_first(server, first, list(FILES)[100:104])
+    os.kill(first.process.pid, signal.SIGSTOP)
+    other.go()
+    waited_for = set()
+
+    def result(facts) -> bool:
+        if facts["event"] == "wait":
+            waited_for.add(facts["name"])
+        return facts["event"] == "result"
+
+    check_paths(other.wait_for(result)["paths"], FILES)
+    assert 1 <= len(waited_for) <= batch.ALONE
+    os.kill(first.process.pid, signal.SIGCONT)
+    server.release()
+    check_paths(first.paths(), FILES)
+    assert check_objects(root()) == len(FILES)
+
+
+@needs_signals
+@pytest.mark.parametrize("after", [1, 40, 150, 299])
+def test_killed_in_the_middle(server, spawn, after):
+    child = spawn(patch="group.MOST = 16; pkgdata.conf.default_http_user_agent = 'victim'")
+    child.go()
+    for _ in range(after):
+        child.wait_for(lambda facts: facts["event"] == DONE)
+    child.process.kill()
+    child.process.wait()
+    there = check_objects(root())
+    assert after - 16 <= there, "no more than the last group is lost"
+    check_here(declare(server.url).fetch(), FILES)
+    ours = [r for r in server.requests if "victim" not in r.headers["user-agent"]]
+    assert len(ours) <= len(FILES) - there
+    upkeep.sweep(pkgdata.Cache(root()))
+    assert left(root(), PARTIAL) == []
+    assert check_objects(root()) == len(FILES)
+
+
+@needs_signals
+def test_what_is_killed_in_a_batch_is_not_waited_for(server, spawn):
+    first, other = spawn(patch=TELL), spawn()
+    held = list(FILES)[:4]
+    hold_first(server, first, held)
+    other.go()
+    other.wait_for(lambda facts: facts["event"] == "wait" and facts["name"] in held)
+    first.process.kill()
+    first.process.wait()
+    check_paths(other.paths(), FILES)
+
+
+MEDIUM = make(60, 200_000)
+LARGE = {f"large{i}.bin": RANDOM.randbytes(20_000) for i in range(3)}
+
+
+def interrupt(child: Child) -> None:
+    """Send Ctrl-C; the process ends on its own, long before the 600 seconds of its timeout."""
+    child.process.send_signal(signal.SIGINT)
+    _, said = child.process.communicate(timeout=30)
+    assert child.process.returncode == -signal.SIGINT
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    check_objects(root())
+
+
+@needs_signals
+def test_ctrl_c_in_bulk(server, spawn):
+    child = spawn(patch=TELL)
+    hold_first(server, child, list(FILES)[100:104])
+    interrupt(child)
+    assert check_objects(root()) == 100, "what came before is brought in"
+    server.release()
+    check_here(declare(server.url).fetch(), FILES)
+    upkeep.sweep(pkgdata.Cache(root()))
+    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
+
+
+@needs_signals
+def test_ctrl_c_with_a_second_thread(server, spawn):
+    server.contents.update(MEDIUM)
+    child = spawn(MEDIUM)
+    for name in list(MEDIUM)[30:34]:
+        server.script(name, faults.stall(100_000))
+    child.go()
+    child.wait_for_done(set(list(MEDIUM)[:30]))
+    interrupt(child)
+    assert 20 <= check_objects(root()) < len(MEDIUM)
+
+
+@needs_signals
+def test_ctrl_c_with_files_that_go_alone(server, spawn):
+    server.contents.update(LARGE)
+    child = spawn(LARGE, patch="batch.SMALL = 10_000")
+    for name in LARGE:
+        server.script(name, faults.stall(10_000))
+    child.go()
+    assert server.stalled.wait(30)
+    interrupt(child)
+    server.release()
+    check_here(declare(server.url, files=LARGE).fetch(), LARGE, LARGE)
+
+
+@needs_signals
+def test_ctrl_c_while_servers_ask_for_patience(server, spawn):
+    server.contents.update(LARGE)
+    child = spawn(LARGE, retries=3)
+    asked = threading.Semaphore(0)
+
+    def busy(server: FaultServer, request: faults.Request) -> faults.Reply:
+        asked.release()
+        return faults.Reply(503, b"", {"Retry-After": "110"})
+
+    for name in LARGE:
+        server.script(name, forever(busy))
+    child.go()
+    for _ in LARGE:
+        assert asked.acquire(timeout=30)
+    interrupt(child)
+
+
+@needs_signals
+def test_ctrl_c_while_another_process_is_waited_for(server, spawn):
+    first, other = spawn(patch=TELL), spawn()
+    hold_first(server, first, list(FILES)[:4])
+    other.go()
+    other.wait_for(lambda facts: facts["event"] == "wait")
+    interrupt(other)
+    assert check_objects(root()) == len(FILES) - 4
+    server.release()
+    check_paths(first.paths(), FILES)
+
+
+@pytest.mark.parametrize(("durability", "count"), [("batch", 1), ("each", 1), ("none", 0)])
+def test_a_single_file(server, steps, durability, count):
+    name = next(iter(FEW))
+    declare(server.url, files=FEW, durability=durability).get(name)
+    assert steps == ["fsync"] * count + ["rename"]
+
+
+# -- files of this computer ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def web_folder(tmp_path):
+    folder = tmp_path / "web"
+    for name, content in MANY.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    return folder
+
+
+def threads_of(monkeypatch, hold: threading.Event | None = None) -> set[str]:
+    """Note which threads fetch files alone; the first one is held until it is let go."""
+    seen: set[str] = set()
+    alone = batch.Batch._alone
+
+    def noted(self, entry):
+        first = not seen
+        seen.add(threading.current_thread().name + str(threading.get_ident()))
+        if first and hold is not None:
+            assert hold.wait(30)
+        alone(self, entry)
+
+    monkeypatch.setattr(batch.Batch, "_alone", noted)
+    return seen
+
+
+def test_small_files_of_a_folder_come_one_after_another(web_folder, monkeypatch):
+    monkeypatch.setattr(batch, "_PER_LOOK", 0)  # no computer is too slow for this
+    seen = threads_of(monkeypatch)
+    check_here(declare(f"file://{web_folder}", files=MANY).fetch(), MANY, MANY)
+    assert len(seen) == 1
+
+
+def test_more_threads_come_while_a_folder_is_slow(web_folder, monkeypatch):
+    hold = threading.Event()
+    seen = threads_of(monkeypatch, hold)
+    data = declare(f"file://{web_folder}", files=MANY)
+
+    def show(event):
+        if event.state == DONE:
+            hold.set()  # another thread has done one while the first is held
+
+    check_here(data.fetch(progress=show), MANY, MANY)
+    assert 2 <= len(seen) <= batch.ALONE - 1
+
+
+# -- helpers -----------------------------------------------------------------------------------
+
+needs_forks = pytest.mark.skipif(sys.platform != "linux", reason="helpers are forks, on Linux")
+
+#: Says which processes there are, once each has begun.
+SHOW_HELPERS = """
+from pkgdata.core import helpers
+enter = helpers.Helpers.__enter__
+def entered(self):
+    found = enter(self)
+    say(event="helpers", pids=list(self._running.values()))
+    return found
+helpers.Helpers.__enter__ = entered
+"""
+
+
+def helpers_of(child: Child) -> list[int]:
+    return child.wait_for(lambda facts: facts["event"] == "helpers")["pids"]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def wait_until_ended(pids: list[int]) -> None:
+    for _ in range(600):
+        if not any(map(is_running, pids)):
+            return
+        threading.Event().wait(0.05)
+    raise AssertionError(f"still running: {pids}")
+
+
+@needs_forks
+@pytest.mark.parametrize("sized", [True, False], ids=["sizes known", "no sizes"])
+@pytest.mark.parametrize("parallel", [2, 3, 9])
+def test_helpers_bring_in_each_file_once(server, spawn, parallel, sized):
+    server.contents.update(MANY)
+    patch = SHOW_HELPERS if sized else f"{SHOW_HELPERS}\ntask['list'] = task['unsized']"
+    child = spawn(MANY, patch, parallel)
+    child.go()
+    assert len(helpers_of(child)) == min(parallel, len(MANY) // 128) - 1
+    events: list[tuple[str, str]] = []
+
+    def last(facts) -> bool:
+        events.append((facts["event"], facts.get("name", "")))
+        return facts["event"] == "result"
+
+    check_paths(child.wait_for(last)["paths"], MANY)
+    assert sorted(request.path for request in server.requests) == sorted(MANY)
+    assert server.connections <= 4
+    for state in (START, DONE):
+        assert sorted(name for event, name in events if event == state) == sorted(MANY)
+    assert check_objects(root()) == len(MANY)
+    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
+
+
+@needs_forks
+def test_what_a_killed_helper_leaves_is_done_by_the_program(server, spawn):
+    server.contents.update(MANY)
+    for name in list(MANY)[::40]:
+        server.script(name, faults.stall(0))
+    child = spawn(MANY, SHOW_HELPERS, 2)
+    child.go()
+    [helper] = helpers_of(child)
+    assert server.stalled.wait(30)
+    os.kill(helper, signal.SIGKILL)
+    server.release()
+    check_paths(child.paths(), MANY)
+    upkeep.sweep(pkgdata.Cache(root()))
+    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
+    assert not is_running(helper)
+
+
+@needs_forks
+def test_what_helpers_cannot_get_is_told(server, spawn):
+    server.contents.update(MANY)
+    missing = list(MANY)[::50]
+    for name in missing:
+        server.script(name, forever(faults.status(404)))
+    child = spawn(MANY, f"{SHOW_HELPERS}{CATCH}", 3)
+    child.go()
+    found = child.wait_for(lambda facts: facts["event"] == "batch failed")
+    assert sorted(found["names"]) == sorted(missing)
+    assert check_objects(root()) == len(MANY) - len(missing)
+
+
+#: Says which names failed.
+CATCH = """
+fetch = pkgdata.PackageData.fetch
+def caught(self, **how):
+    try:
+        return fetch(self, **how)
+    except pkgdata.BatchError as error:
+        say(event="batch failed", names=list(error.report.failed))
+        raise
+pkgdata.PackageData.fetch = caught
+"""
+
+
+@needs_forks
+@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_helpers_end_with_the_program(server, spawn, way):
+    server.contents.update(MANY)
+    stalled = list(MANY)[200:]
+    for name in stalled:
+        server.script(name, faults.stall(0))
+    child = spawn(MANY, SHOW_HELPERS, 3)
+    child.go()
+    pids = helpers_of(child)
+    assert len(pids) == 2
+    assert server.stalled.wait(30)
+    child.process.send_signal(way)
+    child.process.communicate(timeout=30)
+    assert child.process.returncode == -way
+    wait_until_ended(pids)
+    check_objects(root())
+    server.release()
+    check_here(declare(server.url, files=MANY).fetch(), MANY, MANY)
+    upkeep.sweep(pkgdata.Cache(root()))
+    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
+
+
+@needs_forks
+def test_ctrl_c_reaches_helpers_through_the_program_alone(server, spawn):
+    server.contents.update(MANY)
+    for name in list(MANY)[200:]:
+        server.script(name, faults.stall(0))
+    child = spawn(MANY, SHOW_HELPERS, 2)
+    child.go()
+    [helper] = helpers_of(child)
+    assert server.stalled.wait(30)
+    os.kill(helper, signal.SIGINT)  # as the terminal sends it to all
+    assert is_running(helper)
+    interrupt(child)
+    wait_until_ended([helper])
+    server.release()
+
+
+@needs_forks
+def test_two_programs_with_helpers_share_the_work(server, spawn):
+    server.contents.update(MANY)
+    children = [spawn(MANY, parallel=2), spawn(MANY, parallel=2)]
+    for child in children:
+        child.go()
+    for child in children:
+        check_paths(child.paths(), MANY)
+    assert {request.path for request in server.requests} == set(MANY)
+    assert check_objects(root()) == len(MANY)
+    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
+
+
+@needs_forks
+@pytest.mark.parametrize(
+    "patch",
+    [
+        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
+        "def refused(): raise OSError('no more processes')\nos.fork = refused",
+        "def refused(): raise OSError('too many open files')\nos.pipe = refused",
+    ],
+    ids=["a second thread", "no more processes", "no pipe"],
+)
+def test_without_helpers_the_program_does_it_all(server, spawn, patch):
+    if "RLIMIT" in patch and os.getuid() == 0:
+        patch = "import errno\ndef refused(): raise OSError(errno.EAGAIN, '')\nos.fork = refused"
+    server.contents.update(MANY)
+    child = spawn(MANY, patch, 3)
+    child.go()
+    check_paths(child.paths(), MANY)
+    assert sorted(request.path for request in server.requests) == sorted(MANY)
+
+
+@needs_forks
+def test_large_files_beside_helpers(server, spawn):
+    files = {**LARGE, **MANY}
+    server.contents.update(files)
+    child = spawn(files, f"{SHOW_HELPERS}\nbatch.SMALL = 10_000", 2)
+    child.go()
+    assert len(helpers_of(child)) == 1
+    check_paths(child.paths(), files)
+    assert check_objects(root()) == len(files)

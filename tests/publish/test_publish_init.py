@@ -1,0 +1,110 @@
+"""``pkgdata init``: what it writes is right, and works together."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+from publishing import environment, make, run
+
+from pkgdata import cli
+from pkgdata.core.declaration import find_package
+from pkgdata.core.registry import Registry
+from pkgdata.publish.settings import settings_of
+
+
+@pytest.fixture
+def package(tmp_path):
+    make(tmp_path, {"pyproject.toml": b"", "src/mypkg/__init__.py": b""})
+    return tmp_path / "src" / "mypkg"
+
+
+def init(package, *words):
+    assert cli.main(["init", str(package), *words]) == 0
+
+
+@pytest.mark.parametrize(
+    ("to", "dataurl"),
+    [
+        ("github:me/mypkg@v{version}", "github:me/mypkg@v{version}"),
+        ("s3://bucket/{version}", "s3://bucket/{version}/"),
+        ("pages:me/mypkg-data", "https://me.github.io/mypkg-data/"),
+    ],
+)
+def test_where_to_publish_says_where_to_look(package, monkeypatch, to, dataurl):
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    init(package, "--to", to)
+    assert find_package(str(package)).dataurl == (dataurl,)
+    assert f'to = ["{to}"]' in (package / "pkgdata.toml").read_text()
+
+
+def test_without_a_place_the_file_is_still_right(package):
+    init(package)
+    data = find_package(str(package))
+    assert (data.name, data.dataurl, data.env) == ("mypkg", (), "MYPKG_DATA")
+    assert len(data.registry) == 0
+    assert settings_of(str(package)).to == []
+
+
+def test_a_wrong_place_is_told_and_nothing_is_written(package, capsys):
+    assert cli.main(["init", str(package), "--to", "nosuch:place"]) == 1
+    assert "nothing is known of publishing to 'nosuch'" in capsys.readouterr().err
+    assert not (package / "pkgdata.toml").exists()
+
+
+def test_the_helper_finds_the_published_file(package, tmp_path):
+    init(package, "--to", f"file:{tmp_path}/web", "--no-workflow")
+    here = make(tmp_path / "data-files", {"a.txt": b"hello"})
+    assert run(here, "--package", package).returncode == 0
+    code = "from mypkg._data import get_data; print(open(get_data('a.txt')).read())"
+    env = environment()
+    env["PYTHONPATH"] = f"{package.parent}:{env['PYTHONPATH']}"
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::ResourceWarning", "-c", code],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "hello\n"
+    text = (package / "registry.txt").read_text()
+    assert text.startswith("# The data files of mypkg")
+    assert list(Registry.parse(text)) == ["a.txt"]
+
+
+def test_the_workflow_runs_commands_that_exist(package, tmp_path):
+    init(package, "--data", "my-data")
+    text = (tmp_path / ".github" / "workflows" / "data.yml").read_text()
+    commands = [shlex.split(line) for line in re.findall(r"run: (pkgdata .*)", text)]
+    check, publish, weekly = [cli.parser().parse_args(words[1:]) for words in commands]
+    assert (check.folder, check.registry) == ("my-data", "./src/mypkg/registry.txt")
+    assert (publish.folder, publish.package, publish.check) == ("my-data", "./src/mypkg", False)
+    assert (weekly.folder, weekly.package, weekly.check) == (None, "./src/mypkg", True)
+    assert "${{ github.token }}" in text
+    assert "{package}" not in text
+    assert re.search(r'tags: \["v\*"\]', text)
+    assert "schedule:" in text
+
+
+def test_the_workflow_is_yaml(package, tmp_path):
+    yaml = pytest.importorskip("yaml", reason="reads the workflow")
+    init(package)
+    found = yaml.safe_load((tmp_path / ".github" / "workflows" / "data.yml").read_text())
+    assert set(found["jobs"]) == {"publish", "check"}
+    assert found["jobs"]["publish"]["permissions"] == {"contents": "write"}
+
+
+def test_a_folder_without_a_project_gets_the_workflow_beside_it(tmp_path):
+    make(tmp_path / "deep" / "mypkg", {"__init__.py": b""})
+    init(tmp_path / "deep" / "mypkg")
+    assert (tmp_path / "deep" / ".github" / "workflows" / "data.yml").exists()
+
+
+@pytest.mark.parametrize("name", ["not-a-name", "nosuch"])
+def test_no_package(tmp_path, capsys, name):
+    make(tmp_path / "not-a-name", {"x": b""})
+    assert cli.main(["init", str(tmp_path / name)]) == 1
+    assert "is not the folder of a package" in capsys.readouterr().err
