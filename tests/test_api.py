@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
+import importlib
 import inspect
 import pickle
 import re
@@ -91,11 +93,6 @@ def test_type_checkers_see_what_is_loaded_on_first_use():
 # -- docstrings ------------------------------------------------------------------------------
 
 
-def is_property(node):
-    names = {ast.unparse(one) for one in getattr(node, "decorator_list", ())}
-    return "property" in names or any(name.endswith(".setter") for name in names)
-
-
 def public(body):
     """Yield the public definitions of a module or class body, each with its dotted name."""
     for node in body:
@@ -109,42 +106,79 @@ def public(body):
                 yield f"{node.name}.{name}", child
 
 
-def parameters(function, is_method):
-    """Return the names of a function's parameters as numpydoc writes them."""
-    args = function.args
-    names = [arg.arg for arg in (*args.posonlyargs, *args.args)]
-    static = "staticmethod" in {ast.unparse(one) for one in function.decorator_list}
-    if is_method and not static:
-        names = names[1:]
-    names += [f"*{args.vararg.arg}"] if args.vararg else []
-    names += [arg.arg for arg in args.kwonlyargs]
-    names += [f"**{args.kwarg.arg}"] if args.kwarg else []
-    return names
-
-
-def constructor(node):
-    return next(
-        (one for one in node.body if isinstance(one, ast.FunctionDef) and one.name == "__init__"),
-        None,
-    )
-
-
-def documented(doc):
-    """Return the names in the section "Parameters" of a docstring."""
-    match = re.search(r"^Parameters\n-{10}\n(.*?)(?=^\w[\w ]*\n-{3,}$|\Z)", doc, re.M | re.S)
+def documented(doc, section="Parameters"):
+    """Return the names in a section of a docstring."""
+    head = rf"^{section}\n-+\n"
+    match = re.search(head + r"(.*?)(?=^\w[\w ]*\n-{3,}$|\Z)", doc, re.M | re.S)
     if match is None:
         return []
     heads = re.findall(r"^(\S[^:\n]*?)(?: :.*)?$", match[1], re.M)
     return [name.strip() for head in heads for name in head.split(",")]
 
 
+#: Modules whose ``__all__`` is public.
+PUBLIC = [
+    "pkgdata",
+    "pkgdata.catalog",
+    "pkgdata.compat.cloudfiles",
+    "pkgdata.compat.etcetera",
+    "pkgdata.compat.pooch",
+    "pkgdata.datasets",
+    "pkgdata.publish",
+    "pkgdata.stores",
+    "pkgdata.testing",
+]
+
+
+def is_ours(value):
+    return str(getattr(value, "__module__", "")).startswith("pkgdata")
+
+
+def methods(cls):
+    """Yield the public methods of a class that are defined in pkgdata, inherited ones included."""
+    for one in inspect.classify_class_attrs(cls):
+        if one.name.startswith("_") or one.kind not in ("method", "class method", "static method"):
+            continue
+        function = getattr(cls, one.name, None)
+        if is_ours(one.defining_class) and is_ours(function):
+            yield one.name, function
+
+
+def public_names():
+    """Yield each public function, class and method with its name: what wants full numpydoc."""
+    seen = set()
+    for module in PUBLIC:
+        home = importlib.import_module(module)
+        for name in home.__all__:
+            value = getattr(home, name)
+            if not callable(value) or not is_ours(value) or id(value) in seen:
+                continue
+            seen.add(id(value))
+            yield pytest.param(value, id=f"{module}.{name}")
+            if isinstance(value, type):
+                for method, function in methods(value):
+                    yield pytest.param(function, id=f"{module}.{name}.{method}")
+
+
+def written_parameters(value):
+    """Return the parameters of a callable, as numpydoc writes them."""
+    stars = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
+    found = inspect.signature(value).parameters.values()
+    names = [stars.get(one.kind, "") + one.name for one in found]
+    return names[1:] if names[:1] == ["self"] else names
+
+
+def is_inherited(node, cls):
+    """Return True if a method takes its docstring from the class that it overrides it of."""
+    return any(getattr(getattr(base, node.name, None), "__doc__", None) for base in cls.__mro__[1:])
+
+
 def definitions():
+    """Yield every definition without an underscore, with the class that it stands in."""
     for path in FILES:
         module = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
-        if path.name.startswith("_") and path.name not in ("__init__.py", "_fs.py"):
-            continue
         for name, node in public(ast.parse(path.read_text(encoding="utf-8")).body):
-            yield pytest.param(name, node, id=f"{module}:{name}")
+            yield pytest.param(module.removesuffix(".__init__"), name, node, id=f"{module}:{name}")
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -154,19 +188,35 @@ def test_every_module_has_a_docstring(path):
     assert doc.splitlines()[0].endswith((".", ":", "?", "!"))
 
 
-@pytest.mark.parametrize(("name", "node"), list(definitions()))
-def test_every_public_definition_is_documented(name, node):
+@pytest.mark.parametrize(("module", "name", "node"), list(definitions()))
+def test_every_definition_has_a_sentence(module, name, node):
     doc = ast.get_docstring(node)
+    if doc is None and "." in name:
+        value = importlib.import_module(module)
+        for part in name.split(".")[:-1]:
+            value = getattr(value, part)
+        assert is_inherited(node, value), f"{name} has no docstring, and overrides none"
+        return
     assert doc, f"{name} has no docstring"
-    assert doc.splitlines()[0].endswith((".", "?")), f"{name}: the summary is one sentence"
-    function = constructor(node) if isinstance(node, ast.ClassDef) else node
-    if function is None or is_property(node):
+    assert doc.splitlines()[0].endswith((".", "?", ":")), f"{name}: the summary is one sentence"
+
+
+@pytest.mark.parametrize("value", list(public_names()))
+def test_every_public_name_is_described_in_full(value):
+    doc = inspect.getdoc(value)
+    assert doc
+    if value.__name__ in DESCRIBED_ELSEWHERE:
+        assert DESCRIBED_ELSEWHERE[value.__name__] in doc
         return
-    if name in DESCRIBED_ELSEWHERE:
-        assert DESCRIBED_ELSEWHERE[name] in doc
-        return
-    expected = parameters(function, "." in name or isinstance(node, ast.ClassDef))
-    assert documented(doc) == expected
+    if re.search(r"\b[Ss]ee `\w+`\.$", doc.splitlines()[0]):
+        return  # all but the unit or the form is described there
+    if not isinstance(value, type):
+        assert sorted(documented(doc)) == sorted(written_parameters(value))
+    elif dataclasses.is_dataclass(value):
+        fields = [field.name for field in dataclasses.fields(value)]
+        assert fields in (documented(doc, "Attributes"), documented(doc))
+    elif "__init__" in vars(value) and not issubclass(value, (Exception, Warning)):
+        assert documented(doc) == written_parameters(value.__init__)
 
 
 def test_this_test_reads_sections_as_numpydoc_does():

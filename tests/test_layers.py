@@ -1,7 +1,7 @@
 """The drawing of the architecture holds, and importing the package costs next to nothing.
 
-Imports that happen at run time, at the top of a module or inside a function, point strictly down
-the drawing. Imports for type checkers alone may point anywhere.
+Imports of every kind count: at the top of a module, inside a function, and for type checkers alone.
+They point down the rows of folders, and no module reaches itself through them.
 """
 
 from __future__ import annotations
@@ -18,28 +18,17 @@ import pkgdata
 
 ROOT = Path(pkgdata.__file__).parent
 
-#: The drawing, top row first. A package such as ``stores`` counts as one part; a part may be listed
-#: here before it exists.
+#: The rows of folders, top row first; docs/architecture.md says why each is there.
 DRAWING = """
-__main__ pytest_plugin
+__main__
 cli
-demo testing migrate
+getters migrate
 compat
-catalog
-publish
-datasets
-getters
-declaration readable
-package download urlarchive
-batch lookup urljob downloaded
-extract group scan upkeep urlcache
-cache folders transfer mirrors
-partial ranges sizes urlsource
-ftp
-stores cachedirs
-config registry locks timeline
-dirs report progress validators
-hashes helpers urls _fs urlerrors space
+catalog publish datasets testing
+core
+transfer bulk
+stores cache
+base
 errors
 """
 ROWS = [row.split() for row in DRAWING.strip().splitlines()]
@@ -55,21 +44,8 @@ MODULES = {module_name(path): path for path in sorted(ROOT.rglob("*.py"))}
 
 
 def part_of(module):
-    """Return the part of the drawing that a module belongs to; "" for the package itself."""
+    """Return the folder or top module that a module belongs to; "" for the package itself."""
     return module.split(".")[1] if "." in module else ""
-
-
-def is_for_type_checkers(node):
-    return isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)
-
-
-def run_time_nodes(tree):
-    """Yield all nodes but those in the body of ``if TYPE_CHECKING``."""
-    stack = [tree]
-    while stack:
-        node = stack.pop()
-        yield node
-        stack += node.orelse if is_for_type_checkers(node) else ast.iter_child_nodes(node)
 
 
 def targets(node, module, is_package):
@@ -89,7 +65,7 @@ def targets(node, module, is_package):
 
 
 def imports(source, module, is_package):
-    for node in run_time_nodes(ast.parse(source)):
+    for node in ast.walk(ast.parse(source)):
         for target in targets(node, module, is_package):
             yield node.lineno, target
 
@@ -106,8 +82,54 @@ def violations(source, module, is_package):
             yield f"{module}, line {line}: {here} imports {there}, which is not below it"
 
 
-@pytest.mark.parametrize("module", [name for name in MODULES if name != "pkgdata"])
-def test_imports_point_strictly_down(module):
+def arrows():
+    """Return for each module the modules that it imports; the package itself left out."""
+    found = {}
+    for name, path in MODULES.items():
+        source = path.read_text(encoding="utf-8")
+        reached = {target for _, target in imports(source, name, path.name == "__init__.py")}
+        found[name] = sorted((reached & MODULES.keys()) - {name, "pkgdata"})
+    return found
+
+
+def circles(graph):
+    """Return the groups of modules that reach one another (Tarjan's strongly connected parts)."""
+    number, low, stack, found = {}, {}, [], []
+
+    def visit(node):
+        number[node] = low[node] = len(number)
+        stack.append(node)
+        for other in graph[node]:
+            if other not in number:
+                visit(other)
+            if other in stack:
+                low[node] = min(low[node], low[other])
+        if low[node] == number[node]:
+            at = stack.index(node)
+            group = sorted(stack[at:])
+            del stack[at:]
+            if len(group) > 1:
+                found.append(group)
+
+    for node in graph:
+        if node not in number:
+            visit(node)
+    return found
+
+
+#: Arrows that are still to be turned.
+TURNING = {"pkgdata.catalog.remote", "pkgdata.stores.providers"}
+
+
+def each_module():
+    for name in MODULES:
+        if name != "pkgdata":
+            marks = [pytest.mark.xfail(reason="still to be turned")] if name in TURNING else []
+            yield pytest.param(name, marks=marks)
+
+
+@pytest.mark.parametrize("module", list(each_module()))
+def test_imports_point_down_the_rows(module):
     assert part_of(module) in LEVEL, f"{module} has no place in the drawing of {__file__}"
     path = MODULES[module]
     source = path.read_text(encoding="utf-8")
@@ -115,42 +137,42 @@ def test_imports_point_strictly_down(module):
     assert not broken, "these imports break the drawing:\n" + "\n".join(broken)
 
 
+@pytest.mark.xfail(reason="eight circles are still to be opened")
+def test_no_module_reaches_itself():
+    assert circles(arrows()) == []
+
+
+def test_this_test_notices_circles():
+    graph = {"a": ["b"], "b": ["c"], "c": ["b", "d"], "d": []}
+    assert circles(graph) == [["b", "c"]]
+
+
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("from . import package", "imports package"),
-        ("def f():\n    from .mirrors import Mirrors", "imports mirrors"),
+        ("from ..core import package", "imports core"),
+        ("def f():\n    from ..transfer.mirrors import Mirrors", "imports transfer"),
         ("import pkgdata.getters", "imports getters"),
-        ("from pkgdata.transfer import Transfer", "imports transfer"),
-        ("from .nowhere import x", "nowhere has no place"),
-        (
-            "if TYPE_CHECKING:\n    from .package import P\nelse:\n    from . import cli",
-            "imports cli",
-        ),
-        (
-            "class A:\n    try:\n        from .folders import F\n    except E: pass",
-            "imports folders",
-        ),
+        ("from pkgdata.core.batch import Batch", "imports core"),
+        ("from .. import stores", "imports stores"),  # of the same row
+        ("from ..nowhere import x", "nowhere has no place"),
+        ("if TYPE_CHECKING:\n    from ..core.package import P", "imports core"),
+        ("class A:\n    try:\n        from .. import cli\n    except E: pass", "imports cli"),
     ],
 )
 def test_this_test_notices_a_broken_drawing(source, found):
-    (problem,) = violations(source, "pkgdata.cache", False)
-    assert problem.startswith("pkgdata.cache, line ")
+    (problem,) = violations(source, "pkgdata.cache.objects", False)
+    assert problem.startswith("pkgdata.cache.objects, line ")
     assert found in problem
 
 
 def test_this_test_accepts_what_the_drawing_allows():
     source = (
-        "from . import _fs, hashes\nfrom .partial import Partial\nfrom . import __version__\n"
-        "import os\nfrom collections import abc\n"
-        "if TYPE_CHECKING:\n    from .package import PackageData\n"
+        "from ..base import fs, hashes\nfrom .partial import Partial\nfrom .. import __version__\n"
+        "import os\nfrom collections import abc\nfrom ..errors import CacheError\n"
     )
-    assert list(violations(source, "pkgdata.cache", False)) == []
-    assert (
-        list(violations("from .base import Store\nfrom .. import urls", "pkgdata.stores", True))
-        == []
-    )
-    assert list(violations("from .base import Store", "pkgdata.stores.http", False)) == []
+    assert list(violations(source, "pkgdata.cache.objects", False)) == []
+    assert list(violations("from .base import Store", "pkgdata.stores", True)) == []
 
 
 def test_the_package_itself_imports_nothing():
@@ -228,7 +250,7 @@ def test_no_module_loads_a_dependency_when_it_is_imported(module):
     names = [
         name
         for name in MODULES
-        if part_of(name) not in ("cli", "demo", "__main__") and name != "pkgdata.stores.http"
+        if part_of(name) not in ("cli", "__main__") and name != "pkgdata.stores.http"
     ]
     found = loaded("".join(f"import {name}\n" for name in names))
     assert not {name for name in found if name.partition(".")[0] == module}

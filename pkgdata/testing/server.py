@@ -39,11 +39,21 @@ _PIECE = 1 << 16
 
 @dataclass
 class Request:
-    """What a client asked, and how much of the body it was sent."""
+    """What a client asked, and how much of the body it was sent.
+
+    Attributes
+    ----------
+    method, target : str
+    headers : dict of str to str
+        By lower-case name.
+    status : int
+        Of the reply; 0 before it.
+    sent : int
+        Bytes of the body.
+    """
 
     method: str
     target: str
-    #: By lower-case name.
     headers: dict[str, str]
     status: int = 0
     sent: int = 0
@@ -56,30 +66,49 @@ class Request:
 
 @dataclass
 class Reply:
-    """What is sent, and where it goes wrong."""
+    """What is sent, and where it goes wrong.
+
+    Attributes
+    ----------
+    status : int
+    body : bytes-like
+    headers : dict of str to str
+    version : str
+    framing : str
+        How the end of the body is announced: ``"length"``, ``"chunked"`` or ``"close"``.
+    length_error : int
+        Added to the announced length.
+    cut_head : bool
+        Send half of the headers and close.
+    cut_at : int or None
+        Body bytes after which the connection is closed.
+    reset : bool
+        Close by a reset, which may overtake bytes that were sent.
+    stall_at : int or None
+        Body bytes after which nothing is sent until the release.
+    drip_at : int or None
+        Body bytes after which the rest comes one by one.
+    drip_pause : float
+        Seconds between those bytes.
+    pause : float
+        Seconds after each piece of the body.
+    close_after : bool
+        Close after the reply without announcing it.
+    """
 
     status: int
     body: bytes | memoryview = b""
     headers: dict[str, str] = field(default_factory=dict)
     version: str = "HTTP/1.1"
-    #: How the end of the body is told: ``"length"``, ``"chunked"`` or ``"close"``.
     framing: str = "length"
-    #: Added to the length that is told.
     length_error: int = 0
-    #: Send half of the headers and close.
     cut_head: bool = False
-    #: Body bytes after which the connection is closed.
     cut_at: int | None = None
-    #: Close by a reset, which may overtake bytes that were sent.
     reset: bool = False
-    #: Body bytes after which nothing is sent until the release.
     stall_at: int | None = None
-    #: Body bytes after which the rest comes one by one.
     drip_at: int | None = None
     drip_pause: float = 0.0
-    #: Seconds after each piece of the body.
     pause: float = 0.0
-    #: Close after the reply without a word about it.
     close_after: bool = False
 
 
