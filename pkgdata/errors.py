@@ -54,13 +54,7 @@ def _rebuild(cls: type[PkgdataError], args: tuple[Any, ...], state: dict[str, An
 
 
 def warn(message: str | Warning, category: type[Warning]) -> None:
-    """Warn at the line of the caller's own code that led here.
-
-    Parameters
-    ----------
-    message : str or Warning
-    category : type
-    """
+    """Warn at the line of the caller's own code that led here."""
     import os
     import sys
     import warnings

@@ -71,10 +71,6 @@ def migrate_astropy(
     dry_run : bool, default False
         Only list.
 
-    Returns
-    -------
-    list of Adopted
-
     Raises
     ------
     CacheError, OSError
@@ -109,10 +105,6 @@ def migrate_pooch(
         pooch's ``path``; what ``pooch.os_cache`` says for the package's name, by default.
     dry_run : bool, default False
         Only list.
-
-    Returns
-    -------
-    list of Adopted
 
     Raises
     ------

@@ -37,7 +37,7 @@ DIALECTS = "compat"
 
 
 class Source(NamedTuple):
-    """One module: its path, text, tree, and the numbers of its code, docstring and comment lines."""
+    """One module: path, text, tree, and its code, docstring and comment lines."""
 
     path: Path
     lines: list[str]
@@ -45,6 +45,11 @@ class Source(NamedTuple):
     code: list[int]
     docstrings: int
     comments: int
+
+
+def holds_code(path: Path) -> bool:
+    """Return False for a folder that only holds compiled leftovers of another version."""
+    return path.is_file() or any(path.rglob("*.py"))
 
 
 def docstring_lines(tree: ast.Module) -> set[int]:
@@ -182,7 +187,7 @@ def rows(sources: list[Source]) -> list[tuple[str, object, str]]:
     """Return the rows of the table: what, found, aim."""
     lengths = sorted(length for source in sources for length in function_lengths(source))
     circles, against = drawing()
-    listing = [path for path in PACKAGE.iterdir() if path.name not in PLAIN]
+    listing = [path for path in PACKAGE.iterdir() if path.name not in PLAIN and holds_code(path)]
     tenth = lengths[len(lengths) * 9 // 10]
     spread = f"{statistics.median(lengths):.0f}/{tenth}/{lengths[-1]}"
     return [

@@ -135,12 +135,16 @@ def is_ours(value):
 
 
 def methods(cls):
-    """Yield the public methods of a class that are defined in pkgdata, inherited ones included."""
+    """Yield the public methods of a class that are ours and take no docstring from a base."""
     for one in inspect.classify_class_attrs(cls):
         if one.name.startswith("_") or one.kind not in ("method", "class method", "static method"):
             continue
         function = getattr(cls, one.name, None)
-        if is_ours(one.defining_class) and is_ours(function):
+        overrides = any(
+            getattr(getattr(base, one.name, None), "__doc__", None)
+            for base in one.defining_class.__mro__[1:]
+        )
+        if is_ours(one.defining_class) and is_ours(function) and not overrides:
             yield one.name, function
 
 

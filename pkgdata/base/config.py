@@ -28,7 +28,6 @@ class Field:
     kind : str
         ``"str"``, ``"path"``, ``"paths"``, ``"bool"``, ``"int"``, ``"seconds"``, ``"bytes"``,
         ``"map"`` or the allowed words separated by ``|``.
-    default : object
     meaning : str
         For ``pkgdata config`` and the documentation.
     """
@@ -139,14 +138,8 @@ def convert(name: str, value: Any, source: str) -> Any:
 
     Parameters
     ----------
-    name : str
-    value : object
     source : str
         Where it came from, for the error.
-
-    Returns
-    -------
-    object
 
     Raises
     ------
@@ -170,18 +163,7 @@ def convert(name: str, value: Any, source: str) -> Any:
 
 
 def unknown_key(name: str, known: Mapping[str, object], source: str) -> ConfigError:
-    """Return the error for a key that does not exist, with close matches.
-
-    Parameters
-    ----------
-    name : str
-    known : mapping
-    source : str
-
-    Returns
-    -------
-    ConfigError
-    """
+    """Return the error for a key that does not exist, with close matches."""
     import difflib
 
     close = difflib.get_close_matches(name, list(known), 3)
@@ -191,14 +173,6 @@ def unknown_key(name: str, known: Mapping[str, object], source: str) -> ConfigEr
 
 def read_toml(path: str) -> dict[str, Any]:
     """Read a TOML file.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    dict
 
     Raises
     ------
@@ -325,12 +299,7 @@ conf = Conf()
 
 
 def state() -> tuple[object, object]:
-    """Return a value that changes identity whenever `conf` is changed, for remembered answers.
-
-    Returns
-    -------
-    tuple
-    """
+    """Return a value that changes identity whenever `conf` is changed, for remembered answers."""
     return _process, None if _overrides is None else _overrides.get(None)
 
 
@@ -354,16 +323,7 @@ def _file_settings(path: str) -> dict[str, Any]:
 
 
 def sources(name: str) -> Iterator[tuple[Any, str]]:
-    """Yield (value, where it is set) from the strongest place to the default.
-
-    Parameters
-    ----------
-    name : str
-
-    Yields
-    ------
-    (object, str)
-    """
+    """Yield (value, where it is set) from the strongest place to the default."""
     temporary = _temporary()
     if name in temporary:
         yield temporary[name], "pkgdata.conf.set_temp"
@@ -382,14 +342,6 @@ def sources(name: str) -> Iterator[tuple[Any, str]]:
 
 def resolve(name: str) -> tuple[Any, str]:
     """Return a setting's value and where it came from.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    (object, str)
 
     Raises
     ------
@@ -418,10 +370,6 @@ def resolve(name: str) -> tuple[Any, str]:
 def cache_dir() -> tuple[str, str]:
     """Return the folder of the user cache and where that was set.
 
-    Returns
-    -------
-    (str, str)
-
     Raises
     ------
     CacheError
@@ -434,10 +382,5 @@ def cache_dir() -> tuple[str, str]:
 
 
 def is_offline() -> bool:
-    """Say whether the network may not be used.
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether the network may not be used."""
     return bool(conf.offline or not conf.allow_internet)

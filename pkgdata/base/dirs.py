@@ -20,10 +20,6 @@ _raw = getattr(os.environ, "_data", None)
 def environment_reader(names: list[str]) -> Callable[[], list[object]]:
     """Return a fast function that lists the present values of some variables.
 
-    Parameters
-    ----------
-    names : list of str
-
     Returns
     -------
     callable
@@ -39,16 +35,7 @@ def environment_reader(names: list[str]) -> Callable[[], list[object]]:
 
 
 def expand_path(path: str) -> str:
-    """Expand ``~`` and ``$VARIABLES`` and drop a closing slash.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    str
-    """
+    """Expand ``~`` and ``$VARIABLES`` and drop a closing slash."""
     expanded = os.path.expanduser(os.path.expandvars(path))
     return (expanded.rstrip("/") or "/") if os.name != "nt" else expanded
 
@@ -78,10 +65,6 @@ def _ask(question: Callable[[], str]) -> str:
 
 def user_cache() -> str:
     """Return the folder where this user's programs keep caches, such as ``~/.cache``.
-
-    Returns
-    -------
-    str
 
     Raises
     ------

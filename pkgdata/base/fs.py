@@ -102,16 +102,7 @@ def _key_problem(name: str) -> str | None:
 
 
 def name_problem(name: str) -> str | None:
-    """Say what is wrong with a relative name, or return None.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str or None
-    """
+    """Say what is wrong with a relative name, or return None."""
     problem = _key_problem(name)
     if problem is not None:
         return problem
@@ -139,10 +130,6 @@ def make_dirs(path: str) -> None:
     A group can so share a tree: whoever creates a folder, the others may write where the parent
     lets them. The first missing folder below an existing one follows that one.
 
-    Parameters
-    ----------
-    path : str
-
     Raises
     ------
     OSError
@@ -169,7 +156,6 @@ def follow_mode(path: str, mask: int, drop: int = 0) -> None:
 
     Parameters
     ----------
-    path : str
     mask : int
         Bits to take over: 0o777 for a directory, 0o666 for a file.
     drop : int, default 0
@@ -192,13 +178,8 @@ def create_exclusive(path: str, follow: bool = True) -> int:
 
     Parameters
     ----------
-    path : str
     follow : bool, default True
         Mode after its parent; else as the umask says.
-
-    Returns
-    -------
-    int
 
     Raises
     ------
@@ -223,7 +204,6 @@ def retry_denied(action: Callable[[], None], tries: int = 10) -> None:
 
     Parameters
     ----------
-    action : callable
     tries : int, default 10
         The waits double from 10 ms, so ten tries last about five seconds in all.
 
@@ -260,8 +240,6 @@ def write_atomic(path: str, content: bytes, sync: bool = True, follow: bool = Fa
 
     Parameters
     ----------
-    path : str
-    content : bytes
     sync : bool, default True
         Make it survive a power loss.
     follow : bool, default False
@@ -272,11 +250,6 @@ def write_atomic(path: str, content: bytes, sync: bool = True, follow: bool = Fa
 
 def write_all(fd: int, content: bytes | memoryview) -> None:
     """Write all of a block; the system may take less at a time.
-
-    Parameters
-    ----------
-    fd : int
-    content : bytes-like
 
     Raises
     ------
@@ -299,7 +272,6 @@ def write_blocks(
 
     Parameters
     ----------
-    path : str
     blocks : iterable of bytes-like
         If it raises, nothing is left behind.
     sync : bool, default True
@@ -339,16 +311,7 @@ ASIDE = ".tmp"
 
 
 def is_aside(name: str) -> bool:
-    """Say whether a file's name is one that `write_blocks` gives to a file it has not finished.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether a file's name is one that `write_blocks` gives to a file it has not finished."""
     _, _, pid_and_number = name.removesuffix(ASIDE).rpartition(".")[2].partition("-")
     pid, _, number = pid_and_number.partition("-")
     return name.endswith(ASIDE) and pid.isdigit() and len(number) == 8
@@ -356,10 +319,6 @@ def is_aside(name: str) -> bool:
 
 def remove(path: str) -> bool:
     """Remove a file, read-only or not; a missing one is no error.
-
-    Parameters
-    ----------
-    path : str
 
     Returns
     -------
@@ -376,12 +335,7 @@ def remove(path: str) -> bool:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory and all below it, read-only files included; missing is no error.
-
-    Parameters
-    ----------
-    path : str
-    """
+    """Remove a directory and all below it, read-only files included; missing is no error."""
     for folder, directories, files in os.walk(path, topdown=False):
         for name in files:
             remove(os.path.join(folder, name))
@@ -399,11 +353,6 @@ def remove_tree(path: str) -> None:
 
 def append(path: str, content: bytes) -> None:
     """Append to a small shared file in one write, creating it and its folders, mode after them.
-
-    Parameters
-    ----------
-    path : str
-    content : bytes
 
     Raises
     ------
@@ -438,21 +387,12 @@ def _libc_syncfs() -> Callable[[int], int] | None:
 
 
 def can_sync_all() -> bool:
-    """Say whether `sync_all` works here: on Linux (``syncfs``, Linux 2.6.39).
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether `sync_all` works here: on Linux (``syncfs``, Linux 2.6.39)."""
     return _libc_syncfs() is not None
 
 
 def sync_all(folder: str) -> None:
     """Wait until all that was written to the file system of a folder is on disk.
-
-    Parameters
-    ----------
-    folder : str
 
     Raises
     ------
@@ -470,14 +410,6 @@ def sync_all(folder: str) -> None:
 
 def walk_files(root: str) -> Iterator[tuple[str, str]]:
     """Yield (relative name with ``/``, path) of every file below a directory, sorted by name.
-
-    Parameters
-    ----------
-    root : str
-
-    Yields
-    ------
-    (str, str)
 
     Raises
     ------
@@ -503,17 +435,7 @@ def walk_files(root: str) -> Iterator[tuple[str, str]]:
 
 
 def name_inside(folder: str, path: str) -> str | None:
-    """Return the relative name, with ``/``, of a path below a folder; None if it is not there.
-
-    Parameters
-    ----------
-    folder : str
-    path : str
-
-    Returns
-    -------
-    str or None
-    """
+    """Return the relative name, with ``/``, of a path below a folder; None if it is not there."""
     name = os.path.relpath(os.path.abspath(path), os.path.abspath(folder)).replace(os.sep, "/")
     return None if name.startswith("../") or name in (".", "..") else name
 
@@ -523,7 +445,6 @@ def link_or_copy(source: str, target: str) -> None:
 
     Parameters
     ----------
-    source : str
     target : str
         Must not exist.
 
@@ -550,7 +471,6 @@ def copy(source: str, target: str) -> None:
 
     Parameters
     ----------
-    source : str
     target : str
         Must not exist.
     """
@@ -568,10 +488,6 @@ def copy(source: str, target: str) -> None:
 
 def clone_atomic(source: str, target: str) -> bool:
     """Make a file that shares the blocks of another, as `copy_atomic` does, where that is possible.
-
-    Parameters
-    ----------
-    source, target : str
 
     Returns
     -------
@@ -600,7 +516,6 @@ def copy_atomic(source: str, target: str, sync: bool = True) -> None:
 
     Parameters
     ----------
-    source, target : str
     sync : bool, default True
         Make it survive a power loss.
     """
@@ -637,10 +552,6 @@ def free_bytes(path: str) -> int | None:
     ----------
     path : str
         The path or its nearest existing parent is asked.
-
-    Returns
-    -------
-    int or None
     """
     import shutil
 
@@ -663,10 +574,6 @@ def owner_token() -> str:
 
     The place is a digest of host name, boot and process-id namespace, so that two containers on one
     host are never taken for each other.
-
-    Returns
-    -------
-    str
     """
     global _owner
     pid = os.getpid()
@@ -701,10 +608,6 @@ def _place() -> str:
 
 def owner_is_gone(token: str) -> bool:
     """Say whether the process of an `owner_token` has ended for sure.
-
-    Parameters
-    ----------
-    token : str
 
     Returns
     -------

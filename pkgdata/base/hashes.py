@@ -178,10 +178,6 @@ def hash_file(path: str | os.PathLike[str], alg: str = "sha256") -> Digest:
     alg : str, default ``"sha256"``
         Name of the algorithm.
 
-    Returns
-    -------
-    Digest
-
     Raises
     ------
     OSError
@@ -199,10 +195,6 @@ def measure_file(path: str | os.PathLike[str], alg: str = "sha256") -> tuple[Dig
         The file.
     alg : str, default ``"sha256"``
         Name of the algorithm.
-
-    Returns
-    -------
-    (Digest, int)
 
     Raises
     ------
@@ -284,7 +276,6 @@ class Lane:
 
     Parameters
     ----------
-    hasher : Hasher
     block : int
         Bytes of a buffer.
     """
@@ -300,23 +291,13 @@ class Lane:
         return self
 
     def buffer(self) -> memoryview:
-        """Return a buffer that nobody reads any more, the same one until a block is handed over.
-
-        Returns
-        -------
-        memoryview
-        """
+        """Return a buffer that nobody reads any more, the same one until a block is handed over."""
         if self._buffer is None:
             self._buffer = self._free.get()
         return self._buffer
 
     def hash(self, block: memoryview) -> None:
-        """Take over the next block, and with it the buffer, whether or not the block lies in it.
-
-        Parameters
-        ----------
-        block : memoryview
-        """
+        """Take over the next block, and with it the buffer, whether or not the block lies in it."""
         if self._thread is not None:
             self._full.put((block, self.buffer()))
             self._buffer = None

@@ -36,14 +36,6 @@ HELD, DONE, ALONE = "held", "done", "alone"
 def flock_works(path: str) -> bool:
     """Create a lock file, mode after its folder, and say whether ``flock`` works on it.
 
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    bool
-
     Raises
     ------
     OSError

@@ -55,10 +55,6 @@ class Room:
         ----------
         amount : int
             Bytes.
-
-        Yields
-        ------
-        None
         """
         amount = min(amount, self._size)
         with self._changed:
@@ -252,14 +248,8 @@ def chunks(items: Iterable[T], size: int = CHUNK, most: int = 0) -> Iterator[lis
 
     Parameters
     ----------
-    items : iterable
-    size : int, default 64
     most : int, default 0
         If more than the size, each list is twice as long as the one before it, up to this.
-
-    Yields
-    ------
-    list
     """
     import itertools
 
@@ -270,12 +260,7 @@ def chunks(items: Iterable[T], size: int = CHUNK, most: int = 0) -> Iterator[lis
 
 
 def told_to_end() -> bool:
-    """Say whether this is a worker process whose parent wants no more of it.
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether this is a worker process whose parent wants no more of it."""
     return bool(_told_to_end)
 
 
@@ -316,8 +301,6 @@ def spread(
     ----------
     function : callable
         Takes a list of items and returns a list; pickled, as are items and results.
-    items : iterable
-    processes : int
     first : int, default 64
         Length of the first list; they grow, so that few items are shared out too.
 

@@ -58,12 +58,7 @@ class Event:
 
 
 def silent(_: Event) -> None:
-    """Show nothing.
-
-    Parameters
-    ----------
-    _ : Event
-    """
+    """Show nothing."""
 
 
 def wanted(setting: str | bool) -> bool:
@@ -73,10 +68,6 @@ def wanted(setting: str | bool) -> bool:
     ----------
     setting : bool or ``"auto"``
         ``"auto"`` means: standard error is a terminal, or this is a notebook.
-
-    Returns
-    -------
-    bool
     """
     if setting != "auto":
         return bool(setting)
@@ -98,15 +89,10 @@ def view(setting: str | bool, files: int = 0, total: int | None = None) -> Callb
 
     Parameters
     ----------
-    setting : bool or ``"auto"``
     files : int, default 0
         Of a batch, which gets one bar for all of them.
     total : int, optional
         Bytes of a batch, if all are known.
-
-    Returns
-    -------
-    callable
     """
     return Bars(files, total) if wanted(setting) else silent
 
@@ -136,12 +122,7 @@ class Bars:
         self._overall: Any = None
 
     def __call__(self, event: Event) -> None:
-        """Draw a report.
-
-        Parameters
-        ----------
-        event : Event
-        """
+        """Draw a report."""
         with self._lock:
             if not self._files:
                 self._draw(event)

@@ -21,16 +21,7 @@ FIRST, LONGEST, LONGEST_ASKED = 0.1, 15.0, 60.0
 
 
 def is_passing(error: Exception) -> bool:
-    """Say whether the same request may succeed later.
-
-    Parameters
-    ----------
-    error : Exception
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether the same request may succeed later."""
     if isinstance(error, IncompleteTransferError):
         return True
     return (
@@ -49,7 +40,6 @@ def retrying(
 
     Parameters
     ----------
-    action : callable
     retries : int or callable
         Further calls after the first; a callable is asked at the first failure alone.
     sleep : callable, optional

@@ -10,10 +10,6 @@ if TYPE_CHECKING:
 def size(count: float | None) -> str:
     """Return bytes for people: ``"1.5 MB"``.
 
-    Parameters
-    ----------
-    count : float or None
-
     Returns
     -------
     str
@@ -29,13 +25,7 @@ def size(count: float | None) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns that line up; the last one may be of any length.
-
-    Parameters
-    ----------
-    head : sequence of str
-    rows : sequence of sequence of str
-    """
+    """Print columns that line up; the last one may be of any length."""
     everything = [head, *rows]
     widths = [max(len(row[i]) for row in everything) for i in range(len(head) - 1)]
     for row in everything:
@@ -44,12 +34,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def json(value: object) -> None:
-    """Print a value as JSON.
-
-    Parameters
-    ----------
-    value : object
-    """
+    """Print a value as JSON."""
     from json import dumps
 
     print(dumps(value, indent=2, ensure_ascii=False))
@@ -60,7 +45,6 @@ def bar(title: str, total: int) -> Callable[[str, int], None]:
 
     Parameters
     ----------
-    title : str
     total : int
         Bytes.
 

@@ -14,16 +14,7 @@ _SECRET_WORDS = ("sig", "token", "key", "secret", "passw", "credential", "auth")
 
 
 def scheme(url: str) -> str:
-    """Return the scheme in lower case, or ``""`` for a plain path (also for ``C:\\dir``).
-
-    Parameters
-    ----------
-    url : str
-
-    Returns
-    -------
-    str
-    """
+    """Return the scheme in lower case, or ``""`` for a plain path (also for ``C:\\dir``)."""
     head, colon, _ = url.partition(":")
     if not colon or len(head) < 2 or not head[0].isalpha():
         return ""
@@ -76,10 +67,6 @@ def join(base: str, name: str) -> str:
     name : str
         Relative name with ``/`` between its parts, not quoted.
 
-    Returns
-    -------
-    str
-
     Examples
     --------
     >>> join("https://example.org/d?v=1", "a b/c#1.fits")
@@ -93,16 +80,7 @@ def join(base: str, name: str) -> str:
 
 
 def quote_name(name: str) -> str:
-    """Quote a relative name for the path of a URL.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str
-    """
+    """Quote a relative name for the path of a URL."""
     from urllib.parse import quote
 
     return quote(name, safe="/" + _SEGMENT_SAFE)
@@ -110,10 +88,6 @@ def quote_name(name: str) -> str:
 
 def redact(url: str) -> str:
     """Hide passwords and the values of secret-looking query keys.
-
-    Parameters
-    ----------
-    url : str
 
     Returns
     -------
@@ -159,13 +133,8 @@ def expand(url: str, values: Mapping[str, str | None]) -> str:
 
     Parameters
     ----------
-    url : str
     values : mapping of str to str or None
         None means that the value is not known.
-
-    Returns
-    -------
-    str
 
     Raises
     ------
@@ -192,11 +161,6 @@ def expand(url: str, values: Mapping[str, str | None]) -> str:
 
 def rewrite(url: str, rules: Mapping[str, str]) -> str:
     """Apply the longest matching prefix rule.
-
-    Parameters
-    ----------
-    url : str
-    rules : mapping of prefix to replacement
 
     Returns
     -------

@@ -96,23 +96,13 @@ class Address:
         return os.path.join(self.base, self.name) if self.name else self.base
 
     def as_folder(self) -> Address:
-        """Return the same as a folder, whether or not it is there, for a path of this computer.
-
-        Returns
-        -------
-        Address
-        """
+        """Return the same as a folder, whether or not it is there, for a path of this computer."""
         if not self.local or self.folder:
             return self
         return Address(self.path, "", True, True, self.show(self.name), local=True)
 
     def above(self) -> Address:
-        """Return the same by its name in the folder above it, for a folder of this computer.
-
-        Returns
-        -------
-        Address
-        """
+        """Return the same by its name in the folder above it, for a folder of this computer."""
         if not self.local or not self.folder:
             return self
         base, name = os.path.split(self.base)
@@ -120,16 +110,7 @@ class Address:
         return Address(base, name, self.slashed, self.slashed, shown, local=True)
 
     def show(self, name: str) -> str:
-        """Return the address of an object of this store as it would be written.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        str
-        """
+        """Return the address of an object of this store as it would be written."""
         if self.local:
             return os.path.join(self.shown, name) if name else self.shown
         if urls.scheme(self.base) in ("http", "https"):
@@ -142,13 +123,8 @@ def parse(text: str, literal: bool = False) -> Address:
 
     Parameters
     ----------
-    text : str
     literal : bool, default False
         Wildcards stand for themselves.
-
-    Returns
-    -------
-    Address
 
     Raises
     ------
@@ -233,13 +209,8 @@ def at(base: str, key: str, literal: bool = False) -> Address:
     ----------
     base : str
         See `Address`.
-    key : str
     literal : bool, default False
         See `parse`.
-
-    Returns
-    -------
-    Address
     """
     shown = urls.redact(base)
     name = key.removesuffix("/")
@@ -273,10 +244,6 @@ class Stores:
         ----------
         base : str
             See `Address.base`.
-
-        Returns
-        -------
-        Store
         """
         found = self._stores.get(base)
         if found is None:
@@ -289,11 +256,6 @@ class Stores:
 
 def is_folder(store: Store, address: Address) -> bool:
     """Ask whether there is anything below a name, in a store that has no folders of its own.
-
-    Parameters
-    ----------
-    store : Store
-    address : Address
 
     Returns
     -------
@@ -315,16 +277,10 @@ def names_in(
 
     Parameters
     ----------
-    store : Store
-    address : Address
     recursive : bool, default True
         Of wildcards: what they match as folders, too, with all that is below.
     flat : bool, default False
         One level only; folders are names that end in ``/``.
-
-    Yields
-    ------
-    (str, Info)
 
     Raises
     ------
@@ -351,15 +307,10 @@ def below(store: Store, prefix: str, flat: bool = False) -> Iterator[tuple[str, 
 
     Parameters
     ----------
-    store : Store
     prefix : str
         Any beginning of names.
     flat : bool, default False
         See `names_in`.
-
-    Yields
-    ------
-    (str, Info)
     """
     for name, info in store.scan(prefix, flat):
         if not name.endswith("/") or (flat and name != prefix):
@@ -375,10 +326,6 @@ def compiled(pattern: str, below: bool) -> re.Pattern[str]:
         ``*`` and ``?`` stay within a level, ``**`` goes across.
     below : bool
         Match what is below a match, too.
-
-    Returns
-    -------
-    re.Pattern
 
     Examples
     --------

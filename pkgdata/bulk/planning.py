@@ -34,8 +34,6 @@ class Target:
 
     Parameters
     ----------
-    store : Store
-    address : Address
     into : bool
         Whether the address is a folder to put things into, else it is the copy's own name.
     """
@@ -67,9 +65,6 @@ class Unit:
 
     Parameters
     ----------
-    store : Store
-    address : Address
-    items : iterator of (Store, str, str)
     single : bool, default False
         Whether it is one object, named as such.
     stream : bool, default False
@@ -96,16 +91,10 @@ def target(stores: Stores, text: str, many: bool, always_folder: bool) -> Target
 
     Parameters
     ----------
-    stores : Stores
-    text : str
     many : bool
         Whether several sources go there, so that it must be a folder.
     always_folder : bool
         Whether it is one, however it is written.
-
-    Returns
-    -------
-    Target
 
     Raises
     ------
@@ -143,9 +132,6 @@ def units(
 
     Parameters
     ----------
-    stores : Stores
-    sources : list of Address
-    to : Target
     recursive : bool
         Whether folders are copied.
     folders : bool, default False
@@ -178,16 +164,7 @@ def units(
 
 
 def is_a_folder(source: Address) -> ConfigError:
-    """Return the error of a folder that was given without ``-r``.
-
-    Parameters
-    ----------
-    source : Address
-
-    Returns
-    -------
-    ConfigError
-    """
+    """Return the error of a folder that was given without ``-r``."""
     return ConfigError(f"{source} is a folder; nothing was done", hint="-r takes folders too")
 
 
@@ -200,16 +177,7 @@ def _single(store: Store, source: Address, to: Target, same: bool) -> Unit:
 
 
 def is_special(path: str) -> bool:
-    """Say whether a path is a pipe or a device, such as ``/dev/stdin``.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether a path is a pipe or a device, such as ``/dev/stdin``."""
     import stat
 
     try:
@@ -220,18 +188,7 @@ def is_special(path: str) -> bool:
 
 
 def same_object(source: Address, to: Target, new: str) -> ConfigError:
-    """Return the error of what would be copied onto itself.
-
-    Parameters
-    ----------
-    source : Address
-    to : Target
-    new : str
-
-    Returns
-    -------
-    ConfigError
-    """
+    """Return the error of what would be copied onto itself."""
     return ConfigError(f"{source} and {to.address.show(new)} are the same")
 
 
@@ -265,15 +222,8 @@ def refuse_inside(store: Store, source: Address, to: Target, top: str) -> None:
 
     Parameters
     ----------
-    store : Store
-    source : Address
-    to : Target
     top : str
         What the copies' names begin with.
-
-    Raises
-    ------
-    ConfigError
     """
     if source.local != to.local:
         return
@@ -313,16 +263,10 @@ def listed(stores: Stores, lines: Iterable[str], to: Target | None, base: str | 
 
     Parameters
     ----------
-    stores : Stores
-    lines : iterable of str
     to : Target or None
         None if the names of the copies do not matter.
     base : str or None
         A folder; then the list is not read as a whole before the copies begin.
-
-    Returns
-    -------
-    Unit
 
     Raises
     ------
@@ -407,8 +351,6 @@ def checked(
 
     Parameters
     ----------
-    items : iterable of (Store, str, str)
-    to : Target
     refuse : callable
         Told the address and the error of what is left out.
     several : bool
@@ -417,10 +359,6 @@ def checked(
         Whether an object may be copied onto itself.
     move : bool
         Whether originals will be removed: not those of other folders, to which links lead.
-
-    Yields
-    ------
-    (Store, str, str)
     """
     from ..stores.file import FileStore
 
@@ -452,7 +390,6 @@ class Change:
         Relative to both.
     reason : str
         Why it is copied; ``""`` for what is extra and would be removed.
-    size : int or None
     """
 
     __slots__ = ("name", "reason", "size")
@@ -473,10 +410,6 @@ class Comparison:
 
     Parameters
     ----------
-    source : Store
-    source_prefix : str
-    to : Store
-    to_prefix : str
     checksum : bool, default False
         Read what has no digest where the other side has one.
     size_only : bool, default False
@@ -486,7 +419,6 @@ class Comparison:
     ----------
     originals : int
         Objects of the source that were listed.
-    unchanged : int
     """
 
     def __init__(
@@ -510,10 +442,6 @@ class Comparison:
 
     def changes(self) -> Iterator[Change]:
         """Yield what differs.
-
-        Yields
-        ------
-        Change
 
         Raises
         ------
@@ -541,16 +469,7 @@ class Comparison:
             there = next(theirs, None)
 
     def is_extra(self, name: str) -> bool:
-        """Say whether a file that the source does not have is not an object of it, compressed.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        bool
-        """
+        """Say whether a file that the source does not have is not an object of it, compressed."""
         from ..stores.codecs import SUFFIXES
 
         plain = next((name.removesuffix(s) for s in SUFFIXES.values() if name.endswith(s)), "")
@@ -623,13 +542,8 @@ def behind_link(root: str, name: str) -> bool:
 
     Parameters
     ----------
-    root : str
     name : str
         With ``/`` between its parts.
-
-    Returns
-    -------
-    bool
     """
     parts = name.split("/")[:-1]
     path = root
@@ -645,7 +559,6 @@ def remove_empty_folders(root: str, keep: bool = False) -> None:
 
     Parameters
     ----------
-    root : str
     keep : bool, default False
         Keep the folder itself.
     """
@@ -678,16 +591,7 @@ def remove_empty_parents(root: str, name: str) -> None:
 
 
 def files_below(root: str) -> Iterator[str]:
-    """Yield the path of each file and link below a folder; links are not followed.
-
-    Parameters
-    ----------
-    root : str
-
-    Yields
-    ------
-    str
-    """
+    """Yield the path of each file and link below a folder; links are not followed."""
     for folder, folders, files in os.walk(root):
         folders.sort()
         links = [name for name in folders if os.path.islink(os.path.join(folder, name))]

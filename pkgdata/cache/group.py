@@ -62,10 +62,6 @@ class Group:
     def create(self, digest: Digest) -> tuple[str, int]:
         """Open a new file for an object's bytes.
 
-        Parameters
-        ----------
-        digest : Digest
-
         Returns
         -------
         (str, int)
@@ -88,9 +84,6 @@ class Group:
 
         Parameters
         ----------
-        path : str
-        fd : int
-        digest : Digest
         name : str
             Of the object; its last part becomes the file's name.
         size : int

@@ -86,16 +86,7 @@ Do not change files in place: several packages may share one.
 
 
 def split(digest: Digest) -> tuple[str, str, str]:
-    """Return the folders that a digest stands for in a bucket.
-
-    Parameters
-    ----------
-    digest : Digest
-
-    Returns
-    -------
-    (str, str, str)
-    """
+    """Return the folders that a digest stands for in a bucket."""
     return digest.alg, digest.hex[:2], digest.hex[2:]
 
 
@@ -104,14 +95,6 @@ def key_of(digest: Digest) -> str:
 
     Forty digits keep the path short for Windows; two digests that shared them would share a lock
     and fail verification once, no more.
-
-    Parameters
-    ----------
-    digest : Digest
-
-    Returns
-    -------
-    str
     """
     return f"{digest.alg}-{digest.hex[:40]}"
 
@@ -634,16 +617,7 @@ def _unique() -> str:
 
 
 def listdir(path: str) -> list[str]:
-    """Return the names in a folder, sorted; none if it cannot be read.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    list of str
-    """
+    """Return the names in a folder, sorted; none if it cannot be read."""
     try:
         return sorted(os.listdir(path))
     except OSError:

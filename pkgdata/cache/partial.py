@@ -106,13 +106,7 @@ class Partial:
         return validator.strip() or None if source == address else None
 
     def note(self, address: str, validator: str | None) -> None:
-        """Remember whose bytes these are, for `validator`.
-
-        Parameters
-        ----------
-        address : str
-        validator : str or None
-        """
+        """Remember whose bytes these are, for `validator`."""
         if not self._resume:
             return
         fs.remove(_beside(self.path, "note"))  # another user's may not be writable
@@ -146,7 +140,6 @@ class Partial:
 
         Parameters
         ----------
-        source : binary file
         digest : Digest
             What they must hash to.
         name : str
@@ -252,16 +245,7 @@ def _size_of(path: str) -> int:
 
 
 def owner_of(path: str) -> str | None:
-    """Return the owner token in the name of an unfinished file; None if it is at rest.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    str or None
-    """
+    """Return the owner token in the name of an unfinished file; None if it is at rest."""
     parts = os.path.basename(path).split(".")
     return parts[1].rpartition("-")[0] if len(parts) > 2 else None
 
@@ -271,13 +255,8 @@ def unfinished(folder: str, key: str = "") -> Iterator[tuple[str, int]]:
 
     Parameters
     ----------
-    folder : str
     key : str, optional
         All, if left out.
-
-    Yields
-    ------
-    (str, int)
     """
     try:
         names = os.listdir(folder)

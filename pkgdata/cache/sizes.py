@@ -34,7 +34,6 @@ def recorded(root: str, digest: Digest) -> int | None:
     ----------
     root : str
         Of the cache.
-    digest : Digest
 
     Returns
     -------
@@ -60,7 +59,6 @@ def record(root: str, facts: Iterable[tuple[Digest, int]]) -> None:
     ----------
     root : str
         Of the cache.
-    facts : iterable of (Digest, int)
 
     Raises
     ------

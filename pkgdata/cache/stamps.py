@@ -63,28 +63,13 @@ class Stamps:
 
         Parameters
         ----------
-        folder : str
         name : str
             Relative to the folder.
-        found : os.stat_result
-        digest : Digest
-
-        Returns
-        -------
-        bool
         """
         return self._load(folder).get(name) == self._facts(found, digest)
 
     def add(self, folder: str, name: str, found: os.stat_result, digest: Digest) -> None:
-        """Remember that this file has this digest.
-
-        Parameters
-        ----------
-        folder : str
-        name : str
-        found : os.stat_result
-        digest : Digest
-        """
+        """Remember that this file has this digest."""
         facts = self._facts(found, digest)
         self._load(folder)[name] = facts
         if self.root is None:
@@ -108,15 +93,12 @@ def check(
 
     Parameters
     ----------
-    folder : str
     name : str
         Relative to the folder.
     digest : Digest or None
         None: any bytes are right.
-    size : int or None
     policy : str
         ``"once"``, ``"always"``, ``"size"`` or ``"never"``.
-    stamps : Stamps
 
     Returns
     -------

@@ -67,16 +67,7 @@ _is_url = is_url  # what astropy.io.fits calls it
 
 
 def normalise(url: str) -> str:
-    """Bring scheme and host to lower case and give an empty path its slash.
-
-    Parameters
-    ----------
-    url : str
-
-    Returns
-    -------
-    str
-    """
+    """Bring scheme and host to lower case and give an empty path its slash."""
     from urllib.parse import urlsplit, urlunsplit
 
     parts = urlsplit(url)
@@ -87,16 +78,7 @@ def normalise(url: str) -> str:
 
 
 def folder_name(url: str) -> str:
-    """Return the name of a URL's entry.
-
-    Parameters
-    ----------
-    url : str
-
-    Returns
-    -------
-    str
-    """
+    """Return the name of a URL's entry."""
     import hashlib
 
     return hashlib.md5(normalise(url).encode(), usedforsecurity=False).hexdigest()
@@ -118,38 +100,16 @@ class UrlCache:
         self.folder = os.path.join(self._around, "url")
 
     def entry(self, url: str) -> str:
-        """Return the folder of a URL's entry, whether or not it is there.
-
-        Parameters
-        ----------
-        url : str
-
-        Returns
-        -------
-        str
-        """
+        """Return the folder of a URL's entry, whether or not it is there."""
         return os.path.join(self.folder, folder_name(url))
 
     def find(self, url: str) -> str | None:
-        """Look for a URL's bytes; no lock, no write.
-
-        Parameters
-        ----------
-        url : str
-
-        Returns
-        -------
-        str or None
-        """
+        """Look for a URL's bytes; no lock, no write."""
         path = os.path.join(self.entry(url), "contents")
         return path if os.path.isfile(path) else None
 
     def entries(self) -> Iterator[tuple[str, str]]:
         """Yield (URL, path of its bytes); entries that are damaged are left out.
-
-        Yields
-        ------
-        (str, str)
 
         Raises
         ------
@@ -176,7 +136,6 @@ class UrlCache:
 
         Parameters
         ----------
-        url : str
         locker : Cache or None
             Whose locks are used, if any.
         fill : callable
@@ -186,10 +145,6 @@ class UrlCache:
         rescue : callable, optional
             Is given the new bytes' file and the error if they cannot enter the cache; what it
             returns is returned. With it, locks that cannot be had are done without.
-
-        Returns
-        -------
-        str
 
         Raises
         ------
@@ -259,8 +214,6 @@ class UrlCache:
 
         Parameters
         ----------
-        url : str
-        source : str
         replace : bool, default True
             Take the place of bytes that are here.
         move : bool, default False
@@ -326,10 +279,6 @@ class UrlCache:
     def remove(self, path: str) -> None:
         """Remove an entry, the folder of all entries, or a stray file; missing is no error.
 
-        Parameters
-        ----------
-        path : str
-
         Raises
         ------
         OSError
@@ -378,16 +327,7 @@ class Scratch(Partial):
 
 
 def read_url(folder: str) -> str | None:
-    """Return the URL of an entry; None if it cannot be read.
-
-    Parameters
-    ----------
-    folder : str
-
-    Returns
-    -------
-    str or None
-    """
+    """Return the URL of an entry; None if it cannot be read."""
     try:
         with open(os.path.join(folder, "url"), encoding="utf-8") as file:
             return file.read()

@@ -38,39 +38,17 @@ def _guard() -> RLock:
 
 
 def state() -> object:
-    """Return a value that changes identity with every change of a temporary cache.
-
-    Returns
-    -------
-    object
-    """
+    """Return a value that changes identity with every change of a temporary cache."""
     return _overrides
 
 
 def override(pkgname: str = "astropy") -> str | None:
-    """Return the temporary cache of a package, if one is set.
-
-    Parameters
-    ----------
-    pkgname : str, default ``"astropy"``
-
-    Returns
-    -------
-    str or None
-    """
+    """Return the temporary cache of a package, if one is set."""
     return _overrides.get(pkgname)
 
 
 def parts_of(pkgname: str) -> list[str]:
     """Split a dotted package name into the folders it stands for.
-
-    Parameters
-    ----------
-    pkgname : str
-
-    Returns
-    -------
-    list of str
 
     Raises
     ------
@@ -93,14 +71,6 @@ def _folder_of(variable: str) -> str | None:
 
 def root_of(pkgname: str = "astropy") -> str:
     """Return a package's folder for unpinned downloads. Nothing is created.
-
-    Parameters
-    ----------
-    pkgname : str, default ``"astropy"``
-
-    Returns
-    -------
-    str
 
     Raises
     ------
@@ -125,14 +95,6 @@ def root_of(pkgname: str = "astropy") -> str:
 def astropys_root(pkgname: str = "astropy") -> str:
     """Return where astropy itself keeps a package's downloads, whatever is set for pkgdata.
 
-    Parameters
-    ----------
-    pkgname : str, default ``"astropy"``
-
-    Returns
-    -------
-    str
-
     Raises
     ------
     ValueError
@@ -155,10 +117,6 @@ def astropys_root(pkgname: str = "astropy") -> str:
 
 def beside(pkgname: str = "astropy") -> str:
     """Return the root of the pkgdata cache that goes with a package's downloads.
-
-    Parameters
-    ----------
-    pkgname : str, default ``"astropy"``
 
     Returns
     -------
@@ -194,17 +152,7 @@ def get_cache_dir(rootname: str = "astropy", *, ensure_exists: bool = True) -> s
 
 
 def get_cache_dir_path(rootname: str = "astropy", *, ensure_exists: bool = True) -> Path:
-    """Return what `get_cache_dir` does, as a `pathlib.Path`.
-
-    Parameters
-    ----------
-    rootname : str, default ``"astropy"``
-    ensure_exists : bool, default True
-
-    Returns
-    -------
-    Path
-    """
+    """Return what `get_cache_dir` does, as a `pathlib.Path`."""
     from pathlib import Path
 
     return Path(get_cache_dir(rootname, ensure_exists=ensure_exists))

@@ -40,10 +40,8 @@ class Item:
 
     Parameters
     ----------
-    digest : Digest
     name : str
         Its file name.
-    path : str
     size : int
         Bytes.
     used : float
@@ -61,16 +59,7 @@ class Item:
 
 
 def items(cache: Cache) -> Iterator[Item]:
-    """Yield every object of a cache.
-
-    Parameters
-    ----------
-    cache : Cache
-
-    Yields
-    ------
-    Item
-    """
+    """Yield every object of a cache."""
     for digest, folder in cache.digests(OBJECTS):
         for name in listdir(folder):
             path = os.path.join(folder, name)
@@ -83,10 +72,6 @@ def items(cache: Cache) -> Iterator[Item]:
 
 def usage(cache: Cache) -> dict[str, int]:
     """Return the bytes that each kind of content takes.
-
-    Parameters
-    ----------
-    cache : Cache
 
     Returns
     -------
@@ -115,7 +100,6 @@ def prune(
 
     Parameters
     ----------
-    cache : Cache
     days : float
         Objects used less recently than this are removed, with their trees and derived files.
     dry_run : bool, default False
@@ -159,7 +143,6 @@ def sweep(cache: Cache, now: float | None = None) -> int:
 
     Parameters
     ----------
-    cache : Cache
     now : float, optional
         Seconds since the epoch.
 
@@ -203,10 +186,6 @@ def _sweep(cache: Cache, now: float) -> int:
 def clear(cache: Cache) -> int:
     """Remove everything of ours; what other releases made stays.
 
-    Parameters
-    ----------
-    cache : Cache
-
     Returns
     -------
     int
@@ -236,7 +215,6 @@ def export_archive(
 
     Parameters
     ----------
-    cache : Cache
     path : path-like
         The archive; it appears when it is complete.
     names_or_digests : iterable of str or Digest, optional
@@ -338,11 +316,6 @@ def _export_one(archive: tarfile.TarFile, item: Item) -> None:
 
 def import_archive(cache: Cache, path: str | os.PathLike[str]) -> list[Item]:
     """Take over the objects of an archive that `export_archive` wrote, each one verified.
-
-    Parameters
-    ----------
-    cache : Cache
-    path : path-like
 
     Returns
     -------

@@ -74,7 +74,6 @@ class Validators:
             URL.
         ask : mapping of str to str
             Headers; if there are none, what was known is forgotten.
-        file : os.stat_result
         """
         import json
 
@@ -95,7 +94,6 @@ class Validators:
         ----------
         source : str
             URL.
-        path : str
         """
         ask = self.conditions(source, path)
         try:

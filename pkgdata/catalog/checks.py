@@ -80,10 +80,6 @@ class HashCheck(FileChecker):
     def check(self, path: Path) -> bool:
         """Hash a file and compare.
 
-        Parameters
-        ----------
-        path : Path
-
         Returns
         -------
         bool
@@ -106,10 +102,6 @@ def parse(text: str | Digest) -> Digest:
     text : str or Digest
         ``alg:hex`` or a bare SHA-256.
 
-    Returns
-    -------
-    Digest
-
     Raises
     ------
     CatalogError
@@ -128,8 +120,6 @@ def verify(path: str | os.PathLike[str], digest: Digest, source: str) -> None:
 
     Parameters
     ----------
-    path : path-like
-    digest : Digest
     source : str
         Where it came from, for the error.
 

@@ -17,7 +17,6 @@ class Fetched:
 
     Parameters
     ----------
-    path : Path
     keep : bool, default True
         The file is not its user's to move.
     """
@@ -77,7 +76,6 @@ class Context:
 
         Parameters
         ----------
-        url : str
         size : int, optional
             Bytes of it.
 
@@ -89,51 +87,23 @@ class Context:
         return Fetched(Path(fetch.file(url, size)))
 
     def dataset(self, name: str) -> Any:
-        """Return a definition.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Definition
-        """
+        """Return a definition."""
         from .library import current
 
         return current().find(name)
 
     def repositories(self) -> list[Any]:
-        """Return the repositories.
-
-        Returns
-        -------
-        list of Repository
-        """
+        """Return the repositories."""
         from .library import current
 
         return current().repositories()
 
     def repository(self, name: str) -> Any:
-        """Return a repository.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Repository
-        """
+        """Return a repository."""
         from .library import current
 
         return current().repository(name)
 
     def datasets(self) -> list[Any]:
-        """Return all definitions.
-
-        Returns
-        -------
-        list of Definition
-        """
+        """Return all definitions."""
         return [one for repository in self.repositories() for one in repository]

@@ -41,10 +41,6 @@ def destination(text: str, root: Path) -> str:
         here: another computer, by SFTP.
     root : Path
         The folder ``<data>`` here.
-
-    Returns
-    -------
-    str
     """
     if "://" in text or os.sep in text.partition(":")[0] or os.path.isdir(text):
         return text
@@ -68,8 +64,6 @@ def copy(
 
     Parameters
     ----------
-    catalog : Catalog
-    dataset : str or Definition
     to : str or Store
         See `destination`.
     force : bool, default False

@@ -432,7 +432,6 @@ class Part:
 
     Parameters
     ----------
-    definition : Definition
     keys : tuple of str
         The attributes that lead to it.
     """
@@ -450,12 +449,7 @@ class Part:
         return Part(self._definition, (*self._keys, name))
 
     def download(self, force: bool = False) -> None:
-        """Bring the dataset here.
-
-        Parameters
-        ----------
-        force : bool, default False
-        """
+        """Bring the dataset here."""
         self._definition.download(force)
 
     def prepare(self, download: bool = False) -> Any:
@@ -465,10 +459,6 @@ class Part:
         ----------
         download : bool, default False
             Bring the dataset here first.
-
-        Returns
-        -------
-        object
         """
         found = self._definition.prepare(download)
         for key in self._keys:
@@ -483,16 +473,7 @@ class Part:
 
 
 def of_class(target: Any) -> Definition | None:
-    """Return the definition that something is or has.
-
-    Parameters
-    ----------
-    target : object
-
-    Returns
-    -------
-    Definition or None
-    """
+    """Return the definition that something is or has."""
     if isinstance(target, Definition):
         return target
     if isinstance(target, type):
@@ -504,14 +485,6 @@ def of_class(target: Any) -> Definition | None:
 
 def notes_of(target: Any) -> Definition | Notes:
     """Return where tags, tasks and resources of something are kept.
-
-    Parameters
-    ----------
-    target : object
-
-    Returns
-    -------
-    Definition or Notes
 
     Raises
     ------
@@ -537,11 +510,6 @@ def notes_of(target: Any) -> Definition | Notes:
 def attach(target: Any, resource: Resource) -> Any:
     """Give a definition a resource; the order of the decorators does not matter.
 
-    Parameters
-    ----------
-    target : Definition, class or function
-    resource : Resource
-
     Returns
     -------
     object
@@ -562,10 +530,6 @@ def in_module(name: str) -> list[Definition]:
     ----------
     name : str
         Of a module that is loaded.
-
-    Returns
-    -------
-    list of Definition
     """
     found = map(of_class, vars(sys.modules[name]).values())
     unique = dict.fromkeys(one for one in found if one is not None and one.module == name)

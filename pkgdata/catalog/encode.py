@@ -24,15 +24,6 @@ ENCODERS = ("normal", "xpm")
 def encoded(value: Any, encoder: str = "normal") -> Any:
     """Return what JSON can hold of a value.
 
-    Parameters
-    ----------
-    value : object
-    encoder : ``"normal"`` or ``"xpm"``, default ``"normal"``
-
-    Returns
-    -------
-    object
-
     Raises
     ------
     CatalogError
@@ -72,18 +63,7 @@ def _class_of(value: Any) -> type:
 
 
 def dumps(value: Any, encoder: str = "normal", indent: int | None = None) -> str:
-    """Return a value as JSON.
-
-    Parameters
-    ----------
-    value : object
-    encoder : ``"normal"`` or ``"xpm"``, default ``"normal"``
-    indent : int, optional
-
-    Returns
-    -------
-    str
-    """
+    """Return a value as JSON."""
     import json
 
     return json.dumps(encoded(value, encoder), indent=indent, ensure_ascii=False)

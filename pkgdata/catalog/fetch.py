@@ -39,10 +39,6 @@ _package: ContextVar[PackageData | None] = ContextVar("pkgdata_catalog_package",
 def basename(url: str) -> str:
     """Return the name of the file that an address ends in.
 
-    Parameters
-    ----------
-    url : str
-
     Returns
     -------
     str
@@ -64,17 +60,10 @@ def entry(
 
     Parameters
     ----------
-    resource : Resource
     urls : sequence of str
         Addresses of the same bytes, in order.
-    digest : Digest or None
-    size : int, optional
     number : int, optional
         Tells the files of one resource apart.
-
-    Returns
-    -------
-    Entry
     """
     owner = resource.owner
     file = re.sub(r"[^\w.+=@-]+", "_", basename(urls[0])).strip("._") or "data"
@@ -88,12 +77,7 @@ def entry(
 
 @contextlib.contextmanager
 def session(entries: Iterable[Entry]) -> Iterator[PackageData]:
-    """Keep one package for all downloads of a dataset.
-
-    Parameters
-    ----------
-    entries : iterable of Entry
-    """
+    """Keep one package for all downloads of a dataset."""
     package = PackageData(PACKAGE, registry=Registry(entries))
     token = _package.set(package)
     try:
@@ -109,7 +93,6 @@ def bring(dataset: str, entries: Sequence[Entry]) -> None:
     ----------
     dataset : str
         For errors.
-    entries : sequence of Entry
 
     Raises
     ------
@@ -154,7 +137,6 @@ class Download:
 
     Parameters
     ----------
-    path : str
     digest : Digest or None
         What pins them.
     """
@@ -178,16 +160,7 @@ class Download:
         package.cache.share(self.path, str(target))
 
     def matches(self, digest: Digest) -> bool:
-        """Say whether they have a digest.
-
-        Parameters
-        ----------
-        digest : Digest
-
-        Returns
-        -------
-        bool
-        """
+        """Say whether they have a digest."""
         return hashes.hash_file(self.path, digest.alg) == digest
 
 
@@ -200,7 +173,6 @@ def downloaded(one: Entry, folder: Path) -> Iterator[Download]:
 
     Parameters
     ----------
-    one : Entry
     folder : Path
         Nobody else writes to it, and it is on the disk of what is to be made.
     """
@@ -242,12 +214,7 @@ def _in_cache(path: str) -> UrlCache | None:
 
 
 def drop(path: str) -> None:
-    """Remove a download that no digest pins from the cache; one of a site's folder stays.
-
-    Parameters
-    ----------
-    path : str
-    """
+    """Remove a download that no digest pins from the cache; one of a site's folder stays."""
     cache = _in_cache(path)
     if cache is not None:
         cache.remove(os.path.dirname(path))
@@ -255,11 +222,6 @@ def drop(path: str) -> None:
 
 def file(url: str, size: int | None = None) -> str:
     """Fetch a file that no digest pins and that belongs to no resource.
-
-    Parameters
-    ----------
-    url : str
-    size : int, optional
 
     Returns
     -------

@@ -26,12 +26,7 @@ if TYPE_CHECKING:
 
 
 def datamaestro_folder() -> str:
-    """Return datamaestro's data folder: ``DATAMAESTRO_DIR``, else ``~/datamaestro``.
-
-    Returns
-    -------
-    str
-    """
+    """Return datamaestro's data folder: ``DATAMAESTRO_DIR``, else ``~/datamaestro``."""
     return os.path.expanduser(os.environ.get("DATAMAESTRO_DIR") or "~/datamaestro")
 
 
@@ -59,12 +54,7 @@ class ForeignRepository:
         return f"<ForeignRepository {self.id} of {self.module}>"
 
     def default_data(self) -> str:
-        """Return where its data lie unless somebody says otherwise.
-
-        Returns
-        -------
-        str
-        """
+        """Return where its data lie unless somebody says otherwise."""
         return datamaestro_folder()
 
     @property
@@ -73,12 +63,7 @@ class ForeignRepository:
         return places.root(self.default_data()) / "data" / self.id
 
     def files(self) -> dict[str, tuple[int, int]]:
-        """Return its definition modules and their marks.
-
-        Returns
-        -------
-        dict of str to (int, int)
-        """
+        """Return its definition modules and their marks."""
         return definition_files(str(self.basedir))
 
     def definitions_in(self, file: str) -> list[ForeignDefinition]:
@@ -88,10 +73,6 @@ class ForeignRepository:
         ----------
         file : str
             Relative to the package's folder.
-
-        Returns
-        -------
-        list of ForeignDefinition
 
         Raises
         ------
@@ -118,7 +99,6 @@ class ForeignDefinition:
     ----------
     definition : object
         datamaestro's own.
-    repository : ForeignRepository
     """
 
     def __init__(self, definition: Any, repository: ForeignRepository) -> None:
@@ -179,12 +159,7 @@ class ForeignDefinition:
         return self.root / "data" / self.repository.id / Path(*self.id.split("."))
 
     def owns_folder(self) -> bool:
-        """Say whether its folder is its own.
-
-        Returns
-        -------
-        bool
-        """
+        """Say whether its folder is its own."""
         return True
 
     def _ready(self) -> None:
@@ -203,10 +178,6 @@ class ForeignDefinition:
             Bring its files here first, if they are not.
         variant : mapping, optional
             Which variant of it.
-
-        Returns
-        -------
-        object
         """
         if download:
             self.download()
@@ -216,10 +187,6 @@ class ForeignDefinition:
 
     def download(self, force: bool = False) -> bool:
         """Bring its files here, if they are not.
-
-        Parameters
-        ----------
-        force : bool, default False
 
         Returns
         -------

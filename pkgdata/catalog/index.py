@@ -36,10 +36,8 @@ class Record:
 
     Parameters
     ----------
-    installed : Installed
     file : str
         Its module, relative to its package.
-    facts : mapping
     repository : str
         Its repository's name.
     """
@@ -115,10 +113,6 @@ class Record:
     def load(self) -> Definition:
         """Load the definition.
 
-        Returns
-        -------
-        Definition
-
         Raises
         ------
         CatalogError
@@ -153,12 +147,7 @@ def _facts(one: Any) -> dict[str, Any]:
 
 
 class Index:
-    """What is known of the definitions of one repository.
-
-    Parameters
-    ----------
-    installed : Installed
-    """
+    """What is known of the definitions of one repository."""
 
     def __init__(self, installed: Installed) -> None:
         self.installed = installed
@@ -216,12 +205,7 @@ class Index:
         return {_WHOLE: [sum(column) for column in zip(*marks, strict=True)], "": own}
 
     def records(self) -> Iterator[Record]:
-        """Yield what is known of each definition; files that changed are loaded first.
-
-        Yields
-        ------
-        Record
-        """
+        """Yield what is known of each definition; files that changed are loaded first."""
         content = self._fresh()
         name = content["name"]
         for file, entry in content["files"].items():
@@ -229,12 +213,7 @@ class Index:
                 yield Record(self.installed, file, facts, name)
 
     def describe(self) -> tuple[str, str]:
-        """Return the repository's name and what it is.
-
-        Returns
-        -------
-        (str, str)
-        """
+        """Return the repository's name and what it is."""
         content = self._fresh()
         return content["name"], content["description"]
 

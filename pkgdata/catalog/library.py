@@ -327,12 +327,7 @@ _default: Catalog | None = None
 
 
 def current() -> Catalog:
-    """Return the catalog that is at work, or that of all that is installed.
-
-    Returns
-    -------
-    Catalog
-    """
+    """Return the catalog that is at work, or that of all that is installed."""
     global _default
     found = _current.get()
     if found is None:

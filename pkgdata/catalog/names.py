@@ -27,14 +27,6 @@ _PAGES = re.compile(r"\.(html?|php|aspx?|jsp)$", re.IGNORECASE)
 def dotted(name: str) -> str:
     """Return a CamelCase name in lower case, its parts separated by dots.
 
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str
-
     Examples
     --------
     >>> dotted("ProcessedMNIST"), dotted("MNISTSmall"), dotted("mnist_small")
@@ -56,10 +48,6 @@ def of_definition(place: str, name: str, wanted: str | None) -> tuple[str, set[s
     wanted : str or None
         What its author asks for: a whole name (with a dot in it), an end of it (after a dot, or
         without one), ``""`` for the module's own name.
-
-    Returns
-    -------
-    (str, set of str)
     """
     module = place.lower()
     aliases = set()
@@ -84,14 +72,6 @@ def _joined(*parts: str) -> str:
 def check(name: str) -> str:
     """Return a name after a look whether it is one.
 
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str
-
     Raises
     ------
     CatalogError
@@ -108,14 +88,6 @@ def check(name: str) -> str:
 
 def of_url(url: str) -> str:
     """Return the name that a page's address suggests: its host backwards, then its path.
-
-    Parameters
-    ----------
-    url : str
-
-    Returns
-    -------
-    str
 
     Raises
     ------
@@ -143,10 +115,6 @@ def of_url(url: str) -> str:
 def split_repository(name: str) -> tuple[str, str | None]:
     """Split ``NAME@REPOSITORY`` as prepared data carry it.
 
-    Parameters
-    ----------
-    name : str
-
     Returns
     -------
     (str, str or None)
@@ -159,10 +127,6 @@ def split_repository(name: str) -> tuple[str, str | None]:
 def split_selector(name: str) -> tuple[str, str]:
     """Split ``NAME[axis=value,...]``.
 
-    Parameters
-    ----------
-    name : str
-
     Returns
     -------
     (str, str)
@@ -174,11 +138,6 @@ def split_selector(name: str) -> tuple[str, str]:
 
 def close_to(name: str, known: Iterable[str]) -> list[str]:
     """Return the known names that are most like one that is not known.
-
-    Parameters
-    ----------
-    name : str
-    known : iterable of str
 
     Returns
     -------
@@ -197,10 +156,6 @@ def close_to(name: str, known: Iterable[str]) -> list[str]:
 def file_variable(filename: str) -> str:
     """Return the name of the variable that stands for a file in a definition.
 
-    Parameters
-    ----------
-    filename : str
-
     Returns
     -------
     str
@@ -210,14 +165,5 @@ def file_variable(filename: str) -> str:
 
 
 def argument(name: str) -> str:
-    """Return the name under which a resource is passed to a function.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str
-    """
+    """Return the name under which a resource is passed to a function."""
     return name if name.isidentifier() else re.sub(r"\W", "_", name)

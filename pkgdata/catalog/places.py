@@ -40,10 +40,6 @@ _chosen: ContextVar[str | None] = ContextVar("pkgdata_catalog_data", default=Non
 def user_data() -> str:
     """Return the folder where this user's programs keep data, with ours in it.
 
-    Returns
-    -------
-    str
-
     Raises
     ------
     CatalogError
@@ -70,10 +66,6 @@ def root(default: str | None = None) -> Path:
     ----------
     default : str, optional
         Where a repository keeps its data unless somebody says otherwise.
-
-    Returns
-    -------
-    Path
     """
     chosen = _chosen.get()
     if chosen is None:
@@ -101,16 +93,7 @@ def within(data: str | os.PathLike[str] | None) -> Iterator[None]:
 
 
 def is_aside(name: str) -> bool:
-    """Say whether a folder's name is that of something being made.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether a folder's name is that of something being made."""
     return name.startswith(".") and name.endswith(ASIDE)
 
 
@@ -161,11 +144,6 @@ class Settings:
     def set_datafolder(self, key: str, path: str | os.PathLike[str]) -> None:
         """Remember a data folder.
 
-        Parameters
-        ----------
-        key : str
-        path : path-like
-
         Raises
         ------
         CatalogError
@@ -188,7 +166,6 @@ class Settings:
         ----------
         key : str
             ``<dataset>/<resource>``.
-        path : path-like
         """
         self._set("paths", key, os.path.abspath(os.path.expanduser(os.fspath(path))))
 
@@ -198,12 +175,7 @@ class Settings:
         return self._table("agreements")
 
     def set_agreement(self, key: str) -> None:
-        """Remember that the user agreed.
-
-        Parameters
-        ----------
-        key : str
-        """
+        """Remember that the user agreed."""
         self._set("agreements", key, "yes")
 
 

@@ -40,15 +40,10 @@ def prepare(
 
     Parameters
     ----------
-    definition : Definition
     download : bool, default True
         Bring its files here first, if they are not.
     variant : mapping, optional
         Which variant of it; axes that are left out have their defaults.
-
-    Returns
-    -------
-    object
 
     Raises
     ------
@@ -77,7 +72,6 @@ def download(definition: Definition, force: bool = False) -> None:
 
     Parameters
     ----------
-    definition : Definition
     force : bool, default False
         Make them anew, even if they are.
     """
@@ -108,14 +102,6 @@ def _not_again(definition: Definition) -> Iterator[None]:
 
 def in_order(definition: Definition) -> list[Resource]:
     """Return a dataset's resources, each behind those that it rests on.
-
-    Parameters
-    ----------
-    definition : Definition
-
-    Returns
-    -------
-    list of Resource
 
     Raises
     ------
@@ -150,7 +136,6 @@ def missing(definition: Definition, force: bool = False) -> list[Resource]:
 
     Parameters
     ----------
-    definition : Definition
     force : bool, default False
         All of them.
 
@@ -172,16 +157,7 @@ def missing(definition: Definition, force: bool = False) -> list[Resource]:
 
 
 def is_here(resource: Resource) -> bool:
-    """Say whether a resource is complete. A file of known digest is hashed once (``verify``).
-
-    Parameters
-    ----------
-    resource : Resource
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether a resource is complete. A file of known digest is hashed once (``verify``)."""
     if not resource.has_files():
         return False  # whether what it leads to is here is that one's business
     if not resource.files_present():

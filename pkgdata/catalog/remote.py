@@ -65,16 +65,6 @@ class RemoteFolder(Store):
         return posixpath.join(self._root, fs.safe_name(name))
 
     def info(self, name: str) -> Info:
-        """Ask for an object; see `Store`.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Info
-        """
         found = self._host().stat(self._path(name))
         if found is None or found.is_folder:
             address = self.address(name)
@@ -92,11 +82,8 @@ class RemoteFolder(Store):
 
         Parameters
         ----------
-        name : str
-        content : bytes-like
         attributes : Attributes, optional
             Nothing of it can be kept.
-        if_absent : bool, default False
         """
         self.write_blocks(name, (content,), attributes, if_absent)
 
@@ -108,16 +95,6 @@ class RemoteFolder(Store):
         if_absent: bool = False,
         size: int | None = None,
     ) -> None:
-        """Write a file block by block, all or nothing; see `Store`.
-
-        Parameters
-        ----------
-        name : str
-        blocks : iterable of bytes-like
-        attributes : Attributes, optional
-        if_absent : bool, default False
-        size : int, optional
-        """
         path = self._path(name)
         self._make_folder(posixpath.dirname(path))
         host = self._host()

@@ -260,10 +260,6 @@ def _first_line(doc: str | None) -> str:
 def definition_files(folder: str) -> dict[str, tuple[int, int]]:
     """Return the modules below a package's ``config``, by their names relative to the package.
 
-    Parameters
-    ----------
-    folder : str
-
     Returns
     -------
     dict of str to (int, int)
@@ -295,11 +291,6 @@ def load(module: str, file: str) -> types.ModuleType:
     ----------
     module : str
         Its name.
-    file : str
-
-    Returns
-    -------
-    module
 
     Raises
     ------
@@ -362,17 +353,7 @@ def _again(module: types.ModuleType, file: str) -> types.ModuleType:
 
 
 def problem(file: str, error: Exception) -> CatalogError:
-    """Return the error for a definition module that does not load.
-
-    Parameters
-    ----------
-    file : str
-    error : Exception
-
-    Returns
-    -------
-    CatalogError
-    """
+    """Return the error for a definition module that does not load."""
     line: int | None = getattr(error, "line", None) if isinstance(error, CatalogError) else None
     text = str(getattr(error, "message", "")) or str(error)
     if isinstance(error, SyntaxError):
@@ -402,8 +383,6 @@ class Installed:
         Of the entry point.
     value : str
         ``package`` or ``package:Class``.
-    group : str
-    entry : EntryPoint, optional
     repository : object, optional
         The repository, if it is loaded.
     """
@@ -496,12 +475,7 @@ def _missing_package(error: Exception) -> str | None:
 
 
 def installed() -> list[Installed]:
-    """Return the repositories that installed packages announce, by name.
-
-    Returns
-    -------
-    list of Installed
-    """
+    """Return the repositories that installed packages announce, by name."""
     from importlib import metadata
 
     found: dict[tuple[str, str], Installed] = {}
@@ -519,16 +493,7 @@ def _packages(path: tuple[str, ...]) -> list[Installed]:
 
 
 def of_module(module: str) -> Repository | None:
-    """Return the repository that a module belongs to.
-
-    Parameters
-    ----------
-    module : str
-
-    Returns
-    -------
-    Repository or None
-    """
+    """Return the repository that a module belongs to."""
     for package in _made:
         if f"{module}.".startswith(f"{package}.config."):
             made = _known(package)

@@ -21,29 +21,12 @@ class Condition:
     """What must hold of a definition, or of what the index knows of it."""
 
     def match(self, dataset: Any) -> bool:
-        """Say whether it holds.
-
-        Parameters
-        ----------
-        dataset : Definition or Record
-
-        Returns
-        -------
-        bool
-        """
+        """Say whether it holds."""
         raise NotImplementedError(f"{type(self).__name__} has no method match()")
 
     @staticmethod
     def parse(searchterm: str) -> Condition:
         """Read a search term.
-
-        Parameters
-        ----------
-        searchterm : str
-
-        Returns
-        -------
-        Condition
 
         Raises
         ------
@@ -55,36 +38,16 @@ class Condition:
 
 
 class AndCondition(Condition):
-    """All of several conditions.
-
-    Parameters
-    ----------
-    *conditions : Condition
-    """
+    """All of several conditions."""
 
     def __init__(self, *conditions: Condition) -> None:
         self.conditions = list(conditions)
 
     def append(self, condition: Condition) -> None:
-        """Add one.
-
-        Parameters
-        ----------
-        condition : Condition
-        """
+        """Add one."""
         self.conditions.append(condition)
 
     def match(self, dataset: Any) -> bool:
-        """Say whether all hold.
-
-        Parameters
-        ----------
-        dataset : Definition or Record
-
-        Returns
-        -------
-        bool
-        """
         return all(one.match(dataset) for one in self.conditions)
 
     def __repr__(self) -> str:
@@ -92,27 +55,12 @@ class AndCondition(Condition):
 
 
 class OrCondition(AndCondition):
-    """Any of several conditions.
-
-    Parameters
-    ----------
-    *conditions : Condition
-    """
+    """Any of several conditions."""
 
     def __init__(self, *conditions: Condition) -> None:
         super().__init__(*conditions)
 
     def match(self, dataset: Any) -> bool:
-        """Say whether any holds.
-
-        Parameters
-        ----------
-        dataset : Definition or Record
-
-        Returns
-        -------
-        bool
-        """
         return any(one.match(dataset) for one in self.conditions)
 
     def __repr__(self) -> str:
@@ -121,10 +69,6 @@ class OrCondition(AndCondition):
 
 class ReCondition(Condition):
     """A regular expression.
-
-    Parameters
-    ----------
-    regex : str
 
     Raises
     ------
@@ -151,124 +95,49 @@ class ReCondition(Condition):
 
 
 class IDCondition(ReCondition):
-    """A regular expression for the name.
-
-    Parameters
-    ----------
-    regex : str
-    """
+    """A regular expression for the name."""
 
     of = "name"
 
     def match(self, dataset: Any) -> bool:
-        """Say whether it matches.
-
-        Parameters
-        ----------
-        dataset : Definition or Record
-
-        Returns
-        -------
-        bool
-        """
         return self.regex.search(dataset.id) is not None
 
 
 class TagCondition(ReCondition):
-    """A regular expression for a tag.
-
-    Parameters
-    ----------
-    regex : str
-    """
+    """A regular expression for a tag."""
 
     of = "tag"
 
     def match(self, dataset: Any) -> bool:
-        """Say whether it matches.
-
-        Parameters
-        ----------
-        dataset : Definition or Record
-
-        Returns
-        -------
-        bool
-        """
         return self._any(dataset.tags)
 
 
 class TaskCondition(ReCondition):
-    """A regular expression for a task.
-
-    Parameters
-    ----------
-    regex : str
-    """
+    """A regular expression for a task."""
 
     of = "task"
 
     def match(self, dataset: Any) -> bool:
-        """Say whether it matches.
-
-        Parameters
-        ----------
-        dataset : Definition or Record
-
-        Returns
-        -------
-        bool
-        """
         return self._any(dataset.tasks)
 
 
 class RepositoryCondition(ReCondition):
-    """A regular expression for the repository.
-
-    Parameters
-    ----------
-    regex : str
-    """
+    """A regular expression for the repository."""
 
     of = "repository"
 
     def match(self, dataset: Any) -> bool:
-        """Say whether it matches.
-
-        Parameters
-        ----------
-        dataset : Definition or Record
-
-        Returns
-        -------
-        bool
-        """
         found = dataset.repository
         name = getattr(found, "id", found)
         return name is not None and self.regex.search(name) is not None
 
 
 class TypeCondition(ReCondition):
-    """A regular expression for a name of the data's type, as a whole.
-
-    Parameters
-    ----------
-    regex : str
-    """
+    """A regular expression for a name of the data's type, as a whole."""
 
     of = "type"
 
     def match(self, dataset: Any) -> bool:
-        """Say whether it matches.
-
-        Parameters
-        ----------
-        dataset : Definition or Record
-
-        Returns
-        -------
-        bool
-        """
         whole = self.regex.fullmatch
         return any(whole(name) or whole(name.rpartition(".")[2]) for name in dataset.types)
 
@@ -283,14 +152,5 @@ _KINDS: dict[str, type[ReCondition]] = {
 
 
 def all_of(terms: Iterable[str]) -> AndCondition:
-    """Return the condition that all search terms match.
-
-    Parameters
-    ----------
-    terms : iterable of str
-
-    Returns
-    -------
-    AndCondition
-    """
+    """Return the condition that all search terms match."""
     return AndCondition(*map(Condition.parse, terms))

@@ -125,17 +125,7 @@ _CARD = """<article id="{anchor}" data-facts="{facts}">
 
 
 def render(title: str, records: Iterable[Record]) -> str:
-    """Return the page.
-
-    Parameters
-    ----------
-    title : str
-    records : iterable of Record
-
-    Returns
-    -------
-    str
-    """
+    """Return the page."""
     cards = [_card(one) for one in records]
     return _PAGE.format(
         title=html.escape(title),
@@ -199,10 +189,8 @@ def write(catalog: Catalog, folder: str | os.PathLike[str], title: str) -> tuple
 
     Parameters
     ----------
-    catalog : Catalog
     folder : path-like
         Where ``index.html`` goes; other files there are left alone.
-    title : str
 
     Returns
     -------

@@ -19,14 +19,7 @@ if TYPE_CHECKING:
 
 
 class Orphan:
-    """A folder that no definition owns.
-
-    Parameters
-    ----------
-    path : Path
-    repository : str
-    reason : str
-    """
+    """A folder that no definition owns."""
 
     def __init__(self, path: Path, repository: str, reason: str) -> None:
         self.path = path
@@ -37,12 +30,7 @@ class Orphan:
         return f"<Orphan {self.path}>"
 
     def size(self) -> int:
-        """Return the bytes of its files; what links lead to is not counted.
-
-        Returns
-        -------
-        int
-        """
+        """Return the bytes of its files; what links lead to is not counted."""
         total = 0
         for folder, _, files in os.walk(self.path):
             for file in files:
@@ -58,14 +46,6 @@ def orphans(catalog: Catalog) -> list[Orphan]:
 
     Nothing is said of the data of repositories that do not load as a whole: what they own is not
     known.
-
-    Parameters
-    ----------
-    catalog : Catalog
-
-    Returns
-    -------
-    list of Orphan
 
     Raises
     ------
@@ -134,12 +114,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def remove(orphan: Orphan) -> None:
-    """Remove an orphan: it disappears at once, then its files go. Folders that are empty go, too.
-
-    Parameters
-    ----------
-    orphan : Orphan
-    """
+    """Remove an orphan: it disappears at once, then its files and empty folders go."""
     path = orphan.path
     if path.is_symlink():
         path.unlink()
@@ -165,7 +140,6 @@ class Answer:
         The address without secrets.
     status : str
         ``"ok"`` or ``"failed"``.
-    message : str
     size : int or None
         Bytes, as the source says.
     """
@@ -193,8 +167,6 @@ def check(
 
     Parameters
     ----------
-    catalog : Catalog
-    wanted : iterable of Definition
     tell : callable, optional
         Given each answer as it comes.
 
@@ -276,7 +248,6 @@ def create(repository: Any, name_or_url: str) -> Path:
 
     Parameters
     ----------
-    repository : Repository
     name_or_url : str
         Name of the dataset, or the address of a page about it, which gives the name.
 

@@ -197,10 +197,6 @@ class AxesVariants(Variants):
         **chosen
             Values by the names of axes.
 
-        Returns
-        -------
-        dict
-
         Raises
         ------
         CatalogError
@@ -228,14 +224,6 @@ class AxesVariants(Variants):
     def parse_selector(self, selector: str) -> dict[str, Any]:
         """Read ``[key=value,...]``.
 
-        Parameters
-        ----------
-        selector : str
-
-        Returns
-        -------
-        dict
-
         Raises
         ------
         CatalogError
@@ -254,10 +242,6 @@ class AxesVariants(Variants):
     def format_selector(self, chosen: Mapping[str, Any]) -> str:
         """Write what is asked for as ``[key=value,...]``, the same for the same variant.
 
-        Parameters
-        ----------
-        chosen : mapping
-
         Returns
         -------
         str
@@ -272,12 +256,6 @@ class AxesVariants(Variants):
         return f"[{','.join(pieces)}]" if pieces else ""
 
     def enumerate(self) -> Iterator[dict[str, Any]]:
-        """Yield the variants that can be listed; open axes have their defaults.
-
-        Yields
-        ------
-        dict
-        """
         axes = self.axes.items()
         domains = [[axis.default] if axis.domain is None else axis.domain for _, axis in axes]
         for values in itertools.product(*domains):

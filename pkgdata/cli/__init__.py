@@ -23,12 +23,7 @@ OK, ERROR, USAGE, DIFFERS, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands.
-
-    Returns
-    -------
-    argparse.ArgumentParser
-    """
+    """Return the parser of all commands."""
     import argparse
 
     from . import (

@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add these commands to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add these commands to the parser."""
     group = commands.add_parser("cache", help="look after the user cache")
     verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
 

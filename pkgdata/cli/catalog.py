@@ -21,12 +21,7 @@ _TERMS = (
 
 
 def add(commands: Any) -> None:
-    """Add these commands to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add these commands to the parser."""
     group = commands.add_parser("catalog", help="find datasets by name, tag and task; prepare them")
     group.add_argument("--data", metavar="DIR", help="where prepared datasets lie")
     verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)

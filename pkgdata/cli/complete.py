@@ -35,12 +35,7 @@ compdef _pkgdata pkgdata
 
 
 def add(commands: Any) -> None:
-    """Add these commands to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add these commands to the parser."""
     parser = commands.add_parser(
         "completion",
         help="print the completion script of a shell",
@@ -75,10 +70,6 @@ def candidates(before: list[str], current: str) -> list[str]:
         The complete words before it, without ``pkgdata``.
     current : str
         The word that is being typed.
-
-    Returns
-    -------
-    list of str
     """
     from . import parser
 

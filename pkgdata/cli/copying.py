@@ -34,12 +34,7 @@ _STEPS = 16
 
 
 def add(commands: Any) -> None:
-    """Add these commands to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add these commands to the parser."""
     cp = commands.add_parser("cp", help="copy files and objects, local and cloud mixed")
     _sources(cp, "-r")
     cp.add_argument(
@@ -300,14 +295,8 @@ def objects(
 
     Parameters
     ----------
-    stores : Stores
-    sources : iterable of Address
     recursive : bool
         Whether folders are taken.
-
-    Yields
-    ------
-    (Store, str)
     """
     for source in sources:
         store = stores.open(source.base)
@@ -325,22 +314,13 @@ def objects(
 
 
 def lines() -> Iterator[str]:
-    """Yield the lines of standard input: paths or URLs.
-
-    Yields
-    ------
-    str
-    """
+    """Yield the lines of standard input: paths or URLs."""
     for line in sys.stdin.buffer:
         yield os.fsdecode(line.rstrip(b"\r\n"))
 
 
 def processes(args: Namespace) -> int:
     """Return how many worker processes are wanted.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
 
     Returns
     -------
@@ -475,12 +455,7 @@ def _remove(comparison: planning.Comparison, doomed: Iterable[str], to: Target) 
 
 
 def say(line: str) -> None:
-    """Print a line that holds names, as they are but for control characters.
-
-    Parameters
-    ----------
-    line : str
-    """
+    """Print a line that holds names, as they are but for control characters."""
     if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in line.replace("\t", "")):
         line = "".join(c if c.isprintable() or c in "\t " else f"\\x{ord(c):02x}" for c in line)
     try:
@@ -511,7 +486,6 @@ class Tally:
 
         Parameters
         ----------
-        copied : Copied
         error : Exception or None
             Its error.
         """
@@ -524,13 +498,7 @@ class Tally:
             self._bytes += copied.size
 
     def refuse(self, _: str, error: Exception) -> None:
-        """Count a failure.
-
-        Parameters
-        ----------
-        _ : str
-        error : Exception
-        """
+        """Count a failure."""
         self.failed += 1
         if len(self._errors) < _MOST_TOLD:
             self._errors.append(error)
@@ -573,7 +541,6 @@ class Bar:
 
     Parameters
     ----------
-    verb : str
     asked : bool or None
         None follows the setting ``progress``.
     """
@@ -598,12 +565,7 @@ class Bar:
             )
 
     def __call__(self, event: Event) -> None:
-        """Draw a report.
-
-        Parameters
-        ----------
-        event : Event
-        """
+        """Draw a report."""
         if self._bar is None:
             return
         with self._lock:
@@ -651,21 +613,11 @@ class Picture:
         self.live = path is not None and not afterwards
 
     def __call__(self, event: Event) -> None:
-        """Record an event.
-
-        Parameters
-        ----------
-        event : Event
-        """
+        """Record an event."""
         self._timeline(event)
 
     def add(self, copied: Copied) -> None:
-        """Record a copy that has ended.
-
-        Parameters
-        ----------
-        copied : Copied
-        """
+        """Record a copy that has ended."""
         if self._path is None or not self._afterwards:
             return
         size = copied.size or 0

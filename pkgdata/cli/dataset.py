@@ -21,12 +21,7 @@ beside pkgdata's config.toml, in etcetera's ~/.etc.toml, by PKGDATA_DATASETS_URL
 
 
 def add(commands: Any) -> None:
-    """Add these commands to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add these commands to the parser."""
     group = commands.add_parser(
         "dataset", help="push and pull whole dataset directories", description=_ABOUT
     )

@@ -105,7 +105,6 @@ class Demo:
 
         Parameters
         ----------
-        title : str
         action : callable
             Returns what happened; raises if that is not what it promises.
         """

@@ -20,12 +20,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add these commands to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add these commands to the parser."""
     get = commands.add_parser("get", help="print the path of a file; fetch it if it is not here")
     _package_and_name(get)
     get.set_defaults(run=_get)

@@ -110,12 +110,7 @@ _WORKFLOW_PATH = os.path.join(".github", "workflows", "data.yml")
 
 
 def add(commands: Any) -> None:
-    """Add this command to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add this command to the parser."""
     parser = commands.add_parser(
         "init",
         help="write pkgdata.toml, registry.txt, a helper and a workflow for a package",

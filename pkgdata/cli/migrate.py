@@ -22,12 +22,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add these commands to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add these commands to the parser."""
     migrate = commands.add_parser(
         "migrate",
         help="take over what astropy or pooch downloaded; nothing is downloaded",

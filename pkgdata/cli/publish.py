@@ -26,24 +26,14 @@ _ABOUT = "upload files, write their registry, and prove it by downloading again"
 
 
 def add(commands: Any) -> None:
-    """Add this command to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add this command to the parser."""
     parser = commands.add_parser("publish", help=_ABOUT, description=_ABOUT)
     add_arguments(parser)
     parser.set_defaults(run=run)
 
 
 def add_arguments(parser: Any) -> None:
-    """Add the arguments of ``publish``.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-    """
+    """Add the arguments of ``publish``."""
     parser.add_argument("folder", nargs="?", metavar="DIR", help="all files below it")
     parser.add_argument(
         "--to",
@@ -127,10 +117,6 @@ def _options(args: Namespace) -> dict[str, Any]:
 
 def run(args: Namespace) -> int:
     """Publish, or check what is published.
-
-    Parameters
-    ----------
-    args : Namespace
 
     Returns
     -------

@@ -16,12 +16,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add these commands to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add these commands to the parser."""
     group = commands.add_parser("registry", help="make, check or update a registry")
     verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
 
@@ -44,12 +39,7 @@ def add(commands: Any) -> None:
 
 
 def add_make_arguments(parser: Any) -> None:
-    """Add the arguments of ``registry make``.
-
-    Parameters
-    ----------
-    parser : argparse.ArgumentParser
-    """
+    """Add the arguments of ``registry make``."""
     parser.add_argument("folder", metavar="DIR")
     parser.add_argument("-o", "--output", metavar="FILE", help="standard output if left out")
     parser.add_argument("--alg", default="sha256", help="hash algorithm (default: sha256)")
@@ -57,10 +47,6 @@ def add_make_arguments(parser: Any) -> None:
 
 def run_make(args: Namespace) -> int:
     """Make a registry.
-
-    Parameters
-    ----------
-    args : Namespace
 
     Returns
     -------

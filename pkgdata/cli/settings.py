@@ -12,12 +12,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add this command to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add this command to the parser."""
     parser = commands.add_parser("config", help="show each setting and where it comes from")
     parser.add_argument("name", nargs="?", metavar="SETTING", help="print this one's value alone")
     parser.add_argument("--json", action="store_true", help="for scripts")

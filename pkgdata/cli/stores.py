@@ -29,12 +29,7 @@ _PIECE = 8 << 20
 
 
 def add(commands: Any) -> None:
-    """Add these commands to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add these commands to the parser."""
     ls = commands.add_parser("ls", help="list files and objects, with all that is below")
     _paths(ls)
     depth = ls.add_mutually_exclusive_group()
@@ -157,12 +152,7 @@ def _expanded(store: Store, address: Address, args: Namespace) -> Iterator[tuple
 
 
 class _Rows:
-    """Writes a listing as it comes.
-
-    Parameters
-    ----------
-    args : argparse.Namespace
-    """
+    """Writes a listing as it comes."""
 
     def __init__(self, args: Namespace) -> None:
         self._json, self._long = args.json, args.long
@@ -259,13 +249,7 @@ def _rm(args: Namespace) -> int:
 
 
 class _Removal:
-    """Removes what it is told of, many objects with one request.
-
-    Parameters
-    ----------
-    stores : Stores
-    args : argparse.Namespace
-    """
+    """Removes what it is told of, many objects with one request."""
 
     def __init__(self, stores: Stores, args: Namespace) -> None:
         self._stores, self._args = stores, args
@@ -274,12 +258,7 @@ class _Removal:
         self._count = self._failed = 0
 
     def add(self, address: Address) -> None:
-        """Remove what an address means, now or with the others.
-
-        Parameters
-        ----------
-        address : Address
-        """
+        """Remove what an address means, now or with the others."""
         args = self._args
         if address.local and (not address.folder or os.path.islink(address.path)):
             self._file(address)
@@ -379,12 +358,7 @@ class _Removal:
         self._waiting.clear()
 
     def fail(self, error: Exception) -> None:
-        """Tell of a failure, and go on.
-
-        Parameters
-        ----------
-        error : Exception
-        """
+        """Tell of a failure, and go on."""
         self._failed += 1
         print(f"pkgdata: error: {error}", file=sys.stderr)
 

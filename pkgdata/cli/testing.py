@@ -9,12 +9,7 @@ if TYPE_CHECKING:
 
 
 def add(commands: Any) -> None:
-    """Add these commands to the parser.
-
-    Parameters
-    ----------
-    commands : argparse subparsers
-    """
+    """Add these commands to the parser."""
     key = commands.add_parser(
         "ci-key", help="print the key under which a CI service keeps the cache of some packages"
     )

@@ -51,12 +51,7 @@ class Timeline:
         self._moved: list[tuple[float, int]] = []
 
     def __call__(self, event: Event) -> None:
-        """Record an event.
-
-        Parameters
-        ----------
-        event : Event
-        """
+        """Record an event."""
         now = self._clock() - self._zero
         with self._lock:
             flight = self._flights.get(event.name)
@@ -73,12 +68,7 @@ class Timeline:
         self._then(event)
 
     def svg(self) -> str:
-        """Return the picture as SVG text.
-
-        Returns
-        -------
-        str
-        """
+        """Return the picture as SVG text."""
         flights = sorted(self._flights.values(), key=lambda f: f.began - f.ended)[:_MOST_ROWS]
         flights.sort(key=lambda flight: flight.began)
         span = max([f.ended for f in flights], default=0.0) or 1e-3
@@ -137,10 +127,6 @@ class Timeline:
 
     def write(self, path: str) -> None:
         """Write the picture to a file.
-
-        Parameters
-        ----------
-        path : str
 
         Raises
         ------

@@ -79,10 +79,6 @@ class Config(datasets.Config):
         filename : path-like, optional
             ``~/.etc.toml`` by default.
 
-        Returns
-        -------
-        Config
-
         Raises
         ------
         RuntimeError

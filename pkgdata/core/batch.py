@@ -239,7 +239,6 @@ class Batch:
     ----------
     entries : list of Entry
         None of them is here.
-    cache : Cache
     report : Report
         Filled with what became of each.
     one : callable
@@ -302,24 +301,11 @@ class Batch:
     # -- one file --------------------------------------------------------------------------
 
     def key(self, entry: Entry) -> str:
-        """Return the name under which others see that an entry is being brought in.
-
-        Parameters
-        ----------
-        entry : Entry
-
-        Returns
-        -------
-        str
-        """
+        """Return the name under which others see that an entry is being brought in."""
         return key_of(entry.digest) if entry.digest else ""
 
     def pause(self, seconds: float) -> None:
         """Wait between two rounds of a file, or end when the batch does.
-
-        Parameters
-        ----------
-        seconds : float
 
         Raises
         ------
@@ -334,8 +320,6 @@ class Batch:
 
         Parameters
         ----------
-        job : _Job
-        state : str
         done : int
             Bytes.
         """
@@ -347,16 +331,7 @@ class Batch:
             self._show(Event(job.entry.name, state, done, job.size, self.url))
 
     def is_here(self, entry: Entry) -> bool:
-        """Say whether an entry has come into the cache.
-
-        Parameters
-        ----------
-        entry : Entry
-
-        Returns
-        -------
-        bool
-        """
+        """Say whether an entry has come into the cache."""
         digest = entry.digest
         return digest is not None and bool(self._cache.find(digest, entry.name, entry.size))
 
@@ -365,7 +340,6 @@ class Batch:
 
         Parameters
         ----------
-        entry : Entry
         path : str, optional
             Where it is; its place in the cache by default.
         """
@@ -543,7 +517,6 @@ class Batch:
 
         Parameters
         ----------
-        job : _Job
         path : str, optional
             See `succeed`.
         """

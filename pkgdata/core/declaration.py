@@ -250,10 +250,6 @@ def find_package(name: str) -> PackageData:
     name : str
         Announced name, import name, or path of a folder with a ``pkgdata.toml``.
 
-    Returns
-    -------
-    PackageData
-
     Raises
     ------
     ConfigError

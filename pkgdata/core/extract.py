@@ -106,8 +106,6 @@ def unpack(kind: str, path: str, folder: str, choose: Choose, growth: int) -> No
     ----------
     kind : str
         ``"Unzip"`` or ``"Untar"``.
-    path : str
-    folder : str
     choose : callable
         Called with the names of all members; returns those to unpack.
     growth : int
@@ -129,11 +127,6 @@ def names(kind: str, path: str) -> list[str]:
     ----------
     kind : str
         ``"Unzip"`` or ``"Untar"``.
-    path : str
-
-    Returns
-    -------
-    list of str
 
     Raises
     ------
@@ -343,7 +336,6 @@ def decompress(path: str, target: str, method: str, growth: int) -> None:
 
     Parameters
     ----------
-    path : str
     target : str
         Written to; nobody else reads it yet.
     method : str

@@ -67,12 +67,7 @@ class Tickets:
             os.close(filled)
 
     def take(self) -> int | None:
-        """Return the next number; None if there is none.
-
-        Returns
-        -------
-        int or None
-        """
+        """Return the next number; None if there is none."""
         found = os.read(self._pipe, _TICKET)
         return int.from_bytes(found, "little") if found else None
 

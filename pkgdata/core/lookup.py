@@ -31,7 +31,6 @@ class Folder:
     ----------
     kind : str
         See `Place`.
-    path : str
     below : str
         What stands before a name in it: ``"mypkg/"`` in configured folders.
     origin : str
@@ -54,12 +53,10 @@ class Lookup:
     ----------
     package_dir : str or None
         Of the installed package.
-    local : sequence of Folder
     caches : sequence of (str, Cache)
         Kind and cache.
     policy : str
         When files are checked: ``"once"``, ``"always"``, ``"size"`` or ``"never"``.
-    stamps : Stamps
     """
 
     def __init__(
@@ -78,15 +75,6 @@ class Lookup:
 
     def places(self, name: str, registry: Registry) -> Iterator[Place]:
         """Yield the places of a name, each looked into as it is asked for.
-
-        Parameters
-        ----------
-        name : str
-        registry : Registry
-
-        Yields
-        ------
-        Place
 
         Raises
         ------
@@ -112,17 +100,7 @@ class Lookup:
                 yield self._in_cache(entry, kind, cache)
 
     def in_folder(self, entry: Entry, folder: Folder) -> Place:
-        """Look into one folder.
-
-        Parameters
-        ----------
-        entry : Entry
-        folder : Folder
-
-        Returns
-        -------
-        Place
-        """
+        """Look into one folder."""
         name = folder.below + entry.name
         found = folders.check(
             folder.path, name, entry.digest, entry.size, self._policy, self._stamps
@@ -159,16 +137,6 @@ class Lookup:
 
 
 def in_url_cache(url: str, cache: UrlCache) -> Place:
-    """Look for an unpinned file.
-
-    Parameters
-    ----------
-    url : str
-    cache : UrlCache
-
-    Returns
-    -------
-    Place
-    """
+    """Look for an unpinned file."""
     path = cache.find(url)
     return Place("user cache", path or cache.root, HIT if path else ABSENT, "not pinned")

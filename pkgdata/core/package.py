@@ -777,7 +777,6 @@ def url_cache_root(package: str, cache_dir: str | None = None) -> str:
 
     Parameters
     ----------
-    package : str
     cache_dir : str, optional
         As given to `pkgdata.declare`.
 

@@ -482,15 +482,6 @@ def as_registry(
 ) -> Registry:
     """Make a registry of a file, or of pooch's ``registry`` and ``urls`` mappings.
 
-    Parameters
-    ----------
-    source : Registry, mapping of name to digest or None, path-like, or None
-    urls : mapping of name to URL, optional
-
-    Returns
-    -------
-    Registry
-
     Raises
     ------
     RegistryError

@@ -32,8 +32,6 @@ def make(
 
     Parameters
     ----------
-    folder : path-like
-    alg : str, default ``"sha256"``
     workers : int, optional
         Threads for large files; the number of usable cores by default, at most 8.
     progress : callable, optional
@@ -89,8 +87,6 @@ def compare(
 
     Parameters
     ----------
-    folder : path-like
-    registry : Registry
     progress : callable, optional
         Called with (name, bytes) after each file, in the caller's thread.
 

@@ -220,14 +220,6 @@ class Config:
 def read_file(path: str) -> dict[str, Any]:
     """Read a file, etcetera's or ours, as the arguments of `Config`.
 
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    dict
-
     Raises
     ------
     ConfigError
@@ -247,31 +239,17 @@ def read_file(path: str) -> dict[str, Any]:
 
 
 def etc_file() -> str:
-    """Return where etcetera's configuration is.
-
-    Returns
-    -------
-    str
-    """
+    """Return where etcetera's configuration is."""
     return os.path.expanduser(os.path.join("~", ".etc.toml"))
 
 
 def etc_home() -> str:
-    """Return where etcetera keeps datasets if nothing says otherwise.
-
-    Returns
-    -------
-    str
-    """
+    """Return where etcetera keeps datasets if nothing says otherwise."""
     return os.path.expanduser(os.path.join("~", ".etc"))
 
 
 def own_home() -> str:
     """Return pkgdata's own place for datasets.
-
-    Returns
-    -------
-    str
 
     Raises
     ------

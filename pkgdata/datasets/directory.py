@@ -21,10 +21,6 @@ _NAMED = 3
 def check(folder: str) -> None:
     """Make sure that a directory is a dataset.
 
-    Parameters
-    ----------
-    folder : str
-
     Raises
     ------
     DatasetError

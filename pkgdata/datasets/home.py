@@ -57,21 +57,11 @@ class Record:
         self.partitions = partitions
 
     def here(self) -> Manifest:
-        """Return the manifest of what is here.
-
-        Returns
-        -------
-        Manifest
-        """
+        """Return the manifest of what is here."""
         return self.manifest.part(self.partitions)
 
     def absent(self) -> list[str]:
-        """Return the partitions that are not here.
-
-        Returns
-        -------
-        list of str
-        """
+        """Return the partitions that are not here."""
         if self.partitions is None:
             return []
         return [name for name in self.manifest.partitions() if name not in self.partitions]
@@ -82,7 +72,6 @@ class Home:
 
     Parameters
     ----------
-    path : str
     lock_timeout : float, default 60
         Seconds to wait for another process that shows no sign of work.
     """
@@ -97,38 +86,15 @@ class Home:
     # -- looking -------------------------------------------------------------------------------
 
     def path(self, name: str) -> str:
-        """Return where a dataset lies if it is here.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        str
-        """
+        """Return where a dataset lies if it is here."""
         return os.path.join(self.folder, check_name(name))
 
     def has(self, name: str) -> bool:
-        """Say whether a dataset is here, a link that leads nowhere included.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        bool
-        """
+        """Say whether a dataset is here, a link that leads nowhere included."""
         return os.path.lexists(self.path(name))
 
     def names(self) -> list[str]:
-        """Return the names of the datasets that are here, sorted.
-
-        Returns
-        -------
-        list of str
-        """
+        """Return the names of the datasets that are here, sorted."""
         try:
             with os.scandir(self.folder) as found:
                 return sorted(
@@ -141,14 +107,6 @@ class Home:
 
     def find(self, name: str) -> str:
         """Return where a dataset lies.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        str
 
         Raises
         ------
@@ -173,10 +131,6 @@ class Home:
 
     def record(self, name: str) -> Record | None:
         """Return what is known of a dataset that was pulled.
-
-        Parameters
-        ----------
-        name : str
 
         Returns
         -------
@@ -213,16 +167,7 @@ class Home:
 
     @contextlib.contextmanager
     def aside(self, name: str) -> Iterator[str]:
-        """Give a folder in which a dataset is made ready; it is removed if it is still there.
-
-        Parameters
-        ----------
-        name : str
-
-        Yields
-        ------
-        str
-        """
+        """Give a folder in which a dataset is made ready; it is removed if it is still there."""
         path = self._unique(name)
         os.mkdir(path)
         try:
@@ -235,8 +180,6 @@ class Home:
 
         Parameters
         ----------
-        name : str
-        aside : str
         record : Record or None
             To be kept beside it.
         replace : bool
@@ -296,12 +239,6 @@ class Home:
     def link(self, name: str, folder: str, replace: bool) -> bool:
         """Make a name for a folder that lies elsewhere.
 
-        Parameters
-        ----------
-        name : str
-        folder : str
-        replace : bool
-
         Returns
         -------
         bool
@@ -316,10 +253,6 @@ class Home:
 
     def purge(self, name: str) -> bool:
         """Remove a dataset; of a registered one the link alone.
-
-        Parameters
-        ----------
-        name : str
 
         Returns
         -------
@@ -341,7 +274,6 @@ class Home:
 
         Parameters
         ----------
-        name : str
         done : callable
             True ends the wait for another process, because it has finished.
         waiting : callable, optional
@@ -396,10 +328,6 @@ class _Sign:
 def check_name(name: str) -> str:
     """Make sure that a text can name a dataset.
 
-    Parameters
-    ----------
-    name : str
-
     Returns
     -------
     str
@@ -427,17 +355,12 @@ def unknown(name: str, known: list[str], where: str, otherwise: str) -> UnknownN
 
     Parameters
     ----------
-    name : str
     known : list of str
         Those that are.
     where : str
         Such as ``"is not in FOLDER"``.
     otherwise : str
         What to do, if no name is similar.
-
-    Returns
-    -------
-    UnknownNameError
     """
     import difflib
 

@@ -57,12 +57,7 @@ class Spot:
         self.zstd = zstd
 
     def facts(self) -> str:
-        """Return what is written of it behind the size.
-
-        Returns
-        -------
-        str
-        """
+        """Return what is written of it behind the size."""
         at = "" if self.pack is None else f" at={self.pack}+{self.offset}"
         return at if self.zstd is None else f"{at} zstd={self.zstd}"
 
@@ -74,7 +69,6 @@ class Manifest:
     ----------
     registry : Registry
         With a size and a digest for each name.
-    spots : dict of Digest to Spot
     packs : list of (str, int)
         Digest and bytes of each.
     folders : list of str
@@ -100,12 +94,7 @@ class Manifest:
         self.modes = modes
 
     def dumps(self) -> str:
-        """Return the text.
-
-        Returns
-        -------
-        str
-        """
+        """Return the text."""
         from urllib.parse import quote
 
         head = [f"#: dataset={FORM}"]
@@ -127,13 +116,8 @@ class Manifest:
 
         Parameters
         ----------
-        text : str
         source : str
             Where it is from, for errors.
-
-        Returns
-        -------
-        Manifest
 
         Raises
         ------
@@ -148,12 +132,7 @@ class Manifest:
         return sum(entry.size or 0 for entry in self.entries)
 
     def partitions(self) -> list[str]:
-        """Return the names of the partitions, sorted.
-
-        Returns
-        -------
-        list of str
-        """
+        """Return the names of the partitions, sorted."""
         return sorted({part for part in map(partition_of, [*self.registry, *self.folders]) if part})
 
     def part(self, partitions: Iterable[str] | None) -> Manifest:
@@ -163,10 +142,6 @@ class Manifest:
         ----------
         partitions : iterable of str or None
             None for all of it.
-
-        Returns
-        -------
-        Manifest
         """
         if partitions is None:
             return self
@@ -179,10 +154,6 @@ class Manifest:
 
 def partition_of(name: str) -> str:
     """Return the partition that a file or folder belongs to.
-
-    Parameters
-    ----------
-    name : str
 
     Returns
     -------
@@ -293,16 +264,7 @@ class _Reader:
 
 
 def located(manifest: Manifest) -> Iterator[tuple[Entry, Spot]]:
-    """Yield each digest once: the first entry that has it, and where its bytes lie.
-
-    Parameters
-    ----------
-    manifest : Manifest
-
-    Yields
-    ------
-    (Entry, Spot)
-    """
+    """Yield each digest once: the first entry that has it, and where its bytes lie."""
     first: dict[Digest | None, Entry] = {}
     for entry in manifest.entries:
         first.setdefault(entry.digest, entry)

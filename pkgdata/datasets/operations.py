@@ -178,10 +178,6 @@ def ls(remote: bool = False, config: Config | None = None) -> list[str]:
 def remote_forms(config: Config) -> dict[str, set[str]]:
     """List the datasets of the repository.
 
-    Parameters
-    ----------
-    config : Config
-
     Returns
     -------
     dict of str to set of str

@@ -66,13 +66,7 @@ class Span:
         self.members: list[Wanted] = []
 
     def add(self, entry: Entry, spot: Spot) -> None:
-        """Take in a file, which lies behind those that are in it.
-
-        Parameters
-        ----------
-        entry : Entry
-        spot : Spot
-        """
+        """Take in a file, which lies behind those that are in it."""
         self.members.append((entry, spot))
         self.stop = max(self.stop, spot.offset + _stored(entry, spot))
 
@@ -88,10 +82,6 @@ def spans(wanted: Iterable[Wanted]) -> list[Span]:
     ----------
     wanted : iterable of (Entry, Spot)
         All of them in packs.
-
-    Returns
-    -------
-    list of Span
     """
     found: list[Span] = []
     for entry, spot in sorted(wanted, key=lambda one: (one[1].pack or 0, one[1].offset)):
@@ -108,12 +98,10 @@ class Pull:
 
     Parameters
     ----------
-    store : Store
     name : str
         Of the dataset.
     manifest : Manifest
         Of what is wanted.
-    cache : Cache
     former : (Registry, str), optional
         Another version of it on this computer, and its folder.
     tell : callable, optional
@@ -443,10 +431,6 @@ class Reading:
         ----------
         size : int, default -1
             Negative for what is at hand.
-
-        Returns
-        -------
-        bytes
         """
         while not self._rest:
             if self._limit is not None and self.count > self._limit:
@@ -499,10 +483,8 @@ def build(manifest: Manifest, here: dict[Digest, str], cache: Cache, folder: str
 
     Parameters
     ----------
-    manifest : Manifest
     here : dict of Digest to str
         Paths in the cache.
-    cache : Cache
     folder : str
         Empty.
     """

@@ -41,8 +41,6 @@ class Push:
 
     Parameters
     ----------
-    store : Store
-    name : str
     folder : str
         A dataset.
     old : Manifest or None
@@ -127,10 +125,6 @@ class Push:
             Take the place of a manifest that is there.
         prune : bool
             Then remove the packs and objects that it does not name.
-
-        Returns
-        -------
-        Manifest
 
         Raises
         ------

@@ -40,30 +40,12 @@ _MOST = 4 << 30
 
 
 def manifest_name(name: str) -> str:
-    """Return the name of a dataset's manifest.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str
-    """
+    """Return the name of a dataset's manifest."""
     return name + _MANIFEST
 
 
 def tgz_name(name: str) -> str:
-    """Return the name of a dataset in etcetera's form.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str
-    """
+    """Return the name of a dataset in etcetera's form."""
     return name + _TGZ
 
 
@@ -76,10 +58,6 @@ def pack_name(name: str, digest: str) -> str:
         Of the dataset.
     digest : str
         Hexadecimal.
-
-    Returns
-    -------
-    str
     """
     return f"{name}/packs/{digest}"
 
@@ -91,38 +69,19 @@ def object_name(name: str, digest: Digest, zstd: bool) -> str:
     ----------
     name : str
         Of the dataset.
-    digest : Digest
     zstd : bool
         Whether it is stored compressed.
-
-    Returns
-    -------
-    str
     """
     return f"{name}/objects/{digest.hex[:2]}/{digest.hex}" + (".zstd" if zstd else "")
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Return a manifest's bytes as they are stored.
-
-    Parameters
-    ----------
-    manifest : Manifest
-
-    Returns
-    -------
-    bytes
-    """
+    """Return a manifest's bytes as they are stored."""
     return gzip.compress(manifest.dumps().encode(), 6, mtime=0)
 
 
 def read_manifest(store: Store, name: str) -> tuple[Manifest, int] | None:
     """Read the manifest of a dataset.
-
-    Parameters
-    ----------
-    store : Store
-    name : str
 
     Returns
     -------
@@ -164,10 +123,6 @@ def _gunzip(content: bytes) -> bytes:
 def names(store: Store) -> dict[str, set[str]]:
     """List the datasets of a repository.
 
-    Parameters
-    ----------
-    store : Store
-
     Returns
     -------
     dict of str to set of str
@@ -194,16 +149,7 @@ def names(store: Store) -> dict[str, set[str]]:
 
 
 def known_names(store: Store) -> list[str]:
-    """Return the names of the datasets of a repository; none where they cannot be listed.
-
-    Parameters
-    ----------
-    store : Store
-
-    Returns
-    -------
-    list of str
-    """
+    """Return the names of the datasets of a repository; none where they cannot be listed."""
     try:
         return list(names(store))
     except UnsupportedOperationError:
@@ -211,15 +157,5 @@ def known_names(store: Store) -> list[str]:
 
 
 def objects(store: Store, name: str) -> dict[str, Info]:
-    """List the packs and objects of a dataset.
-
-    Parameters
-    ----------
-    store : Store
-    name : str
-
-    Returns
-    -------
-    dict of str to Info
-    """
+    """List the packs and objects of a dataset."""
     return dict(store.scan(f"{name}/"))

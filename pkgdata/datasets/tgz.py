@@ -38,13 +38,7 @@ _BLOCK = 1 << 18
 
 
 def write(folder: str, path: str) -> None:
-    """Write the archive of a dataset.
-
-    Parameters
-    ----------
-    folder : str
-    path : str
-    """
+    """Write the archive of a dataset."""
     import tarfile
 
     root = os.path.realpath(folder)
@@ -84,14 +78,6 @@ def check_links(root: str) -> None:
 def push(store: Store, name: str, folder: str, replace: bool, public: bool) -> int:
     """Write a dataset into a repository.
 
-    Parameters
-    ----------
-    store : Store
-    name : str
-    folder : str
-    replace : bool
-    public : bool
-
     Returns
     -------
     int
@@ -121,8 +107,6 @@ def pull(
 
     Parameters
     ----------
-    store : Store
-    name : str
     folder : str
         Empty, and nobody else's.
     tell : callable, optional
@@ -149,17 +133,7 @@ def pull(
 
 
 def manifest(store: Store, name: str) -> Registry:
-    """Read what an archive holds, without keeping any of it.
-
-    Parameters
-    ----------
-    store : Store
-    name : str
-
-    Returns
-    -------
-    Registry
-    """
+    """Read what an archive holds, without keeping any of it."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="pkgdata-") as work:

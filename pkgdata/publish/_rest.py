@@ -137,7 +137,6 @@ class Rest:
 
         Parameters
         ----------
-        method : str
         path : str
             Below the base URL, or a whole URL of the service.
         ok : collection of int
@@ -148,10 +147,6 @@ class Rest:
             ``params``, ``json``, ``data``, ``headers``, ``stream``, ``timeout``, ``shown`` (how
             errors name the address), ``anonymous``.
 
-        Returns
-        -------
-        requests.Response
-
         Raises
         ------
         AccessDeniedError, ObjectNotFoundError, StoreError
@@ -161,18 +156,7 @@ class Rest:
         return self._persist(lambda: self._once(method, path, ok, options), may)
 
     def json(self, method: str, path: str, **options: Any) -> Any:
-        """Send a request and return its answer; see `request`.
-
-        Parameters
-        ----------
-        method : str
-        path : str
-        **options
-
-        Returns
-        -------
-        object
-        """
+        """Send a request and return its answer; see `request`."""
         response = self.request(method, path, **options)
         try:
             return response.json()
@@ -197,14 +181,12 @@ class Rest:
 
         Parameters
         ----------
-        path : str
         page, size : str
             Names of the parameters.
         count : int, default 100
             Entries of a page.
         anonymous : bool, default False
             Send no token.
-        **params
 
         Returns
         -------
@@ -228,17 +210,8 @@ class Rest:
 
         Parameters
         ----------
-        path : str
         **options
             See `request`.
-
-        Yields
-        ------
-        bytes
-
-        Raises
-        ------
-        StoreError, IncompleteTransferError
         """
         from urllib3.exceptions import HTTPError
 
@@ -255,10 +228,6 @@ class Rest:
 
     def repeat(self, step: Callable[[], R]) -> R:
         """Call a step that looks first what is there, until it succeeds or fails for good.
-
-        Parameters
-        ----------
-        step : callable
 
         Returns
         -------
@@ -323,14 +292,6 @@ class Rest:
 
     def address(self, path: str) -> str:
         """Return the URL of a path; a whole URL has to be one of the service's own.
-
-        Parameters
-        ----------
-        path : str
-
-        Returns
-        -------
-        str
 
         Raises
         ------
@@ -480,16 +441,7 @@ class Rest:
 
 
 def is_loopback(host: str | None) -> bool:
-    """Say whether a host is this machine, where nobody listens on the way.
-
-    Parameters
-    ----------
-    host : str or None
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether a host is this machine, where nobody listens on the way."""
     return host in ("localhost", "::1") or (host or "").startswith("127.")
 
 
@@ -515,31 +467,12 @@ def _detail(detail: Any) -> str:
 
 
 def status_of(error: BaseException) -> int:
-    """Return the status with which a service refused; 0 if the error is another.
-
-    Parameters
-    ----------
-    error : Exception
-
-    Returns
-    -------
-    int
-    """
+    """Return the status with which a service refused; 0 if the error is another."""
     found: int = getattr(error, "status", 0)
     return found
 
 
 def has_code(error: BaseException, code: str) -> bool:
-    """Say whether a refusal's details have a code, such as ``already_exists``.
-
-    Parameters
-    ----------
-    error : Exception
-    code : str
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether a refusal's details have a code, such as ``already_exists``."""
     details = getattr(error, "details", ())
     return any(isinstance(detail, dict) and detail.get("code") == code for detail in details)

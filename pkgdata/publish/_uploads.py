@@ -29,7 +29,6 @@ class Sending:
 
     Parameters
     ----------
-    item : Item
     algorithms : sequence of str
         Hashes that are wanted afterwards, besides the item's own.
     moved : callable
@@ -44,12 +43,7 @@ class Sending:
         self.digests: dict[str, Digest] = {}
 
     def body(self) -> Sending | bytes:
-        """Return what to give to requests, which would send an empty stream in chunks.
-
-        Returns
-        -------
-        Sending or bytes
-        """
+        """Return what to give to requests, which would send an empty stream in chunks."""
         return self if self._item.size else b"".join(self)
 
     def __len__(self) -> int:
@@ -85,14 +79,6 @@ class Sending:
 def opened(item: Item) -> BinaryIO:
     """Open an item's file.
 
-    Parameters
-    ----------
-    item : Item
-
-    Returns
-    -------
-    file
-
     Raises
     ------
     PublishError
@@ -109,13 +95,8 @@ def changed(item: Item, actual: str) -> IntegrityError:
 
     Parameters
     ----------
-    item : Item
     actual : str
         What it is now.
-
-    Returns
-    -------
-    IntegrityError
     """
     return IntegrityError(
         f"{item.path} changed while it was uploaded: expected {item.digest}, found {actual}",
@@ -132,14 +113,8 @@ def damaged(item: Item, where: str, expected: object, actual: object) -> Integri
 
     Parameters
     ----------
-    item : Item
     where : str
         The service's name.
-    expected, actual : object
-
-    Returns
-    -------
-    IntegrityError
     """
     return IntegrityError(
         f"{item.name}: {where} has {actual} of it, {expected} was sent; it was removed there again",
@@ -158,19 +133,13 @@ def posted_names(
 
     Parameters
     ----------
-    items : sequence of Item
     posted : callable
         Takes a name of the registry.
-    service : str
 
     Returns
     -------
     dict of str to str
         Names of the registry by posted name.
-
-    Raises
-    ------
-    PublishError
     """
     found: dict[str, str] = {}
     for item in items:
@@ -197,18 +166,12 @@ def check_limits(
 
     Parameters
     ----------
-    items : sequence of Item
-    service : str
     largest : int
         Bytes that a file may have.
     most : int
         Files that one place may have.
     where : str
         What that place is called.
-
-    Raises
-    ------
-    PublishError
     """
     large = [item for item in items if item.size > largest]
     if large:
@@ -225,17 +188,7 @@ def check_limits(
 
 
 def digest_of(blocks: Iterator[bytes], alg: str) -> Digest:
-    """Hash what an iterator yields.
-
-    Parameters
-    ----------
-    blocks : iterator of bytes
-    alg : str
-
-    Returns
-    -------
-    Digest
-    """
+    """Hash what an iterator yields."""
     hasher = hashes.new(alg)
     for block in blocks:
         hasher.update(block)
@@ -243,16 +196,7 @@ def digest_of(blocks: Iterator[bytes], alg: str) -> Digest:
 
 
 def default_title(items: Sequence[Item]) -> str:
-    """Return a title that the same files get again, so that a second run finds its draft.
-
-    Parameters
-    ----------
-    items : sequence of Item
-
-    Returns
-    -------
-    str
-    """
+    """Return a title that the same files get again, so that a second run finds its draft."""
     from ..core.registry import Entry, Registry
 
     tree = Registry(Entry(item.name, item.digest) for item in items).digest()
@@ -260,14 +204,5 @@ def default_title(items: Sequence[Item]) -> str:
 
 
 def basename(path: str) -> str:
-    """Return what stands behind the last slash of a URL's path.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    str
-    """
+    """Return what stands behind the last slash of a URL's path."""
     return urlsplit(path).path.rstrip("/").rpartition("/")[2]

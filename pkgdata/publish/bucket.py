@@ -113,7 +113,6 @@ class Bucket(Destination):
 
     @property
     def dataurl(self) -> str:
-        """Public base URL, which needs nothing of the environment that we publish from."""
         if self._public_url is not None:
             return self._public_url
         place, endpoint = self._place, self._store._endpoint()  # type: ignore[attr-defined]
@@ -123,12 +122,6 @@ class Bucket(Destination):
         return public(self._given) if place.kind == "az" else self._given.rstrip("/") + "/"
 
     def check(self, items: Sequence[Item]) -> None:
-        """Make sure that there are credentials to write with; see `Destination.check`.
-
-        Parameters
-        ----------
-        items : sequence of Item
-        """
         from ..base import fs
 
         self._names = [fs.safe_key(item.name) for item in items]
@@ -141,12 +134,6 @@ class Bucket(Destination):
             )
 
     def held(self) -> Mapping[str, Held]:
-        """List the objects; see `Destination.held`.
-
-        Returns
-        -------
-        mapping of str to Held
-        """
         found: dict[str, Held] = {}
         for name, info in self._store.scan():
             found[name] = Held(info.size, info.digest)
@@ -161,17 +148,6 @@ class Bucket(Destination):
         }
 
     def same(self, item: Item, held: Held) -> bool:
-        """Compare digests, and the bytes if the service knows none; see `Destination.same`.
-
-        Parameters
-        ----------
-        item : Item
-        held : Held
-
-        Returns
-        -------
-        bool
-        """
         if held.digest is not None and item.digest_by(held.digest.alg) == held.digest:
             return True
         metadata = self._store.stat(item.name).attributes.metadata
@@ -191,18 +167,6 @@ class Bucket(Destination):
         return hasher.hexdigest()
 
     def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
-        """Upload a file; see `Destination.put`.
-
-        Parameters
-        ----------
-        item : Item
-        replace : bool
-        moved : callable
-
-        Returns
-        -------
-        Held
-        """
         absent = self._conditional and not replace
         try:
             self._put(item, absent, moved)
@@ -224,25 +188,9 @@ class Bucket(Destination):
             Put(self._store, attributes, if_absent=if_absent).one(item.name, reading)
 
     def read(self, name: str) -> Iterator[bytes]:
-        """Read an object with the credentials at hand; see `Destination.read`.
-
-        Parameters
-        ----------
-        name : str
-
-        Yields
-        ------
-        bytes
-        """
         yield from map(bytes, self._store.blocks(name))
 
     def advice(self) -> str:
-        """Return the policy and CORS rules that public reading needs; see `Destination.advice`.
-
-        Returns
-        -------
-        str
-        """
         import json
 
         place = self._place
@@ -276,12 +224,7 @@ class Bucket(Destination):
         )
 
     def policy(self) -> dict[str, Any]:
-        """Return the bucket policy with which everybody may read what is below the prefix.
-
-        Returns
-        -------
-        dict
-        """
+        """Return the bucket policy with which everybody may read what is below the prefix."""
         prefix = f"{self._place.prefix}/" if self._place.prefix else ""
         statement = {
             "Effect": "Allow",

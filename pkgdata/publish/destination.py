@@ -95,16 +95,7 @@ class Item:
 
 
 def stamp_of(path: str) -> tuple[int, int, int]:
-    """Return what changes when a file's bytes do: its inode, size and time of modification.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    (int, int, int)
-    """
+    """Return what changes when a file's bytes do: its inode, size and time of modification."""
     found = os.stat(path)
     return found.st_ino, found.st_size, found.st_mtime_ns
 

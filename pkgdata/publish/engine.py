@@ -43,8 +43,6 @@ class Publication:
 
     Parameters
     ----------
-    folder : str
-    destinations : sequence of Destination
     registry_file : str
         Read if it is there, and written at the end.
     replace : collection of str, default ()
@@ -55,7 +53,6 @@ class Publication:
 
     Attributes
     ----------
-    items : list of Item
     plans : list of Plan
         One for each destination, once planned.
     registry : Registry
@@ -97,10 +94,6 @@ class Publication:
     def plan(self) -> list[Plan]:
         """Hash the files and compare them with the registry and every destination.
 
-        Returns
-        -------
-        list of Plan
-
         Raises
         ------
         AlreadyPublishedError
@@ -127,12 +120,7 @@ class Publication:
         return self.plans
 
     def refuse(self) -> None:
-        """Make sure that no published bytes would change.
-
-        Raises
-        ------
-        AlreadyPublishedError
-        """
+        """Make sure that no published bytes would change."""
         for one in self.plans:
             plan.refuse(one.differs, one.destination.url)
 
@@ -212,10 +200,6 @@ class Publication:
         ----------
         patience : float, default 1
             Times the destination's own delay, for which files that do not show yet are waited for.
-
-        Returns
-        -------
-        list of Finding
         """
         files, total = len(self.items), sum(item.size for item in self.items)
         count = len(self.plans)
@@ -274,10 +258,6 @@ class Publication:
     def add_page(self, title: str) -> list[str]:
         """Put an ``index.html`` beside the files, in the place of one of an earlier run.
 
-        Parameters
-        ----------
-        title : str
-
         Returns
         -------
         list of str
@@ -305,13 +285,8 @@ def check(mirrors: Sequence[Mirror], show: Show = _nobody) -> list[Finding]:
 
     Parameters
     ----------
-    mirrors : sequence of Mirror
     show : callable, optional
         See `Publication`.
-
-    Returns
-    -------
-    list of Finding
     """
     entries = [entry for mirror in mirrors for entry in mirror.entries]
     callback = show("reading back", len(entries), _bytes(entries))

@@ -132,18 +132,11 @@ class Figshare(Destination):
 
     @property
     def dataurl(self) -> None:
-        """Each file has an address of its own."""
         return None
 
     # -- before ------------------------------------------------------------------------------
 
     def check(self, items: Sequence[Item]) -> None:
-        """Refuse names that would become one; see `Destination.check`.
-
-        Parameters
-        ----------
-        items : sequence of Item
-        """
         self._names = _uploads.posted_names(items, _posted, "Figshare")
         self._items = {item.name: item for item in items}
         if self._title is None:
@@ -152,23 +145,11 @@ class Figshare(Destination):
             raise PublishError("a title on Figshare has 3 to 1000 characters")
 
     def held(self) -> Mapping[str, Held]:
-        """Return the files that are complete; see `Destination.held`.
-
-        Returns
-        -------
-        mapping of str to Held
-        """
         self._look()
         self._list()
         return {name: self._held(file) for name, file in self._newest().items()}
 
     def unfinished(self) -> bool:
-        """Say whether a complete file is not public yet; see `Destination.unfinished`.
-
-        Returns
-        -------
-        bool
-        """
         return self._publish and self._is_changed()
 
     # -- the article -------------------------------------------------------------------------
@@ -232,28 +213,10 @@ class Figshare(Destination):
     # -- uploading ---------------------------------------------------------------------------
 
     def begin(self, new: Sequence[Item], replaced: Sequence[Item]) -> None:
-        """Make the article if there is none; see `Destination.begin`.
-
-        Parameters
-        ----------
-        new, replaced : sequence of Item
-        """
         self._rest.repeat(self._look_or_make)
         self._list()
 
     def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
-        """Upload one file, or what is missing of it; see `Destination.put`.
-
-        Parameters
-        ----------
-        item : Item
-        replace : bool
-        moved : callable
-
-        Returns
-        -------
-        Held
-        """
         md5 = item.digest_by("md5")
         item.check_unchanged()
         first = True
@@ -430,12 +393,6 @@ class Figshare(Destination):
     # -- after -------------------------------------------------------------------------------
 
     def finish(self) -> Mapping[str, str]:
-        """Remove what was replaced, and publish; see `Destination.finish`.
-
-        Returns
-        -------
-        mapping of str to str
-        """
         self._rest.repeat(self._finish)
         newest = self._newest()
         return {name: newest[name]["download_url"] for name in self._items}
@@ -478,25 +435,9 @@ class Figshare(Destination):
         self._list()
 
     def read(self, name: str) -> Iterator[bytes]:
-        """Read a file back as the article's owner; see `Destination.read`.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        iterator of bytes
-        """
         return self._rest.read(self._newest()[name]["download_url"])
 
     def advice(self) -> str | None:
-        """Return what to do where the public cannot read; see `Destination.advice`.
-
-        Returns
-        -------
-        str or None
-        """
         if not self.private or self._article is None:
             return None
         page = self._article.get("url_private_html") or "https://figshare.com/account"

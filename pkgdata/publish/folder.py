@@ -59,16 +59,9 @@ class Folder(Destination):
 
     @property
     def dataurl(self) -> str:
-        """Public base URL; that of the folder if no other was given."""
         return self._public or canonical(self.root)
 
     def check(self, items: Sequence[Item]) -> None:
-        """Refuse what could not be written; see `Destination.check`.
-
-        Parameters
-        ----------
-        items : sequence of Item
-        """
         top = self.root
         while not os.path.lexists(top) and os.path.dirname(top) != top:
             top = os.path.dirname(top)
@@ -78,12 +71,6 @@ class Folder(Destination):
             raise AccessDeniedError(f"{self.url}: {top} cannot be written to", url=self.url)
 
     def held(self) -> Mapping[str, Held]:
-        """Return the folder's files; see `Destination.held`.
-
-        Returns
-        -------
-        mapping of str to Held
-        """
         if not os.path.isdir(self.root):
             return {}
         try:
@@ -99,17 +86,6 @@ class Folder(Destination):
             raise self._error(error, error.filename or self.root) from error
 
     def same(self, item: Item, held: Held) -> bool:
-        """Compare the bytes themselves; see `Destination.same`.
-
-        Parameters
-        ----------
-        item : Item
-        held : Held
-
-        Returns
-        -------
-        bool
-        """
         from ..base import hashes
 
         try:
@@ -118,22 +94,9 @@ class Folder(Destination):
             raise self._error(error, self._path(item.name)) from error
 
     def unfinished(self) -> bool:
-        """Say whether a killed run has left files to remove; see `Destination.unfinished`.
-
-        Returns
-        -------
-        bool
-        """
         return bool(self._leftovers)
 
     def begin(self, new: Sequence[Item], replaced: Sequence[Item]) -> None:
-        """Check the space, and remove what a killed run has left; see `Destination.begin`.
-
-        Parameters
-        ----------
-        new : sequence of Item
-        replaced : sequence of Item
-        """
         for path in self._leftovers:
             fs.remove(path)
         self._leftovers = []
@@ -147,18 +110,6 @@ class Folder(Destination):
             raise self._error(error, self.root) from error
 
     def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
-        """Copy a file; see `Destination.put`.
-
-        Parameters
-        ----------
-        item : Item
-        replace : bool
-        moved : callable
-
-        Returns
-        -------
-        Held
-        """
         target = self._path(item.name)
         try:
             _make_folders(os.path.dirname(target), self.root)
@@ -177,12 +128,6 @@ class Folder(Destination):
         return Held(item.size, item.digest)
 
     def finish(self) -> Mapping[str, str]:
-        """Give the last files their names; see `Destination.finish`.
-
-        Returns
-        -------
-        mapping of str to str
-        """
         try:
             self._group.commit()
         except OSError as error:
@@ -190,16 +135,9 @@ class Folder(Destination):
         return {}
 
     def close(self) -> None:
-        """Give what was copied before an error its name too; see `Destination.close`."""
         self.finish()
 
     def advice(self) -> str | None:
-        """Say what a web server needs; see `Destination.advice`.
-
-        Returns
-        -------
-        str or None
-        """
         return (
             f"The web server must be able to enter every folder above {self.root} (chmod o+x), "
             "and the address given with --url must show this very folder."

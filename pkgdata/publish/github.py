@@ -47,10 +47,6 @@ _RIGHTS = "it needs 'contents: write' for the repository"
 def asset_name(name: str) -> str:
     """Return what GitHub makes of a name.
 
-    Parameters
-    ----------
-    name : str
-
     Returns
     -------
     str
@@ -140,18 +136,11 @@ class GitHub(Destination):
 
     @property
     def dataurl(self) -> str:
-        """Public base URL: the release's download folder."""
         return f"{_web(self._rest.api)}/{self._repo}/releases/download/{quote(self._tag)}/"
 
     # -- before ------------------------------------------------------------------------------
 
     def check(self, items: Sequence[Item]) -> None:
-        """Refuse what GitHub would refuse; see `Destination.check`.
-
-        Parameters
-        ----------
-        items : sequence of Item
-        """
         empty = [item.name for item in items if not item.size]
         if empty:
             raise PublishError(
@@ -163,12 +152,6 @@ class GitHub(Destination):
         self._items = {item.name: item for item in items}
 
     def held(self) -> Mapping[str, Held]:
-        """Return the assets that are complete; see `Destination.held`.
-
-        Returns
-        -------
-        mapping of str to Held
-        """
         self._hidden = bool(self._rest.json("GET", f"repos/{self._repo}")["private"])
         self._release = self._find()
         self._list()
@@ -179,28 +162,11 @@ class GitHub(Destination):
         }
 
     def same(self, item: Item, held: Held) -> bool | None:
-        """Compare digests; read an asset back that has none; see `Destination.same`.
-
-        Parameters
-        ----------
-        item : Item
-        held : Held
-
-        Returns
-        -------
-        bool
-        """
         if held.digest is not None:
             return super().same(item, held)
         return _uploads.digest_of(self.read(item.name), item.digest.alg) == item.digest
 
     def unfinished(self) -> bool:
-        """Say whether the release is a draft still; see `Destination.unfinished`.
-
-        Returns
-        -------
-        bool
-        """
         return self._is_draft()
 
     # -- the release -------------------------------------------------------------------------
@@ -268,12 +234,6 @@ class GitHub(Destination):
     # -- uploading ---------------------------------------------------------------------------
 
     def begin(self, new: Sequence[Item], replaced: Sequence[Item]) -> None:
-        """Make the draft if there is no release; see `Destination.begin`.
-
-        Parameters
-        ----------
-        new, replaced : sequence of Item
-        """
         self._release = self._rest.repeat(self._find_or_make)
         self._list()
         if (new or replaced) and self._release.get("immutable"):
@@ -290,18 +250,6 @@ class GitHub(Destination):
             )
 
     def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
-        """Upload one file; see `Destination.put`.
-
-        Parameters
-        ----------
-        item : Item
-        replace : bool
-        moved : callable
-
-        Returns
-        -------
-        Held
-        """
         first = True
 
         def step() -> Held:
@@ -371,12 +319,6 @@ class GitHub(Destination):
         raise _uploads.damaged(item, "GitHub", f"{sent}, {item.size} bytes", found)
 
     def finish(self) -> Mapping[str, str]:
-        """Publish the draft; see `Destination.finish`.
-
-        Returns
-        -------
-        mapping of str to str
-        """
         assert self._release is not None
         self._list()
         complete = {name for name, one in self._assets.items() if one["state"] == "uploaded"}
@@ -397,27 +339,11 @@ class GitHub(Destination):
     # -- afterwards --------------------------------------------------------------------------
 
     def read(self, name: str) -> Iterator[bytes]:
-        """Read an asset back through the API; see `Destination.read`.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        iterator of bytes
-        """
         asset = self._assets[name]
         path = f"repos/{self._repo}/releases/assets/{asset['id']}"
         return self._rest.read(path, headers={"Accept": "application/octet-stream"})
 
     def advice(self) -> str | None:
-        """Return what to do where the public cannot read; see `Destination.advice`.
-
-        Returns
-        -------
-        str or None
-        """
         if self._hidden:
             return (
                 f"{self._repo} is a private repository: its releases are for those with a token. "

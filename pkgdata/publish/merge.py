@@ -18,14 +18,6 @@ if TYPE_CHECKING:
 def load(file: str) -> Registry:
     """Read a registry; an empty one if there is no file yet.
 
-    Parameters
-    ----------
-    file : str
-
-    Returns
-    -------
-    Registry
-
     Raises
     ------
     RegistryError
@@ -44,17 +36,12 @@ def entries(
 
     Parameters
     ----------
-    items : iterable of Item
     registry : Registry
         What it has of other files stays.
     urls : mapping of str to collection of str
         Addresses by name, of files that have their own.
     replaced : collection of str
         Names whose bytes are others now; their old addresses are dropped.
-
-    Returns
-    -------
-    Registry
 
     Raises
     ------
@@ -84,15 +71,10 @@ def text(old_text: str, old: Registry, new: Registry) -> str:
 
     Parameters
     ----------
-    old_text : str
     old : Registry
         What the old text says.
     new : Registry
         It has every name of the old one.
-
-    Returns
-    -------
-    str
     """
     lines: list[str] = []
     facts: list[str] = []
@@ -123,10 +105,8 @@ def write(file: str, old: Registry, new: Registry) -> bool:
 
     Parameters
     ----------
-    file : str
     old : Registry
         What the file has.
-    new : Registry
 
     Returns
     -------

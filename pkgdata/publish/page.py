@@ -144,14 +144,8 @@ def render(title: str, entries: Sequence[Entry], base: str) -> str:
 
     Parameters
     ----------
-    title : str
-    entries : sequence of Entry
     base : str
         Public base URL.
-
-    Returns
-    -------
-    str
     """
     rows = [
         _ROW.format(
@@ -203,10 +197,6 @@ def address(base: str) -> str:
     ----------
     base : str
         Public base URL, such as ``s3://bucket/prefix``.
-
-    Returns
-    -------
-    str
     """
     from ..stores import public
 
@@ -215,10 +205,6 @@ def address(base: str) -> str:
 
 def check_place(destination: Destination) -> None:
     """Make sure that no page of somebody else's would be replaced.
-
-    Parameters
-    ----------
-    destination : Destination
 
     Raises
     ------
@@ -242,13 +228,7 @@ def check_place(destination: Destination) -> None:
 
 
 def publish(destination: Destination, text: str) -> None:
-    """Put the page to a destination.
-
-    Parameters
-    ----------
-    destination : Destination
-    text : str
-    """
+    """Put the page to a destination."""
     import tempfile
 
     from ..base import hashes

@@ -87,12 +87,6 @@ class Pages(Destination):
         return self._public
 
     def check(self, items: Sequence[Item]) -> None:
-        """Refuse what is too large; see `Destination.check`.
-
-        Parameters
-        ----------
-        items : sequence of Item
-        """
         _ = self.dataurl
         for item in items:
             if item.size > FILE_LIMIT:
@@ -115,38 +109,14 @@ class Pages(Destination):
             )
 
     def held(self) -> Mapping[str, Held]:
-        """Return the files of the branch; see `Destination.held`.
-
-        Returns
-        -------
-        mapping of str to Held
-        """
         self._fetch()
         return {name: Held(size) for name, (_, size) in self._tree.items() if name != _NO_JEKYLL}
 
     def same(self, item: Item, held: Held) -> bool:
-        """Compare git's own digests; see `Destination.same`.
-
-        Parameters
-        ----------
-        item : Item
-        held : Held
-
-        Returns
-        -------
-        bool
-        """
         there = self._tree[item.name][0]
         return _object_name(item, "sha256" if len(there) == 64 else "sha1") == there
 
     def begin(self, new: Sequence[Item], replaced: Sequence[Item]) -> None:
-        """Check the size of the site; see `Destination.begin`.
-
-        Parameters
-        ----------
-        new : sequence of Item
-        replaced : sequence of Item
-        """
         self._fetch()
         self._check_site({item.name: item.size for item in (*new, *replaced)})
         for item in new:
@@ -156,18 +126,6 @@ class Pages(Destination):
                     raise PublishError(f"{self.url}: a file is in the way of {item.name!r}")
 
     def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
-        """Make an object of a file; nobody sees it before `finish`.
-
-        Parameters
-        ----------
-        item : Item
-        replace : bool
-        moved : callable
-
-        Returns
-        -------
-        Held
-        """
         path = os.path.abspath(item.path)
         made = self._git("hash-object", "-w", "--no-filters", "--", path).strip()
         item.check_unchanged()
@@ -177,12 +135,6 @@ class Pages(Destination):
         return Held(item.size, item.digest)
 
     def finish(self) -> Mapping[str, str]:
-        """Push a commit; see `Destination.finish`.
-
-        Returns
-        -------
-        mapping of str to str
-        """
         if not self._staged:
             return {}
         try:
@@ -230,12 +182,6 @@ class Pages(Destination):
         self._git("push", "--quiet", "origin", f"{commit}:refs/heads/{_BRANCH}")
 
     def advice(self) -> str:
-        """Say what a site needs; see `Destination.advice`.
-
-        Returns
-        -------
-        str
-        """
         return (
             f"The repository's settings must say: Pages, deploy from the branch {_BRANCH}, folder "
             "/ (root). A site shows what was pushed after some minutes: check again with "
@@ -243,7 +189,6 @@ class Pages(Destination):
         )
 
     def close(self) -> None:
-        """Remove the clone; see `Destination.close`."""
         from ..base import fs
 
         work, self._work = self._work, None
@@ -337,16 +282,6 @@ class Pages(Destination):
         return StoreError(f"{self.url}: git {command}: {text}", url=self.url)
 
     def read(self, name: str) -> Iterator[bytes]:
-        """Read a file from the branch; see `Destination.read`.
-
-        Parameters
-        ----------
-        name : str
-
-        Yields
-        ------
-        bytes
-        """
         self._fetch()
         process = subprocess.Popen(
             ["git", "cat-file", "blob", self._tree[name][0]],

@@ -26,10 +26,6 @@ if TYPE_CHECKING:
 class Plan:
     """What is to be done at one destination.
 
-    Parameters
-    ----------
-    destination : Destination
-
     Attributes
     ----------
     new : list of Item
@@ -74,11 +70,6 @@ class Plan:
 def measure(folder: str, registry_file: str | None) -> tuple[int, int]:
     """Count the files that `collect` will hash.
 
-    Parameters
-    ----------
-    folder : str
-    registry_file : str or None
-
     Returns
     -------
     (int, int)
@@ -102,7 +93,6 @@ def collect(folder: str, registry_file: str | None, progress: Progress | None = 
 
     Parameters
     ----------
-    folder : str
     registry_file : str or None
         Not published, should it lie in the folder.
     progress : callable, optional
@@ -179,8 +169,6 @@ def check_registry(items: Sequence[Item], registry: Registry, replace: Collectio
 
     Parameters
     ----------
-    items : sequence of Item
-    registry : Registry
     replace : collection of str
         Names whose bytes may differ.
 
@@ -215,10 +203,6 @@ def refuse(differs: dict[str, str], where: str) -> None:
         What differs, by name.
     where : str
         A destination or registry.
-
-    Raises
-    ------
-    AlreadyPublishedError
     """
     if not differs:
         return
@@ -238,14 +222,8 @@ def compare(destination: Destination, items: Sequence[Item], replace: Collection
 
     Parameters
     ----------
-    destination : Destination
-    items : sequence of Item
     replace : collection of str
         Names whose bytes may be replaced.
-
-    Returns
-    -------
-    Plan
     """
     plan = Plan(destination)
     held = destination.held()

@@ -52,7 +52,6 @@ class Mirror:
         For the report.
     dataurl : str or None
         Base URL; None if the entries have addresses of their own.
-    entries : sequence of Entry
     optional : collection of str
         Names that it may lack, since other places serve them.
     """
@@ -77,8 +76,6 @@ class Finding:
 
     Parameters
     ----------
-    mirror : str
-    entry : Entry
     state : str
         ``"ok"``, ``"absent"``, ``"wrong"``, ``"refused"`` or ``"failed"``.
     note : str
@@ -107,10 +104,6 @@ def mirrors_of(dataurl: Sequence[str], registry: Registry) -> list[Mirror]:
     registry : Registry
         A file with addresses of its own need not be below the base URLs; but what is there has to
         be right.
-
-    Returns
-    -------
-    list of Mirror
     """
     pinned = [entry for entry in registry.values() if entry.digest is not None]
     bare = [Entry(entry.name, entry.digest, entry.size) for entry in pinned]
@@ -125,16 +118,7 @@ def mirrors_of(dataurl: Sequence[str], registry: Registry) -> list[Mirror]:
 
 
 def host_of(url: str) -> str:
-    """Return the scheme and host of a URL, for messages.
-
-    Parameters
-    ----------
-    url : str
-
-    Returns
-    -------
-    str
-    """
+    """Return the scheme and host of a URL, for messages."""
     from urllib.parse import urlsplit
 
     parts = urlsplit(url)
@@ -148,10 +132,6 @@ def clean_environment(home: str) -> dict[str, str]:
     ----------
     home : str
         An empty folder.
-
-    Returns
-    -------
-    dict of str to str
     """
     kept = {key: value for key, value in os.environ.items() if key.upper() in _KEPT}
     checkout = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -172,7 +152,6 @@ def read_back(mirror: Mirror, progress: Callback) -> list[Finding]:
 
     Parameters
     ----------
-    mirror : Mirror
     progress : callable
         Gets each `Event`.
 

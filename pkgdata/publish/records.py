@@ -48,10 +48,6 @@ def from_record(record: str, *, timeout: float | None = None) -> Registry:
     timeout : float, optional
         Seconds to connect, and to wait for an answer.
 
-    Returns
-    -------
-    Registry
-
     Raises
     ------
     ConfigError
@@ -248,13 +244,8 @@ def update(registry: Registry, found: Registry) -> Changes:
 
     Parameters
     ----------
-    registry : Registry
     found : Registry
         See `from_record`.
-
-    Returns
-    -------
-    Changes
 
     Raises
     ------

@@ -21,7 +21,6 @@ class Settings:
 
     Parameters
     ----------
-    data : PackageData
     folder : str
         Where its ``pkgdata.toml`` is.
     """
@@ -60,10 +59,6 @@ def settings_of(package: str) -> Settings:
     ----------
     package : str
         Announced name, import name, or path of a folder with a ``pkgdata.toml``.
-
-    Returns
-    -------
-    Settings
 
     Raises
     ------

@@ -75,23 +75,11 @@ class Sftp(Destination):
         return self._public
 
     def check(self, items: Sequence[Item]) -> None:
-        """Log in; see `Destination.check`.
-
-        Parameters
-        ----------
-        items : sequence of Item
-        """
         self._items = [*items]
         _ = self.dataurl
         self._host()
 
     def held(self) -> Mapping[str, Held]:
-        """Ask for each of the files; see `Destination.held`.
-
-        Returns
-        -------
-        mapping of str to Held
-        """
         from .page import NAME
 
         names = [*(item.name for item in self._items), NAME]
@@ -108,26 +96,9 @@ class Sftp(Destination):
         return found
 
     def unfinished(self) -> bool:
-        """Say whether a killed run has left files to remove; see `Destination.unfinished`.
-
-        Returns
-        -------
-        bool
-        """
         return bool(self._leftovers)
 
     def same(self, item: Item, held: Held) -> bool:
-        """Compare the bytes themselves; see `Destination.same`.
-
-        Parameters
-        ----------
-        item : Item
-        held : Held
-
-        Returns
-        -------
-        bool
-        """
         return self._hash(self._path(item.name), item) == item.digest.hex
 
     def _hash(self, path: str, item: Item) -> str:
@@ -139,13 +110,6 @@ class Sftp(Destination):
         return hasher.hexdigest()
 
     def begin(self, new: Sequence[Item], replaced: Sequence[Item]) -> None:
-        """Check the space; see `Destination.begin`.
-
-        Parameters
-        ----------
-        new : sequence of Item
-        replaced : sequence of Item
-        """
         self._make_folder(self.root)
         for path in self._leftovers:
             self._host().remove(path)
@@ -156,18 +120,6 @@ class Sftp(Destination):
             raise PublishError(f"{self.url}: {needed} bytes are to be written, {free} are free")
 
     def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
-        """Send a file; see `Destination.put`.
-
-        Parameters
-        ----------
-        item : Item
-        replace : bool
-        moved : callable
-
-        Returns
-        -------
-        Held
-        """
         host, target = self._host(), self._path(item.name)
         self._make_folder(posixpath.dirname(target))
         aside = self._aside(item)
@@ -224,32 +176,15 @@ class Sftp(Destination):
             self._folders.add(path)
 
     def read(self, name: str) -> Iterator[bytes]:
-        """Read a file with the login at hand; see `Destination.read`.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        iterator of bytes
-        """
         return self._host().read(self._path(name))
 
     def advice(self) -> str:
-        """Say what a web server needs; see `Destination.advice`.
-
-        Returns
-        -------
-        str
-        """
         return (
             f"The web server must be able to enter every folder above {self.root} (chmod o+x), "
             "and the address given with --url must show this very folder."
         )
 
     def close(self) -> None:
-        """Log out; see `Destination.close`."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
@@ -274,10 +209,6 @@ def command_and_folder(url: str) -> tuple[list[str], str]:
     ----------
     url : str
         ``sftp://[user@]host[:port]/folder``.
-
-    Returns
-    -------
-    (list of str, str)
 
     Raises
     ------

@@ -37,10 +37,6 @@ def find(service: str, variables: Sequence[str], *, needed: bool = True) -> str 
     needed : bool, default True
         Ask on the terminal if there is none, and fail if nobody answers.
 
-    Returns
-    -------
-    str or None
-
     Raises
     ------
     PublishError
@@ -96,16 +92,7 @@ def _ask(service: str, variables: Sequence[str]) -> str:
 
 
 def hide(text: str) -> str:
-    """Take every token that was found out of a text.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    str
-    """
+    """Take every token that was found out of a text."""
     for token in sorted(_found, key=len, reverse=True):
         text = text.replace(token, "***")
     return text

@@ -134,7 +134,6 @@ class Zenodo(Destination):
 
     @property
     def dataurl(self) -> str | None:
-        """Public base URL of the record's files; None while there is no record."""
         number = self._id if self._record is None else self._record["id"]
         if number is None:
             return None
@@ -143,12 +142,6 @@ class Zenodo(Destination):
     # -- before ------------------------------------------------------------------------------
 
     def check(self, items: Sequence[Item]) -> None:
-        """Refuse what is over Zenodo's limits; see `Destination.check`.
-
-        Parameters
-        ----------
-        items : sequence of Item
-        """
         _uploads.check_limits(items, "Zenodo", largest=LARGEST, most=MOST, where="record")
         self._check_total(sum(item.size for item in items))
         self._names = _uploads.posted_names(items, _posted, "Zenodo")
@@ -164,23 +157,11 @@ class Zenodo(Destination):
             )
 
     def held(self) -> Mapping[str, Held]:
-        """Return the files of the draft, or of the record; see `Destination.held`.
-
-        Returns
-        -------
-        mapping of str to Held
-        """
         self._look()
         self._list()
         return {name: self._held(file) for name, file in self._files.items()}
 
     def unfinished(self) -> bool:
-        """Say whether a draft is to be published; see `Destination.unfinished`.
-
-        Returns
-        -------
-        bool
-        """
         return self._publish and self._is_draft()
 
     # -- the record --------------------------------------------------------------------------
@@ -267,12 +248,6 @@ class Zenodo(Destination):
     # -- uploading ---------------------------------------------------------------------------
 
     def begin(self, new: Sequence[Item], replaced: Sequence[Item]) -> None:
-        """Make the draft, of a record or of a new version; see `Destination.begin`.
-
-        Parameters
-        ----------
-        new, replaced : sequence of Item
-        """
         before = dict(self._files)
         self._rest.repeat(self._look_or_make)
         if not self._is_draft() and (new or replaced):
@@ -297,18 +272,6 @@ class Zenodo(Destination):
         self._check_total(sent + sum(self._held(file).size or 0 for file in kept))
 
     def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
-        """Upload one file; see `Destination.put`.
-
-        Parameters
-        ----------
-        item : Item
-        replace : bool
-        moved : callable
-
-        Returns
-        -------
-        Held
-        """
         first = True
 
         def step() -> Held:
@@ -366,12 +329,6 @@ class Zenodo(Destination):
     # -- after -------------------------------------------------------------------------------
 
     def finish(self) -> Mapping[str, str]:
-        """Publish the record if that was asked for; see `Destination.finish`.
-
-        Returns
-        -------
-        mapping of str to str
-        """
         self._list()
         missing = sorted(self._items.keys() - self._files.keys())
         if missing:
@@ -417,27 +374,11 @@ class Zenodo(Destination):
         return links.get("latest_draft_html") or links.get("html") or self._rest.api
 
     def read(self, name: str) -> Iterator[bytes]:
-        """Read a file of the draft back; see `Destination.read`.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        iterator of bytes
-        """
         assert self._record is not None
         link = self._files[name].get("links", {}).get("download")
         return self._rest.read(link or join(self._record["links"]["bucket"], _posted(name)))
 
     def advice(self) -> str | None:
-        """Return what to do where the public cannot read; see `Destination.advice`.
-
-        Returns
-        -------
-        str or None
-        """
         if not self._is_draft():
             return None
         return (

@@ -198,12 +198,7 @@ class Body:
 
 
 class Feed:
-    """Blocks on their way into a store, and what they failed with: that is no fault of the store.
-
-    Parameters
-    ----------
-    blocks : iterable of bytes-like
-    """
+    """Blocks on their way into a store, and the error of their source, if one failed."""
 
     def __init__(self, blocks: Iterable[bytes | memoryview]) -> None:
         self._blocks = iter(blocks)

@@ -26,7 +26,6 @@ class Place:
     url : str
         ``s3://bucket/prefix``, ``s3://https://endpoint/bucket/prefix``, and ``gs`` and ``az``
         likewise.
-    endpoint : str, optional
 
     Raises
     ------
@@ -62,14 +61,6 @@ _BUCKET = re.compile(r"\$?[A-Za-z0-9][A-Za-z0-9._-]*")
 def checked_endpoint(endpoint: str) -> str:
     """Return the URL of a service without a closing slash.
 
-    Parameters
-    ----------
-    endpoint : str
-
-    Returns
-    -------
-    str
-
     Raises
     ------
     ConfigError
@@ -92,10 +83,6 @@ def checked_endpoint(endpoint: str) -> str:
 
 def web_address(url: str) -> str:
     """Return the web address of a public bucket.
-
-    Parameters
-    ----------
-    url : str
 
     Returns
     -------
@@ -134,10 +121,6 @@ def read_secrets(secrets: Mapping[str, Any] | str) -> dict[str, Any]:
     ----------
     secrets : mapping or str
         A mapping, or the path of a JSON file.
-
-    Returns
-    -------
-    dict
 
     Raises
     ------
@@ -269,12 +252,7 @@ def _boto_provider() -> Callable[[], Any]:
 
 
 def google_credentials() -> bool:
-    """Say whether Google's default credentials are here.
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether Google's default credentials are here."""
     names = ("APPLICATION_CREDENTIALS", "SERVICE_ACCOUNT", "SERVICE_ACCOUNT_KEY")
     if any(os.environ.get(f"GOOGLE_{name}") for name in names):
         return True
@@ -288,12 +266,7 @@ def google_credentials() -> bool:
 
 
 def azure_credentials() -> bool:
-    """Say whether Azure credentials are in the environment.
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether Azure credentials are in the environment."""
     names = ("ACCOUNT_KEY", "ACCESS_KEY", "SAS_KEY", "SAS_TOKEN", "CLIENT_SECRET", "TOKEN")
     if any(os.environ.get(f"AZURE_STORAGE_{name}") for name in names):
         return True

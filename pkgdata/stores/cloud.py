@@ -68,7 +68,6 @@ class CloudStore(Store):
 
     Parameters
     ----------
-    url : str
     **options
         See `Store`.
     """
@@ -93,7 +92,6 @@ class CloudStore(Store):
 
     @property
     def threads(self) -> int:
-        """Requests at once: a bucket takes more than a web server does."""
         return self._threads if self._threads is not None else max(_REQUESTS, super().threads)
 
     # -- the client ----------------------------------------------------------------------------
@@ -105,10 +103,6 @@ class CloudStore(Store):
         ----------
         public : bool, default False
             One that makes what it writes readable by everybody.
-
-        Returns
-        -------
-        obstore.store.S3Store, GCSStore or AzureStore
         """
         found = self._clients.get(public)
         if found is None:
@@ -200,14 +194,8 @@ class CloudStore(Store):
 
         Parameters
         ----------
-        error : Exception
-        name : str
         in_body : bool, default False
             Whether it broke off in the middle of an object.
-
-        Returns
-        -------
-        Exception
         """
         from .clouderrors import is_expired, translate
 
@@ -229,16 +217,7 @@ class CloudStore(Store):
         )
 
     def asked(self, keys: Callable[[], Any]) -> Callable[[], Any]:
-        """Wrap a source of keys, to know why it fails.
-
-        Parameters
-        ----------
-        keys : callable
-
-        Returns
-        -------
-        callable
-        """
+        """Wrap a source of keys, to know why it fails."""
 
         import functools
 
@@ -270,9 +249,6 @@ class CloudStore(Store):
 
         Parameters
         ----------
-        name : str
-        start : int
-        stop : int or None
         validator : str, optional
             ETag that the object must have.
 
@@ -296,19 +272,6 @@ class CloudStore(Store):
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
-        """Open an object; see `Primitives.open`.
-
-        Parameters
-        ----------
-        name : str
-        start : int, default 0
-        validator : str, optional
-        stop : int, optional
-
-        Returns
-        -------
-        Body
-        """
         try:
             result = self.part(name, start, stop, validator)
         except UnsupportedOperationError:  # no ranges there
@@ -324,18 +287,6 @@ class CloudStore(Store):
     def read(
         self, name: str, start: int = 0, stop: int | None = None
     ) -> tuple[bytes, Attributes, Digest | None]:
-        """Read an object or a range of it; see `Store.read`.
-
-        Parameters
-        ----------
-        name : str
-        start : int, default 0
-        stop : int, optional
-
-        Returns
-        -------
-        (bytes, Attributes, Digest or None)
-        """
         result = self.part(name, start, stop)
         if result is None:  # past the end
             return b"", self.info(name).attributes, None
@@ -351,16 +302,6 @@ class CloudStore(Store):
         return content, attributes_of(kept), self.digest_of(result.meta, kept)
 
     def info(self, name: str) -> Info:
-        """Ask for size and attributes; see `Primitives.info`.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Info
-        """
         result = self._get(name, {"head": True})
         return self._told(result.meta, result.attributes)
 
@@ -378,25 +319,10 @@ class CloudStore(Store):
             obstore's ``ObjectMeta``.
         kept : mapping
             obstore's ``Attributes``; a listing has none.
-
-        Returns
-        -------
-        Digest or None
         """
         return as_md5(meta["e_tag"])
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        """Yield names and what the listing tells; see `Primitives.scan`.
-
-        Parameters
-        ----------
-        prefix : str
-        flat : bool, default False
-
-        Yields
-        ------
-        (str, Info)
-        """
         folder, slash, _ = prefix.rpartition("/")
         if folder:
             fs.safe_key(folder)
@@ -471,15 +397,6 @@ class CloudStore(Store):
         attributes: Attributes | None = None,
         if_absent: bool = False,
     ) -> None:
-        """Write by one request; see `Primitives.write`.
-
-        Parameters
-        ----------
-        name : str
-        content : bytes-like
-        attributes : Attributes, optional
-        if_absent : bool, default False
-        """
         key, attributes = self._key(name), attributes or Attributes()
         self._before_writing(name)
         try:
@@ -538,14 +455,6 @@ class CloudStore(Store):
 
         No service answers whether an object is there when its last part arrives: with
         ``if_absent``, one above 64 MiB is asked for before the first part is sent.
-
-        Parameters
-        ----------
-        name : str
-        blocks : iterable of bytes-like
-        attributes : Attributes, optional
-        if_absent : bool, default False
-        size : int, optional
         """
         if if_absent and size is not None and size <= _SINGLE:
             from .writing import write_whole
@@ -581,12 +490,6 @@ class CloudStore(Store):
             raise self.translated(error, name) from None
 
     def remove(self, name: str) -> None:
-        """Remove an object; see `Primitives.remove`.
-
-        Parameters
-        ----------
-        name : str
-        """
         self._delete(self._key(name), name)
 
     def _delete(self, keys: str | list[str], name: str) -> None:
@@ -599,18 +502,6 @@ class CloudStore(Store):
                 raise told from None
 
     def clone(self, name: str, source: Primitives, source_name: str) -> bool:
-        """Let the service copy within a bucket; see `Primitives.clone`.
-
-        Parameters
-        ----------
-        name : str
-        source : Primitives
-        source_name : str
-
-        Returns
-        -------
-        bool
-        """
         if not isinstance(source, CloudStore) or not self._shares(source):
             return False
         self._before_writing(name)
@@ -621,18 +512,6 @@ class CloudStore(Store):
         return True
 
     def same(self, name: str, other: Primitives, other_name: str) -> bool:
-        """Say whether two names mean one object, whatever the prefixes; see `Primitives.same`.
-
-        Parameters
-        ----------
-        name : str
-        other : Primitives
-        other_name : str
-
-        Returns
-        -------
-        bool
-        """
         if not isinstance(other, CloudStore):
             return False
         mine, its = self._place, other._place
@@ -717,16 +596,7 @@ def _handed_over(
 
 
 def as_md5(etag: str | None) -> Digest | None:
-    """Read an ETag that is an MD5, as those of objects are that were not written in parts.
-
-    Parameters
-    ----------
-    etag : str or None
-
-    Returns
-    -------
-    Digest or None
-    """
+    """Read an ETag that is an MD5, as those of objects are that were not written in parts."""
     text = (etag or "").strip('"').lower()
     if len(text) != 32 or text.strip("0123456789abcdef"):
         return None

@@ -38,10 +38,6 @@ def attributes_of(found: Mapping[str, str]) -> Attributes:
     ----------
     found : mapping
         obstore's ``Attributes``.
-
-    Returns
-    -------
-    Attributes
     """
     known = {
         "Content-Type": "content_type",
@@ -63,9 +59,6 @@ class CloudBody(Body):
 
     Parameters
     ----------
-    result : obstore.GetResult
-    store : CloudStore
-    name : str
     start : int
         First byte that it gives.
     """
@@ -84,14 +77,6 @@ class CloudBody(Body):
     def readinto(self, buffer: memoryview) -> int:
         """Read on; see `Body.readinto`.
 
-        Parameters
-        ----------
-        buffer : memoryview
-
-        Returns
-        -------
-        int
-
         Raises
         ------
         IncompleteTransferError
@@ -103,14 +88,6 @@ class CloudBody(Body):
 
     def read(self, buffer: memoryview) -> memoryview:
         """Read on; see `Body.read`.
-
-        Parameters
-        ----------
-        buffer : memoryview
-
-        Returns
-        -------
-        memoryview
 
         Raises
         ------
@@ -141,7 +118,6 @@ class CloudBody(Body):
         return next(self._stream, b"")
 
     def close(self) -> None:
-        """Let go of the connection."""
         self._result, self._stream, self._rest = None, None, memoryview(b"")
 
 
@@ -227,7 +203,6 @@ class LargeBody(CloudBody):
             _slots.release()
 
     def close(self) -> None:
-        """Let go of the connections."""
         super().close()
         if self._parts is not None:
             self._parts.close()  # stays, and gives nothing more

@@ -50,16 +50,7 @@ class PreconditionError(StoreError):
 
 
 def exists(address: str) -> ObjectExistsError:
-    """Return the error of an object that was not to be replaced.
-
-    Parameters
-    ----------
-    address : str
-
-    Returns
-    -------
-    ObjectExistsError
-    """
+    """Return the error of an object that was not to be replaced."""
     return ObjectExistsError(f"{address}: it is there already", url=address)
 
 
@@ -68,15 +59,10 @@ def damaged(address: str, digest: Digest, actual: str) -> IntegrityError:
 
     Parameters
     ----------
-    address : str
     digest : Digest
         What the service says.
     actual : str
         What was sent.
-
-    Returns
-    -------
-    IntegrityError
     """
     return IntegrityError(
         f"{address}: the service got {digest}, {digest.alg}:{actual} was sent",
@@ -92,16 +78,10 @@ def translate(error: Exception, store: CloudStore, address: str, in_body: bool) 
 
     Parameters
     ----------
-    error : Exception
-    store : CloudStore
     address : str
         Of the object, redacted.
     in_body : bool
         Whether it came in the midst of an object.
-
-    Returns
-    -------
-    Exception
     """
     if isinstance(error, PkgdataError):
         return error  # one of ours, which Python's own classes are parents of
@@ -141,10 +121,6 @@ def is_unanswered(error: Exception) -> bool:
     ----------
     error : Exception
         obstore's.
-
-    Returns
-    -------
-    bool
     """
     text = str(error)
     return not _STATUS.search(text) and ("retries: 0," in text or "list response body" in text)
@@ -157,10 +133,6 @@ def is_expired(error: Exception) -> bool:
     ----------
     error : Exception
         obstore's.
-
-    Returns
-    -------
-    bool
     """
     said = _CODE.search(str(error))
     return said is not None and said[1] in ("ExpiredToken", "TokenRefreshRequired")

@@ -54,10 +54,6 @@ def canonical(encoding: str | None) -> str | None:
         Also ``"gz"``, ``"brotli"``, ``"x-gzip"``, ``"zst"``, ``"lzma"``, ``"bz2"``; ``"none"`` and
         ``"identity"`` for none.
 
-    Returns
-    -------
-    str or None
-
     Raises
     ------
     ConfigError
@@ -127,16 +123,11 @@ def encode(content: bytes | memoryview, encoding: str | None, level: int | None 
 
     Parameters
     ----------
-    content : bytes-like
     encoding : str or None
         See `canonical`; None leaves them alone.
     level : int, optional
         The encoder's own scale: gzip 0 to 9 (default 6), br 0 to 11 (5), zstd 1 to 22 (3),
         xz 0 to 9 (6), bzip2 1 to 9 (9).
-
-    Returns
-    -------
-    bytes
     """
     return b"".join(encode_blocks([content], encoding, level))
 
@@ -148,13 +139,8 @@ def encode_blocks(
 
     Parameters
     ----------
-    blocks : iterable of bytes-like
     encoding, level
         See `encode`.
-
-    Yields
-    ------
-    bytes-like
     """
     encoding = canonical(encoding)
     if encoding is None:
@@ -195,15 +181,10 @@ def decode(content: bytes, encoding: str | None, address: str = "") -> bytes:
 
     Parameters
     ----------
-    content : bytes
     encoding : str or None
         See `canonical`; None leaves them alone.
     address : str, default ""
         Redacted URL of the object, for errors.
-
-    Returns
-    -------
-    bytes
 
     Raises
     ------
@@ -222,13 +203,8 @@ def decode_blocks(
 
     Parameters
     ----------
-    blocks : iterable of bytes-like
     encoding, address
         See `decode`.
-
-    Yields
-    ------
-    bytes-like
 
     Raises
     ------

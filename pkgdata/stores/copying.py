@@ -43,18 +43,7 @@ _UNDER_WAY = 96 << 20
 
 
 def read_blocks(store: Store, name: str, size: int = BLOCK) -> Iterator[memoryview]:
-    """Yield an object's stored bytes; see `Store.blocks`.
-
-    Parameters
-    ----------
-    store : Store
-    name : str
-    size : int, optional
-
-    Yields
-    ------
-    memoryview
-    """
+    """Yield an object's stored bytes; see `Store.blocks`."""
     body = store.trying(lambda: store.open(name))
     return _read_on(store, name, body, size)
 
@@ -155,13 +144,8 @@ def copy_object(
 
     Parameters
     ----------
-    source : Store
-    name : str
-    to : Store
-    new_name : str
     reencode : str, optional
         How the copy is compressed; ``"none"`` for not at all. By default as the original.
-    level : int, optional
     replace : bool, default True
         False leaves alone what is there.
 
@@ -266,7 +250,6 @@ class Copied:
         Of the original and of the copy.
     size : int or None, optional
         Bytes that passed through here; None if the copy was there and was left alone.
-    error : Exception, optional
     began, ended : float
         By `time.monotonic`.
     """
@@ -428,7 +411,6 @@ def copies(
     ----------
     items : iterable of (Store, str, str)
         Where an original is, its name there, and the copy's name. Taken as the work goes on.
-    to : Store
     reencode, level, replace
         See `Store.transfer_to`.
     move : bool, default False
@@ -441,10 +423,6 @@ def copies(
         Told of what begins, goes on and ends.
     by_target : bool, default False
         Tell of it by the copy's name; originals of several stores may have the same one.
-
-    Yields
-    ------
-    Copied
     """
     codecs.canonical(reencode)  # a wrong word is told before anything moves
     how = _Copying(to, reencode, level, replace, move, by_target)
@@ -493,20 +471,14 @@ def job_copies(
 
     Parameters
     ----------
-    source, to : Store
     pairs : iterable of (str, str)
         Names and the copies' names; not looked at if the file knows them already.
     path : str
         The job's file.
     words : str
         What is copied where, in words; a file that says otherwise is refused.
-    progress : bool or callable, optional
     **options
         See `copies`.
-
-    Yields
-    ------
-    Copied
     """
     from .job import Job
 
@@ -535,14 +507,8 @@ def transfer(
 
     Parameters
     ----------
-    source, to : Store
-    names : iterable or None
     reencode, level, replace, job, progress
         See `Store.transfer_to`.
-
-    Returns
-    -------
-    Report
     """
     codecs.canonical(reencode)  # a wrong word is told before anything moves
 

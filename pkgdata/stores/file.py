@@ -40,7 +40,6 @@ class FileBody(Body):
         First byte wanted.
     address : str
         Redacted address, for errors.
-    attributes : Attributes, optional
     """
 
     def __init__(
@@ -55,14 +54,6 @@ class FileBody(Body):
 
     def readinto(self, buffer: memoryview) -> int:
         """Read on; see `Body.readinto`.
-
-        Parameters
-        ----------
-        buffer : memoryview
-
-        Returns
-        -------
-        int
 
         Raises
         ------
@@ -80,7 +71,6 @@ class FileBody(Body):
         return len(data)
 
     def close(self) -> None:
-        """Close the file."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -147,15 +137,8 @@ class FileStore(Store):
 
         Parameters
         ----------
-        name : str
-        start : int, default 0
-        validator : str, optional
         stop : int, optional
             Not needed here: the reader closes when it has what it wants.
-
-        Returns
-        -------
-        Body
         """
         path, attributes = self._find(name)
         try:
@@ -174,16 +157,6 @@ class FileStore(Store):
             raise
 
     def info(self, name: str) -> Info:
-        """Return size and validator; see `Primitives.info`.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Info
-        """
         path, attributes = self._find(name)
         try:
             found = os.stat(path)
@@ -204,11 +177,8 @@ class FileStore(Store):
 
         Parameters
         ----------
-        name : str
-        content : bytes-like
         attributes : Attributes, optional
             Only the encoding is kept, as a suffix.
-        if_absent : bool, default False
         """
         self.write_blocks(name, (content,), attributes, if_absent)
 
@@ -220,16 +190,6 @@ class FileStore(Store):
         if_absent: bool = False,
         size: int | None = None,
     ) -> None:
-        """Write a file block by block; see `Primitives.write_blocks`.
-
-        Parameters
-        ----------
-        name : str
-        blocks : iterable of bytes-like
-        attributes : Attributes, optional
-        if_absent : bool, default False
-        size : int, optional
-        """
         plain = self._path(name)
         encoding = attributes.encoding if attributes is not None else None
         path = plain + SUFFIXES.get(encoding or "", "")
@@ -275,26 +235,9 @@ class FileStore(Store):
         return str(conf.durability) != "none"
 
     def bulk(self) -> contextlib.AbstractContextManager[object]:
-        """Sync many files once, at the end, where the system can; see `Primitives.bulk`.
-
-        Returns
-        -------
-        context manager
-        """
         return _Bulk(self) if fs.can_sync_all() else super().bulk()
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        """Yield the names of the files; see `Primitives.scan`.
-
-        Parameters
-        ----------
-        prefix : str
-        flat : bool, default False
-
-        Yields
-        ------
-        (str, Info)
-        """
         folder = prefix.rpartition("/")[0]
         if folder:
             fs.safe_name(folder)
@@ -333,12 +276,6 @@ class FileStore(Store):
                 yield name, Info(info.st_size, _validator(info), info.st_mtime)
 
     def remove(self, name: str) -> None:
-        """Remove a file; see `Primitives.remove`.
-
-        Parameters
-        ----------
-        name : str
-        """
         path, _ = self._find(name)
         try:
             fs.remove(path)
@@ -350,18 +287,6 @@ class FileStore(Store):
             raise self._error(error, name) from error
 
     def clone(self, name: str, source: Primitives, source_name: str) -> bool:
-        """Copy a file, sharing its blocks where the file system can; see `Primitives.clone`.
-
-        Parameters
-        ----------
-        name : str
-        source : Primitives
-        source_name : str
-
-        Returns
-        -------
-        bool
-        """
         if not isinstance(source, FileStore):
             return False
         origin, attributes = source._find(source_name)
@@ -385,18 +310,6 @@ class FileStore(Store):
         return True
 
     def adopt(self, name: str, source: Primitives, source_name: str) -> bool:
-        """Rename a file within a file system; see `Primitives.adopt`.
-
-        Parameters
-        ----------
-        name : str
-        source : Primitives
-        source_name : str
-
-        Returns
-        -------
-        bool
-        """
         if not isinstance(source, FileStore):
             return False
         origin, attributes = source._find(source_name)
@@ -414,18 +327,6 @@ class FileStore(Store):
         return True
 
     def same(self, name: str, other: Primitives, other_name: str) -> bool:
-        """Say whether two names mean one file, links followed; see `Primitives.same`.
-
-        Parameters
-        ----------
-        name : str
-        other : Primitives
-        other_name : str
-
-        Returns
-        -------
-        bool
-        """
         if not isinstance(other, FileStore):
             return False
         try:

@@ -37,8 +37,6 @@ class FsspecBody(Body):
         Closed with the body.
     start : int
         First byte wanted.
-    size : int or None
-    validator : str or None
     address : str
         Redacted address, for errors.
     """
@@ -53,14 +51,6 @@ class FsspecBody(Body):
 
     def readinto(self, buffer: memoryview) -> int:
         """Read on; see `Body.readinto`.
-
-        Parameters
-        ----------
-        buffer : memoryview
-
-        Returns
-        -------
-        int
 
         Raises
         ------
@@ -79,7 +69,6 @@ class FsspecBody(Body):
         return len(data)
 
     def close(self) -> None:
-        """Close the file."""
         self._file.close()
 
 
@@ -91,7 +80,6 @@ class FsspecStore(Store):
 
     Parameters
     ----------
-    url : str
     **options
         See `Store`. Secrets are the file system's own options.
     """
@@ -139,15 +127,8 @@ class FsspecStore(Store):
 
         Parameters
         ----------
-        name : str
-        start : int, default 0
-        validator : str, optional
         stop : int, optional
             Not needed here: the reader closes when it has what it wants.
-
-        Returns
-        -------
-        Body
         """
         info = self.info(name)
         if start > (info.size or 0) or validator not in (None, info.validator):
@@ -159,16 +140,6 @@ class FsspecStore(Store):
             raise self._error(error, name) from error
 
     def info(self, name: str) -> Info:
-        """Return size and validator; see `Primitives.info`.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Info
-        """
         path = self._path(name)
         try:
             found = self._files.info(path)
@@ -189,11 +160,8 @@ class FsspecStore(Store):
 
         Parameters
         ----------
-        name : str
-        content : bytes-like
         attributes : Attributes, optional
             Nothing of it can be kept.
-        if_absent : bool, default False
         """
         self.write_blocks(name, (content,), attributes, if_absent)
 
@@ -205,16 +173,6 @@ class FsspecStore(Store):
         if_absent: bool = False,
         size: int | None = None,
     ) -> None:
-        """Write a file block by block; see `Primitives.write_blocks`.
-
-        Parameters
-        ----------
-        name : str
-        blocks : iterable of bytes-like
-        attributes : Attributes, optional
-        if_absent : bool, default False
-        size : int, optional
-        """
         path = self._path(name)
         address = self.address(name)
         if if_absent and self._info_or_none(name) is not None:
@@ -242,17 +200,6 @@ class FsspecStore(Store):
             pass  # it was not begun, or the file system is gone: the first error is the one to tell
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        """Yield the names of the files; see `Primitives.scan`.
-
-        Parameters
-        ----------
-        prefix : str
-        flat : bool, default False
-
-        Yields
-        ------
-        (str, Info)
-        """
         folder = prefix.rpartition("/")[0]
         if folder:
             fs.safe_key(folder)
@@ -279,12 +226,6 @@ class FsspecStore(Store):
                 yield name, _told(row)
 
     def remove(self, name: str) -> None:
-        """Remove a file; see `Primitives.remove`.
-
-        Parameters
-        ----------
-        name : str
-        """
         if self._info_or_none(name) is None:
             return
         try:

@@ -32,7 +32,6 @@ class FtpBody(Body):
         The data connection, closed with the body.
     start : int
         First byte that comes.
-    size : int or None
     url : str
         Redacted address, for errors.
     """
@@ -48,14 +47,6 @@ class FtpBody(Body):
 
     def readinto(self, buffer: memoryview) -> int:
         """Read on; see `Body.readinto`.
-
-        Parameters
-        ----------
-        buffer : memoryview
-
-        Returns
-        -------
-        int
 
         Raises
         ------
@@ -94,7 +85,6 @@ class FtpBody(Body):
         )
 
     def close(self) -> None:
-        """Close both connections."""
         self._data.close()
         self._ftp.close()
 
@@ -120,16 +110,7 @@ class FtpStore:
         self.url = redact(url)
 
     def address(self, _: str) -> str:
-        """Return the redacted address.
-
-        Parameters
-        ----------
-        _ : str
-
-        Returns
-        -------
-        str
-        """
+        """Return the redacted address."""
         return self.url
 
     def open(
@@ -141,18 +122,8 @@ class FtpStore:
         ----------
         name : str
             Empty: the URL is the file's own.
-        start : int, default 0
         validator : str, optional
             FTP has none, so that nothing is gone on from.
-        stop : int, optional
-
-        Returns
-        -------
-        Body
-
-        Raises
-        ------
-        ObjectNotFoundError, AccessDeniedError, StoreError
         """
         try:
             ftp = self._connect()

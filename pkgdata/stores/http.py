@@ -61,12 +61,7 @@ def _session_class() -> type[requests.Session]:
 
 
 def session() -> requests.Session:
-    """Return this process's session; connections are never shared across a fork.
-
-    Returns
-    -------
-    requests.Session
-    """
+    """Return this process's session; connections are never shared across a fork."""
     pid = os.getpid()
     found = _sessions.get(pid)
     if found is None:
@@ -86,7 +81,6 @@ class HttpBody(Body):
 
     Parameters
     ----------
-    response : requests.Response
     url : str
         Redacted address, for errors.
     start : int
@@ -119,14 +113,6 @@ class HttpBody(Body):
 
     def readinto(self, buffer: memoryview) -> int:
         """Read on; see `Body.readinto`.
-
-        Parameters
-        ----------
-        buffer : memoryview
-
-        Returns
-        -------
-        int
 
         Raises
         ------
@@ -168,7 +154,6 @@ class HttpBody(Body):
         )
 
     def close(self) -> None:
-        """Give the connection back, or drop it when bytes are left on it."""
         self._response.close()
 
 
@@ -237,16 +222,6 @@ class HttpStore(Store):
             raise ConfigError(f"{self.url}: {error}", hint="write https://HOST/PATH") from None
 
     def address(self, name: str) -> str:
-        """Return the redacted URL of an object.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        str
-        """
         return redact(self._full(name))
 
     def _full(self, name: str) -> str:
@@ -283,19 +258,6 @@ class HttpStore(Store):
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
-        """Open an object; see `Store.open`.
-
-        Parameters
-        ----------
-        name : str
-        start : int, default 0
-        validator : str, optional
-        stop : int, optional
-
-        Returns
-        -------
-        Body
-        """
         headers = {}
         ranged = bool(start) or stop is not None
         if ranged:
@@ -328,16 +290,6 @@ class HttpStore(Store):
         return body
 
     def info(self, name: str) -> Info:
-        """Ask by HEAD; see `Primitives.info`.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Info
-        """
         response = self._request("HEAD", name, {})
         response.close()
         if response.status_code != 200:
@@ -360,12 +312,7 @@ def _goes_on(response: requests.Response, start: int, stop: int | None) -> bool:
 
 
 def user_agent() -> str:
-    """Return the words of the ``User-Agent`` that name us.
-
-    Returns
-    -------
-    str
-    """
+    """Return the words of the ``User-Agent`` that name us."""
     from .. import __version__
     from ..base.config import conf
 
@@ -375,10 +322,6 @@ def user_agent() -> str:
 
 def parse_content_range(text: str) -> tuple[int, int, int | None]:
     """Read ``bytes FIRST-LAST/TOTAL`` (RFC 9110, section 14.4).
-
-    Parameters
-    ----------
-    text : str
 
     Returns
     -------

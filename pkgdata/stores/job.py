@@ -47,7 +47,6 @@ class Job:
 
     Parameters
     ----------
-    path : str
     words : str
         What is copied where; a file that says otherwise is refused.
 
@@ -102,12 +101,7 @@ class Job:
             raise self._error(error) from error
 
     def plan(self, pairs: Iterable[tuple[str, str]]) -> None:
-        """Note what is to be copied, unless that is noted already, and take up what was lost.
-
-        Parameters
-        ----------
-        pairs : iterable of (str, str)
-        """
+        """Note what is to be copied, unless that is noted already, and take up what was lost."""
         with self._changing():
             planned = self._db.execute("select 1 from meta where key='planned'").fetchone()
         if planned is None:
@@ -139,23 +133,13 @@ class Job:
         return found
 
     def left(self) -> int:
-        """Return how many objects are not done.
-
-        Returns
-        -------
-        int
-        """
+        """Return how many objects are not done."""
         with self._changing():
             row = self._db.execute("select count(*) from work where state<>?", (DONE,)).fetchone()
         return int(row[0])
 
     def take(self) -> Iterator[tuple[str, str]]:
-        """Yield work until there is none.
-
-        Yields
-        ------
-        (str, str)
-        """
+        """Yield work until there is none."""
         while True:
             with self._changing():
                 self._db.execute("begin immediate")
@@ -172,13 +156,7 @@ class Job:
                 return
 
     def done(self, pair: tuple[str, str], error: Exception | None) -> None:
-        """Note that an object is copied, or why not.
-
-        Parameters
-        ----------
-        pair : (str, str)
-        error : Exception or None
-        """
+        """Note that an object is copied, or why not."""
         state, text = (DONE, None) if error is None else (FAILED, str(error))
         with self._changing():
             self._db.execute(

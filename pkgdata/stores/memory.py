@@ -24,13 +24,7 @@ _writes = itertools.count()
 
 
 class Kept:
-    """One object.
-
-    Parameters
-    ----------
-    content : bytes
-    attributes : Attributes
-    """
+    """One object."""
 
     __slots__ = ("attributes", "content", "modified", "validator")
 
@@ -43,12 +37,7 @@ class Kept:
         self.validator = str(next(_writes))
 
     def info(self) -> Info:
-        """Return what a store tells of it.
-
-        Returns
-        -------
-        Info
-        """
+        """Return what a store tells of it."""
         return Info(len(self.content), self.validator, self.modified, attributes=self.attributes)
 
 
@@ -57,7 +46,6 @@ class MemoryBody(Body):
 
     Parameters
     ----------
-    kept : Kept
     start : int
         First byte wanted.
     """
@@ -69,16 +57,6 @@ class MemoryBody(Body):
         self._rest = memoryview(kept.content)[self.start :]
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read on; see `Body.readinto`.
-
-        Parameters
-        ----------
-        buffer : memoryview
-
-        Returns
-        -------
-        int
-        """
         count = min(len(buffer), len(self._rest))
         buffer[:count] = self._rest[:count]
         self._rest = self._rest[count:]
@@ -115,15 +93,8 @@ class MemoryStore(Store):
 
         Parameters
         ----------
-        name : str
-        start : int, default 0
-        validator : str, optional
         stop : int, optional
             Not needed here: the reader closes when it has what it wants.
-
-        Returns
-        -------
-        Body
         """
         kept = self._kept(name)
         return MemoryBody(kept, start if validator in (None, kept.validator) else 0)
@@ -136,16 +107,6 @@ class MemoryStore(Store):
             raise ObjectNotFoundError(f"{address}: no such object", url=address) from None
 
     def info(self, name: str) -> Info:
-        """Return size and attributes; see `Primitives.info`.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Info
-        """
         return self._kept(name).info()
 
     def write(
@@ -155,15 +116,6 @@ class MemoryStore(Store):
         attributes: Attributes | None = None,
         if_absent: bool = False,
     ) -> None:
-        """Keep bytes; see `Primitives.write`.
-
-        Parameters
-        ----------
-        name : str
-        content : bytes-like
-        attributes : Attributes, optional
-        if_absent : bool, default False
-        """
         kept = Kept(bytes(content), attributes or Attributes())
         if not if_absent:
             self._objects[self._key(name)] = kept
@@ -179,30 +131,9 @@ class MemoryStore(Store):
         if_absent: bool = False,
         size: int | None = None,
     ) -> None:
-        """Keep bytes that come in blocks; see `Primitives.write_blocks`.
-
-        Parameters
-        ----------
-        name : str
-        blocks : iterable of bytes-like
-        attributes : Attributes, optional
-        if_absent : bool, default False
-        size : int, optional
-        """
         self.write(name, b"".join(map(bytes, blocks)), attributes, if_absent)
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        """Yield names and sizes; see `Primitives.scan`.
-
-        Parameters
-        ----------
-        prefix : str
-        flat : bool, default False
-
-        Yields
-        ------
-        (str, Info)
-        """
         begin, skip, last = self._root + prefix, len(self._root), ""
         for key in sorted(key for key in list(self._objects) if key.startswith(begin)):
             kept, name = self._objects.get(key), key[skip:]
@@ -216,27 +147,9 @@ class MemoryStore(Store):
                 yield name, kept.info()
 
     def remove(self, name: str) -> None:
-        """Forget an object; see `Primitives.remove`.
-
-        Parameters
-        ----------
-        name : str
-        """
         self._objects.pop(self._key(name), None)
 
     def clone(self, name: str, source: Primitives, source_name: str) -> bool:
-        """Keep the same bytes under another name; see `Primitives.clone`.
-
-        Parameters
-        ----------
-        name : str
-        source : Primitives
-        source_name : str
-
-        Returns
-        -------
-        bool
-        """
         if not isinstance(source, MemoryStore):
             return False
         kept = source._kept(source_name)

@@ -21,10 +21,6 @@ def expand_brackets(text: str) -> Iterator[str]:
         ``[abc]`` stands for one of the characters, ``[a-f]`` for one of a range, and ``{3}``
         behind it repeats it.
 
-    Yields
-    ------
-    str
-
     Raises
     ------
     ConfigError

@@ -103,17 +103,6 @@ class S3(CloudStore):
         return _regions[bucket]
 
     def vouches(self, name: str, digest: Digest) -> bool:
-        """Say whether an ETag is an MD5: not where a key of the user's encrypts the object.
-
-        Parameters
-        ----------
-        name : str
-        digest : Digest
-
-        Returns
-        -------
-        bool
-        """
         import datetime
         import http.client
         import urllib.error
@@ -150,12 +139,6 @@ class S3(CloudStore):
             super()._check_written(name, content, etag)
 
     def remove_many(self, names: Iterable[str]) -> None:
-        """Remove a thousand objects with each request; see `Store.remove_many`.
-
-        Parameters
-        ----------
-        names : iterable of str
-        """
         for part in chunks(names, _DELETED_AT_ONCE):
             keys = [self._key(name) for name in part]
             self.trying(lambda keys=keys: self._delete(keys, ""))  # type: ignore[misc]
@@ -339,17 +322,6 @@ class Azure(CloudStore):
         return found
 
     def digest_of(self, meta: Mapping[str, Any], kept: Mapping[str, str]) -> Digest | None:
-        """Return the digest that was kept when the object was written; see `CloudStore.digest_of`.
-
-        Parameters
-        ----------
-        meta : mapping
-        kept : mapping
-
-        Returns
-        -------
-        Digest or None
-        """
         from ..base.hashes import Digest
 
         value = kept.get(SHA256, "").lower()

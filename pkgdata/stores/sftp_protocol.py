@@ -50,13 +50,7 @@ def _text(value: str | bytes) -> bytes:
 
 
 class Stat:
-    """What the server says of a file.
-
-    Parameters
-    ----------
-    size : int or None
-    mode : int or None
-    """
+    """What the server says of a file."""
 
     __slots__ = ("mode", "size")
 
@@ -218,14 +212,8 @@ class Connection:
 
         Parameters
         ----------
-        kind : int
-        *parts : bytes
         path : str
             For errors.
-
-        Returns
-        -------
-        Answer
         """
         answer = Answer(path)
         with self._lock:
@@ -240,10 +228,6 @@ class Connection:
 
     def answer(self, answer: Answer) -> tuple[int, bytes]:
         """Wait for an answer.
-
-        Parameters
-        ----------
-        answer : Answer
 
         Returns
         -------
@@ -305,26 +289,13 @@ class Connection:
         return StoreError(text, url=self._url, transient="resolve" not in lower)
 
     def has(self, extension: str) -> bool:
-        """Say whether the server offers an extension.
-
-        Parameters
-        ----------
-        extension : str
-
-        Returns
-        -------
-        bool
-        """
+        """Say whether the server offers an extension."""
         return extension.encode() in self._extensions
 
     # -- files ---------------------------------------------------------------------------------
 
     def stats(self, paths: Iterable[str]) -> Iterator[Stat | None]:
         """Ask for many files at once.
-
-        Parameters
-        ----------
-        paths : iterable of str
 
         Yields
         ------
@@ -346,16 +317,7 @@ class Connection:
             return None
 
     def stat(self, path: str) -> Stat | None:
-        """Ask for one file.
-
-        Parameters
-        ----------
-        path : str
-
-        Returns
-        -------
-        Stat or None
-        """
+        """Ask for one file."""
         (found,) = self.stats([path])
         return found
 
@@ -368,10 +330,8 @@ class Connection:
 
         Parameters
         ----------
-        path : str
         blocks : iterable of bytes-like
             Each of at most 32 KiB.
-        offset : int
         """
         handle = self._handle(path, _WRITABLE | _CREATE)
         waiting: list[Answer] = []
@@ -391,16 +351,7 @@ class Connection:
         self.answer(closing)
 
     def read(self, path: str) -> Iterator[bytes]:
-        """Read a file.
-
-        Parameters
-        ----------
-        path : str
-
-        Yields
-        ------
-        bytes
-        """
+        """Read a file."""
         found = self.stat(path)
         if found is None or found.size is None:
             raise ObjectNotFoundError(f"{self._url}: {path}: no such file", url=self._url)
@@ -433,44 +384,23 @@ class Connection:
             answer = self._read(handle, offset + len(data), count - len(data), path)
 
     def set_mode(self, path: str, mode: int) -> None:
-        """Set permission bits.
-
-        Parameters
-        ----------
-        path : str
-        mode : int
-        """
+        """Set permission bits."""
         wanted = struct.pack(">II", _PERMISSIONS, mode & 0o7777)
         self.answer(self.ask(_SETSTAT, _text(path), wanted, path=path))
 
     def make_folder(self, path: str) -> None:
-        """Make a directory.
-
-        Parameters
-        ----------
-        path : str
-        """
+        """Make a directory."""
         self.answer(self.ask(_MKDIR, _text(path), struct.pack(">I", 0), path=path))
 
     def remove(self, path: str) -> None:
-        """Remove a file; a missing one is no error.
-
-        Parameters
-        ----------
-        path : str
-        """
+        """Remove a file; a missing one is no error."""
         try:
             self.answer(self.ask(_REMOVE, _text(path), path=path))
         except ObjectNotFoundError:
             pass
 
     def replace(self, source: str, target: str) -> None:
-        """Rename onto a file, which may be there.
-
-        Parameters
-        ----------
-        source, target : str
-        """
+        """Rename onto a file, which may be there."""
         if self.has("posix-rename@openssh.com"):
             self._extended("posix-rename@openssh.com", _text(source), _text(target), path=target)
             return
@@ -479,10 +409,6 @@ class Connection:
 
     def appear(self, source: str, target: str) -> None:
         """Rename to a name that must be free.
-
-        Parameters
-        ----------
-        source, target : str
 
         Raises
         ------
@@ -507,16 +433,7 @@ class Connection:
         self.answer(self.ask(_RENAME, _text(source), _text(target), path=target))
 
     def free_bytes(self, path: str) -> int | None:
-        """Return the bytes that may still be written; None if the server does not tell.
-
-        Parameters
-        ----------
-        path : str
-
-        Returns
-        -------
-        int or None
-        """
+        """Return the bytes that may still be written; None if the server does not tell."""
         if not self.has("statvfs@openssh.com"):
             return None
         kind, content = self._extended("statvfs@openssh.com", _text(path), path=path)

@@ -933,7 +933,6 @@ class Watch:
 
     Parameters
     ----------
-    progress : bool, callable or None
     items : iterable
         What is worked on; its length is the total, if it has one.
     """
@@ -948,12 +947,7 @@ class Watch:
             self._callback = progress or None
 
     def begun(self, name: str) -> None:
-        """Tell that an object is in flight.
-
-        Parameters
-        ----------
-        name : str
-        """
+        """Tell that an object is in flight."""
         if self._callback is not None:
             from ..base.progress import START, Event
 
@@ -964,7 +958,6 @@ class Watch:
 
         Parameters
         ----------
-        name : str
         done : int
             Bytes so far.
         size : int or None
@@ -980,10 +973,8 @@ class Watch:
 
         Parameters
         ----------
-        name : str
         size : int
             Its bytes.
-        error : Exception or None
         """
         if self._callback is not None:
             from ..base.progress import DONE, FAILED, Event
@@ -1041,14 +1032,6 @@ def dl(
 
 def split(address: str) -> tuple[str, str]:
     """Cut the URL of an object into its folder's and its name there.
-
-    Parameters
-    ----------
-    address : str
-
-    Returns
-    -------
-    (str, str)
 
     Raises
     ------

@@ -27,10 +27,6 @@ _LARGE = 40 << 20
 def guess_type(name: str) -> str:
     """Guess the media type of an object from its name.
 
-    Parameters
-    ----------
-    name : str
-
     Returns
     -------
     str
@@ -44,30 +40,12 @@ def guess_type(name: str) -> str:
 
 
 def is_path(content: object) -> bool:
-    """Say whether content is the path of a file.
-
-    Parameters
-    ----------
-    content : object
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether content is the path of a file."""
     return isinstance(content, os.PathLike)
 
 
 class Put:
-    """How objects are written.
-
-    Parameters
-    ----------
-    store : Store
-    attributes : Attributes
-    compress : str or None
-    level : int or None
-    if_absent : bool
-    """
+    """How objects are written."""
 
     def __init__(
         self,
@@ -103,11 +81,6 @@ class Put:
 
     def one(self, name: str, content: Any) -> int:
         """Write one object.
-
-        Parameters
-        ----------
-        name : str
-        content : bytes-like, binary file object or path
 
         Returns
         -------
@@ -161,15 +134,6 @@ class Put:
     def many(self, items: Iterable[Any], progress: bool | Callback | None) -> Report:
         """Write many objects at once.
 
-        Parameters
-        ----------
-        items : iterable of (str, content) or (str, content, mapping)
-        progress : bool or callable, optional
-
-        Returns
-        -------
-        Report
-
         Raises
         ------
         BatchError
@@ -204,16 +168,7 @@ def write_whole(
     attributes: Attributes | None,
     if_absent: bool,
 ) -> None:
-    """Write an object that is at hand as one piece, and again while that fails in passing.
-
-    Parameters
-    ----------
-    store : Store
-    name : str
-    content : bytes-like
-    attributes : Attributes or None
-    if_absent : bool
-    """
+    """Write an object that is at hand as one piece, and again while that fails in passing."""
     first = True
 
     def write() -> None:
@@ -263,13 +218,7 @@ def _size(file: IO[bytes], read: int) -> int | None:
 
 
 def touch(store: Store, name: str) -> None:
-    """Make an empty object where there is none.
-
-    Parameters
-    ----------
-    store : Store
-    name : str
-    """
+    """Make an empty object where there is none."""
     try:
         Put(store, _nothing(), if_absent=True).one(name, b"")
     except ObjectExistsError:

@@ -38,10 +38,6 @@ def altered(**changes: object) -> Fault:
     ----------
     **changes
         Fields of `Reply` and their values.
-
-    Returns
-    -------
-    Fault
     """
 
     def fault(server: FaultServer, request: Request) -> Reply:
@@ -54,22 +50,12 @@ def altered(**changes: object) -> Fault:
 
 
 def healthy() -> Fault:
-    """Nothing goes wrong with this request.
-
-    Returns
-    -------
-    Fault
-    """
+    """Nothing goes wrong with this request."""
     return altered()
 
 
 def cut_in_headers() -> Fault:
-    """Close the connection in the midst of the headers.
-
-    Returns
-    -------
-    Fault
-    """
+    """Close the connection in the midst of the headers."""
     return altered(cut_head=True)
 
 
@@ -80,10 +66,6 @@ def cut(at: int) -> Fault:
     ----------
     at : int
         Bytes of the body; negative counts from the end.
-
-    Returns
-    -------
-    Fault
     """
     return altered(cut_at=at)
 
@@ -95,10 +77,6 @@ def reset(at: int) -> Fault:
     ----------
     at : int
         Bytes of the body; negative counts from the end.
-
-    Returns
-    -------
-    Fault
     """
     return altered(cut_at=at, reset=True)
 
@@ -110,21 +88,12 @@ def stall(at: int) -> Fault:
     ----------
     at : int
         Bytes of the body; negative counts from the end.
-
-    Returns
-    -------
-    Fault
     """
     return altered(stall_at=at)
 
 
 def stall_before_headers() -> Fault:
-    """Send nothing at all until the server is released, then close the connection.
-
-    Returns
-    -------
-    Fault
-    """
+    """Send nothing at all until the server is released, then close the connection."""
 
     def fault(server: FaultServer, _request: Request) -> Reply:
         server.stall()
@@ -142,10 +111,6 @@ def drip(at: int, pause: float = 0.01) -> Fault:
         Bytes of the body; negative counts from the end.
     pause : float, default 0.01
         Seconds between two bytes.
-
-    Returns
-    -------
-    Fault
     """
     return altered(drip_at=at, drip_pause=pause)
 
@@ -157,31 +122,17 @@ def slow(pause: float) -> Fault:
     ----------
     pause : float
         Seconds after each piece.
-
-    Returns
-    -------
-    Fault
     """
     return altered(pause=pause)
 
 
 def close_after() -> Fault:
-    """Answer well, then close the connection although it was to be kept.
-
-    Returns
-    -------
-    Fault
-    """
+    """Answer well, then close the connection although it was to be kept."""
     return altered(close_after=True)
 
 
 def hang_up() -> Fault:
-    """Close the connection without any answer.
-
-    Returns
-    -------
-    Fault
-    """
+    """Close the connection without any answer."""
     return lambda _server, _request: Reply(0)
 
 
@@ -192,10 +143,6 @@ def wrong_length(by: int) -> Fault:
     ----------
     by : int
         Bytes; negative tells too few.
-
-    Returns
-    -------
-    Fault
     """
     # where fewer bytes come than were told, only the end of the connection shows it
     return altered(length_error=by, close_after=True)
@@ -208,10 +155,6 @@ def wrong_range(shift: int = 1) -> Fault:
     ----------
     shift : int, default 1
         Bytes between what was asked for and what comes.
-
-    Returns
-    -------
-    Fault
     """
 
     def fault(server: FaultServer, request: Request) -> Reply:
@@ -227,12 +170,7 @@ def wrong_range(shift: int = 1) -> Fault:
 
 
 def no_content_range() -> Fault:
-    """Answer a range request by 206 without a ``Content-Range``.
-
-    Returns
-    -------
-    Fault
-    """
+    """Answer a range request by 206 without a ``Content-Range``."""
 
     def fault(server: FaultServer, request: Request) -> Reply:
         reply = server.healthy(request)
@@ -243,26 +181,12 @@ def no_content_range() -> Fault:
 
 
 def ignore_range() -> Fault:
-    """Answer a range request by 200 and the whole body.
-
-    Returns
-    -------
-    Fault
-    """
+    """Answer a range request by 200 and the whole body."""
     return lambda server, request: server.whole(request)
 
 
 def change(content: bytes) -> Fault:
-    """Hold other content, with another ETag, from this request on.
-
-    Parameters
-    ----------
-    content : bytes
-
-    Returns
-    -------
-    Fault
-    """
+    """Hold other content, with another ETag, from this request on."""
 
     def fault(server: FaultServer, request: Request) -> Reply:
         server.contents[request.path] = content
@@ -282,15 +206,8 @@ def status(
 
     Parameters
     ----------
-    code : int
-    body : bytes, default ``b""``
     retry_after : object, optional
         Seconds or an HTTP date, for ``Retry-After``.
-    headers : mapping of str to str, optional
-
-    Returns
-    -------
-    Fault
     """
     more = dict(headers or {})
     if retry_after is not None:
@@ -300,42 +217,22 @@ def status(
 
 
 def empty() -> Fault:
-    """Answer 200 with no bytes.
-
-    Returns
-    -------
-    Fault
-    """
+    """Answer 200 with no bytes."""
     return status(200)
 
 
 def page() -> Fault:
-    """Answer 200 with a login page.
-
-    Returns
-    -------
-    Fault
-    """
+    """Answer 200 with a login page."""
     return status(200, PAGE, headers={"Content-Type": "text/html"})
 
 
 def lfs_pointer() -> Fault:
-    """Answer 200 with a Git LFS pointer.
-
-    Returns
-    -------
-    Fault
-    """
+    """Answer 200 with a Git LFS pointer."""
     return status(200, LFS_POINTER, headers={"Content-Type": "text/plain"})
 
 
 def other_bytes() -> Fault:
-    """Answer like a mirror that lies: other bytes of the same length.
-
-    Returns
-    -------
-    Fault
-    """
+    """Answer like a mirror that lies: other bytes of the same length."""
 
     def fault(server: FaultServer, request: Request) -> Reply:
         reply = server.healthy(request)
@@ -346,12 +243,7 @@ def other_bytes() -> Fault:
 
 
 def compressed() -> Fault:
-    """Apply gzip although identity was asked for.
-
-    Returns
-    -------
-    Fault
-    """
+    """Apply gzip although identity was asked for."""
 
     def fault(server: FaultServer, request: Request) -> Reply:
         reply = server.whole(request)
@@ -363,12 +255,7 @@ def compressed() -> Fault:
 
 
 def http10() -> Fault:
-    """Answer in HTTP/1.0 without a length; the end of the connection ends the body.
-
-    Returns
-    -------
-    Fault
-    """
+    """Answer in HTTP/1.0 without a length; the end of the connection ends the body."""
     return altered(version="HTTP/1.0", framing="close")
 
 
@@ -379,10 +266,6 @@ def chunked(cut_at: int | None = None) -> Fault:
     ----------
     cut_at : int, optional
         Bytes of the body.
-
-    Returns
-    -------
-    Fault
     """
     return altered(framing="chunked", cut_at=cut_at)
 
@@ -394,11 +277,6 @@ def redirect(to: str, code: int = 302) -> Fault:
     ----------
     to : str
         A URL.
-    code : int, default 302
-
-    Returns
-    -------
-    Fault
     """
     return status(code, headers={"Location": to})
 
@@ -415,14 +293,5 @@ class _Forever:
 
 
 def forever(fault: Fault) -> Fault:
-    """Meet every request from this one on with a fault.
-
-    Parameters
-    ----------
-    fault : callable
-
-    Returns
-    -------
-    Fault
-    """
+    """Meet every request from this one on with a fault."""
     return _Forever(fault)

@@ -75,13 +75,8 @@ class Mirrors:
 
         Parameters
         ----------
-        name : str
         own : sequence of str
             Addresses of this object alone; they come first.
-
-        Returns
-        -------
-        list of Source
 
         Raises
         ------
@@ -98,25 +93,11 @@ class Mirrors:
         return list(found.values())
 
     def resolved(self, url: str) -> str:
-        """Return a URL with its placeholders filled and the site's rules applied.
-
-        Parameters
-        ----------
-        url : str
-
-        Returns
-        -------
-        str
-        """
+        """Return a URL with its placeholders filled and the site's rules applied."""
         return canonical(urls.rewrite(urls.expand(url, self._values), self._rules))
 
     def bases(self) -> list[str]:
-        """Return the base URLs in the order in which they are tried.
-
-        Returns
-        -------
-        list of str
-        """
+        """Return the base URLs in the order in which they are tried."""
         found = list(dict.fromkeys(map(self.resolved, self._bases)))
         return found if self._health is None else sorted(found, key=self._health.is_down)
 
@@ -149,29 +130,14 @@ class Health:
         return os.path.join(self._folder, f"{key}.down")
 
     def is_down(self, url: str) -> bool:
-        """Say whether the server of a URL failed of late.
-
-        Parameters
-        ----------
-        url : str
-
-        Returns
-        -------
-        bool
-        """
+        """Say whether the server of a URL failed of late."""
         try:
             return self._clock() - os.stat(self._file(url)).st_mtime < DOWN_SECONDS
         except OSError:
             return False
 
     def note(self, url: str, down: bool) -> None:
-        """Remember that the server of a URL failed, or that it answers again.
-
-        Parameters
-        ----------
-        url : str
-        down : bool
-        """
+        """Remember that the server of a URL failed, or that it answers again."""
         path = self._file(url)
         try:
             if not down:
@@ -198,7 +164,6 @@ def first_good(
     ----------
     name : str
         For errors.
-    sources : sequence of Source
     attempt : callable
         Called with a source; raises a `PkgdataError` if that source fails.
     retries : int
@@ -207,10 +172,6 @@ def first_good(
         Stand-ins for `time.sleep` and `random.uniform`.
     health : Health, optional
         Is told which servers failed while another one worked.
-
-    Returns
-    -------
-    object
 
     Raises
     ------

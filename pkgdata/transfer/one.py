@@ -67,7 +67,6 @@ class Limits:
     ----------
     block : int
         Bytes per read.
-    stall_bytes : int
     stall_seconds : float
         Fewer than ``stall_bytes`` in this time cut a transfer.
     width : int, default 1
@@ -103,8 +102,6 @@ class Transfer:
         What the bytes must hash to; None accepts any and hashes with SHA-256.
     size : int or None
         Bytes expected, if known.
-    limits : Limits, optional
-    progress : callable, optional
     clock : callable, optional
         Stand-in for `time.monotonic`.
     others : sequence of Source
@@ -172,11 +169,6 @@ class Transfer:
 
     def run(self, store: Primitives, name: str) -> Digest:
         """Bring the missing bytes from one store and verify the whole.
-
-        Parameters
-        ----------
-        store : Primitives
-        name : str
 
         Returns
         -------
@@ -443,16 +435,10 @@ def unexpected_page(name: str, head: bytes, size: int, body: Body) -> str | None
 
     Parameters
     ----------
-    name : str
     head : bytes
         First bytes of the object.
     size : int
         Its length.
-    body : Body
-
-    Returns
-    -------
-    str or None
     """
     base = name.partition("?")[0].rpartition("/")[2]
     start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()

@@ -37,13 +37,7 @@ RECORD_EVERY = 0.04
 
 
 class Span:
-    """Bytes still to come; `pos` moves towards `end`, and `end` may move down.
-
-    Parameters
-    ----------
-    pos : int
-    end : int
-    """
+    """Bytes still to come; `pos` moves towards `end`, and `end` may move down."""
 
     __slots__ = ("busy", "end", "pos")
 
@@ -58,15 +52,10 @@ def gaps(size: int, front: int, later: Sequence[tuple[int, int]]) -> list[Span]:
 
     Parameters
     ----------
-    size : int
     front : int
         Bytes there from the beginning.
     later : sequence of (int, int)
         Intervals there beyond the front.
-
-    Returns
-    -------
-    list of Span
     """
     found, at = [], front
     for start, end in sorted(later):
@@ -91,7 +80,6 @@ class Ranges:
         What is missing.
     hasher : Hasher
         Has taken the bytes before ``front``.
-    front : int
     sources : sequence of Source
         The first one is trusted to serve ranges; the others are tried.
     limits : Limits
@@ -144,12 +132,7 @@ class Ranges:
         return sum(span.end - span.pos for span in self._spans)
 
     def on_disk(self) -> tuple[int, list[tuple[int, int]]]:
-        """Return the contiguous bytes from the beginning, and the intervals beyond them.
-
-        Returns
-        -------
-        (int, list of (int, int))
-        """
+        """Return the contiguous bytes from the beginning, and the intervals beyond them."""
         with self._lock:
             open_spans = sorted((s.pos, s.end) for s in self._spans if s.pos < s.end)
         if not open_spans:

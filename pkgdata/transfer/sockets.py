@@ -63,8 +63,6 @@ class Server:
     ----------
     scheme : str
         ``"http"`` or ``"https"``.
-    host : str
-    port : int
     agent : str
         The ``User-Agent``.
     """
@@ -90,10 +88,6 @@ class Server:
         ----------
         target : str
             Quoted, beginning with ``/``.
-
-        Returns
-        -------
-        bytes
         """
         return b"GET " + target.encode("ascii") + self._rest
 
@@ -134,12 +128,7 @@ class Server:
 
 
 def tls_context() -> ssl.SSLContext:
-    """Return a context that trusts what requests would trust.
-
-    Returns
-    -------
-    ssl.SSLContext
-    """
+    """Return a context that trusts what requests would trust."""
     import ssl
 
     env = os.environ
@@ -175,7 +164,6 @@ class Run:
 
     Parameters
     ----------
-    server : Server
     jobs : Jobs
         Taken from the left; several runs may share it.
     connections : int
@@ -213,12 +201,7 @@ class Run:
         self.objects = self.bytes = 0
 
     def narrow(self, connections: int) -> None:
-        """Go on with fewer connections; those that are too many end with their object.
-
-        Parameters
-        ----------
-        connections : int
-        """
+        """Go on with fewer connections; those that are too many end with their object."""
         self._width = connections
 
     def run(self) -> None:
@@ -430,16 +413,7 @@ def plain_route(url: str) -> tuple[tuple[str, str, int], str] | None:
 
 
 def is_direct(host: str) -> bool:
-    """Say whether a server is reached without a proxy and without a login from ``netrc``.
-
-    Parameters
-    ----------
-    host : str
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether a server is reached without a proxy and without a login from ``netrc``."""
     import sys
 
     names = [f"{kind}_proxy" for kind in ("http", "https", "all")]

@@ -16,7 +16,6 @@ import pytest
 from faults import FaultServer, forever
 from hypothesis import given
 from hypothesis import strategies as st
-from pkgdata.transfer.one import Limits
 
 import pkgdata
 from pkgdata import Digest, Entry, Registry
@@ -27,6 +26,7 @@ from pkgdata.errors import IncompleteTransferError, IntegrityError, PkgdataError
 from pkgdata.stores import Body, Primitives, Source, http
 from pkgdata.transfer import mirrors, ranges
 from pkgdata.transfer import one as transfer
+from pkgdata.transfer.one import Limits
 from pkgdata.transfer.ranges import Ranges, Span, gaps
 
 pytestmark = pytest.mark.skipif(

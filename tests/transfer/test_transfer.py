@@ -13,7 +13,6 @@ import threading
 from types import SimpleNamespace
 
 import pytest
-from pkgdata.transfer.one import Limits, Transfer, unexpected_page
 
 from pkgdata.base import fs, hashes
 from pkgdata.base.hashes import Digest
@@ -21,6 +20,7 @@ from pkgdata.base.progress import BYTES, START
 from pkgdata.cache.partial import Partial
 from pkgdata.errors import CacheError, IncompleteTransferError, IntegrityError, StoreError
 from pkgdata.stores import Body, Primitives, open_store
+from pkgdata.transfer.one import Limits, Transfer, unexpected_page
 
 NAME = "maps/dust.fits"
 CONTENT = random.Random(1).randbytes(300_000)

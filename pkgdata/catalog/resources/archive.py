@@ -72,12 +72,6 @@ class ArchiveDownloader(FolderResource):
         self.mirrors = tuple(mirrors)
 
     def entries(self) -> Sequence[Entry]:
-        """Return what is downloaded for it.
-
-        Returns
-        -------
-        sequence of Entry
-        """
         digest = None
         if self.digest is not None:
             digest = checks.parse(self.digest)
@@ -145,10 +139,6 @@ def _only_folder(folder: Path) -> Path:
 
 def kind_of(path: str) -> str:
     """Return what kind of archive a file is, from its bytes.
-
-    Parameters
-    ----------
-    path : str
 
     Returns
     -------

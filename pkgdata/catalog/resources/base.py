@@ -251,13 +251,7 @@ class Resource:
 
 @contextlib.contextmanager
 def made_at(resource: Resource, destination: Path) -> Iterator[None]:
-    """Let a resource be made at a place, in this thread or task.
-
-    Parameters
-    ----------
-    resource : Resource
-    destination : Path
-    """
+    """Let a resource be made at a place, in this thread or task."""
     token = _aside.set({**(_aside.get() or {}), id(resource): destination})
     try:
         yield
@@ -269,16 +263,6 @@ class _Made(Resource):
     """A resource that one method makes at a given place."""
 
     def download(self, force: bool = False) -> Any:
-        """Make it at `transient_path`.
-
-        Parameters
-        ----------
-        force : bool, default False
-
-        Returns
-        -------
-        None
-        """
         destination = self.transient_path
         destination.parent.mkdir(parents=True, exist_ok=True)
         self._download(destination)
@@ -310,16 +294,9 @@ class FileResource(_Made):
 
     @property
     def path(self) -> Path:
-        """Where the file lies."""
         return self.owner.datapath / self.filename
 
     def files_present(self) -> bool:
-        """Say whether the file is here.
-
-        Returns
-        -------
-        bool
-        """
         return self.path.is_file()
 
     def stream(self) -> Any:
@@ -336,12 +313,6 @@ class FolderResource(_Made):
     """A resource that is a folder."""
 
     def files_present(self) -> bool:
-        """Say whether the folder is here.
-
-        Returns
-        -------
-        bool
-        """
         return self.path.is_dir()
 
 
@@ -359,13 +330,4 @@ class ValueResource(Resource):
         return False
 
     def download(self, force: bool = False) -> Any:
-        """Do nothing: a value comes when it is asked for.
-
-        Parameters
-        ----------
-        force : bool, default False
-
-        Returns
-        -------
-        None
-        """
+        """Do nothing: a value comes when it is asked for."""

@@ -46,22 +46,10 @@ class manual(Elsewhere):
         return " ".join(filter(None, [self.instructions.strip(), self.url]))
 
     def question(self) -> str:
-        """Return what the user is asked.
-
-        Returns
-        -------
-        str
-        """
         how = self._how()
         return f"{how}\n{super().question()}" if how else super().question()
 
     def advice(self) -> str:
-        """Return how the user can get it.
-
-        Returns
-        -------
-        str
-        """
         how = self._how()
         return f"{how}; then tell where it is: " if how else super().advice()
 

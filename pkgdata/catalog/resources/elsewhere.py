@@ -28,10 +28,6 @@ def resolve(target: Any, wanted_by: Definition) -> Any:
     wanted_by : Definition
         Whose link it is; a name is looked for among its repository's first.
 
-    Returns
-    -------
-    object
-
     Raises
     ------
     UnknownDatasetError
@@ -80,25 +76,9 @@ class reference(ValueResource):
         return resolve(self.reference, self.owner)
 
     def download(self, force: bool = False) -> Any:
-        """Prepare the other dataset.
-
-        Parameters
-        ----------
-        force : bool, default False
-
-        Returns
-        -------
-        None
-        """
         self.target().download(force)
 
     def prepare(self) -> Any:
-        """Return the data of the other dataset.
-
-        Returns
-        -------
-        object
-        """
         return self.target().prepare(download=False)
 
     def config(self) -> Any:
@@ -135,7 +115,6 @@ class links(Resource):
 
     @property
     def path(self) -> Path:
-        """The folder of the links."""
         return self.owner.datapath
 
     def has_files(self) -> bool:
@@ -149,16 +128,6 @@ class links(Resource):
         return False
 
     def download(self, force: bool = False) -> Any:
-        """Prepare the other datasets and make the links.
-
-        Parameters
-        ----------
-        force : bool, default False
-
-        Returns
-        -------
-        None
-        """
         if self.target is not None:
             resolve(self.target, self.owner).download(force)
         for name, target in self.links.items():
@@ -168,12 +137,6 @@ class links(Resource):
             make_link(_place_of(found), self.path / name)
 
     def prepare(self) -> Any:
-        """Return the data of the one dataset, or the folder of the links.
-
-        Returns
-        -------
-        object
-        """
         if self.target is None:
             return self.path
         return resolve(self.target, self.owner).prepare(download=False)
@@ -191,11 +154,6 @@ def _place_of(found: Any) -> Path:
 
 def make_link(target: Path, link: Path) -> None:
     """Make a symbolic link, whole or not at all; one that leads elsewhere is replaced.
-
-    Parameters
-    ----------
-    target : Path
-    link : Path
 
     Raises
     ------
@@ -248,7 +206,6 @@ class Elsewhere(Resource):
 
     @property
     def path(self) -> Path:
-        """Where it lies, as far as that is known."""
         here = self.owner.datapath / self.name
         if not os.path.lexists(here):
             told = places.Settings(self.owner.root).paths.get(self.key)
@@ -267,12 +224,6 @@ class Elsewhere(Resource):
         return False
 
     def files_present(self) -> bool:
-        """Say whether it is where it should be.
-
-        Returns
-        -------
-        bool
-        """
         return self.is_right(self.path)
 
     def is_right(self, path: Path) -> bool:
@@ -291,14 +242,6 @@ class Elsewhere(Resource):
 
     def download(self, force: bool = False) -> Any:
         """Find it, or ask where it is.
-
-        Parameters
-        ----------
-        force : bool, default False
-
-        Returns
-        -------
-        None
 
         Raises
         ------
@@ -394,16 +337,6 @@ class linkfolder(Elsewhere):
     kind = "folder"
 
     def is_right(self, path: Path) -> bool:
-        """Say whether a path is the folder.
-
-        Parameters
-        ----------
-        path : Path
-
-        Returns
-        -------
-        bool
-        """
         return path.is_dir() and super().is_right(path)
 
 
@@ -440,14 +373,4 @@ class linkfile(Elsewhere):
         super().__init__(varname, proposals, transient=transient, checker=checker)
 
     def is_right(self, path: Path) -> bool:
-        """Say whether a path is the file.
-
-        Parameters
-        ----------
-        path : Path
-
-        Returns
-        -------
-        bool
-        """
         return path.is_file() and super().is_right(path)

@@ -36,12 +36,6 @@ class FilesDownloader(FolderResource):
         self.files = {fs.safe_name(name): _address(source) for name, source in files.items()}
 
     def entries(self) -> Sequence[Entry]:
-        """Return what is downloaded for it.
-
-        Returns
-        -------
-        sequence of Entry
-        """
         found = []
         for number, (urls, text) in enumerate(self.files.values()):
             digest = None if text is None else checks.parse(text)

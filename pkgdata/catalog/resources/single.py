@@ -92,16 +92,9 @@ class FileDownloader(FileResource):
 
     @property
     def final_digest(self) -> Digest | None:
-        """What the file must hash to, if that is known."""
         return self._fetched_digest() if self._kept else _digest_of(self.checker)
 
     def entries(self) -> Sequence[Entry]:
-        """Return what is downloaded for it.
-
-        Returns
-        -------
-        sequence of Entry
-        """
         return [fetch.entry(self, [self.url, *self.mirrors], self._fetched_digest(), self.size)]
 
     def _download(self, destination: Path) -> None:
@@ -144,15 +137,10 @@ def compression(url: str, filename: str, by_address: bool = False) -> str | None
 
     Parameters
     ----------
-    url : str
     filename : str
         What the file is to be called; with the same ending it stays compressed.
     by_address : bool, default False
         Whatever it is to be called.
-
-    Returns
-    -------
-    str or None
     """
     ending = os.path.splitext(fetch.basename(url))[1].lower()
     if ending not in COMPRESSED or (filename.lower().endswith(ending) and not by_address):
@@ -165,8 +153,6 @@ def unpacked(source: str, destination: Path, method: str | None) -> None:
 
     Parameters
     ----------
-    source : str
-    destination : Path
     method : str or None
         As `pkgdata.core.extract.decompress` names it; None copies.
     """
@@ -183,8 +169,6 @@ def transform(source: str, destination: Path, change: Callable[[IO[bytes]], IO[b
 
     Parameters
     ----------
-    source : str
-    destination : Path
     change : callable
         Given an open file, returns another one to read from.
     """
@@ -230,12 +214,6 @@ class ConcatDownloader(FileResource):
             raise CatalogError(f"{filename!r}: {len(urls)} addresses, but {len(digests)} digests")
 
     def entries(self) -> Sequence[Entry]:
-        """Return what is downloaded for it.
-
-        Returns
-        -------
-        sequence of Entry
-        """
         digests: list[Digest | None] = [checks.parse(text) for text in self.digests]
         digests = digests or [None] * len(self.urls)
         return [

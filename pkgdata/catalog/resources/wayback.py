@@ -30,10 +30,6 @@ def snapshot(url: str, timestamp: str) -> str:
         What was there then.
     timestamp : str
         ``YYYYMMDD`` and more digits.
-
-    Returns
-    -------
-    str
     """
     return f"{ARCHIVE}{timestamp}id_/{url}"
 
@@ -87,12 +83,6 @@ class wayback_documents(FileResource):
         self.digest = digest
 
     def entries(self) -> Sequence[Entry]:
-        """Return what is downloaded for it; the pages of a list are fetched one by one.
-
-        Returns
-        -------
-        sequence of Entry
-        """
         if callable(self.url):
             return ()
         digest = None if self.digest is None else checks.parse(self.digest)

@@ -209,10 +209,6 @@ def _declared(cls: type) -> dict[str, Any]:
 def field_names(cls: type) -> dict[str, bool]:
     """Return the fields of a type, and whether each must be given.
 
-    Parameters
-    ----------
-    cls : type
-
     Returns
     -------
     dict of str to bool
@@ -236,10 +232,6 @@ def field_names(cls: type) -> dict[str, bool]:
 def is_configuration(value: Any) -> bool:
     """Say whether something is a configuration class of experimaestro, or an object of one.
 
-    Parameters
-    ----------
-    value : object
-
     Returns
     -------
     bool
@@ -257,13 +249,8 @@ def make(cls: Any, values: Mapping[str, Any]) -> Any:
 
     Parameters
     ----------
-    cls : type
     values : mapping
         Its fields.
-
-    Returns
-    -------
-    object
 
     Raises
     ------
@@ -278,16 +265,7 @@ def make(cls: Any, values: Mapping[str, Any]) -> Any:
 
 
 def fields(value: Any) -> dict[str, Any]:
-    """Return the fields of an object, its ``id`` first.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    dict
-    """
+    """Return the fields of an object, its ``id`` first."""
     if is_configuration(value):
         pairs = value.__xpm__.xpmvalues()
         return {argument.name: one for argument, one in pairs}
@@ -303,32 +281,14 @@ def fields(value: Any) -> dict[str, Any]:
 
 
 def is_data(value: Any) -> bool:
-    """Say whether something is an object of a dataset, and no plain value.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether something is an object of a dataset, and no plain value."""
     if isinstance(value, type):
         return False
     return isinstance(value, Base) or dataclasses.is_dataclass(value) or is_configuration(value)
 
 
 def parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the objects of a dataset that another one holds, with the ends of their names.
-
-    Parameters
-    ----------
-    value : object
-
-    Yields
-    ------
-    (str, object)
-    """
+    """Yield the objects of a dataset that another one holds, with the ends of their names."""
     found = value.__xpm__.values if is_configuration(value) else fields(value)
     for name, one in found.items():
         if is_data(one):
@@ -346,9 +306,6 @@ def give_ids(value: Any, name: str, repository: str | None, made_by: Any) -> Non
     ----------
     value : object
         One that has an id keeps it, and so do its parts: it belongs to another dataset.
-    name : str
-    repository : str or None
-    made_by : Definition
     """
     if not is_data(value) or _belongs(value):
         return
@@ -392,10 +349,6 @@ def _set(value: Any, name: str, to: Any) -> None:
 def type_names(cls: Any) -> list[str]:
     """Return the names of a type and of what it derives from, most special first.
 
-    Parameters
-    ----------
-    cls : type or None
-
     Returns
     -------
     list of str
@@ -411,16 +364,7 @@ def type_names(cls: Any) -> list[str]:
 
 
 def identifier(cls: type) -> str:
-    """Return the name of a type as experimaestro writes it.
-
-    Parameters
-    ----------
-    cls : type
-
-    Returns
-    -------
-    str
-    """
+    """Return the name of a type as experimaestro writes it."""
     if is_configuration(cls):
         return str(cls.__getxpmtype__().identifier)  # type: ignore[attr-defined]
     chosen = cls.__dict__.get("__xpmid__")

@@ -118,10 +118,6 @@ def need_numpy(what: str) -> Any:
     what : str
         What it is needed for.
 
-    Returns
-    -------
-    module
-
     Raises
     ------
     MissingExtraError

@@ -103,11 +103,6 @@ class IDX(Tensor, File):
 def write_idx(path: str | os.PathLike[str], array: Any) -> None:
     """Write an array as an IDX file.
 
-    Parameters
-    ----------
-    path : path-like
-    array : numpy.ndarray
-
     Raises
     ------
     CatalogError

@@ -22,16 +22,7 @@ if TYPE_CHECKING:
 
 
 def cache_of(pkgname: str) -> UrlCache:
-    """Return a package's downloads, whether or not there are any.
-
-    Parameters
-    ----------
-    pkgname : str
-
-    Returns
-    -------
-    UrlCache
-    """
+    """Return a package's downloads, whether or not there are any."""
     return UrlCache(os.path.abspath(unpinned_dirs.root_of(pkgname)))
 
 
@@ -100,14 +91,6 @@ def is_url_in_cache(
 
 def checked(url: str) -> str:
     """Return a URL as it is.
-
-    Parameters
-    ----------
-    url : str
-
-    Returns
-    -------
-    str
 
     Raises
     ------
@@ -209,10 +192,6 @@ def find_by_hash(md5: str, pkgname: str = "astropy") -> str | None:
         Of the contents, hexadecimal.
     pkgname : str, default ``"astropy"``
         Whose cache.
-
-    Returns
-    -------
-    str or None
     """
     paths = cache_contents(pkgname, on_missing="ignore").values()
     return next((path for path in paths if compute_hash(path) == md5.lower()), None)

@@ -25,8 +25,6 @@ class UrlFailedError(AllMirrorsFailedError, URLError):
 
     Parameters
     ----------
-    message : str
-    hint : str, optional
     **facts
         Kept as attributes of the error.
     """
@@ -102,31 +100,12 @@ class MissingModuleError(MissingExtraError, ModuleNotFoundError):
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Say whether a source's failure was that it took too long.
-
-    Parameters
-    ----------
-    error : BaseException
-
-    Returns
-    -------
-    bool
-    """
+    """Say whether a source's failure was that it took too long."""
     return find_cause(error, TimeoutError) is not None or "timed out" in str(error)
 
 
 def find_cause(error: BaseException, kind: type[BaseException]) -> BaseException | None:
-    """Return the first error of a kind among those that led to one.
-
-    Parameters
-    ----------
-    error : BaseException
-    kind : type
-
-    Returns
-    -------
-    BaseException or None
-    """
+    """Return the first error of a kind among those that led to one."""
     seen: list[BaseException] = []
     waiting: list[object] = [error]
     while waiting:
@@ -146,15 +125,10 @@ def failed(message: str, attempts: list[tuple[str, Exception]], **facts: Any) ->
 
     Parameters
     ----------
-    message : str
     attempts : list of (str, Exception)
         Redacted URL and failure of each source, the most telling first.
     **facts
         ``code``, ``headers`` and ``url`` of an HTTP answer; ``name`` and ``hint``.
-
-    Returns
-    -------
-    UrlFailedError
     """
     first = attempts[0][1] if attempts else None
     reason = find_cause(first, OSError) if first is not None else None

@@ -36,16 +36,12 @@ class Job:
 
     Parameters
     ----------
-    url : str
     sources : sequence of str or None
         Where to fetch it instead of from the URL itself.
     pkgname : str
         Whose cache it is for.
     show : callable
         Is told about the progress.
-    timeout : float or None
-    headers : mapping of str to str or None
-    tls : mapping or None
     insecure : bool
         See `pkgdata.compat.astropy.source.Wish`.
 
@@ -91,12 +87,7 @@ class Job:
         )
 
     def to_temporary(self) -> str:
-        """Bring the URL into a temporary file and return its path.
-
-        Returns
-        -------
-        str
-        """
+        """Bring the URL into a temporary file and return its path."""
         with Scratch() as partial:
             self.fill(partial)
         return partial.path
@@ -106,15 +97,10 @@ class Job:
 
         Parameters
         ----------
-        cache : UrlCache
         update : bool
             Fetch it even if it is there, unless the server says that it is the same.
         rescue : callable
             See `UrlCache.obtain`.
-
-        Returns
-        -------
-        str
         """
         from ...cache.objects import Cache
 
@@ -141,8 +127,6 @@ class Job:
 
         Parameters
         ----------
-        partial : Partial
-        validators : Validators, optional
         here : str, optional
             File with the bytes that need not be fetched if they are the server's.
 
@@ -242,8 +226,6 @@ def unexpected(name: str, head: bytes, size: int, body: Body) -> str | None:
         URL without its query.
     head : bytes
         First bytes.
-    size : int
-    body : Body
 
     Returns
     -------

@@ -72,7 +72,6 @@ def open_url(url: str, wish: Wish, condition: Mapping[str, str] | None = None) -
     ----------
     url : str
         The configured rewrites are applied to it.
-    wish : Wish
     condition : mapping of str to str, optional
         Headers that ask for the bytes only if they changed.
 
@@ -109,14 +108,7 @@ class _Unknown:
 
 
 class UrlStore(web.HttpStore):
-    """One HTTP URL, asked as the caller wishes.
-
-    Parameters
-    ----------
-    url : str
-    wish : Wish
-    condition : mapping of str to str, optional
-    """
+    """One HTTP URL, asked as the caller wishes."""
 
     def __init__(self, url: str, *, wish: Wish, condition: Mapping[str, str] | None = None) -> None:
         super().__init__(url, timeout=wish.timeout)

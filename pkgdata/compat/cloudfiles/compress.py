@@ -28,10 +28,6 @@ def normalize_encoding(encoding: Any) -> str | None:
     ----------
     encoding : str, bool or None
         True means gzip.
-
-    Returns
-    -------
-    str or None
     """
     if isinstance(encoding, str):
         encoding = encoding.lower()
@@ -42,14 +38,6 @@ def normalize_encoding(encoding: Any) -> str | None:
 
 def canonical(encoding: Any) -> str | None:
     """Return the word that ``Content-Encoding`` has for an encoding.
-
-    Parameters
-    ----------
-    encoding : str, bool or None
-
-    Returns
-    -------
-    str or None
 
     Raises
     ------
@@ -72,28 +60,12 @@ def level_of(encoding: str | None, level: int | None) -> int | None:
     ----------
     encoding : str or None
         See `canonical`.
-    level : int or None
-
-    Returns
-    -------
-    int or None
     """
     return 9 if encoding == "gzip" and level is None else level
 
 
 def compress(content: Any, method: Any = "gzip", compress_level: int | None = None) -> Any:
-    """Compress bytes.
-
-    Parameters
-    ----------
-    content : bytes-like
-    method : str, bool or None
-    compress_level : int, optional
-
-    Returns
-    -------
-    bytes
-    """
+    """Compress bytes."""
     encoding = canonical(method)
     if encoding is None:
         return content
@@ -105,14 +77,8 @@ def decompress(content: Any, encoding: str | None, filename: str = "N/A") -> Any
 
     Parameters
     ----------
-    content : bytes
-    encoding : str or None
     filename : str
         For the error.
-
-    Returns
-    -------
-    bytes
 
     Raises
     ------

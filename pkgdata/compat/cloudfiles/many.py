@@ -14,16 +14,7 @@ if TYPE_CHECKING:
 
 
 def listed(items: Any) -> tuple[Any, bool]:
-    """Return what may be one or many as many, and whether it was.
-
-    Parameters
-    ----------
-    items : object
-
-    Returns
-    -------
-    (iterable, bool)
-    """
+    """Return what may be one or many as many, and whether it was."""
     if isinstance(items, (str, dict)) or not hasattr(items, "__iter__"):
         return [items], False
     return items, True
@@ -36,10 +27,8 @@ class Bar:
     ----------
     progress : bool, str or tqdm
         A text is shown before the bar. A bar that is given is moved on and stays open.
-    title : str
     items : object
         Its length, if it has one, is the total.
-    total : int, optional
     """
 
     def __init__(self, progress: Any, title: str, items: Any, total: int | None = None) -> None:
@@ -57,12 +46,7 @@ class Bar:
             self._bar = tqdm(total=total, desc=text)
 
     def update(self, count: int) -> None:
-        """Move on.
-
-        Parameters
-        ----------
-        count : int
-        """
+        """Move on."""
         if self._bar is not None:
             self._bar.update(count)
 
@@ -78,13 +62,6 @@ def each(
     function: Callable[[Any], R], items: Iterable[Any], threads: int, bar: Bar
 ) -> Iterator[tuple[Any, R]]:
     """Call a function for each item, several at once; the first error ends it.
-
-    Parameters
-    ----------
-    function : callable
-    items : iterable
-    threads : int
-    bar : Bar
 
     Yields
     ------
@@ -105,10 +82,6 @@ def processes(parallel: Any) -> int:
     ----------
     parallel : int or bool
         0 for one per processor.
-
-    Returns
-    -------
-    int
     """
     count = int(parallel)
     if count < 0:
@@ -125,10 +98,8 @@ class Part:
 
     Parameters
     ----------
-    target : CloudFiles
     method : str
         Returns a list, or how many items it has done.
-    options : dict
     """
 
     def __init__(self, target: Any, method: str, options: dict[str, Any]) -> None:
@@ -146,12 +117,8 @@ def spread(target: Any, method: str, items: Any, count: int, bar: Bar, **options
 
     Parameters
     ----------
-    target : CloudFiles
-    method : str
-    items : iterable
     count : int
         Processes.
-    bar : Bar
     **options
         Of the method.
 
@@ -168,16 +135,7 @@ def spread(target: Any, method: str, items: Any, count: int, bar: Bar, **options
 
 
 def jsonify(value: Any) -> bytes:
-    """Write JSON as cloud-files does: compact UTF-8, NumPy's numbers and arrays included.
-
-    Parameters
-    ----------
-    value : object
-
-    Returns
-    -------
-    bytes
-    """
+    """Write JSON as cloud-files does: compact UTF-8, NumPy's numbers and arrays included."""
     import json
 
     try:

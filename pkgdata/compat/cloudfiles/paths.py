@@ -98,7 +98,6 @@ def add_alias(alias: str, host: str) -> None:
 
     Parameters
     ----------
-    alias : str
     host : str
         Such as ``"s3://https://s3.example.org/"``.
     """
@@ -108,12 +107,7 @@ def add_alias(alias: str, host: str) -> None:
 
 
 def remove_alias(alias: str) -> None:
-    """Forget an alias, in this process.
-
-    Parameters
-    ----------
-    alias : str
-    """
+    """Forget an alias, in this process."""
     ALIASES.pop(alias, None)
 
 
@@ -132,12 +126,7 @@ def add_persistent_alias(alias: str, host: str) -> None:
 
 
 def remove_persistent_alias(alias: str) -> None:
-    """Remove an alias for later processes too.
-
-    Parameters
-    ----------
-    alias : str
-    """
+    """Remove an alias for later processes too."""
     known = _read_aliases()
     remove_alias(alias)
     known.pop(alias, None)
@@ -174,18 +163,10 @@ def _split(cloudpath: str) -> tuple[str | None, str | None, str]:
 def refuse_unknown(cloudpath: str) -> str:
     """Refuse an unknown protocol, which would else be the name of a folder of this computer.
 
-    Parameters
-    ----------
-    cloudpath : str
-
     Returns
     -------
     str
         The cloudpath itself.
-
-    Raises
-    ------
-    UnsupportedProtocolError
     """
     from ...base.urls import scheme
 
@@ -195,25 +176,12 @@ def refuse_unknown(cloudpath: str) -> str:
 
 
 def get_protocol(cloudpath: str) -> str | None:
-    """Return the protocol or alias that a cloudpath begins with.
-
-    Parameters
-    ----------
-    cloudpath : str
-
-    Returns
-    -------
-    str or None
-    """
+    """Return the protocol or alias that a cloudpath begins with."""
     return _split(cloudpath)[1]
 
 
 def resolve_alias(cloudpath: str) -> tuple[str | None, str]:
     """Put the endpoint in an alias's place.
-
-    Parameters
-    ----------
-    cloudpath : str
 
     Returns
     -------
@@ -236,16 +204,7 @@ def _tail_format(cloudpath: str) -> str:
 
 
 def normalize(path: str) -> str:
-    """Write a path as a cloudpath with a protocol.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    str
-    """
+    """Write a path as a cloudpath with a protocol."""
     path = _tail_format(path)
     fmt, protocol, rest = _split(path)
     if protocol is not None:
@@ -268,13 +227,8 @@ def extract(cloudpath: str, windows: bool | None = None) -> ExtractedPath:
 
     Parameters
     ----------
-    cloudpath : str
     windows : bool, optional
         Whether paths of files are Windows'; by default this computer's.
-
-    Returns
-    -------
-    ExtractedPath
 
     Raises
     ------
@@ -315,46 +269,19 @@ def _bucket(path: str, cloudpath: str) -> tuple[str, str]:
 
 
 def dirname(path: str) -> str:
-    """Return what is before the last slash.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    str
-    """
+    """Return what is before the last slash."""
     local = (get_protocol(path) or "file") == "file"
     return os.path.dirname(path) if local else posixpath.dirname(path)
 
 
 def basename(path: str) -> str:
-    """Return what is behind the last slash.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    str
-    """
+    """Return what is behind the last slash."""
     local = (get_protocol(path) or "file") == "file"
     return os.path.basename(path) if local else posixpath.basename(path)
 
 
 def asfilepath(epath: str | ExtractedPath) -> str:
-    """Return the plain path of a ``file`` cloudpath.
-
-    Parameters
-    ----------
-    epath : str or ExtractedPath
-
-    Returns
-    -------
-    str
-    """
+    """Return the plain path of a ``file`` cloudpath."""
     epath = extract(epath) if isinstance(epath, str) else epath
     if epath.protocol != "file":
         raise ValueError(f'{epath.protocol} protocol must be "file".')
@@ -362,16 +289,7 @@ def asfilepath(epath: str | ExtractedPath) -> str:
 
 
 def asprotocolpath(epath: ExtractedPath) -> str:
-    """Return the cloudpath without its format.
-
-    Parameters
-    ----------
-    epath : ExtractedPath
-
-    Returns
-    -------
-    str
-    """
+    """Return the cloudpath without its format."""
     host = None if epath.alias else epath.host
     path = posixpath.join("", *filter(None, (host, epath.bucket, epath.path)))
     if epath.alias:
@@ -382,41 +300,19 @@ def asprotocolpath(epath: ExtractedPath) -> str:
 
 
 def ascloudpath(epath: ExtractedPath) -> str:
-    """Return the whole cloudpath.
-
-    Parameters
-    ----------
-    epath : ExtractedPath
-
-    Returns
-    -------
-    str
-    """
+    """Return the whole cloudpath."""
     path = asprotocolpath(epath)
     return f"{epath.format}://{path}" if epath.format else path
 
 
 def asbucketpath(cloudpath: str | ExtractedPath) -> str:
-    """Return the cloudpath of the bucket alone.
-
-    Parameters
-    ----------
-    cloudpath : str or ExtractedPath
-
-    Returns
-    -------
-    str
-    """
+    """Return the cloudpath of the bucket alone."""
     epath = extract(cloudpath) if isinstance(cloudpath, str) else cloudpath
     return ascloudpath(epath._replace(path=None))
 
 
 def to_https_protocol(cloudpath: Any) -> Any:
     """Return the public web address of a bucket; what is no bucket comes back as it is.
-
-    Parameters
-    ----------
-    cloudpath : str or ExtractedPath
 
     Returns
     -------
@@ -444,10 +340,6 @@ def find_common_buckets(cloudpaths: Iterable[Any] | str) -> dict[str, list[dict[
     ----------
     cloudpaths : str or iterable of str or dict
         A mapping has ``"path"`` and, for a range, ``"byte_range"`` or ``"start"`` and ``"end"``.
-
-    Returns
-    -------
-    dict of str to list of dict
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for item in [cloudpaths] if isinstance(cloudpaths, (str, dict)) else cloudpaths:

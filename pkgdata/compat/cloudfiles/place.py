@@ -35,12 +35,8 @@ class Place:
 
     Parameters
     ----------
-    path : ExtractedPath
     secrets : dict, str or None
         cloud-files' own words, as a mapping, as JSON, or as the path of a JSON file.
-    request_payer : str, optional
-    anonymous : bool
-    threads : int
     """
 
     def __init__(
@@ -64,30 +60,11 @@ class Place:
         self.store = Store(_url(path, options), threads=threads, **options)
 
     def key(self, name: str) -> str:
-        """Return the store's name of an object.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        str
-        """
+        """Return the store's name of an object."""
         return self.prefix + name
 
     def target(self, name: str, encoding: str | None) -> str:
-        """Return the store's name of an object to be written.
-
-        Parameters
-        ----------
-        name : str
-        encoding : str or None
-
-        Returns
-        -------
-        str
-        """
+        """Return the store's name of an object to be written."""
         suffix = codecs.SUFFIXES.get(encoding or "")
         if self.protocol == "file" and suffix and posixpath.splitext(name)[1] == suffix:
             name = name[: -len(suffix)]
@@ -97,11 +74,6 @@ class Place:
         self, name: str, start: int | None, end: int | None
     ) -> tuple[bytes | None, str | None]:
         """Read an object as it is stored.
-
-        Parameters
-        ----------
-        name : str
-        start, end : int or None
 
         Returns
         -------
@@ -130,12 +102,8 @@ class Place:
 
         Parameters
         ----------
-        name : str
-        content : bytes-like, str or binary file object
-        encoding : str, bool or None
         raw : bool
             The content is compressed already.
-        level : int or None
         **kept
             See `Store.put`.
 
@@ -158,10 +126,6 @@ class Place:
     def info(self, name: str) -> Info | None:
         """Ask what is known of an object.
 
-        Parameters
-        ----------
-        name : str
-
         Returns
         -------
         Info or None
@@ -177,41 +141,17 @@ class Place:
             raise
 
     def syncs(self) -> bool:
-        """Say whether each file is synced by itself, for which threads wait at once.
-
-        Returns
-        -------
-        bool
-        """
+        """Say whether each file is synced by itself, for which threads wait at once."""
         from ...stores.file import FileStore
 
         return isinstance(self.store, FileStore) and self.store._syncs()
 
     def local(self, name: str) -> str:
-        """Return the path of what is in a folder.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        str
-        """
+        """Return the path of what is in a folder."""
         return os.path.join(self.path.path or os.sep, name)
 
     def rows(self, prefix: str, flat: bool) -> Iterator[tuple[str, int]]:
-        """List names and sizes.
-
-        Parameters
-        ----------
-        prefix : str
-        flat : bool
-
-        Yields
-        ------
-        (str, int)
-        """
+        """List names and sizes."""
         found = self._rows(prefix, flat)
         if self.protocol == "file":
             if flat and prefix and not prefix.endswith("/") and os.path.isdir(self.local(prefix)):
@@ -241,12 +181,7 @@ class Place:
         return Store(f"gs://{self.path.path}", anonymous=True)
 
     def lists(self) -> bool:
-        """Say whether there is a listing.
-
-        Returns
-        -------
-        bool
-        """
+        """Say whether there is a listing."""
         try:
             next(self._rows("", True), None)
         except UnsupportedOperationError:

@@ -27,10 +27,8 @@ class Copy:
 
     Parameters
     ----------
-    source, dest : CloudFiles
     reencode : str or None
         None leaves stored bytes as they are; ``""`` stores them plain.
-    content_type : str, optional
     allow_missing : bool
         Pass over what is not there.
     """
@@ -107,16 +105,7 @@ def _target(source: Place, dest: Place, name: str, new_name: str, reencode: str 
 
 
 def pairs(paths: Iterable[Any]) -> Iterator[tuple[str, str]]:
-    """Yield the names of objects and of their copies.
-
-    Parameters
-    ----------
-    paths : iterable of str, (str, str) or dict
-
-    Yields
-    ------
-    (str, str)
-    """
+    """Yield the names of objects and of their copies."""
     for item in paths:
         if isinstance(item, str):
             yield item, item
@@ -132,15 +121,8 @@ def transfer(copy: Copy, paths: Iterable[Any], threads: int, bar: Bar) -> Transm
 
     Parameters
     ----------
-    copy : Copy
     paths : iterable
         See `pairs`.
-    threads : int
-    bar : Bar
-
-    Returns
-    -------
-    TransmissionMonitor
     """
     for _ in each(copy.one, pairs(paths), threads, bar):
         pass
@@ -148,16 +130,7 @@ def transfer(copy: Copy, paths: Iterable[Any], threads: int, bar: Bar) -> Transm
 
 
 def move(source: CloudFiles, dest: CloudFiles) -> Callable[[tuple[str, str]], None]:
-    """Return what moves one object.
-
-    Parameters
-    ----------
-    source, dest : CloudFiles
-
-    Returns
-    -------
-    callable
-    """
+    """Return what moves one object."""
 
     def one(pair: tuple[str, str]) -> None:
         name, new_name = pair

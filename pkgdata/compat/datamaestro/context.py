@@ -33,12 +33,6 @@ class Repository(repository.Repository):
         super().__init__(context, **options)
 
     def default_data(self) -> str | None:
-        """Return where its data lie unless somebody says otherwise.
-
-        Returns
-        -------
-        str
-        """
         return datamaestro_folder()
 
 
@@ -46,12 +40,6 @@ class BaseRepository(Repository):
     """A repository that lists its definitions itself, by ``__iter__``."""
 
     def files(self) -> dict[str, tuple[int, int]]:
-        """Return no files: what it holds is what it lists.
-
-        Returns
-        -------
-        dict
-        """
         return {}
 
 
@@ -69,39 +57,15 @@ class Context(context.Context):
 
     @staticmethod
     def instance() -> Context:
-        """Return the context of this user.
-
-        Returns
-        -------
-        Context
-        """
+        """Return the context of this user."""
         return Context()
 
     @staticmethod
     def frompath(path: str | os.PathLike[str]) -> Any:
-        """Let data lie in a folder inside a ``with`` block.
-
-        Parameters
-        ----------
-        path : path-like
-
-        Returns
-        -------
-        context manager
-        """
+        """Let data lie in a folder inside a ``with`` block."""
         return places.within(path)
 
     def dataset(self, name: str) -> Definition:
-        """Return a definition.
-
-        Parameters
-        ----------
-        name : str
-
-        Returns
-        -------
-        Definition
-        """
         return find_dataset(name, self)
 
 
@@ -131,17 +95,12 @@ def prepare_dataset(
 
     Parameters
     ----------
-    dataset_id : str, or a definition, its class or data
     context : path-like or Context, optional
         Where data lie.
     variant : mapping, optional
         Which variant of it.
     download : bool, optional
         False: whatever is here.
-
-    Returns
-    -------
-    object
     """
     wanted = download is not False
     return _catalog(context).prepare(dataset_id, download=wanted, variant=variant)
@@ -152,29 +111,14 @@ def get_dataset(dataset_id: Any, *, variant: Mapping[str, Any] | None = None) ->
 
     Parameters
     ----------
-    dataset_id : str, or a definition, its class or data
     variant : mapping, optional
         Which variant of it.
-
-    Returns
-    -------
-    object
     """
     return prepare_dataset(dataset_id, variant=variant, download=False)
 
 
 def find_dataset(dataset_id: str, context: Any = None) -> Definition:
-    """Return a definition.
-
-    Parameters
-    ----------
-    dataset_id : str
-    context : path-like or Context, optional
-
-    Returns
-    -------
-    Definition
-    """
+    """Return a definition."""
     return _catalog(context).find(dataset_id)
 
 
@@ -183,17 +127,7 @@ class ResolvablePath:
 
     @staticmethod
     def resolve(context: Any, path: Any) -> Path:
-        """Return a path, resolved if it must be.
-
-        Parameters
-        ----------
-        context : Context
-        path : path-like or ResolvablePath
-
-        Returns
-        -------
-        Path
-        """
+        """Return a path, resolved if it must be."""
         return Path(path(context)) if callable(path) else Path(path)
 
     def __call__(self, context: Any) -> Path:
@@ -219,12 +153,7 @@ class DatafolderPath(places.DataFolder, ResolvablePath):  # type: ignore[misc]  
 
 
 class Datasets:
-    """The definitions of a module.
-
-    Parameters
-    ----------
-    module : module
-    """
+    """The definitions of a module."""
 
     def __init__(self, module: ModuleType) -> None:
         self.module = module

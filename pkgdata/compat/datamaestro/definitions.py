@@ -55,12 +55,7 @@ class DatasetAnnotation:
         return dataset
 
     def annotate(self, dataset: Definition) -> None:
-        """Note something of a definition.
-
-        Parameters
-        ----------
-        dataset : Definition
-        """
+        """Note something of a definition."""
         raise NotImplementedError(f"{type(self).__name__} has no method annotate()")
 
 
@@ -68,12 +63,7 @@ DataAnnotation = DatasetAnnotation
 
 
 class metadata:
-    """Say what a dataset is about and for.
-
-    Parameters
-    ----------
-    tags, tasks : str or sequence of str, optional
-    """
+    """Say what a dataset is about and for."""
 
     def __init__(self, tags: Any = (), tasks: Any = ()) -> None:
         self.tags = [tags] if isinstance(tags, str) else list(tags or ())

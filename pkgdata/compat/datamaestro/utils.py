@@ -32,16 +32,7 @@ class JsonEncoder(json.JSONEncoder):
         super().__init__(**options)
 
     def default(self, o: Any) -> Any:
-        """Return what JSON can hold of an object.
-
-        Parameters
-        ----------
-        o : object
-
-        Returns
-        -------
-        object
-        """
+        """Return what JSON can hold of an object."""
         return encoded(o, self._name)
 
 
@@ -61,17 +52,7 @@ class XPMEncoder(JsonEncoder):
 
 
 def deprecated(message: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that tells, when it is called, that it is deprecated.
-
-    Parameters
-    ----------
-    message : str
-    function : callable
-
-    Returns
-    -------
-    callable
-    """
+    """Return a function that tells, when it is called, that it is deprecated."""
 
     @functools.wraps(function, updated=())
     def wrapped(*args: Any, **options: Any) -> Any:

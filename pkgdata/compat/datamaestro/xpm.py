@@ -54,13 +54,8 @@ def field(*, default: Any = None, **options: Any) -> Any:
 
     Parameters
     ----------
-    default : object, optional
     **options
         Not used.
-
-    Returns
-    -------
-    object
     """
     return _Field(default)
 
@@ -76,7 +71,6 @@ def argument(
 
     Parameters
     ----------
-    name : str
     type : type, optional
         Not used.
     default : object, optional
@@ -85,10 +79,6 @@ def argument(
         False: it is None by default.
     **options
         Not used.
-
-    Returns
-    -------
-    callable
     """
     if required is False and default is base._NONE:
         default = None
@@ -106,27 +96,12 @@ def constant(name: str, value: Any, **options: Any) -> Any:
 
     Parameters
     ----------
-    name : str
-    value : object
     **options
         Not used.
-
-    Returns
-    -------
-    callable
     """
     return argument(name, default=value)
 
 
 def documentation(function: Any) -> Any:
-    """Return a function as it is; marks what is documented.
-
-    Parameters
-    ----------
-    function : callable
-
-    Returns
-    -------
-    callable
-    """
+    """Return a function as it is; marks what is documented."""
     return function

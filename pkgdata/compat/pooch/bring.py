@@ -27,12 +27,7 @@ if TYPE_CHECKING:
 
 
 def logger() -> Any:
-    """Return pooch's logger, which is not in the tree of `logging`.
-
-    Returns
-    -------
-    logging.Logger
-    """
+    """Return pooch's logger, which is not in the tree of `logging`."""
     return pooch_module("utils").get_logger()
 
 
@@ -41,14 +36,6 @@ def pooch_module(name: str) -> Any:
     """Return a module of pooch.
 
     The submodule alone is asked for, and once, so that ``sys.modules["pooch"]`` may be ours.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    module
     """
     import importlib
 
@@ -62,8 +49,6 @@ def retrying(count: int, name: str, attempt: Callable[[], None]) -> None:
     ----------
     count : int
         Further attempts.
-    name : str
-    attempt : callable
     """
     for number in range(count + 1):
         try:
@@ -93,12 +78,8 @@ class Call:
 
     Parameters
     ----------
-    spot : Spot
-    url : str
-    downloader : callable
     caller : object
         Passed as the third argument.
-    retries : int
     """
 
     resume = False
@@ -114,12 +95,7 @@ class Call:
         self._retries = retries
 
     def __call__(self, partial: Partial) -> None:
-        """Run it and verify what came.
-
-        Parameters
-        ----------
-        partial : Partial
-        """
+        """Run it and verify what came."""
         partial.close()  # the callable opens the file itself, or puts another one in its place
         retrying(self._retries, self._spot.base, lambda: self._once(partial.path))
 
@@ -147,12 +123,10 @@ class Engine:
 
     Parameters
     ----------
-    spot : Spot
     sources : callable
         Called at the first attempt; returns the sources in order.
     progressbar : object
         As given to pooch: a truth value or a progress bar.
-    retries : int
     agent : str, optional
         First words of the ``User-Agent``.
     """
@@ -175,12 +149,7 @@ class Engine:
         self.found: Digest | None = None
 
     def __call__(self, partial: Partial) -> None:
-        """Bring and verify the bytes.
-
-        Parameters
-        ----------
-        partial : Partial
-        """
+        """Bring and verify the bytes."""
         spot, transfer = self._spot, self._transfer(partial)
         try:
             with contextlib.ExitStack() as stack:
@@ -227,12 +196,7 @@ class Engine:
 
 
 def health() -> Any:
-    """Return what is known of servers that are down.
-
-    Returns
-    -------
-    Health or None
-    """
+    """Return what is known of servers that are down."""
     from ...transfer.mirrors import Health
 
     root = settings()[1]

@@ -35,20 +35,12 @@ def filler(
 
     Parameters
     ----------
-    spot : Spot
     urls : sequence of (str, str)
         Base URL and name, in order.
-    downloader : callable or None
-    progressbar : object
-    retries : int
     caller : object
         The `Pooch`.
     project : str
         Below which name configured folders keep such files.
-
-    Returns
-    -------
-    Engine or Call
 
     Raises
     ------
@@ -111,17 +103,7 @@ def _resolved(base: str, name: str) -> tuple[str, str]:
 
 
 def repository(doi: str, downloader: Any) -> Any:
-    """Return pooch's view of the data repository behind a DOI.
-
-    Parameters
-    ----------
-    doi : str
-    downloader : DOIDownloader
-
-    Returns
-    -------
-    pooch.downloaders.DataRepository
-    """
+    """Return pooch's view of the data repository behind a DOI."""
     return pooch_module("downloaders").doi_to_repository(
         doi, headers=downloader.headers, timeout=downloader.timeout, **downloader.kwargs
     )
@@ -138,17 +120,10 @@ def available(
 
     Parameters
     ----------
-    name : str
-    url : str
     urls : sequence of (str, str)
         Base URL and name, in order.
-    downloader : callable or None
     caller : object
         The `Pooch`.
-
-    Returns
-    -------
-    bool
 
     Raises
     ------
@@ -186,16 +161,7 @@ def _any_has(name: str, sources: Sequence[Source]) -> bool:
 
 
 def shown(url: str) -> str:
-    """Return a URL for the log: as it is, without secrets.
-
-    Parameters
-    ----------
-    url : str
-
-    Returns
-    -------
-    str
-    """
+    """Return a URL for the log: as it is, without secrets."""
     return texts.redact(url) if "@" in url or "=" in url else url
 
 
@@ -208,10 +174,6 @@ def sources_of(urls: Sequence[tuple[str, str]], timeout: float | None) -> list[S
         Base URL and name; over HTTP the two are joined as text, as pooch does.
     timeout : float or None
         Seconds to connect, and between bytes; the setting by default.
-
-    Returns
-    -------
-    list of Source
 
     Raises
     ------
@@ -234,17 +196,7 @@ def sources_of(urls: Sequence[tuple[str, str]], timeout: float | None) -> list[S
 
 
 def local_sources(project: str, name: str) -> list[Source]:
-    """Return the configured folders that hold a file of a project.
-
-    Parameters
-    ----------
-    project : str
-    name : str
-
-    Returns
-    -------
-    list of Source
-    """
+    """Return the configured folders that hold a file of a project."""
     from pathlib import Path
 
     from ...stores import Source, open_store

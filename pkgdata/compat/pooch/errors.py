@@ -76,10 +76,6 @@ def mismatch(name: str, known: str, error: IntegrityError) -> HashMismatchError:
         The hash as the registry has it.
     error : IntegrityError
         What the transfer found.
-
-    Returns
-    -------
-    HashMismatchError
     """
     algorithm = known.rpartition(":")[0] or "sha256"
     return HashMismatchError(
@@ -105,10 +101,6 @@ def translated(error: PkgdataError, name: str, known: str | None) -> Exception:
         The file, without its folders.
     known : str or None
         The hash as the registry has it.
-
-    Returns
-    -------
-    Exception
     """
     if isinstance(error, IntegrityError):
         return mismatch(name, known or "", error)
@@ -132,16 +124,7 @@ def translated(error: PkgdataError, name: str, known: str | None) -> Exception:
 
 
 def status_of(error: Exception) -> int:
-    """Return the HTTP status that an error tells of, else 0.
-
-    Parameters
-    ----------
-    error : Exception
-
-    Returns
-    -------
-    int
-    """
+    """Return the HTTP status that an error tells of, else 0."""
     if isinstance(error, ObjectNotFoundError):
         default = 404
     else:
@@ -172,17 +155,7 @@ def _add_response(made: Any, status: int, error: Exception) -> None:
 
 
 def no_network(name: str, folder: str) -> errors.OfflineError:
-    """Return the error for a file that is not here while the network may not be used.
-
-    Parameters
-    ----------
-    name : str
-    folder : str
-
-    Returns
-    -------
-    OfflineError
-    """
+    """Return the error for a file that is not here while the network may not be used."""
     made: errors.OfflineError = __getattr__("NoNetworkError")(
         f"{name!r} is not in {folder} as the registry has it, and pkgdata is offline",
         hint="put the file there, or a folder with it into PKGDATA_FOLDERS",

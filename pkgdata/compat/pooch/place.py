@@ -58,10 +58,6 @@ def settings() -> tuple[str, str | None]:
 
     There is no root without a home directory; stamps live in the process then, and there are no
     locks.
-
-    Returns
-    -------
-    (str, str or None)
     """
     global _resolved
     basis, policy, root = _resolved
@@ -83,10 +79,6 @@ def stamps(fresh: bool = False) -> Stamps:
     ----------
     fresh : bool, default False
         With what other processes have added in the meantime.
-
-    Returns
-    -------
-    Stamps
     """
     root = settings()[1]
     # where nothing can be read back, what this process knows is all there is
@@ -99,14 +91,6 @@ def parse_hash(known: str | None) -> Digest | None:
     """Read a hash as a pooch registry has it.
 
     The value need not be well formed: no bytes match it then, and the error says so.
-
-    Parameters
-    ----------
-    known : str or None
-
-    Returns
-    -------
-    Digest or None
 
     Raises
     ------
@@ -124,16 +108,7 @@ def parse_hash(known: str | None) -> Digest | None:
 
 
 def facts(path: str) -> tuple[int, ...] | None:
-    """Return what tells one version of a file from another; None if it is not there.
-
-    Parameters
-    ----------
-    path : str
-
-    Returns
-    -------
-    tuple of int or None
-    """
+    """Return what tells one version of a file from another; None if it is not there."""
     try:
         return _facts(os.stat(path))
     except OSError:
@@ -198,16 +173,7 @@ class Lock:
 
 
 def short(text: str) -> str:
-    """Return a short key of a path or name.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    str
-    """
+    """Return a short key of a path or name."""
     import hashlib
 
     key = hashlib.md5(text.encode(errors="surrogateescape"), usedforsecurity=False)
@@ -215,27 +181,12 @@ def short(text: str) -> str:
 
 
 def work_key(name: str) -> str:
-    """Return how the names of what is in the making begin.
-
-    Parameters
-    ----------
-    name : str
-
-    Returns
-    -------
-    str
-    """
+    """Return how the names of what is in the making begin."""
     return f"pkgdata-{short(name)}"
 
 
 def sweep(folder: str, key: str) -> None:
-    """Remove what killed processes left of one file or directory in the making.
-
-    Parameters
-    ----------
-    folder : str
-    key : str
-    """
+    """Remove what killed processes left of one file or directory in the making."""
     for name in os.listdir(folder):
         if name.startswith(f"{key}."):
             owner, path = owner_of(name), os.path.join(folder, name)
@@ -284,10 +235,6 @@ class Spot:
         ----------
         fresh : bool, default False
             Another process may have stamped it just now.
-
-        Returns
-        -------
-        str
         """
         self.seen = facts(self.path)  # first: what comes later is noticed
         if self.digest is None:

@@ -31,15 +31,10 @@ def apply(processor: Callable[..., Any], spot: Spot, action: str, caller: object
     ----------
     processor : callable
         ``processor(fname, action, pooch)``.
-    spot : Spot
     action : str
         ``"download"``, ``"update"`` or ``"fetch"``.
     caller : object
         Passed as the third argument.
-
-    Returns
-    -------
-    object
     """
     kind = type(processor).__name__ if type(processor).__module__ == "pooch.processors" else ""
     if kind in ("Unzip", "Untar"):

@@ -14,16 +14,7 @@ if TYPE_CHECKING:
 
 
 def words(text: str) -> list[str]:
-    """Split a line of a registry as a shell would.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    list of str
-    """
+    """Split a line of a registry as a shell would."""
     if text.isascii() and text.isprintable() and not any(mark in text for mark in "\"'\\"):
         return text.split()  # the same, and a hundred times faster
     import shlex
@@ -32,16 +23,7 @@ def words(text: str) -> list[str]:
 
 
 def joined(path: Any) -> str:
-    """Return a path given as a text, a path or its parts.
-
-    Parameters
-    ----------
-    path : path-like or sequence of str
-
-    Returns
-    -------
-    str
-    """
+    """Return a path given as a text, a path or its parts."""
     return os.path.join(*path) if isinstance(path, (list, tuple)) else str(path)
 
 
@@ -50,15 +32,10 @@ def location(path: Any, env: str | None = None, version: str | None = None) -> P
 
     Parameters
     ----------
-    path : path-like or sequence of str
     env : str, optional
         Variable that replaces it.
     version : str, optional
         Appended.
-
-    Returns
-    -------
-    pathlib.Path
     """
     from pathlib import Path
 
@@ -69,16 +46,7 @@ def location(path: Any, env: str | None = None, version: str | None = None) -> P
 
 
 def unique_name(url: str) -> str:
-    """Return pooch's name for a URL: MD5 of the URL, a dash, the URL's last part.
-
-    Parameters
-    ----------
-    url : str
-
-    Returns
-    -------
-    str
-    """
+    """Return pooch's name for a URL: MD5 of the URL, a dash, the URL's last part."""
     import hashlib
     from urllib.parse import urlsplit
 

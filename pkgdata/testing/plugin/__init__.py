@@ -25,12 +25,7 @@ _CHANNEL = "pkgdata_needs"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add our options.
-
-    Parameters
-    ----------
-    parser : pytest.Parser
-    """
+    """Add our options."""
     group = parser.getgroup("pkgdata", "data files (pkgdata)")
     for name, text in {
         "prefetch": "fetch what the markers name, once, before the first test",
@@ -43,12 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known, and do what the options ask for.
-
-    Parameters
-    ----------
-    config : pytest.Config
-    """
+    """Make the marker known, and do what the options ask for."""
     config.addinivalue_line(
         "markers",
         "pkgdata(*names, package=None): the test needs these data files; it is skipped if they "
@@ -87,10 +77,6 @@ def _run(config: pytest.Config) -> Run:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Check the markers of the tests, and prefetch what they name.
 
-    Parameters
-    ----------
-    session : pytest.Session
-
     Raises
     ------
     UsageError
@@ -119,35 +105,20 @@ def _prepare(config: pytest.Config, needs: Sequence[tuple[str, str]], problems: 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give a worker of pytest-xdist a way to tell what its tests need.
-
-    Parameters
-    ----------
-    node : xdist.workermanage.WorkerController
-    """
+    """Give a worker of pytest-xdist a way to tell what its tests need."""
     node.workerinput[_CHANNEL] = node.gateway.newchannel()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any) -> None:
-    """Prefetch what a worker's tests need; no test starts before this returns.
-
-    Parameters
-    ----------
-    node : xdist.workermanage.WorkerController
-    """
+    """Prefetch what a worker's tests need; no test starts before this returns."""
     # it was sent before the news that led here, so it has arrived
     needs, problems = node.workerinput[_CHANNEL].receive(timeout=60)
     _prepare(node.config, needs, problems)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Bring the files that a test's markers name, before its fixtures start.
-
-    Parameters
-    ----------
-    item : pytest.Item
-    """
+    """Bring the files that a test's markers name, before its fixtures start."""
     # a mark of pytest's own that skips the test was heeded before
     if item.get_closest_marker("pkgdata") is not None:
         _run(item.config).setup(item)

@@ -83,13 +83,8 @@ class Run:
 
         Parameters
         ----------
-        name : str
         package : str or None
             As the test gives it.
-
-        Returns
-        -------
-        str
 
         Raises
         ------
@@ -150,10 +145,6 @@ class Run:
     def collect(self, items: Iterable[pytest.Item]) -> tuple[list[Need], str]:
         """Find out what tests need.
 
-        Parameters
-        ----------
-        items : iterable of pytest.Item
-
         Returns
         -------
         (list of (str, str), str)
@@ -173,10 +164,6 @@ class Run:
 
     def prefetch(self, needs: Sequence[Need]) -> Iterator[str]:
         """Fetch files, one batch for each package; what fails is told, and left to the tests.
-
-        Parameters
-        ----------
-        needs : sequence of (str, str)
 
         Yields
         ------
@@ -206,12 +193,7 @@ class Run:
     # -- tests -----------------------------------------------------------------------------
 
     def setup(self, item: pytest.Item) -> None:
-        """Bring what a test's markers name; skip or fail it if that cannot be.
-
-        Parameters
-        ----------
-        item : pytest.Item
-        """
+        """Bring what a test's markers name; skip or fail it if that cannot be."""
         __tracebackhide__ = True
         for package, name in self._needs(item):
             path, reason = self._bring(package, name)
@@ -221,15 +203,6 @@ class Run:
 
     def file(self, name: str, package: str | None) -> str:
         """Return the path of a file; skip or fail the test if it cannot be had.
-
-        Parameters
-        ----------
-        name : str
-        package : str or None
-
-        Returns
-        -------
-        str
 
         Raises
         ------
@@ -276,12 +249,7 @@ class Run:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Mark the time in which a fixture changes settings; `conf` is set back at its end.
-
-        Yields
-        ------
-        None
-        """
+        """Mark the time in which a fixture changes settings; `conf` is set back at its end."""
         before = _Settings()
         first, self._outside = self._outside is None, self._outside or before
         try:
@@ -349,7 +317,6 @@ def isolate(patch: pytest.MonkeyPatch, folder: str) -> None:
 
     Parameters
     ----------
-    patch : pytest.MonkeyPatch
     folder : str
         Empty.
     """

@@ -125,12 +125,7 @@ class Usage:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Send what this worker used, before pytest-xdist does; take what the workers sent.
-
-        Parameters
-        ----------
-        report : pytest.TestReport
-        """
+        """Send what this worker used, before pytest-xdist does; take what the workers sent."""
         if self._is_worker:
             report.pkgdata_used, self._unsent = self._unsent, []
         else:
@@ -138,12 +133,7 @@ class Usage:
                 self._add(row)
 
     def pytest_terminal_summary(self, terminalreporter: Any) -> None:
-        """Print the table.
-
-        Parameters
-        ----------
-        terminalreporter : pytest.TerminalReporter
-        """
+        """Print the table."""
         terminalreporter.write_sep("=", "data files")
         cells = [
             (kind, text.size(size), f"{package}/{name}", where)

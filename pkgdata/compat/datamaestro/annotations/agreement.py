@@ -16,7 +16,6 @@ def useragreement(definition: Definition, message: str, id: str | None = None) -
 
     Parameters
     ----------
-    definition : Definition
     message : str
         What to agree to.
     id : str, optional

@@ -30,12 +30,7 @@ class LocalResourceMixin:
     """Marks resources that have no source to ask for."""
 
     def sources(self) -> tuple[str, ...]:
-        """Return the addresses from which it comes: none.
-
-        Returns
-        -------
-        tuple of str
-        """
+        """Return the addresses from which it comes: none."""
         return ()
 
 
@@ -61,10 +56,6 @@ class Download(Resource):
     def register(self, dataset: Any) -> Any:
         """Belong to a definition.
 
-        Parameters
-        ----------
-        dataset : Definition, class or function
-
         Returns
         -------
         object
@@ -76,44 +67,18 @@ class Download(Resource):
         """Do what is to be done before the first use."""
 
     def has_files(self) -> bool:
-        """Say whether it is a file or folder of its own.
-
-        Returns
-        -------
-        bool
-        """
         return self.hasfiles()
 
     def hasfiles(self) -> bool:
-        """Say the same, by the name that it had then.
-
-        Returns
-        -------
-        bool
-        """
+        """Say the same, by the name that it had then."""
         return True
 
     def files_present(self) -> bool:
-        """Say that it is not here: only its own ``download()`` can tell.
-
-        Returns
-        -------
-        bool
-        """
         return False
 
 
 def initialized(method: Any) -> Any:
-    """Have ``postinit()`` run once before a method.
-
-    Parameters
-    ----------
-    method : callable
-
-    Returns
-    -------
-    callable
-    """
+    """Have ``postinit()`` run once before a method."""
     import functools
 
     @functools.wraps(method)

@@ -16,15 +16,10 @@ def found(resource: Resource, own: Path, name: str) -> Path:
 
     Parameters
     ----------
-    resource : Resource
     own : Path
         Where pkgdata puts it.
     name : str
         What datamaestro calls it, where there are several resources.
-
-    Returns
-    -------
-    Path
     """
     if own.exists():
         return own

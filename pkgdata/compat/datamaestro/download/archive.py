@@ -23,7 +23,6 @@ class ArchiveDownloader(archive.ArchiveDownloader):
 
     @property
     def path(self) -> Path:
-        """Where the folder lies; where datamaestro put it, if it did."""
         name = re.sub(r"\.zip$|\.tar(\.gz)?$", "", fetch.basename(self.url))
         return _layout.found(self, self.owner.datapath / self.name, name)
 

@@ -22,5 +22,4 @@ class custom_download(custom.custom_download):
 
     @property
     def path(self) -> Path:
-        """Where the folder lies; where datamaestro put it, if it did."""
         return _layout.found(self, self.owner.datapath / self.name, self.name)

@@ -17,15 +17,10 @@ def load(repo_id: str, name: Any, split: Any, data_files: Any, local_path: Any) 
 
     Parameters
     ----------
-    repo_id : str
     name, split, data_files : object or None
         See ``datasets.load_dataset``.
     local_path : path-like or None
         A copy on disk.
-
-    Returns
-    -------
-    object
 
     Raises
     ------
@@ -53,7 +48,6 @@ class HFDownloader(ValueResource):
     ----------
     varname : str
         Its name.
-    repo_id : str
     name, split, data_files : object, optional
         See ``datasets.load_dataset``.
     local_path : path-like, optional
@@ -81,12 +75,6 @@ class HFDownloader(ValueResource):
         self.local_path = local_path
 
     def prepare(self) -> Any:
-        """Return the dataset.
-
-        Returns
-        -------
-        object
-        """
         return load(self.repo_id, self.config_name, self.split, self.data_files, self.local_path)
 
 

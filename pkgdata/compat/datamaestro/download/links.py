@@ -18,7 +18,6 @@ class GlobChecker:
 
     Parameters
     ----------
-    glob : str
     md5 : str, optional
         None: there must be such files.
     """
@@ -29,10 +28,6 @@ class GlobChecker:
 
     def compute(self, path: Path) -> str | None:
         """Return the digest of a folder.
-
-        Parameters
-        ----------
-        path : Path
 
         Returns
         -------
@@ -46,16 +41,7 @@ class GlobChecker:
         return total.hexdigest() if files else None
 
     def check(self, path: Path) -> bool:
-        """Say whether a folder is right.
-
-        Parameters
-        ----------
-        path : Path
-
-        Returns
-        -------
-        bool
-        """
+        """Say whether a folder is right."""
         found = self.compute(path)
         return found is not None and self.md5 in (None, found)
 

@@ -13,14 +13,4 @@ class Todo(ValueResource):
     """A resource that is still to be written; a dataset that has one cannot be prepared."""
 
     def download(self, force: bool = False) -> Any:
-        """Tell that it is still to be written.
-
-        Parameters
-        ----------
-        force : bool, default False
-
-        Raises
-        ------
-        CatalogError
-        """
         raise self.owner.wrong(f"its resource {self.name!r} is still to be written")

@@ -14,16 +14,7 @@ class Transform:
 
     @staticmethod
     def createFromPath(path: Path) -> Transform:
-        """Return what a file's name asks for.
-
-        Parameters
-        ----------
-        path : Path
-
-        Returns
-        -------
-        Transform
-        """
+        """Return what a file's name asks for."""
         if path.suffix == ".gz":
             from .compress import Gunzip
 
@@ -31,16 +22,7 @@ class Transform:
         return Identity()
 
     def path(self, path: Path) -> Path:
-        """Return the name of what it makes.
-
-        Parameters
-        ----------
-        path : Path
-
-        Returns
-        -------
-        Path
-        """
+        """Return the name of what it makes."""
         return path
 
     def __call__(self, input: Any) -> Any:
@@ -55,36 +37,16 @@ class Identity(Transform):
 
 
 class TransformList(Transform):
-    """One after the other.
-
-    Parameters
-    ----------
-    *transforms : Transform
-    """
+    """One after the other."""
 
     def __init__(self, *transforms: Transform) -> None:
         self.list = list(transforms)
 
     def append(self, item: Transform) -> None:
-        """Add one.
-
-        Parameters
-        ----------
-        item : Transform
-        """
+        """Add one."""
         self.list.append(item)
 
     def path(self, path: Path) -> Path:
-        """Return the name of what they make.
-
-        Parameters
-        ----------
-        path : Path
-
-        Returns
-        -------
-        Path
-        """
         for one in self.list:
             path = one.path(path)
         return path

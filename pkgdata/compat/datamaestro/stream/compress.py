@@ -20,14 +20,4 @@ class Gunzip(Transform):
         return gzip.GzipFile(fileobj=input)
 
     def path(self, path: Path) -> Path:
-        """Return the name of what it makes.
-
-        Parameters
-        ----------
-        path : Path
-
-        Returns
-        -------
-        Path
-        """
         return path.with_suffix("") if path.suffix == ".gz" else path

@@ -39,13 +39,7 @@ class _Lines(io.RawIOBase):
 
 
 class Replace(Transform):
-    """Replaces a pattern in each line.
-
-    Parameters
-    ----------
-    pattern : str
-    replacement : str
-    """
+    """Replaces a pattern in each line."""
 
     def __init__(self, pattern: str, replacement: str) -> None:
         self.re = re.compile(pattern)
@@ -56,12 +50,7 @@ class Replace(Transform):
 
 
 class Filter(Transform):
-    """Keeps the lines that match a pattern.
-
-    Parameters
-    ----------
-    pattern : str
-    """
+    """Keeps the lines that match a pattern."""
 
     def __init__(self, pattern: str) -> None:
         self.re = re.compile(pattern)
