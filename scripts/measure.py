@@ -133,10 +133,12 @@ def equal_runs(sources: list[Source]) -> list[tuple[int, list[str]]]:
     found: list[tuple[int, list[str]]] = []
     done: set[tuple[int, ...]] = set()
     for places in windows.values():
-        if len(places) < 2 or tuple(place - 1 for place in places) in done:
-            done.add(tuple(places)) if len(places) > 1 else None
+        if len(places) < 2:
             continue
+        begins = tuple(place - 1 for place in places) not in done
         done.add(tuple(places))
+        if not begins:
+            continue
         length = RUN
         while len({text[min(at + length, len(text) - 1)][1][1] for at in places}) == 1:
             length += 1
