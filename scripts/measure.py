@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import ast
 import collections
+import importlib
 import io
 import os
 import statistics
@@ -150,7 +151,7 @@ def equal_runs(sources: list[Source]) -> list[tuple[int, list[str]]]:
 def drawing() -> tuple[int, int]:
     """Return how many circles there are among the modules, and arrows against the rows."""
     sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
-    import test_layers as layers
+    layers = importlib.import_module("test_layers")
 
     against = sum(
         len(list(layers.violations(path.read_text("utf-8"), name, path.name == "__init__.py")))
