@@ -38,9 +38,6 @@ def add(commands: Any) -> None:
     )
     fetch.add_argument("names", nargs="*", metavar="NAME", help="all of them if left out")
     fetch.add_argument("--to", metavar="DIR", help="also write them as DIR/PKG/NAME")
-    fetch.add_argument(
-        "-p", "--parallel", type=int, default=1, metavar="N", help="processes for small files"
-    )
     fetch.add_argument("--timeline", metavar="FILE.svg", help="draw when each was in flight")
     fetch.add_argument("--json", action="store_true", help="for scripts")
     fetch.set_defaults(run=_fetch)
@@ -99,8 +96,6 @@ def _where(args: Namespace) -> int:
 
 
 def _fetch(args: Namespace) -> int:
-    from .copying import processes
-
     data = find_package(args.package)
     progress = None
     if args.timeline:
@@ -109,9 +104,7 @@ def _fetch(args: Namespace) -> int:
         total = None if None in sizes else sum(size or 0 for size in sizes)
         progress = Timeline(view(conf.progress, len(names), total))
     try:
-        report = data.fetch(
-            args.names or None, to=args.to, progress=progress, parallel=processes(args)
-        )
+        report = data.fetch(args.names or None, to=args.to, progress=progress)
     except BatchError as error:
         if not args.json:
             raise

@@ -4,15 +4,12 @@ Small files of a plain web server go through `pkgdata.transfer.sockets`, many co
 thread, and into the cache as a `Group`. Everything else, and whatever bulk refuses, is fetched as a
 single file would be, several at once, the largest first. Nothing stops because one file fails.
 
-Where it is asked for, forks help with the small files (`pkgdata.core.helpers`).
-
 Two batches in two processes share the work: the name of an unfinished file tells what its owner is
 bringing in, so the other leaves that file for last, and finds it in the cache then.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import threading
@@ -35,7 +32,6 @@ if TYPE_CHECKING:
     from ..base.report import Report
     from ..cache.objects import Cache
     from ..transfer.sockets import Server
-    from .helpers import Tickets
     from .registry import Entry
 
     T = TypeVar("T")
@@ -51,25 +47,20 @@ FEW = 32
 _LOOK_EVERY = 256
 #: From this mean size on, hashing and writing are worth a second thread.
 _SECOND_THREAD = 1 << 17
-#: Fewer objects are not worth a process of their own.
-_WORTH_A_PROCESS = 128
 #: Files of this computer that a thread copies in so many seconds, and how often it must fall short
 #: of that to be worth another one.
 _PER_LOOK, _LOOK, _SLOW_LOOKS = 5, 0.05, 2
-#: What a helper says of an object that is in the cache, and of one that another process brings in.
-_HERE, _LEFT = "here", "left"
 
 
 class _Job:
     """One small file on its way through bulk into a group."""
 
-    __slots__ = ("_batch", "_count", "_fd", "_hasher", "entry", "number", "path", "size", "target")
+    __slots__ = ("_batch", "_count", "_fd", "_hasher", "entry", "path", "size", "target")
 
     def __init__(self, batch: Batch, entry: Entry, target: str) -> None:
         self._batch = batch
         self.entry = entry
         self.target = target
-        self.number = 0  # in its queue
         self.path = ""
         self.size = 0
         self._fd = -1
@@ -125,8 +116,6 @@ class _Queue:
     def __init__(self, batch: Batch, jobs: Iterable[_Job], folder: str) -> None:
         self._batch = batch
         self._jobs = deque(jobs)
-        self._tickets: Tickets | None = None
-        self._shares: list[list[_Job]] = []
         self._folder = folder
         self._until_look = 0
         self._shuffled = False
@@ -138,50 +127,7 @@ class _Queue:
         self._until_look = FEW // 4  # who started with us shows soon
 
     def __len__(self) -> int:
-        with self._lock:
-            if not self._jobs:
-                self._take_share()
-            return len(self._jobs)
-
-    @property
-    def is_shared(self) -> bool:
-        """Whether forks take from it too."""
-        return self._tickets is not None
-
-    def share(self) -> list[_Job]:
-        """Divide the work among this process and its forks to come; return all of it.
-
-        Returns
-        -------
-        list of _Job
-            Each one's ``number`` is its index.
-
-        Raises
-        ------
-        OSError
-            There is no pipe for it; nothing is changed.
-        """
-        from .helpers import Tickets
-
-        jobs = list(self._jobs)
-        size = max(FEW, -(-len(jobs) // Tickets.most))
-        shares = [jobs[at : at + size] for at in range(0, len(jobs), size)]
-        self._tickets, self._shares = Tickets(len(shares)), shares
-        for number, job in enumerate(jobs):
-            job.number = number
-        self._jobs.clear()
-        self._shuffled = True  # a share is too small for an order of its own
-        return jobs
-
-    def _take_share(self) -> None:
-        number = None if self._tickets is None else self._tickets.take()
-        if number is not None:
-            self._jobs.extend(self._shares[number])
-
-    def close(self) -> None:
-        """Let go of what is shared."""
-        if self._tickets is not None:
-            self._tickets.close()
+        return len(self._jobs)
 
     def _look(self) -> None:
         me = f".{fs.owner_token()}-"
@@ -198,8 +144,7 @@ class _Queue:
             if not gone[owner]:
                 self._others.add(name.partition(".")[0])
         # towards the end two processes meet more often
-        left = len(self._jobs) if self._tickets is None else _LOOK_EVERY * 8
-        self._until_look = max(1, min(_LOOK_EVERY, left // 8))
+        self._until_look = max(1, min(_LOOK_EVERY, len(self._jobs) // 8))
         if self._others and not self._shuffled:
             # in the order of the other one we would run after it, or side by side, for ever
             import random
@@ -211,8 +156,6 @@ class _Queue:
         """Return the next job; IndexError if there is none."""
         with self._lock:
             while True:
-                if not self._jobs:
-                    self._take_share()
                 job = self._jobs.popleft()
                 self._until_look -= 1
                 if self._until_look <= 0:
@@ -220,7 +163,7 @@ class _Queue:
                 if self._batch.is_here(job.entry):
                     # another process brought it, and may have ended since
                     job.size = job.entry.size or 0
-                    self._batch.brought(job)
+                    self._batch.succeed(job.entry)
                     self._batch.tell(job, HIT, job.size)
                 elif self._batch.key(job.entry) in self._others:
                     self.left.append(job)
@@ -259,8 +202,6 @@ class Batch:
         See `Group`.
     show : callable
         Progress.
-    parallel : int, default 1
-        Processes for the small files, this one included.
     """
 
     def __init__(
@@ -276,7 +217,6 @@ class Batch:
         timeout: float,
         durability: str,
         show: Callback,
-        parallel: int = 1,
     ) -> None:
         self._entries = entries
         self._cache = cache
@@ -289,14 +229,11 @@ class Batch:
         self._timeout = timeout
         self._durability = durability
         self._show = show
-        self._parallel = parallel
-        self._relay: Callable[[str, int, int], None] | None = None  # of a helper to its program
         self._lock = threading.Lock()
-        #: Of the server that bulk asks now, and how many connections this process may have to it.
-        self.url, self._width = "", connections
+        #: Of the server that bulk asks now.
+        self.url = ""
         #: Set to end everything early.
         self.stopped = threading.Event()
-        self._ends: Callable[[], bool] = self.stopped.is_set
 
     # -- one file --------------------------------------------------------------------------
 
@@ -323,11 +260,7 @@ class Batch:
         done : int
             Bytes.
         """
-        if self._show is silent:
-            return
-        if self._relay is not None:
-            self._relay(state, job.number, job.size)
-        else:
+        if self._show is not silent:
             self._show(Event(job.entry.name, state, done, job.size, self.url))
 
     def is_here(self, entry: Entry) -> bool:
@@ -406,15 +339,9 @@ class Batch:
         large = [e for e in first if e.digest is None or (e.size or 0) > SMALL]
         pool = _Pool(ALONE)
         large.sort(key=lambda entry: -(entry.size or 0))
-
-        def begin_large() -> None:
-            pool.add(self._alone, large)
-            large.clear()
-
-        self._begin_threads = begin_large
         try:
+            pool.add(self._alone, large)
             rest = self._over_mirrors(small)
-            begin_large()
             pool.add(self._alone, [entry for entry in rest if not self._near(entry)])
             near = deque(entry for entry in rest if self._near(entry))
             pool.add(functools.partial(self._add_turns, pool), [near])
@@ -458,9 +385,14 @@ class Batch:
             self.url = f"{key[0]}://{key[1]}:{key[2]}/"
             server = self._server(key)
             queue = _Queue(self, jobs, self._cache.bucket(PARTIAL))
-            with contextlib.closing(queue), self._helpers(server, queue):
-                self._begin_threads()  # the forks are made
-                self._bring_in(server, queue)
+            with self._cache.usage():
+                self.group = Group(
+                    self._cache, lambda job, path: self.succeed(job.entry, path), self._durability
+                )
+                try:
+                    self._run_bulk(server, queue)
+                finally:
+                    self.group.flush()
             alone += [job.entry for job in queue.left]
             others = {job.entry.name for job in queue.left}
         except (OSError, PkgdataError):
@@ -470,68 +402,13 @@ class Batch:
         done = self._report.succeeded
         return [j.entry for j in jobs if j.entry.name not in done and j.entry.name not in others]
 
-    def _helpers(self, server: Server, queue: _Queue) -> contextlib.AbstractContextManager[object]:
-        """Return helpers that share the queue, or nothing where they are not worth it."""
-        count = min(self._parallel, self._connections, len(queue) // _WORTH_A_PROCESS)
-        self._width = self._connections
-        if count < 2:
-            return contextlib.nullcontext()
-        from .helpers import Helpers, may_fork
-
-        try:
-            if not may_fork():
-                return contextlib.nullcontext()
-            jobs = queue.share()
-        except OSError:
-            return contextlib.nullcontext()  # too many open files; alone it takes fewer
-        self._width //= count
-
-        def work(tell: Callable[[str, int, int], None], orphaned: Callable[[], bool]) -> None:
-            self._relay, self._ends = tell, orphaned
-            self._bring_in(server, queue)
-            for job in queue.left:
-                tell(_LEFT, job.number, job.size)
-
-        def heard(word: str, number: int, size: int) -> None:
-            job = jobs[number]
-            job.size = size
-            if word == _HERE:
-                self.brought(job)
-            elif word == _LEFT:
-                queue.left.append(job)
-            else:
-                self.tell(job, word, 0 if word == START else size)
-
-        return Helpers(count - 1, work, heard)
-
-    def _bring_in(self, server: Server, queue: _Queue) -> None:
-        with self._cache.usage():
-            self.group = Group(self._cache, self.brought, self._durability)
-            try:
-                self._run_bulk(server, queue)
-            finally:
-                self.group.flush()
-
-    def brought(self, job: _Job, path: str | None = None) -> None:
-        """Take note that a job is done.
-
-        Parameters
-        ----------
-        path : str, optional
-            See `succeed`.
-        """
-        if self._relay is not None:
-            self._relay(_HERE, job.number, job.size)
-        else:
-            self.succeed(job.entry, path)
-
     def _run_bulk(self, server: Server, queue: _Queue) -> None:
         from ..transfer.sockets import Run
 
         second: list[threading.Thread] = []
 
         def new(width: int) -> Run:
-            return Run(server, queue, width, self._timeout, done, refused, self._ends)
+            return Run(server, queue, width, self._timeout, done, refused, self.stopped.is_set)
 
         def refused(_: _Job) -> None:
             """It is not in the report, which is how it is found."""
@@ -540,16 +417,14 @@ class Batch:
             self.tell(job, DONE, job.size)
             with self._lock:
                 job.keep()
-            if queue.is_shared:
-                return  # a thread beside each process would only get in its way
             if not second and first.objects == 8 and first.bytes > 8 * _SECOND_THREAD:
-                first.narrow(self._width - half)
+                first.narrow(self._connections - half)
                 thread = threading.Thread(target=new(half).run, name="pkgdata-bulk", daemon=True)
                 second.append(thread)
                 thread.start()
 
-        half = self._width // 2 or 1
-        first = new(self._width)
+        half = self._connections // 2 or 1
+        first = new(self._connections)
         try:
             first.run()
         except BaseException:

@@ -503,7 +503,6 @@ class PackageData:
         *,
         to: str | os.PathLike[str] | None = None,
         progress: Callback | bool | None = None,
-        parallel: int = 1,
     ) -> Report:
         """Make sure that files are here; nothing stops because one of them fails.
 
@@ -516,9 +515,6 @@ class PackageData:
             configured folder on another machine.
         progress : callable or bool, optional
             See `get`.
-        parallel : int, default 1
-            Processes for small files, this one included: forks, so only on Linux, and only while
-            the program has a single thread. They pay off from about a thousand files on.
 
         Returns
         -------
@@ -530,9 +526,7 @@ class PackageData:
             Some failed; the others are here.
         """
         wanted = list(dict.fromkeys(self.registry if names is None else names))
-        report = Report(
-            lambda again: self.fetch(again, to=to, progress=progress, parallel=parallel)
-        )
+        report = Report(lambda again: self.fetch(again, to=to, progress=progress))
         missing = []
         for name in wanted:
             try:
@@ -547,15 +541,13 @@ class PackageData:
             sizes = [entry.size for entry in missing]
             total = None if None in sizes else sum(size or 0 for size in sizes)
             show = self._progress(progress, len(missing), total)
-            self._bring_all(missing, report, show, parallel)
+            self._bring_all(missing, report, show)
         if to is not None:
             self._export_all(report, os.fspath(to))
         report.raise_if_failed(self.name)
         return report
 
-    def _bring_all(
-        self, entries: list[Entry], report: Report, show: Callback, parallel: int
-    ) -> None:
+    def _bring_all(self, entries: list[Entry], report: Report, show: Callback) -> None:
         if self._is_offline():
             for entry in entries:
                 report.failed[entry.name] = self._offline(entry.name)
@@ -587,7 +579,6 @@ class PackageData:
             self.setting("remote_timeout"),
             self.setting("durability"),
             show,
-            parallel,
         )
         batch.run()
 

@@ -139,8 +139,7 @@ url, registry, dest = sys.argv[1:]
 data = pkgdata.declare("bench", dataurl=url, registry=registry, cache_dir=os.path.join(dest, "c"))
 names = list(data.registry)
 if len(names) > 1:
-    parallel = int(os.environ.get("BENCH_PARALLEL", "1"))
-    call = lambda: data.fetch(progress=False, parallel=parallel)
+    call = lambda: data.fetch(progress=False)
 else:
     call = lambda: data.get(names[0], progress=False)
 """
@@ -188,13 +187,11 @@ def library(
     files: Files,
     port: int,
     sized: bool = False,
-    parallel: int = 1,
     **settings: object,
 ) -> Callable[[], Sample]:
     """Return a case that runs a library in a fresh interpreter, with settings of ours."""
     argv = child(bench, code + TIME_CALL, files, port, sized)
     env = {f"PKGDATA_{key.upper()}": str(value) for key, value in settings.items()}
-    env["BENCH_PARALLEL"] = str(parallel)
     return checked(bench, files, lambda: run(argv, bench.work, env))
 
 
@@ -317,8 +314,6 @@ def bench_one(bench: Bench) -> Report:
 # -- many --------------------------------------------------------------------------------------
 
 ARIA = "aria2c -j16"
-#: The forks of `fetch(parallel=2)` help with the small files.
-TWO = "pkgdata, 2 processes"
 
 
 def bench_small(bench: Bench) -> Report:
@@ -326,7 +321,6 @@ def bench_small(bench: Bench) -> Report:
     port = bench.server.fast
     cases = {
         "pkgdata": library(bench, OWN, files, port, sized=True),
-        TWO: library(bench, OWN, files, port, sized=True, parallel=2),
         "pkgdata, durability none": library(bench, OWN, files, port, sized=True, durability="none"),
         "pkgdata, registry without sizes": library(bench, OWN, files, port),
         "pooch": library(bench, POOCH, files, port),
@@ -335,13 +329,8 @@ def bench_small(bench: Bench) -> Report:
     samples = rounds(cases, bench.count)
     title = f"{bench.size.small:,} files of 4 KiB"
     aims = [
-        Aim(f"{title}: {case}, × {rival}", gain(samples, case, rival), limit, True)
-        for case, rival, limit in (
-            ("pkgdata", "pooch", 8),
-            ("pkgdata", ARIA, 1),
-            (TWO, "pooch", 20),
-            (TWO, ARIA, 3),
-        )
+        Aim(f"{title}: pkgdata, × {rival}", gain(samples, "pkgdata", rival), limit, True)
+        for rival, limit in (("pooch", 8), (ARIA, 1))
     ]
     note = (
         "Durability is batch where nothing else is said: synced before the files get their names."
@@ -354,7 +343,6 @@ def bench_medium(bench: Bench) -> Report:
     port = bench.server.fast
     cases = {
         "pkgdata": library(bench, OWN, files, port, sized=True),
-        TWO: library(bench, OWN, files, port, sized=True, parallel=2),
         "pkgdata, durability none": library(bench, OWN, files, port, sized=True, durability="none"),
         "pooch": library(bench, POOCH, files, port),
         ARIA: aria(bench, files, port, "-j16"),
@@ -363,8 +351,7 @@ def bench_medium(bench: Bench) -> Report:
     samples = rounds(cases, bench.count)
     title = f"{bench.size.medium} files of 1 MiB"
     aims = [
-        Aim(f"{title}: {case}, × {rival}", gain(samples, case, rival), limit, True)
-        for case in ("pkgdata", TWO)
+        Aim(f"{title}: pkgdata, × {rival}", gain(samples, "pkgdata", rival), limit, True)
         for rival, limit in (("pooch", 6), (ARIA, 3))
     ]
     return [compare(title, samples, {"pooch": "pooch", "aria2c": ARIA})], aims

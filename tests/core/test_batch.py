@@ -613,7 +613,7 @@ data = pkgdata.PackageData(
 )
 say(event="ready")
 sys.stdin.readline()
-report = data.fetch(progress=note, parallel=task["parallel"])
+report = data.fetch(progress=note)
 say(event="result", paths=report.succeeded)
 """
 
@@ -621,14 +621,10 @@ say(event="result", paths=report.succeeded)
 class Child:
     """One process that fetches a batch when it is told to."""
 
-    def __init__(
-        self, server: FaultServer, files: dict[str, bytes], patch: str, parallel: int, settings
-    ) -> None:
+    def __init__(self, server: FaultServer, files: dict[str, bytes], patch: str, settings) -> None:
         task = {
-            "parallel": parallel,
             "url": server.url,
             "list": registry(files).dumps(),
-            "unsized": registry(files, sized=False).dumps(),
             "patch": patch,
             "settings": {"retries": 0, "remote_timeout": 600, "connections": 4, **settings},
         }
@@ -681,8 +677,8 @@ class Child:
 def spawn(server):
     children: list[Child] = []
 
-    def start(files=FILES, patch: str = "", parallel: int = 1, **settings) -> Child:
-        children.append(Child(server, files, patch, parallel, settings))
+    def start(files=FILES, patch: str = "", **settings) -> Child:
+        children.append(Child(server, files, patch, settings))
         return children[-1]
 
     yield start
@@ -935,189 +931,3 @@ def test_more_threads_come_while_a_folder_is_slow(web_folder, monkeypatch):
 
     check_here(data.fetch(progress=show), MANY, MANY)
     assert 2 <= len(seen) <= batch.ALONE - 1
-
-
-# -- helpers -----------------------------------------------------------------------------------
-
-needs_forks = pytest.mark.skipif(sys.platform != "linux", reason="helpers are forks, on Linux")
-
-#: Says which processes there are, once each has begun.
-SHOW_HELPERS = """
-from pkgdata.core import helpers
-enter = helpers.Helpers.__enter__
-def entered(self):
-    found = enter(self)
-    say(event="helpers", pids=list(self._running.values()))
-    return found
-helpers.Helpers.__enter__ = entered
-"""
-
-
-def helpers_of(child: Child) -> list[int]:
-    return child.wait_for(lambda facts: facts["event"] == "helpers")["pids"]
-
-
-def is_running(pid: int) -> bool:
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
-def wait_until_ended(pids: list[int]) -> None:
-    for _ in range(600):
-        if not any(map(is_running, pids)):
-            return
-        threading.Event().wait(0.05)
-    raise AssertionError(f"still running: {pids}")
-
-
-@needs_forks
-@pytest.mark.parametrize("sized", [True, False], ids=["sizes known", "no sizes"])
-@pytest.mark.parametrize("parallel", [2, 3, 9])
-def test_helpers_bring_in_each_file_once(server, spawn, parallel, sized):
-    server.contents.update(MANY)
-    patch = SHOW_HELPERS if sized else f"{SHOW_HELPERS}\ntask['list'] = task['unsized']"
-    child = spawn(MANY, patch, parallel)
-    child.go()
-    assert len(helpers_of(child)) == min(parallel, len(MANY) // 128) - 1
-    events: list[tuple[str, str]] = []
-
-    def last(facts) -> bool:
-        events.append((facts["event"], facts.get("name", "")))
-        return facts["event"] == "result"
-
-    check_paths(child.wait_for(last)["paths"], MANY)
-    assert sorted(request.path for request in server.requests) == sorted(MANY)
-    assert server.connections <= 4
-    for state in (START, DONE):
-        assert sorted(name for event, name in events if event == state) == sorted(MANY)
-    assert check_objects(root()) == len(MANY)
-    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
-
-
-@needs_forks
-def test_what_a_killed_helper_leaves_is_done_by_the_program(server, spawn):
-    server.contents.update(MANY)
-    for name in list(MANY)[::40]:
-        server.script(name, faults.stall(0))
-    child = spawn(MANY, SHOW_HELPERS, 2)
-    child.go()
-    [helper] = helpers_of(child)
-    assert server.stalled.wait(30)
-    os.kill(helper, signal.SIGKILL)
-    server.release()
-    check_paths(child.paths(), MANY)
-    upkeep.sweep(pkgdata.Cache(root()))
-    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
-    assert not is_running(helper)
-
-
-@needs_forks
-def test_what_helpers_cannot_get_is_told(server, spawn):
-    server.contents.update(MANY)
-    missing = list(MANY)[::50]
-    for name in missing:
-        server.script(name, forever(faults.status(404)))
-    child = spawn(MANY, f"{SHOW_HELPERS}{CATCH}", 3)
-    child.go()
-    found = child.wait_for(lambda facts: facts["event"] == "batch failed")
-    assert sorted(found["names"]) == sorted(missing)
-    assert check_objects(root()) == len(MANY) - len(missing)
-
-
-#: Says which names failed.
-CATCH = """
-fetch = pkgdata.PackageData.fetch
-def caught(self, **how):
-    try:
-        return fetch(self, **how)
-    except pkgdata.BatchError as error:
-        say(event="batch failed", names=list(error.report.failed))
-        raise
-pkgdata.PackageData.fetch = caught
-"""
-
-
-@needs_forks
-@pytest.mark.parametrize("way", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_helpers_end_with_the_program(server, spawn, way):
-    server.contents.update(MANY)
-    stalled = list(MANY)[200:]
-    for name in stalled:
-        server.script(name, faults.stall(0))
-    child = spawn(MANY, SHOW_HELPERS, 3)
-    child.go()
-    pids = helpers_of(child)
-    assert len(pids) == 2
-    assert server.stalled.wait(30)
-    child.process.send_signal(way)
-    child.process.communicate(timeout=30)
-    assert child.process.returncode == -way
-    wait_until_ended(pids)
-    check_objects(root())
-    server.release()
-    check_here(declare(server.url, files=MANY).fetch(), MANY, MANY)
-    upkeep.sweep(pkgdata.Cache(root()))
-    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
-
-
-@needs_forks
-def test_ctrl_c_reaches_helpers_through_the_program_alone(server, spawn):
-    server.contents.update(MANY)
-    for name in list(MANY)[200:]:
-        server.script(name, faults.stall(0))
-    child = spawn(MANY, SHOW_HELPERS, 2)
-    child.go()
-    [helper] = helpers_of(child)
-    assert server.stalled.wait(30)
-    os.kill(helper, signal.SIGINT)  # as the terminal sends it to all
-    assert is_running(helper)
-    interrupt(child)
-    wait_until_ended([helper])
-    server.release()
-
-
-@needs_forks
-def test_two_programs_with_helpers_share_the_work(server, spawn):
-    server.contents.update(MANY)
-    children = [spawn(MANY, parallel=2), spawn(MANY, parallel=2)]
-    for child in children:
-        child.go()
-    for child in children:
-        check_paths(child.paths(), MANY)
-    assert {request.path for request in server.requests} == set(MANY)
-    assert check_objects(root()) == len(MANY)
-    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
-
-
-@needs_forks
-@pytest.mark.parametrize(
-    "patch",
-    [
-        "import threading; threading.Thread(target=threading.Event().wait, daemon=True).start()",
-        "def refused(): raise OSError('no more processes')\nos.fork = refused",
-        "def refused(): raise OSError('too many open files')\nos.pipe = refused",
-    ],
-    ids=["a second thread", "no more processes", "no pipe"],
-)
-def test_without_helpers_the_program_does_it_all(server, spawn, patch):
-    if "RLIMIT" in patch and os.getuid() == 0:
-        patch = "import errno\ndef refused(): raise OSError(errno.EAGAIN, '')\nos.fork = refused"
-    server.contents.update(MANY)
-    child = spawn(MANY, patch, 3)
-    child.go()
-    check_paths(child.paths(), MANY)
-    assert sorted(request.path for request in server.requests) == sorted(MANY)
-
-
-@needs_forks
-def test_large_files_beside_helpers(server, spawn):
-    files = {**LARGE, **MANY}
-    server.contents.update(files)
-    child = spawn(files, f"{SHOW_HELPERS}\nbatch.SMALL = 10_000", 2)
-    child.go()
-    assert len(helpers_of(child)) == 1
-    check_paths(child.paths(), files)
-    assert check_objects(root()) == len(files)
