@@ -118,7 +118,7 @@ def circles(graph):
 
 
 #: Arrows that are still to be turned.
-TURNING = {"pkgdata.catalog.remote", "pkgdata.stores.providers"}
+TURNING = {"pkgdata.catalog.remote"}
 
 
 def each_module():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from ..base.pool import chunks
+from ..base.tls import tls_context
 from ..errors import ConfigError, UnsupportedOperationError
 from . import buckets
 from .cloud import CloudStore
@@ -109,8 +110,6 @@ class S3(CloudStore):
         import urllib.request
 
         import obstore
-
-        from ..transfer.sockets import tls_context
 
         # the one thing that obstore does not pass on; the signed address never leaves this call,
         # which is why it is not asked for by requests, which logs addresses

@@ -16,6 +16,8 @@ import selectors
 import socket
 import time
 
+from ..base.tls import tls_context
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
@@ -125,21 +127,6 @@ class Server:
                 sock, server_hostname=self.host, do_handshake_on_connect=False
             )
         return sock
-
-
-def tls_context() -> ssl.SSLContext:
-    """Return a context that trusts what requests would trust."""
-    import ssl
-
-    env = os.environ
-    bundle = env.get("REQUESTS_CA_BUNDLE") or env.get("CURL_CA_BUNDLE") or env.get("SSL_CERT_FILE")
-    if not bundle:
-        import certifi
-
-        bundle = certifi.where()
-    if os.path.isdir(bundle):
-        return ssl.create_default_context(capath=bundle)
-    return ssl.create_default_context(cafile=bundle)
 
 
 class _Connection:
