@@ -1,7 +1,7 @@
 """What can go wrong with a reply of `FaultServer`.
 
 A fault is a function of the server and a request that returns a `Reply`, mostly the healthy one
-with a field changed, so that a new one is a line::
+with a field changed, so that a new fault is one line::
 
     server.script("map.fits", cut(1000))                     # the connection breaks
     server.script("map.fits", status(500))                   # 500, then 200
@@ -32,13 +32,7 @@ LFS_POINTER = (
 
 
 def altered(**changes: object) -> Fault:
-    """Make a fault of the healthy reply with some of its fields changed.
-
-    Parameters
-    ----------
-    **changes
-        Fields of `Reply` and their values.
-    """
+    """Make a fault: the healthy reply with some fields of `Reply` changed."""
 
     def fault(server: FaultServer, request: Request) -> Reply:
         reply = server.healthy(request)
@@ -55,40 +49,22 @@ def healthy() -> Fault:
 
 
 def cut_in_headers() -> Fault:
-    """Close the connection in the midst of the headers."""
+    """Close the connection in the middle of the headers."""
     return altered(cut_head=True)
 
 
 def cut(at: int) -> Fault:
-    """Close the connection after so many bytes of the body; -1 is one byte short.
-
-    Parameters
-    ----------
-    at : int
-        Bytes of the body; negative counts from the end.
-    """
+    """Close the connection after so many bytes of the body; -1 leaves one byte out."""
     return altered(cut_at=at)
 
 
 def reset(at: int) -> Fault:
-    """Reset the connection after so many bytes of the body.
-
-    Parameters
-    ----------
-    at : int
-        Bytes of the body; negative counts from the end.
-    """
+    """Reset the connection after so many bytes of the body."""
     return altered(cut_at=at, reset=True)
 
 
 def stall(at: int) -> Fault:
-    """Send nothing after so many bytes of the body, until the server is released.
-
-    Parameters
-    ----------
-    at : int
-        Bytes of the body; negative counts from the end.
-    """
+    """Send nothing after so many bytes of the body, until the server is released."""
     return altered(stall_at=at)
 
 
@@ -103,31 +79,17 @@ def stall_before_headers() -> Fault:
 
 
 def drip(at: int, pause: float = 0.01) -> Fault:
-    """Send the rest of the body byte by byte after so many bytes.
-
-    Parameters
-    ----------
-    at : int
-        Bytes of the body; negative counts from the end.
-    pause : float, default 0.01
-        Seconds between two bytes.
-    """
+    """Send the body after so many bytes byte by byte, with a pause (seconds) between two."""
     return altered(drip_at=at, drip_pause=pause)
 
 
 def slow(pause: float) -> Fault:
-    """Send the body in pieces of 64 KB, with a pause after each: a cap on each connection.
-
-    Parameters
-    ----------
-    pause : float
-        Seconds after each piece.
-    """
+    """Send the body in pieces of 64 KB, each followed by a pause in seconds: a limited speed."""
     return altered(pause=pause)
 
 
 def close_after() -> Fault:
-    """Answer well, then close the connection although it was to be kept."""
+    """Answer properly, then close the connection although it should be kept."""
     return altered(close_after=True)
 
 
@@ -137,25 +99,13 @@ def hang_up() -> Fault:
 
 
 def wrong_length(by: int) -> Fault:
-    """Tell a ``Content-Length`` that is longer (or shorter) than the body by so many bytes.
-
-    Parameters
-    ----------
-    by : int
-        Bytes; negative tells too few.
-    """
-    # where fewer bytes come than were told, only the end of the connection shows it
+    """Announce a ``Content-Length`` that exceeds the body by so many bytes, negative for fewer."""
+    # where fewer bytes come than were announced, only the end of the connection shows it
     return altered(length_error=by, close_after=True)
 
 
 def wrong_range(shift: int = 1) -> Fault:
-    """Answer a range request by 206 with a range that begins elsewhere.
-
-    Parameters
-    ----------
-    shift : int, default 1
-        Bytes between what was asked for and what comes.
-    """
+    """Answer a range request by 206 with a range that begins so many bytes later."""
 
     def fault(server: FaultServer, request: Request) -> Reply:
         reply = server.healthy(request)
@@ -202,13 +152,7 @@ def status(
     retry_after: object = None,
     headers: Mapping[str, str] | None = None,
 ) -> Fault:
-    """Answer with a status.
-
-    Parameters
-    ----------
-    retry_after : object, optional
-        Seconds or an HTTP date, for ``Retry-After``.
-    """
+    """Answer with a status; ``retry_after`` is seconds or an HTTP date."""
     more = dict(headers or {})
     if retry_after is not None:
         more["Retry-After"] = str(retry_after)
@@ -232,7 +176,7 @@ def lfs_pointer() -> Fault:
 
 
 def other_bytes() -> Fault:
-    """Answer like a mirror that lies: other bytes of the same length."""
+    """Send other bytes of the same length, like a damaged mirror."""
 
     def fault(server: FaultServer, request: Request) -> Reply:
         reply = server.healthy(request)
@@ -260,24 +204,12 @@ def http10() -> Fault:
 
 
 def chunked(cut_at: int | None = None) -> Fault:
-    """Answer in chunks, without a length; ``cut_at`` closes the connection amid the body.
-
-    Parameters
-    ----------
-    cut_at : int, optional
-        Bytes of the body.
-    """
+    """Answer in chunks, without a length; close the connection after ``cut_at`` bytes."""
     return altered(framing="chunked", cut_at=cut_at)
 
 
 def redirect(to: str, code: int = 302) -> Fault:
-    """Redirect to a URL; to the request's own for a loop.
-
-    Parameters
-    ----------
-    to : str
-        A URL.
-    """
+    """Redirect to a URL; to the request's own for a loop."""
     return status(code, headers={"Location": to})
 
 
@@ -293,5 +225,5 @@ class _Forever:
 
 
 def forever(fault: Fault) -> Fault:
-    """Meet every request from this one on with a fault."""
+    """Apply a fault to every request from this one on."""
     return _Forever(fault)

@@ -1,4 +1,4 @@
-"""A loopback HTTP/1.1 server that goes wrong on request.
+"""A loopback HTTP/1.1 server that fails on request.
 
 It serves given contents properly (``Range``, ``If-Range``, ``ETag``, ``HEAD``, kept connections)
 and records every request. A path may be scripted with the faults of `pkgdata.testing.faults`; each
@@ -9,10 +9,8 @@ request to it uses up one, and once they are used up the server is healthy again
         ...  # fetch server.url + "map.fits" three times
         [request.status for request in server.requests]  # [200, 503, 200]
 
-The server never waits by itself: a stalled reply goes on at `FaultServer.release`.
-
-The server answers a proxy's requests (``GET http://host/path``) by their path, so it serves as a
-recording proxy too.
+The server never waits by itself: a stalled reply continues at `FaultServer.release`. It answers a
+proxy's requests (``GET http://host/path``) by their path, so it serves as a recording proxy too.
 """
 
 from __future__ import annotations
@@ -248,11 +246,9 @@ class FaultServer:
         *faults
             What `pkgdata.testing.faults` makes; a number stands for an answer with that status.
         """
-        from .faults import status
-
         with self._change:
             self._scripts[path] = [
-                status(fault) if isinstance(fault, int) else fault for fault in faults
+                _answer(fault) if isinstance(fault, int) else fault for fault in faults
             ]
 
     def stall(self) -> None:
@@ -293,10 +289,6 @@ class FaultServer:
         Parameters
         ----------
         path : str
-
-        Returns
-        -------
-        str
         """
         return f'"{hashlib.sha256(self.contents[path]).hexdigest()[:16]}"'
 
@@ -307,10 +299,6 @@ class FaultServer:
         ----------
         path : str
             Without a leading slash.
-
-        Returns
-        -------
-        str
         """
         return self.url + quote(path)
 
@@ -322,10 +310,6 @@ class FaultServer:
         Parameters
         ----------
         request : Request
-
-        Returns
-        -------
-        Reply
         """
         try:
             body = self.contents[request.path]
@@ -341,10 +325,6 @@ class FaultServer:
         Parameters
         ----------
         request : Request
-
-        Returns
-        -------
-        Reply
         """
         reply = self.whole(request)
         asked = request.headers.get("range", "")
@@ -368,7 +348,7 @@ class FaultServer:
     def _accept(self) -> None:
         while True:
             connection, _ = self._listener.accept()
-            # a head and its body are sent one after the other; they shall not wait for each other
+            # a head and its body are sent one after the other; neither shall wait
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if self._closing.is_set():
                 connection.close()
@@ -392,7 +372,7 @@ class FaultServer:
                 while (request := _read_request(lines)) and self._serve(connection, request):
                     pass
         except (OSError, ValueError):
-            pass  # the client left, or trusts our certificate not
+            pass  # the client left, or does not trust our certificate
         finally:
             with self._change:
                 self._open -= {plain, connection}
@@ -400,7 +380,7 @@ class FaultServer:
             connection.close()
 
     def _serve(self, connection: socket.socket, request: Request) -> bool:
-        """Send one reply; say whether the connection is kept."""
+        """Send one reply; return True if the connection is kept."""
         with self._change:
             self.requests.append(request)
             self._busy += 1
@@ -436,7 +416,7 @@ class FaultServer:
         return whole and reply.framing != "close" and not reply.close_after
 
     def _send_body(self, connection: socket.socket, request: Request, reply: Reply) -> bool:
-        """Send the body with its faults; say whether all of it was meant to be sent."""
+        """Send the body with its faults; return True if all of it was meant to be sent."""
         total = len(reply.body)
         end, stall_at, drip_at = (
             None if at is None else at if at >= 0 else total + at
@@ -463,6 +443,10 @@ class FaultServer:
         if end is None and reply.framing == "chunked":
             connection.sendall(b"0\r\n\r\n")
         return end is None
+
+
+def _answer(status: int) -> Fault:
+    return lambda _server, _request: Reply(status)
 
 
 def _shut(connection: socket.socket) -> None:

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .. import FaultServer
-    from .run import Run
+    from .run import RunFiles
 
-_RUN: pytest.StashKey[Run] = pytest.StashKey()
-#: Under which a worker of pytest-xdist finds the way to tell its controller what tests need.
+_RUN: pytest.StashKey[RunFiles] = pytest.StashKey()
+#: Key of the channel on which a worker of pytest-xdist sends its controller what tests need.
 _CHANNEL = "pkgdata_needs"
 
 
@@ -38,7 +38,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Make the marker known, and do what the options ask for."""
+    """Register the marker, and do what the options ask for."""
     config.addinivalue_line(
         "markers",
         "pkgdata(*names, package=None): the test needs these data files; it is skipped if they "
@@ -56,12 +56,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.add_cleanup(usage.stop)
 
 
-def _run(config: pytest.Config) -> Run:
+def _run(config: pytest.Config) -> RunFiles:
     run = config.stash.get(_RUN, None)
     if run is None:
-        from .run import Run
+        from .run import RunFiles
 
-        run = config.stash[_RUN] = Run(
+        run = config.stash[_RUN] = RunFiles(
             package=config.getini("pkgdata_package"),
             root=str(config.rootpath),
             offline=config.getoption("pkgdata_offline", False),
@@ -75,19 +75,13 @@ def _run(config: pytest.Config) -> Run:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Check the markers of the tests, and prefetch what they name.
-
-    Raises
-    ------
-    UsageError
-        A marker names something that does not exist.
-    """
+    """Check the markers of the tests, and prefetch what they name."""
     config = session.config
     marked = [item for item in session.items if item.get_closest_marker("pkgdata") is not None]
     needs, problems = _run(config).collect(marked) if marked else ([], "")
     channel = getattr(config, "workerinput", {}).get(_CHANNEL)
     if channel is not None:
-        # of all processes the controller alone fetches, and says what is wrong
+        # only the controller fetches, and reports what is wrong
         channel.send((needs, problems))
     else:
         _prepare(config, needs, problems)
@@ -105,21 +99,21 @@ def _prepare(config: pytest.Config, needs: Sequence[tuple[str, str]], problems: 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Give a worker of pytest-xdist a way to tell what its tests need."""
+    """Give a worker of pytest-xdist a channel to send what its tests need."""
     node.workerinput[_CHANNEL] = node.gateway.newchannel()
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_node_collection_finished(node: Any) -> None:
     """Prefetch what a worker's tests need; no test starts before this returns."""
-    # it was sent before the news that led here, so it has arrived
+    # it was sent before the message that led here, so it has arrived
     needs, problems = node.workerinput[_CHANNEL].receive(timeout=60)
     _prepare(node.config, needs, problems)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Bring the files that a test's markers name, before its fixtures start."""
-    # a mark of pytest's own that skips the test was heeded before
+    """Fetch the files that a test's markers name, before its fixtures start."""
+    # pytest has handled its own marks that skip a test before this
     if item.get_closest_marker("pkgdata") is not None:
         _run(item.config).setup(item)
 
@@ -131,9 +125,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def _file(pytestconfig: pytest.Config) -> Callable[..., str]:
     """Return a function: pkgdata_file(name, package=None) is the path of a data file.
 
-    The file is fetched if it is not here. Where that is impossible because there is no network, the
-    test is skipped, or fails with --pkgdata-strict. The user's own cache serves, even in a test
-    that has an isolated one.
+    The file is fetched if it is not here. If there is no network, the test is skipped, or fails
+    with --pkgdata-strict. The user's own cache is used, even in a test that has an isolated one.
     """
     run = _run(pytestconfig)
 
@@ -152,7 +145,7 @@ def _cache(
 ) -> Iterator[Path]:
     """Give the test an empty cache of its own; the value is its pathlib.Path.
 
-    Settings have their defaults, whatever files and PKGDATA_* variables say; offline mode alone
+    Settings have their defaults, whatever files and PKGDATA_* variables say; only offline mode
     stays. A test may set variables after that. Child processes inherit all of it.
     """
     from .run import isolate
@@ -173,7 +166,7 @@ def _server(
 
     Its files are those of a new folder: pkgdata_server.contents["a.txt"] = b"..." writes one, and
     pkgdata_server.serve(folder) serves another folder. pkgdata_server.url is the address, and
-    pkgdata_server.script("a.txt", faults.cut(10), 503) spoils the next two requests.
+    pkgdata_server.script("a.txt", faults.cut(10), 503) makes the next two requests fail.
 
     Offline mode is lifted in the test, since this is no network.
     """

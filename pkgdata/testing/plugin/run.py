@@ -1,4 +1,4 @@
-"""What one pytest process knows of data files: which tests need which, and where these are."""
+"""What one pytest process knows of data files: which tests need which, and where they are."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ _NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN})
 _SHOWN = 10
 
 
-class Run:
+class RunFiles:
     """The data files of one process of a pytest run.
 
     Parameters
     ----------
     package : str
-        Of files for which none is given; ``""`` looks into all that are installed. A path is
-        relative to ``root``.
+        Package of files for which none is given; ``""`` searches all that are installed. A path
+        is relative to ``root``.
     root : str
         pytest's root directory.
     offline : bool
@@ -65,7 +65,7 @@ class Run:
     # -- packages --------------------------------------------------------------------------
 
     def _data(self, package: str) -> PackageData:
-        """Return the data of a package; one that is declared anew counts at once."""
+        """Return the data of a package; a new declaration counts at once."""
         if "/" in package or os.sep in package:
             if package not in self._folders:
                 self._folders[package] = declaration.find_package(package)
@@ -79,20 +79,7 @@ class Run:
         return self._installed
 
     def owner(self, name: str, package: str | None) -> str:
-        """Return the package that a file belongs to.
-
-        Parameters
-        ----------
-        package : str or None
-            As the test gives it.
-
-        Raises
-        ------
-        ConfigError
-            There is no such package, or none or several announce that name.
-        UnknownNameError
-            The package has no such file.
-        """
+        """Return the package that a file belongs to; ``package`` is as the test gives it."""
         asked = (package or "", name)
         if asked not in self._owners:
             self._owners[asked] = self._find_owner(name, package or self._default)
@@ -143,13 +130,7 @@ class Run:
         return list(dict.fromkeys(found))
 
     def collect(self, items: Iterable[pytest.Item]) -> tuple[list[Need], str]:
-        """Find out what tests need.
-
-        Returns
-        -------
-        (list of (str, str), str)
-            Package and name of each file; and what is wrong with the markers, empty if nothing is.
-        """
+        """Return what tests need, and what is wrong with their markers, empty if nothing is."""
         needs: dict[Need, None] = {}
         problems: dict[str, list[str]] = {}
         for item in items:
@@ -163,12 +144,9 @@ class Run:
         return list(needs), _complaint(problems)
 
     def prefetch(self, needs: Sequence[Need]) -> Iterator[str]:
-        """Fetch files, one batch for each package; what fails is told, and left to the tests.
+        """Fetch files, one batch for each package; yield lines for the terminal.
 
-        Yields
-        ------
-        str
-            A line for the terminal.
+        What fails is reported and left to the tests.
         """
         wanted: dict[str, list[str]] = {}
         for package, name in needs:
@@ -193,21 +171,18 @@ class Run:
     # -- tests -----------------------------------------------------------------------------
 
     def setup(self, item: pytest.Item) -> None:
-        """Bring what a test's markers name; skip or fail it if that cannot be."""
+        """Fetch what a test's markers name; skip the test, or fail it, where that is impossible."""
         __tracebackhide__ = True
         for package, name in self._needs(item):
             path, reason = self._bring(package, name)
             if path is None:
-                # told of the test's line, not of this one
+                # reported for the test's line, not for this one
                 raise pytest.skip.Exception(reason, _use_item_location=True)
 
     def file(self, name: str, package: str | None) -> str:
-        """Return the path of a file; skip or fail the test if it cannot be had.
+        """Return the path of a file; skip the test if there is no network.
 
-        Raises
-        ------
-        PkgdataError
-            It should be there and is not: an unknown name, wrong bytes, a mirror that refuses.
+        Other errors are raised: an unknown name, wrong bytes, a mirror that refuses.
         """
         __tracebackhide__ = True
         path, reason = self._bring(self.owner(name, package), name)
@@ -216,7 +191,7 @@ class Run:
         return path
 
     def _bring(self, package: str, name: str) -> tuple[str | None, str]:
-        """Return the path of a file, or None and why the test is skipped; strictly, it fails."""
+        """Return the path of a file, or None and why the test is skipped; if strict, it fails."""
         __tracebackhide__ = True
         path = self._paths.get((package, name))
         if path is None or not os.path.exists(path):
@@ -249,7 +224,7 @@ class Run:
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[None]:
-        """Mark the time in which a fixture changes settings; `conf` is set back at its end."""
+        """Note that a fixture changes settings for a while; `conf` is restored afterwards."""
         before = _Settings()
         first, self._outside = self._outside is None, self._outside or before
         try:
@@ -277,14 +252,14 @@ class Run:
 
 
 class _Settings:
-    """Our settings of a moment: variables, and what was assigned to `conf`."""
+    """Our settings at one moment: variables, and what was assigned to `conf`."""
 
     def __init__(self) -> None:
         self._variables = {name: value for name, value in os.environ.items() if _is_ours(name)}
         self._assigned = _assigned()
 
     def restore(self) -> None:
-        """Make them count again."""
+        """Restore them."""
         for name in [name for name in os.environ if _is_ours(name)]:
             if name not in self._variables:
                 del os.environ[name]
@@ -292,7 +267,7 @@ class _Settings:
         self.restore_conf()
 
     def restore_conf(self) -> None:
-        """Make what was assigned to `conf` count again."""
+        """Restore what was assigned to `conf`."""
         for name in _assigned():
             if name not in self._assigned:
                 delattr(conf, name)
@@ -301,7 +276,7 @@ class _Settings:
 
 
 def _is_ours(variable: str) -> bool:
-    """Say whether a variable decides where our files or settings lie."""
+    """Return True if a variable decides where our files or settings lie."""
     return variable.startswith("PKGDATA_") or variable in ("XDG_CONFIG_DIRS", "ASTROPY_CACHE_DIR")
 
 
@@ -313,13 +288,7 @@ def _assigned() -> dict[str, object]:
 
 
 def isolate(patch: pytest.MonkeyPatch, folder: str) -> None:
-    """Let settings have their defaults, and the cache be empty and below a folder.
-
-    Parameters
-    ----------
-    folder : str
-        Empty.
-    """
+    """Give all settings their defaults, and a cache below an empty folder."""
     offline = config.is_offline()
     for name in [name for name in os.environ if _is_ours(name) and name not in _KEPT]:
         patch.delenv(name)
@@ -334,7 +303,7 @@ def isolate(patch: pytest.MonkeyPatch, folder: str) -> None:
 
 
 def _is_unreachable(error: PkgdataError) -> bool:
-    """Say whether this machine seems to have no network: no mirror's name or route was found."""
+    """Return True if this machine seems to have no network: no mirror was found or reachable."""
     attempts = getattr(error, "attempts", ())
     return bool(attempts) and all(_has_no_route(one) for _, one in attempts)
 
@@ -348,7 +317,7 @@ def _has_no_route(error: BaseException | None) -> bool:
 
 
 def _first_line(error: Exception) -> str:
-    """Return the most useful line of an error: of several mirrors, what the first one said."""
+    """Return the most useful line of an error: of several mirrors, that of the first one."""
     attempts = getattr(error, "attempts", ())
     return str(attempts[0][1] if attempts else error).splitlines()[0]
 

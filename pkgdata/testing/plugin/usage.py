@@ -1,7 +1,7 @@
 """``--pkgdata-report``: which data files a run used, where they came from, how large they are.
 
-While it is active the methods of `PackageData` that hand out files are wrapped, so that runs
-without the option pay nothing. Each worker of pytest-xdist sends what it saw along with the reports
+While it is active, the methods of `PackageData` that return files are wrapped, so that runs
+without the option cost nothing. Each worker of pytest-xdist sends what it saw with the reports
 of its tests.
 """
 
@@ -33,13 +33,7 @@ _MIRROR = "mirror"
 
 
 class Usage:
-    """Counts the files that this process uses, and prints those of all processes.
-
-    Parameters
-    ----------
-    is_worker : bool
-        Of pytest-xdist.
-    """
+    """Counts the files that this process uses, and prints those of all processes."""
 
     def __init__(self, is_worker: bool) -> None:
         self._is_worker = is_worker
@@ -67,7 +61,7 @@ class Usage:
         setattr(PackageData, name, wrapped)
 
     def stop(self) -> None:
-        """Take the wrappers off."""
+        """Remove the wrappers."""
         for name, original in self._originals.items():
             setattr(PackageData, name, original)
 
@@ -116,7 +110,7 @@ class Usage:
         self._add(row)
 
     def _add(self, row: Row) -> None:
-        """Take note of a row; that some process fetched the file counts more than a later hit."""
+        """Keep a row; that some process fetched the file counts more than a later hit."""
         known = self._rows.get((row[0], row[1]))
         if known is None or row[2] == _MIRROR:
             self._rows[row[0], row[1]] = row
@@ -125,7 +119,7 @@ class Usage:
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtest_logreport(self, report: Any) -> None:
-        """Send what this worker used, before pytest-xdist does; take what the workers sent."""
+        """Add what this worker used to its report; collect what the workers sent."""
         if self._is_worker:
             report.pkgdata_used, self._unsent = self._unsent, []
         else:
