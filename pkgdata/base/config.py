@@ -52,7 +52,7 @@ FIELDS: dict[str, Field] = {
     "remote_timeout": Field("seconds", 10.0, "longest wait to connect or for the next bytes"),
     "stall_bytes": Field("bytes", 1024, "fewer bytes than this in stall_seconds cut a transfer"),
     "stall_seconds": Field("seconds", 30.0, "window over which stall_bytes counts"),
-    "retries": Field("int", 4, "further rounds over the mirrors after passing failures"),
+    "retries": Field("int", 4, "further rounds over the mirrors after transient failures"),
     "lock_timeout": Field("seconds", 60.0, "longest wait for a lock whose holder shows no work"),
     "connections": Field("int", 16, "connections to one server at once"),
     "durability": Field("batch|each|none", "batch", "when fetched files are synced to disk"),
