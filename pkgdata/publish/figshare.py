@@ -28,9 +28,9 @@ from ..errors import (
     PublishError,
     StoreError,
 )
-from . import _uploads, tokens
-from ._rest import UPLOAD_TIMEOUT, Rest, status_of
+from . import tokens, uploads
 from .destination import Destination, Held
+from .rest import UPLOAD_TIMEOUT, Rest, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -137,10 +137,10 @@ class Figshare(Destination):
     # -- before ------------------------------------------------------------------------------
 
     def check(self, items: Sequence[Item]) -> None:
-        self._names = _uploads.posted_names(items, _posted, "Figshare")
+        self._names = uploads.posted_names(items, _posted, "Figshare")
         self._items = {item.name: item for item in items}
         if self._title is None:
-            self._title = _uploads.default_title(items)
+            self._title = uploads.default_title(items)
         if not 3 <= len(self._title) <= 1000:
             raise PublishError("a title on Figshare has 3 to 1000 characters")
 
@@ -293,7 +293,7 @@ class Figshare(Destination):
         held = self._held(ready)
         if held.digest != md5 or held.size != item.size:
             self._delete(ready)
-            raise _uploads.damaged(item, "Figshare", md5, held.digest)
+            raise uploads.damaged(item, "Figshare", md5, held.digest)
         with self._lock:
             self._files = [one for one in self._files if one["id"] != number] + [ready]
         return held
@@ -458,15 +458,15 @@ class _Part:
 
     def __iter__(self) -> Iterator[bytes]:
         left = self._length
-        with _uploads.opened(self._item) as file:
+        with uploads.opened(self._item) as file:
             if os.fstat(file.fileno()).st_size != self._item.size:
                 # the service would wait for bytes that are not there
-                raise _uploads.changed(self._item, "another size")
+                raise uploads.changed(self._item, "another size")
             file.seek(self._start)
             while left:
-                block = file.read(min(_uploads.PIECE, left))
+                block = file.read(min(uploads.PIECE, left))
                 if not block:
-                    raise _uploads.changed(self._item, "fewer bytes")
+                    raise uploads.changed(self._item, "fewer bytes")
                 left -= len(block)
                 yield block
                 self._moved(self._done + self._length - left)
@@ -489,7 +489,7 @@ def _has_failed(file: Mapping[str, Any]) -> bool:
 
 
 def _number(made: Mapping[str, Any]) -> int:
-    return int(_uploads.basename(made["location"]))
+    return int(uploads.basename(made["location"]))
 
 
 def _gone(item: Item, what: str) -> StoreError:

@@ -23,9 +23,9 @@ from urllib.parse import quote, unquote, urlsplit
 from ..base.hashes import Digest
 from ..base.urls import join, redact
 from ..errors import AlreadyPublishedError, PublishError, StoreError
-from . import _uploads, tokens
-from ._rest import UPLOAD_TIMEOUT, Rest, has_code, status_of
+from . import tokens, uploads
 from .destination import Destination, Held
+from .rest import UPLOAD_TIMEOUT, Rest, has_code, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ class GitHub(Destination):
                 f"{empty[0]!r} is empty, and GitHub takes no empty assets",
                 hint="leave the file out, or write something into it",
             )
-        _uploads.check_limits(items, "GitHub", largest=TOO_LARGE - 1, most=MOST, where="release")
-        self._names = _uploads.posted_names(items, asset_name, "GitHub")
+        uploads.check_limits(items, "GitHub", largest=TOO_LARGE - 1, most=MOST, where="release")
+        self._names = uploads.posted_names(items, asset_name, "GitHub")
         self._items = {item.name: item for item in items}
 
     def held(self) -> Mapping[str, Held]:
@@ -164,7 +164,7 @@ class GitHub(Destination):
     def same(self, item: Item, held: Held) -> bool | None:
         if held.digest is not None:
             return super().same(item, held)
-        return _uploads.digest_of(self.read(item.name), item.digest.alg) == item.digest
+        return uploads.digest_of(self.read(item.name), item.digest.alg) == item.digest
 
     def unfinished(self) -> bool:
         return self._is_draft()
@@ -287,7 +287,7 @@ class GitHub(Destination):
 
     def _upload(self, item: Item, moved: Callable[[int], None]) -> Held:
         assert self._release is not None
-        sending = _uploads.Sending(item, ["sha256"], moved)
+        sending = uploads.Sending(item, ["sha256"], moved)
         try:
             asset = self._rest.json(
                 "POST",
@@ -307,16 +307,14 @@ class GitHub(Destination):
             self._assets[item.name] = asset
         return self._held(asset)
 
-    def _check_upload(
-        self, asset: Mapping[str, Any], item: Item, sending: _uploads.Sending
-    ) -> None:
+    def _check_upload(self, asset: Mapping[str, Any], item: Item, sending: uploads.Sending) -> None:
         held, sent = self._held(asset), sending.digests["sha256"]
         right = asset["state"] == "uploaded" and held.size == item.size
         if right and (held.digest is None or held.digest == sent):
             return
         self._delete(asset)
         found = f"{held.digest or asset['state']}, {held.size} bytes"
-        raise _uploads.damaged(item, "GitHub", f"{sent}, {item.size} bytes", found)
+        raise uploads.damaged(item, "GitHub", f"{sent}, {item.size} bytes", found)
 
     def finish(self) -> Mapping[str, str]:
         assert self._release is not None

@@ -19,7 +19,7 @@ from ..base.hashes import Digest
 from ..base.urls import join, redact
 from ..core.registry import Entry, Registry
 from ..errors import ConfigError, ObjectNotFoundError, RegistryError
-from ._rest import Rest, is_loopback
+from .rest import Rest, is_loopback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -20,9 +20,9 @@ from urllib.parse import quote
 from ..base.hashes import Digest
 from ..base.urls import join, redact
 from ..errors import AlreadyPublishedError, PublishError, StoreError
-from . import _uploads, tokens
-from ._rest import UPLOAD_TIMEOUT, Rest, status_of
+from . import tokens, uploads
 from .destination import Destination, Held
+from .rest import UPLOAD_TIMEOUT, Rest, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -142,12 +142,12 @@ class Zenodo(Destination):
     # -- before ------------------------------------------------------------------------------
 
     def check(self, items: Sequence[Item]) -> None:
-        _uploads.check_limits(items, "Zenodo", largest=LARGEST, most=MOST, where="record")
+        uploads.check_limits(items, "Zenodo", largest=LARGEST, most=MOST, where="record")
         self._check_total(sum(item.size for item in items))
-        self._names = _uploads.posted_names(items, _posted, "Zenodo")
+        self._names = uploads.posted_names(items, _posted, "Zenodo")
         self._items = {item.name: item for item in items}
         if self._title is None:
-            self._title = _uploads.default_title(items)
+            self._title = uploads.default_title(items)
 
     def _check_total(self, total: int) -> None:
         if total > LARGEST:
@@ -307,7 +307,7 @@ class Zenodo(Destination):
 
     def _upload(self, item: Item, moved: Callable[[int], None]) -> Held:
         assert self._record is not None
-        sending = _uploads.Sending(item, ["md5"], moved)
+        sending = uploads.Sending(item, ["md5"], moved)
         made = self._rest.json(
             "PUT",
             join(self._record["links"]["bucket"], _posted(item.name)),
@@ -323,7 +323,7 @@ class Zenodo(Destination):
             self._list()
             if item.name in self._files:
                 self._delete(self._files[item.name]["id"])
-            raise _uploads.damaged(item, "Zenodo", sent, held.digest)
+            raise uploads.damaged(item, "Zenodo", sent, held.digest)
         return held
 
     # -- after -------------------------------------------------------------------------------
@@ -389,7 +389,7 @@ class Zenodo(Destination):
 
 def _linked(record: Mapping[str, Any], link: str) -> int | None:
     """Return the number of a record to which a link leads; the link itself is never followed."""
-    number = _uploads.basename(record.get("links", {}).get(link) or "")
+    number = uploads.basename(record.get("links", {}).get(link) or "")
     return int(number) if number.isascii() and number.isdigit() else None
 
 
