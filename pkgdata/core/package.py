@@ -392,14 +392,18 @@ class PackageData:
                 return self._bring_unpinned(entry, show, timeout, rounds)
             return self._bring(entry, entry.digest, show, timeout, rounds)
 
-        try:
-            return bring()
-        except CacheError as error:
-            if not getattr(error, "unwritable", False) or self._refuge is not None:
-                raise
-            self._refuge = _temporary_cache(error, self.setting("lock_timeout"))
-            self._memo = {}  # what was made for the cache that failed
-            return bring()
+        from ..transfer.fetch import shown
+
+        with shown(entry.name, show, lambda: os.stat(path).st_size):
+            try:
+                path = bring()
+            except CacheError as error:
+                if not getattr(error, "unwritable", False) or self._refuge is not None:
+                    raise
+                self._refuge = _temporary_cache(error, self.setting("lock_timeout"))
+                self._memo = {}  # what was made for the cache that failed
+                path = bring()
+        return path
 
     def _bring(
         self,
@@ -409,26 +413,19 @@ class PackageData:
         timeout: float | None,
         rounds: Rounds | None,
     ) -> str:
-        from ..base.progress import DONE, FAILED, WAIT, Event
+        from ..base.progress import WAIT, Event
 
         def waiting(_: float, who: str, size: int) -> None:
             show(Event(entry.name, WAIT, size, entry.size, who))
 
-        try:
-            path = self.cache.obtain(
-                digest,
-                entry.name,
-                entry.size,
-                lambda partial: self._fill(entry, partial, show, timeout, rounds),
-                waiting,
-                self.setting("durability") != "none",
-            )
-        except BaseException:
-            show(Event(entry.name, FAILED))
-            raise
-        size = os.stat(path).st_size
-        show(Event(entry.name, DONE, size, size))
-        return path
+        return self.cache.obtain(
+            digest,
+            entry.name,
+            entry.size,
+            lambda partial: self._fill(entry, partial, show, timeout, rounds),
+            waiting,
+            self.setting("durability") != "none",
+        )
 
     def _fill(
         self,
@@ -438,26 +435,20 @@ class PackageData:
         timeout: float | None,
         rounds: Rounds | None,
     ) -> Digest:
-        from ..transfer.mirrors import first_good
-        from ..transfer.one import Limits, Transfer
+        from ..transfer.fetch import fetch
+        from ..transfer.limits import configured
 
-        limits = Limits(
-            self.setting("download_block_size"),
-            self.setting("stall_bytes"),
-            self.setting("stall_seconds"),
-            self.setting("connections"),
-        )
-        sources = self._sources(entry, timeout)
-        transfer = Transfer(
-            entry.name, partial, entry.digest, entry.size, limits, show, others=sources
-        )
-        return first_good(
+        return fetch(
             entry.name,
-            sources,
-            lambda source: transfer.run(source.store, source.name),
-            **(rounds or {"retries": self.setting("retries")}),
+            partial,
+            self._sources(entry, timeout),
+            entry.digest,
+            entry.size,
+            show,
+            limits=configured(self.setting),
             health=self._health(),
-        )
+            **(rounds or {"retries": self.setting("retries")}),
+        ).digest
 
     # -- names that no digest pins ---------------------------------------------------------
 

@@ -385,8 +385,9 @@ class Pull:
 
     def _transfer(self, entry: Entry, name: str, partial: Partial) -> None:
         from ..stores import Source
+        from ..transfer.limits import Limits
         from ..transfer.mirrors import first_good
-        from ..transfer.one import Limits, Transfer
+        from ..transfer.one import Transfer
 
         limits = Limits(
             conf.download_block_size, conf.stall_bytes, conf.stall_seconds, conf.connections

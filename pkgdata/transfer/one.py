@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 
 from ..base import fs, hashes
 from ..base.progress import BYTES, START, Event, silent
@@ -19,6 +20,9 @@ from ..errors import (
     StoreError,
     UnsupportedOperationError,
 )
+from ..stores import Source
+from .limits import SHARES_FILES, Limits
+from .ranges import Ranges, gaps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,7 +30,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from ..base.hashes import Digest, Hasher
-    from ..stores import Body, Primitives, Source
+    from ..stores import Body, Primitives
 
     class Target(Protocol):
         """A file that this process alone writes to."""
@@ -58,35 +62,6 @@ _SIGN_EVERY = 256 << 20
 _PAGE_STARTS = (b"<!doctype html", b"<html")
 _PAGE_SUFFIXES = (".html", ".htm", ".xhtml")
 _LFS_START = b"version https://git-lfs.github.com/spec/"
-
-
-class Limits:
-    """How long to wait and how much to hold.
-
-    Parameters
-    ----------
-    block : int
-        Bytes per read.
-    stall_seconds : float
-        Fewer than ``stall_bytes`` in this time cut a transfer.
-    width : int, default 1
-        Connections at once for one large object.
-    """
-
-    __slots__ = ("block", "stall_bytes", "stall_seconds", "width")
-
-    def __init__(
-        self,
-        block: int = 1 << 20,
-        stall_bytes: int = 1024,
-        stall_seconds: float = 30.0,
-        width: int = 1,
-    ) -> None:
-        self.block = block
-        self.stall_bytes = stall_bytes
-        self.stall_seconds = stall_seconds
-        # positioned reads and writes are what lets several threads share the file
-        self.width = width if hasattr(os, "pwrite") and hasattr(os, "preadv") else 1
 
 
 class Transfer:
@@ -122,8 +97,6 @@ class Transfer:
         others: Sequence[Source] = (),
         check: Callable[[str, bytes, int, Body], str | None] | None = None,
     ) -> None:
-        import time
-
         self.name = name
         self.target = target
         self.digest = digest
@@ -135,7 +108,7 @@ class Transfer:
         self._check = check or unexpected_page
         self.head = b""
         self._kind = ""
-        self._may_split = self.limits.width > 1
+        self._may_split = SHARES_FILES and self.limits.width > 1
         self._latency = self._rate = 0.0
         # whose bytes are in the file, one for each connection: if there is more than one, a wrong
         # digest does not yet say who lied, for the object may have changed in between
@@ -342,9 +315,6 @@ class Transfer:
 
     def _over_ranges(self, store: Primitives, name: str, body: Body | None, size: int) -> None:
         """Bring the rest over several connections, as many as prove to help."""
-        from ..stores import Source
-        from .ranges import Ranges, gaps
-
         first = Source(store, name)
         others = [source for source in self.others if source.address != first.address]
         url, target = store.url, self.target

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..base.hashes import Hasher
     from ..stores import Body, Source
-    from .one import Limits
+    from .limits import Limits
 
 #: No span is split below this: a connection's start would cost more than it brings.
 SMALLEST = 2 << 20

@@ -26,7 +26,7 @@ from pkgdata.errors import IncompleteTransferError, IntegrityError, PkgdataError
 from pkgdata.stores import Body, Primitives, Source, http
 from pkgdata.transfer import mirrors, ranges
 from pkgdata.transfer import one as transfer
-from pkgdata.transfer.one import Limits
+from pkgdata.transfer.limits import Limits
 from pkgdata.transfer.ranges import Ranges, Span, gaps
 
 pytestmark = pytest.mark.skipif(

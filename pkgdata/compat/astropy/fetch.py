@@ -11,7 +11,8 @@ from ...cache.unpinned import UNCHANGED, Scratch, UrlCache, folder_name
 from ...cache.validators import Validators
 from ...errors import AllMirrorsFailedError, CacheError, PkgdataError
 from ...stores import Body, Source
-from ...transfer.one import Limits, Transfer, unexpected_page
+from ...transfer.limits import Limits
+from ...transfer.one import Transfer, unexpected_page
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -165,7 +165,8 @@ class Engine:
         self._show(Event(spot.name, DONE, size, size))
 
     def _transfer(self, partial: Partial) -> Transfer:
-        from ...transfer.one import Limits, Transfer
+        from ...transfer.limits import Limits
+        from ...transfer.one import Transfer
 
         conf = config.conf
         limits = Limits(
