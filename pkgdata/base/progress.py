@@ -1,7 +1,8 @@
-"""Progress: what a transfer reports, and the tqdm view of it.
+"""Progress: the events that all work on files and objects reports, and the tqdm views of them.
 
-The library calls one function with `Event` values; whoever passes it draws. `view` is what
-terminals and notebooks get: it writes to standard error and only where somebody looks.
+The library calls one function with `Event` values; the caller draws. `view` turns an argument
+``progress`` into that function. `Bars` draws a bar for each object, and one over a batch; `Bar`
+draws one bar over everything. tqdm is imported when the first bar is drawn.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 #: States of an object's transfer.
 START, BYTES, WAIT, DONE, FAILED, HIT = "start", "bytes", "wait", "done", "failed", "hit"
 
+_ENDED = (DONE, FAILED, HIT)
 
 #: From this size on an object of a batch gets a bar of its own.
 LARGE = 8 << 20
@@ -61,14 +63,13 @@ def silent(_: Event) -> None:
     """Show nothing."""
 
 
-def wanted(setting: str | bool) -> bool:
-    """Decide whether bars are drawn.
+def ended(name: str, size: int, error: Exception | None = None) -> Event:
+    """Return the event of an object that is done, or that failed if there is an error."""
+    return Event(name, DONE if error is None else FAILED, size, size)
 
-    Parameters
-    ----------
-    setting : bool or ``"auto"``
-        ``"auto"`` means: standard error is a terminal, or this is a notebook.
-    """
+
+def wanted(setting: str | bool | None) -> bool:
+    """Return whether bars are drawn; with ``"auto"``, only in a terminal or a notebook."""
     if setting != "auto":
         return bool(setting)
     if _in_notebook():
@@ -84,30 +85,137 @@ def _in_notebook() -> bool:
     return "ipykernel" in sys.modules
 
 
-def view(setting: str | bool, files: int = 0, total: int | None = None) -> Callback:
-    """Return a callback that draws with tqdm, or `silent`.
+def view(
+    progress: Callback | str | bool | None,
+    files: int = 0,
+    total: int | None = None,
+    setting: str | bool | None = None,
+) -> Callback:
+    """Return the callback that an argument ``progress`` asks for.
 
     Parameters
     ----------
-    files : int, default 0
-        Of a batch, which gets one bar for all of them.
-    total : int, optional
-        Bytes of a batch, if all are known.
+    progress : callable, bool, ``"auto"`` or None
+        A callable is returned as it is; True draws with tqdm; False and None show nothing.
+    files, total
+        See `Bars`.
+    setting : bool or ``"auto"``, optional
+        The setting ``progress``: it holds if the argument is None, and True then draws only where
+        somebody looks.
     """
-    return Bars(files, total) if wanted(setting) else silent
+    if progress is not None and callable(progress):
+        return progress
+    if setting is not None:
+        progress = setting if progress is None else progress and "auto"
+    return Bars(files, total) if wanted(progress) else silent
+
+
+class Bar:
+    """One bar over all objects; a context manager that closes it.
+
+    Parameters
+    ----------
+    title : str
+        Shown in front of the bar.
+    files : int, optional
+        Number of objects, if known; the bar closes after the last one.
+    total : int, optional
+        Bytes of all objects, if known.
+    in_bytes : bool, default True
+        Count bytes, else objects.
+    shown : bool, default True
+        Draw at all.
+    delay : float, default 0
+        Seconds before it appears: what takes less needs no bar.
+    drawn : object, optional
+        The caller's own bar, with a method ``update``; it is advanced and never closed.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        files: int | None = None,
+        total: int | None = None,
+        *,
+        in_bytes: bool = True,
+        shown: bool = True,
+        delay: float = 0,
+        drawn: Any = None,
+    ) -> None:
+        import threading
+
+        self._title, self._files, self._total = title, files, total
+        self._in_bytes, self._shown, self._delay = in_bytes, shown, delay
+        self._lock = threading.Lock()
+        self._bytes: dict[str, int] = {}
+        self._ended = 0
+        self._bar = drawn
+        self._own = drawn is None
+
+    def __call__(self, event: Event) -> None:
+        """Draw an event."""
+        if not (self._shown or self._bar):
+            return
+        with self._lock:
+            self.open()
+            if self._in_bytes and event.state != WAIT:
+                self._count(event)
+            if event.state in _ENDED:
+                self._end()
+
+    def _count(self, event: Event) -> None:
+        before = self._bytes.pop(event.name, 0)
+        done = 0 if event.state == FAILED else event.done
+        if event.state not in _ENDED:
+            self._bytes[event.name] = done
+        self._bar.update(done - before)
+
+    def _end(self) -> None:
+        self._ended += 1
+        if not self._in_bytes:
+            self._bar.update(1)
+        elif self._own:
+            of = f"/{self._files}" if self._files else ""
+            self._bar.set_postfix_str(f"{self._ended}{of} files", refresh=False)
+        if self._files and self._ended >= self._files:
+            self.close()
+
+    def open(self) -> None:
+        """Draw the empty bar, if it is not there yet."""
+        if self._bar is None and self._shown:
+            total = self._total if self._in_bytes else self._files
+            self._bar = _drawn(self._title, total, self._in_bytes, leave=True, delay=self._delay)
+
+    def update(self, count: int) -> None:
+        """Advance by some objects or bytes, where there are no events."""
+        self.open()
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def close(self) -> None:
+        """Leave the bar as it is."""
+        if self._own and self._bar is not None:
+            self._bar.refresh()
+            self._bar.close()
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class Bars:
-    """Draws on standard error: one bar an object in flight, and one over a batch.
+    """A bar for each object in flight, and one over the batch.
 
     In a batch, small objects show in the bar over all of them only.
 
     Parameters
     ----------
     files : int, default 0
-        Of the batch; 0 if this is no batch.
+        Objects of the batch; 0 if this is no batch.
     total : int, optional
-        Bytes of the batch.
+        Bytes of the batch, if all are known.
     """
 
     def __init__(self, files: int = 0, total: int | None = None) -> None:
@@ -115,43 +223,21 @@ class Bars:
 
         self._bars: dict[str, Any] = {}
         self._lock = threading.Lock()
-        self._files = files
-        self._total = total
-        self._ended = 0
-        self._bytes: dict[str, int] = {}
-        self._overall: Any = None
+        self._all = Bar("all files", files, total, in_bytes=total is not None) if files else None
 
     def __call__(self, event: Event) -> None:
-        """Draw a report."""
+        """Draw an event."""
         with self._lock:
-            if not self._files:
+            if self._all is None:
                 self._draw(event)
                 return
-            if self._overall is None:
-                self._overall = self._new("all files", self._total or self._files, self._total)
+            self._all.open()  # before, and so above, those of single objects
             if event.name in self._bars or (event.total or 0) >= LARGE:
                 self._draw(event)
-            self._count(event)
-
-    def _count(self, event: Event) -> None:
-        """Move the bar over the batch."""
-        ended = event.state in (DONE, FAILED, HIT)
-        count = 0 if event.state == FAILED else event.done
-        if event.state != WAIT and self._total is not None:
-            self._overall.update(count - self._bytes.get(event.name, 0))
-            self._bytes[event.name] = count
-        if ended:
-            self._ended += 1
-            if self._total is None:
-                self._overall.update(1)
-            else:
-                text = f"{self._ended}/{self._files} files"
-                self._overall.set_postfix_str(text, refresh=False)
-            if self._ended >= self._files:
-                self._overall.close()
+            self._all(event)
 
     def _draw(self, event: Event) -> None:
-        if event.state in (DONE, FAILED, HIT):
+        if event.state in _ENDED:
             bar = self._bars.pop(event.name, None)
             if bar is not None:
                 if event.state == DONE:
@@ -161,7 +247,7 @@ class Bars:
         bar = self._bars.get(event.name)
         if bar is None:
             label = os.path.basename(event.name)
-            bar = self._bars[event.name] = self._new(label, event.total, event.total or 0)
+            bar = self._bars[event.name] = _drawn(label, event.total, True, leave=not self._all)
         self._move(bar, event)
 
     @staticmethod
@@ -176,18 +262,20 @@ class Bars:
             bar.reset(event.total)
         bar.update(event.done - bar.n)
 
-    def _new(self, label: str, total: int | None, in_bytes: int | None) -> Any:
-        import importlib
 
-        module = importlib.import_module("tqdm.auto" if _in_notebook() else "tqdm")
-        units: dict[str, Any] = {"unit": "file"}
-        if in_bytes is not None:
-            units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
-        return module.tqdm(
-            desc=label,
-            total=total,
-            dynamic_ncols=True,
-            leave=not self._files or label == "all files",
-            file=sys.stderr,
-            **units,
-        )
+def _drawn(title: str, total: int | None, in_bytes: bool, leave: bool, delay: float = 0) -> Any:
+    import importlib
+
+    module = importlib.import_module("tqdm.auto" if _in_notebook() else "tqdm")
+    units: dict[str, Any] = {"unit": "file"}
+    if in_bytes:
+        units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+    return module.tqdm(
+        desc=title,
+        total=total,
+        dynamic_ncols=True,
+        leave=leave,
+        file=sys.stderr,
+        delay=delay,
+        **units,
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
 
 def size(count: float | None) -> str:
@@ -38,35 +38,3 @@ def json(value: object) -> None:
     from json import dumps
 
     print(dumps(value, indent=2, ensure_ascii=False))
-
-
-def bar(title: str, total: int) -> Callable[[str, int], None]:
-    """Return a callback that draws one bar over files, or nothing where nobody looks.
-
-    Parameters
-    ----------
-    total : int
-        Bytes.
-
-    Returns
-    -------
-    callable
-        Takes (name, bytes).
-    """
-    from .config import conf
-    from .progress import wanted
-
-    if not wanted(conf.progress):
-        return lambda name, count: None
-    import sys
-
-    from tqdm import tqdm
-
-    drawn = tqdm(desc=title, total=total, unit="B", unit_scale=True, file=sys.stderr)
-
-    def advance(_: str, count: int) -> None:
-        drawn.update(count)
-        if drawn.n >= total:
-            drawn.close()
-
-    return advance

@@ -7,7 +7,7 @@ import sys
 
 from ..base import text as _text
 from ..base.config import conf
-from ..base.progress import BYTES, DONE, FAILED, START, Event, silent, wanted
+from ..base.progress import Bar, wanted
 from ..bulk import addresses, planning
 from ..errors import ConfigError, ObjectNotFoundError, PkgdataError
 from ..stores import codecs
@@ -18,7 +18,7 @@ from .timeline import Timeline
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from ..base.progress import Callback
@@ -28,9 +28,6 @@ if TYPE_CHECKING:
 
 #: Failures that are told one by one.
 _MOST_TOLD = 10
-
-#: Into how many steps a copy of a worker process is cut in the picture of a timeline.
-_STEPS = 16
 
 
 def add(commands: Any) -> None:
@@ -206,9 +203,11 @@ def _copy(
     tally: Tally,
     move: bool,
 ) -> None:
-    bar = Bar(tally.verb, args.progress)
-    picture = Picture(bar, args.timeline, processes(args) > 1)
-    callback: Callback = picture if picture.live else bar
+    shown = wanted(conf.progress if args.progress is None else args.progress)
+    bar = Bar(tally.verb, shown=shown, delay=0 if args.progress else 0.5)
+    timeline = Timeline(bar) if args.timeline else None
+    afterwards = timeline if processes(args) > 1 else None
+    callback: Callback = timeline if timeline and not afterwards else bar
     options: dict[str, Any] = {
         "reencode": None if args.compression == "same" else args.compression,
         "level": args.level,
@@ -220,11 +219,13 @@ def _copy(
     }
     try:
         for copied in _run(items, units, to, args, callback, options):
-            picture.add(copied)
+            if afterwards:
+                afterwards.add(copied)
             tally.add(copied, _explained(copied, units))
     finally:
         bar.close()
-        picture.write()
+        if timeline:
+            timeline.write(args.timeline)
 
 
 def _run(
@@ -534,102 +535,3 @@ class Tally:
 
 def _first_line(error: Exception) -> str:
     return (error.message if isinstance(error, PkgdataError) else str(error)).partition("\n")[0]
-
-
-class Bar:
-    """Draws one bar over all bytes, with the number of objects done.
-
-    Parameters
-    ----------
-    asked : bool or None
-        None follows the setting ``progress``.
-    """
-
-    def __init__(self, verb: str, asked: bool | None) -> None:
-        import threading
-
-        self._lock = threading.Lock()
-        self._seen: dict[str, int] = {}
-        self._count = 0
-        self._bar: Any = None
-        if wanted(conf.progress if asked is None else asked):
-            from tqdm import tqdm
-
-            self._bar = tqdm(
-                desc=verb,
-                unit="B",
-                unit_scale=True,
-                dynamic_ncols=True,
-                file=sys.stderr,
-                delay=0 if asked else 0.5,  # what is done at once needs no bar
-            )
-
-    def __call__(self, event: Event) -> None:
-        """Draw a report."""
-        if self._bar is None:
-            return
-        with self._lock:
-            before = self._seen.pop(event.name, 0)
-            if event.state in (DONE, FAILED):
-                self._count += 1
-                self._bar.set_postfix_str(f"{self._count} files", refresh=False)
-            else:
-                self._seen[event.name] = event.done
-            if event.done > before and event.state != FAILED:
-                self._bar.update(event.done - before)
-
-    def close(self) -> None:
-        """Leave the bar as it is."""
-        if self._bar is not None:
-            self._bar.refresh()
-            self._bar.close()
-
-
-class Picture:
-    """The timeline of copies, if one is wanted.
-
-    Copies of this process tell of themselves while they run; those of worker processes are drawn
-    when they have ended, as if they had run evenly.
-
-    Parameters
-    ----------
-    then : callable
-        Gets each event too.
-    path : str or None
-        The SVG file.
-    afterwards : bool
-        Whether copies are drawn when they have ended.
-    """
-
-    def __init__(self, then: Callback, path: str | None, afterwards: bool) -> None:
-        import time
-
-        self._path = path
-        self._afterwards = afterwards
-        self._now = time.monotonic()
-        clock: Callable[[], float] = (lambda: self._now) if afterwards else time.monotonic
-        self._timeline = Timeline(silent if afterwards else then, clock)
-        #: Whether events are to come here while copies run.
-        self.live = path is not None and not afterwards
-
-    def __call__(self, event: Event) -> None:
-        """Record an event."""
-        self._timeline(event)
-
-    def add(self, copied: Copied) -> None:
-        """Record a copy that has ended."""
-        if self._path is None or not self._afterwards:
-            return
-        size = copied.size or 0
-        for step in range(_STEPS + 1):
-            done = size * step // _STEPS
-            self._now = copied.began + (copied.ended - copied.began) * step / _STEPS
-            state = BYTES if step else START
-            if step == _STEPS:
-                state = DONE if copied.error is None else FAILED
-            self._timeline(Event(copied.target, state, done, size))
-
-    def write(self) -> None:
-        """Write the picture."""
-        if self._path is not None:
-            self._timeline.write(self._path)

@@ -6,7 +6,7 @@ import sys
 
 from ..base import text as _text
 from ..base.config import conf
-from ..base.progress import DONE, Event, view
+from ..base.progress import Bar, Event, view, wanted
 from ..errors import PublishError
 
 TYPE_CHECKING = False
@@ -147,8 +147,7 @@ def _registry_file(args: Namespace, settings: Settings | None) -> str:
 
 def _show(stage: str, files: int, total: int) -> Callback:
     if stage == "hashing":
-        bar = _text.bar(stage, total)
-        return lambda event: bar(event.name, event.done) if event.state == DONE else None
+        return Bar(stage, files, total, shown=wanted(conf.progress))
     drawn = view(conf.progress, files, total)
 
     def show(event: Event) -> None:

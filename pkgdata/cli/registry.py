@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from ..base import fs, text
+from ..base.config import conf
+from ..base.progress import Bar, ended, wanted
 from ..core import scan
 from ..core.registry import Registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
     from typing import Any
 
 
@@ -53,7 +55,8 @@ def run_make(args: Namespace) -> int:
     int
         Exit code.
     """
-    registry = scan.make(args.folder, args.alg, progress=_bar("hashing", args.folder))
+    with _hashed(args.folder) as bar:
+        registry = scan.make(args.folder, args.alg, progress=lambda *file: bar(ended(*file)))
     if args.output:
         # a registry that lies in its own folder does not list itself
         inside = fs.name_inside(args.folder, args.output)
@@ -65,19 +68,18 @@ def run_make(args: Namespace) -> int:
     return 0
 
 
-def _bar(title: str, folder: str) -> Callable[[str, int], None]:
-    import os
-
-    if not os.path.isdir(folder):
-        return lambda name, count: None  # the library says what is wrong
-    return text.bar(title, sum(os.path.getsize(path) for _, path in fs.walk_files(folder)))
+def _hashed(folder: str) -> Bar:
+    sizes = []
+    if os.path.isdir(folder):  # else the library says what is wrong
+        sizes = [os.path.getsize(path) for _, path in fs.walk_files(folder)]
+    return Bar("hashing", len(sizes), sum(sizes), shown=wanted(conf.progress))
 
 
 def _check(args: Namespace) -> int:
-    import os
-
     file = args.registry or os.path.join(args.folder, "registry.txt")
-    found = scan.compare(args.folder, Registry.load(file), progress=_bar("hashing", args.folder))
+    registry = Registry.load(file)
+    with _hashed(args.folder) as bar:
+        found = scan.compare(args.folder, registry, progress=lambda *file: bar(ended(*file)))
     inside = fs.name_inside(args.folder, file)
     found.extra = [name for name in found.extra if name != inside]
     if args.json:
