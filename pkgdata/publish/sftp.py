@@ -12,7 +12,7 @@ import threading
 
 from ..base import fs
 from ..base.urls import redact
-from ..errors import AccessDeniedError, IntegrityError, PublishError, StoreError
+from ..errors import AccessDeniedError, IntegrityError, MissingExtraError, PublishError, StoreError
 from ..stores.sftp_protocol import Connection
 from .destination import Destination, Held
 
@@ -192,7 +192,10 @@ class Sftp(Destination):
     def _host(self) -> Connection:
         with self._lock:
             if self._connection is None:
-                self._connection = Connection(self._command, self.url)
+                try:
+                    self._connection = Connection(self._command, self.url)
+                except MissingExtraError as error:
+                    raise PublishError(error.message, hint=error.hint) from None
             return self._connection
 
     def _path(self, name: str) -> str:

@@ -39,9 +39,10 @@ _DRIVERS = {
     "s3": ("providers", "S3"),
     "gs": ("providers", "Google"),
     "az": ("providers", "Azure"),
+    "sftp": ("sftp", "SftpStore"),
 }
 
-_KNOWN = "http, https, file or a plain path, s3, gs, az, github:OWNER/REPO@TAG, mem"
+_KNOWN = "http, https, file or a plain path, s3, gs, az, sftp, github:OWNER/REPO@TAG, mem"
 
 
 def driver(url: str) -> type[Store]:

@@ -1,4 +1,4 @@
-"""Whatever fsspec has a protocol for (``sftp``, ``ftp``, ``smb``, ``hdfs``, ``dropbox``, …).
+"""Whatever fsspec has a protocol for (``ftp``, ``smb``, ``hdfs``, ``dropbox``, …).
 
 fsspec's file systems promise little: nothing is atomic, and errors are of all kinds. Objects are
 written aside and renamed, so that no part of one is ever seen under its name.
@@ -6,9 +6,6 @@ written aside and renamed, so that no part of one is ever seen under its name.
 
 from __future__ import annotations
 
-import os
-
-from ..base import fs
 from ..base.urls import scheme
 from ..errors import (
     AccessDeniedError,
@@ -20,7 +17,7 @@ from ..errors import (
     StoreError,
 )
 from .base import Attributes, Body, Feed, Info
-from .store import Store
+from .tree import TreeStore, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,7 +69,7 @@ class FsspecBody(Body):
         self._file.close()
 
 
-class FsspecStore(Store):
+class FsspecStore(TreeStore):
     """A folder of a file system that fsspec knows.
 
     Whether an object is there is asked before it is written: with ``if_absent``, of two who write
@@ -104,10 +101,7 @@ class FsspecStore(Store):
             ) from None
         except (ValueError, TypeError, OSError) as error:
             raise ConfigError(f"{self.url}: {type(error).__name__}: {error}") from None
-        self._root = str(root).rstrip("/")
-
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{fs.safe_key(name)}" if name else self._root
+        self.root = str(root).rstrip("/")
 
     def _error(self, error: Exception, name: str) -> Exception:
         address = self.address(name)
@@ -134,13 +128,13 @@ class FsspecStore(Store):
         if start > (info.size or 0) or validator not in (None, info.validator):
             start = 0
         try:
-            file = self._files.open(self._path(name), "rb")
+            file = self._files.open(self.path(name), "rb")
             return FsspecBody(file, start, info.size, info.validator, self.address(name))
         except Exception as error:
             raise self._error(error, name) from error
 
     def info(self, name: str) -> Info:
-        path = self._path(name)
+        path = self.path(name)
         try:
             found = self._files.info(path)
         except Exception as error:
@@ -148,22 +142,6 @@ class FsspecStore(Store):
         if found["type"] == "directory":
             raise self._error(FileNotFoundError(), name)
         return _told(found)
-
-    def write(
-        self,
-        name: str,
-        content: bytes | memoryview,
-        attributes: Attributes | None = None,
-        if_absent: bool = False,
-    ) -> None:
-        """Write a file; see `Primitives.write`.
-
-        Parameters
-        ----------
-        attributes : Attributes, optional
-            Nothing of it can be kept.
-        """
-        self.write_blocks(name, (content,), attributes, if_absent)
 
     def write_blocks(
         self,
@@ -173,63 +151,45 @@ class FsspecStore(Store):
         if_absent: bool = False,
         size: int | None = None,
     ) -> None:
-        path = self._path(name)
-        address = self.address(name)
         if if_absent and self._info_or_none(name) is not None:
+            address = self.address(name)
             raise ObjectExistsError(f"{address}: it is there already", url=address)
-        aside = f"{path}.{fs.owner_token()}-{os.urandom(4).hex()}{fs.ASIDE}"
-        feed = Feed(blocks)
-        try:
-            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            with self._files.open(aside, "wb") as file:
-                for block in feed:
-                    file.write(bytes(block))
-            self._files.mv(aside, path)
-        except BaseException as error:
-            self._forget(aside)
-            if feed.failure is not None:
-                raise feed.failure from None
-            if isinstance(error, Exception):
-                raise self._error(error, name) from error
-            raise
+        super().write_blocks(name, blocks, attributes, if_absent, size)
 
-    def _forget(self, path: str) -> None:
+    def _send(self, aside: str, feed: Feed, attributes: Attributes) -> None:
+        self._files.makedirs(aside.rpartition("/")[0], exist_ok=True)
+        with self._files.open(aside, "wb") as file:
+            for block in feed:
+                file.write(bytes(block))
+
+    def _appear(self, aside: str, path: str, if_absent: bool) -> None:
+        self._files.mv(aside, path)
+
+    def _forget(self, aside: str) -> None:
         try:
-            self._files.rm_file(path)
+            self._files.rm_file(aside)
         except Exception:
             pass  # it was not begun, or the file system is gone: the first error is the one to tell
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        folder = prefix.rpartition("/")[0]
-        if folder:
-            fs.safe_key(folder)
-        yield from self._scan(folder + "/" if folder else "", prefix, flat)
+        return walk(self._rows, prefix, flat)
 
-    def _scan(self, folder: str, prefix: str, flat: bool) -> Iterator[tuple[str, Info]]:
+    def _rows(self, folder: str) -> Iterator[tuple[str, Info]]:
         try:
-            found = self._files.ls(f"{self._root}/{folder}".rstrip("/") or "/", detail=True)
+            found = self._files.ls(f"{self.root}/{folder}".rstrip("/") or "/", detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return
         except Exception as error:
             raise self._error(error, folder) from error
-        rows = []
         for row in found:
             name = folder + row["name"].rstrip("/").rpartition("/")[2]
-            rows.append((name + "/" if row["type"] == "directory" else name, row))
-        for name, row in sorted(rows, key=lambda pair: pair[0]):
-            if name.endswith("/"):
-                if flat and name.startswith(prefix):
-                    yield name, Info(None)
-                elif not flat and (name.startswith(prefix) or prefix.startswith(name)):
-                    yield from self._scan(name, prefix, flat)
-            elif name.startswith(prefix) and not fs.is_aside(name):
-                yield name, _told(row)
+            yield name + "/" * (row["type"] == "directory"), _told(row)
 
     def remove(self, name: str) -> None:
         if self._info_or_none(name) is None:
             return
         try:
-            self._files.rm_file(self._path(name))
+            self._files.rm_file(self.path(name))
         except FileNotFoundError:
             pass
         except Exception as error:

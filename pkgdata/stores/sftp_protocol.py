@@ -7,35 +7,43 @@ OpenSSH's (its file ``PROTOCOL``): renaming onto a file, hard links, syncing, fr
 
 from __future__ import annotations
 
+import contextlib
+import os
+import queue
 import struct
 import subprocess
+import tempfile
 import threading
+from collections import deque
+from typing import NamedTuple
 
 from ..errors import (
     AccessDeniedError,
+    MissingExtraError,
     ObjectExistsError,
     ObjectNotFoundError,
-    PublishError,
     StoreError,
     UnsupportedOperationError,
 )
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import queue
     from collections.abc import Iterable, Iterator
+    from typing import TypeVar
+
+    T = TypeVar("T")
 
 #: Kinds of packets.
 _INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE = 1, 2, 3, 4, 5, 6
-_SETSTAT, _REMOVE, _MKDIR, _STAT, _RENAME = 9, 13, 14, 17, 18
-_STATUS, _HANDLE, _DATA, _ATTRS, _EXTENDED, _REPLY = 101, 102, 103, 105, 200, 201
+_FSTAT, _SETSTAT, _OPENDIR, _READDIR, _REMOVE, _MKDIR, _STAT, _RENAME = 8, 9, 11, 12, 13, 14, 17, 18
+_STATUS, _DATA, _NAME, _EXTENDED, _REPLY = 101, 103, 104, 200, 201
 
 #: Codes of a status.
 _OK, _EOF, _NO_SUCH_FILE, _DENIED, _UNSUPPORTED = 0, 1, 2, 3, 8
 
 #: Flags of an open, and of attributes that are given.
 _READABLE, _WRITABLE, _CREATE = 1, 2, 8
-_SIZE, _OWNER, _PERMISSIONS, _TIMES = 1, 2, 4, 8
+_SIZE, _OWNER, _PERMISSIONS, _TIMES, _MORE = 1, 2, 4, 8, 1 << 31
 
 #: Bytes of a read or write, which every server takes, and how many are under way at once.
 _PIECE, _WINDOW = 1 << 15, 64
@@ -44,78 +52,77 @@ _PIECE, _WINDOW = 1 << 15, 64
 _PATIENCE = 120
 
 
-def _text(value: str | bytes) -> bytes:
-    raw = value.encode() if isinstance(value, str) else value
+def _text(value: str) -> bytes:
+    raw = os.fsencode(value)
     return struct.pack(">I", len(raw)) + raw
 
 
-class Stat:
-    """What the server says of a file."""
+class _Reader:
+    """Takes a packet apart."""
 
-    __slots__ = ("mode", "size")
+    def __init__(self, packet: bytes) -> None:
+        self.rest = memoryview(packet)
 
-    def __init__(self, size: int | None, mode: int | None) -> None:
-        self.size = size
-        self.mode = mode
+    def number(self, form: str = ">I") -> int:
+        found: int
+        (found,) = struct.unpack_from(form, self.rest)
+        self.rest = self.rest[struct.calcsize(form) :]
+        return found
+
+    def text(self) -> bytes:
+        length = self.number()
+        found, self.rest = bytes(self.rest[:length]), self.rest[length:]
+        return found
+
+    def stat(self) -> Stat:
+        """Read attributes; those that nobody asks for are skipped."""
+        flags = self.number()
+        size = self.number(">Q") if flags & _SIZE else None
+        if flags & _OWNER:
+            self.number(">Q")
+        mode = self.number() if flags & _PERMISSIONS else 0
+        times = self.number(">Q") if flags & _TIMES else None
+        for _ in range(self.number() if flags & _MORE else 0):
+            self.text(), self.text()
+        # of the two times, access and modification, the second
+        return Stat(size, mode, None if times is None else times & 0xFFFFFFFF)
+
+
+class Stat(NamedTuple):
+    """What the server says of a file: bytes, mode, and seconds since the epoch."""
+
+    size: int | None
+    mode: int
+    modified: int | None
 
     @property
     def is_folder(self) -> bool:
         """Whether it is a directory."""
-        return self.mode is not None and self.mode & 0o170000 == 0o040000
+        return self.mode & 0o170000 == 0o040000
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link, of which only listings tell."""
+        return self.mode & 0o170000 == 0o120000
 
 
-def _attributes(raw: bytes) -> Stat:
-    (flags,) = struct.unpack_from(">I", raw)
-    size = mode = None
-    at = 4
-    if flags & _SIZE:
-        (size,) = struct.unpack_from(">Q", raw, at)
-        at += 8
-    if flags & _OWNER:
-        at += 8
-    if flags & _PERMISSIONS:
-        (mode,) = struct.unpack_from(">I", raw, at)
-    return Stat(size, mode)
+class Pending:
+    """A request that was sent; `Connection.answer` waits for its answer."""
 
-
-class Answer:
-    """An answer that will come; `Connection.answer` waits for it.
-
-    Parameters
-    ----------
-    path : str
-        What was asked for, for errors.
-    """
-
-    __slots__ = ("_box", "path")
+    __slots__ = ("box", "path")
 
     def __init__(self, path: str) -> None:
-        import queue
-
-        self._box: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        self.box: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
+        #: What was asked for, for errors.
         self.path = path
 
 
 class Connection:
-    """One login to a host; every method may be called by several threads at once.
-
-    Parameters
-    ----------
-    command : list of str
-        The ``ssh`` command that starts the subsystem.
-    url : str
-        Redacted, for errors.
-
-    Raises
-    ------
-    AccessDeniedError, StoreError
-        The host is not known, does not let us in, or cannot be reached.
-    """
+    """One login to a host by an ``ssh`` command; several threads may use it at once."""
 
     def __init__(self, command: list[str], url: str) -> None:
-        import tempfile
-
         self._url = url
+        self._pid = os.getpid()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the connection is
         try:
             self._process = subprocess.Popen(
@@ -123,15 +130,16 @@ class Connection:
             )
         except FileNotFoundError:
             self._said.close()
-            raise PublishError(
+            raise MissingExtraError(
                 f"{url}: the program ssh is not installed", hint="install the OpenSSH client"
             ) from None
         # two locks: who sends may have to wait until answers are taken in
         self._sending = threading.Lock()
         self._lock = threading.Lock()
-        self._waiting: dict[int, Answer] = {}
+        self._waiting: dict[int, Pending] = {}
         self._next = 0
-        self._ended = False
+        #: Whether it broke or was closed; no request is answered any more.
+        self.ended = False
         self._extensions: set[bytes] = set()
         try:
             self._greet()
@@ -143,8 +151,9 @@ class Connection:
 
     def close(self) -> None:
         """Log out."""
-        import contextlib
-
+        if self._pid != os.getpid():
+            return  # inherited by a fork: it is the parent's
+        self.ended = True
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
@@ -160,6 +169,10 @@ class Connection:
             self._process.stdout.close()
         self._said.close()
 
+    def is_usable(self) -> bool:
+        """Return True if requests are answered, and this process made it."""
+        return not self.ended and self._pid == os.getpid()
+
     # -- packets -------------------------------------------------------------------------------
 
     def _greet(self) -> None:
@@ -167,13 +180,10 @@ class Connection:
         packet = self._packet()
         if packet is None or packet[0] != _VERSION:
             raise self._lost()
-        at = 5
-        while at < len(packet):
-            (length,) = struct.unpack_from(">I", packet, at)
-            self._extensions.add(packet[at + 4 : at + 4 + length])
-            at += 4 + length
-            (length,) = struct.unpack_from(">I", packet, at)
-            at += 4 + length
+        reader = _Reader(packet[5:])
+        while reader.rest:
+            self._extensions.add(reader.text())
+            reader.text()
 
     def _write(self, packet: bytes) -> None:
         assert self._process.stdin is not None
@@ -193,56 +203,37 @@ class Connection:
         return packet if len(packet) == length else None
 
     def _read_on(self) -> None:
-        """Hand each answer to who waits for it; at the end tell all of them that none will come."""
+        """Hand each answer to the thread that waits for it, and at the end None to all of them."""
         while (packet := self._packet()) is not None:
             kind, number = struct.unpack_from(">BI", packet)
             with self._lock:
-                answer = self._waiting.pop(number, None)
-            if answer is not None:
-                answer._box.put((kind, packet[5:]))
+                pending = self._waiting.pop(number, None)
+            if pending is not None:
+                pending.box.put((kind, packet[5:]))
         with self._lock:
-            self._ended = True
+            self.ended = True
             left = [*self._waiting.values()]
             self._waiting.clear()
-        for answer in left:
-            answer._box.put(None)
+        for pending in left:
+            pending.box.put(None)
 
-    def ask(self, kind: int, *parts: bytes, path: str = "") -> Answer:
-        """Send a request.
-
-        Parameters
-        ----------
-        path : str
-            For errors.
-        """
-        answer = Answer(path)
+    def ask(self, kind: int, *parts: bytes, path: str = "") -> Pending:
+        """Send a request; the path is for errors."""
+        pending = Pending(path)
         with self._lock:
-            if self._ended:
+            if self.ended:
                 raise self._lost()
             self._next += 1
             number = self._next
-            self._waiting[number] = answer
+            self._waiting[number] = pending
         with self._sending:
             self._write(struct.pack(">BI", kind, number) + b"".join(parts))
-        return answer
+        return pending
 
-    def answer(self, answer: Answer) -> tuple[int, bytes]:
-        """Wait for an answer.
-
-        Returns
-        -------
-        (int, bytes)
-            Kind and content.
-
-        Raises
-        ------
-        StoreError
-            It says that the request failed, or none came.
-        """
-        import queue
-
+    def answer(self, pending: Pending) -> tuple[int, bytes]:
+        """Wait for an answer and return its kind and content; raise what a status says failed."""
         try:
-            found = answer._box.get(timeout=_PATIENCE)
+            found = pending.box.get(timeout=_PATIENCE)
         except queue.Empty:
             self._process.kill()
             raise StoreError(
@@ -252,15 +243,15 @@ class Connection:
             raise self._lost()
         kind, content = found
         if kind == _STATUS:
-            self._check(content, answer.path)
+            self._check(content, pending.path)
         return kind, content
 
     def _check(self, content: bytes, path: str) -> None:
-        (code,) = struct.unpack_from(">I", content)
+        reader = _Reader(content)
+        code = reader.number()
         if code in (_OK, _EOF):
             return
-        (length,) = struct.unpack_from(">I", content, 4)
-        said = content[8 : 8 + length].decode(errors="replace") or f"status {code}"
+        said = reader.text().decode(errors="replace") or f"status {code}"
         text = f"{self._url}: {path}: {said}"
         kinds: dict[int, type[StoreError]] = {
             _NO_SUCH_FILE: ObjectNotFoundError,
@@ -271,6 +262,9 @@ class Connection:
 
     def _lost(self) -> StoreError:
         """Return the error of a connection that ended, in the words of ssh."""
+        self.ended = True
+        if self._said.closed:
+            return StoreError(f"{self._url}: logged out already", url=self._url)
         try:
             self._process.wait(5)
         except subprocess.TimeoutExpired:
@@ -289,32 +283,28 @@ class Connection:
         return StoreError(text, url=self._url, transient="resolve" not in lower)
 
     def has(self, extension: str) -> bool:
-        """Say whether the server offers an extension."""
+        """Return True if the server offers an extension."""
         return extension.encode() in self._extensions
 
     # -- files ---------------------------------------------------------------------------------
 
     def stats(self, paths: Iterable[str]) -> Iterator[Stat | None]:
-        """Ask for many files at once.
+        """Ask for many files at once; yield None for one that is not there."""
+        for pending in self._ahead(self.ask(_STAT, _text(path), path=path) for path in paths):
+            try:
+                yield _Reader(self.answer(pending)[1]).stat()
+            except ObjectNotFoundError:
+                yield None
 
-        Yields
-        ------
-        Stat or None
-            None for one that is not there.
-        """
-        waiting: list[Answer] = []
-        for path in paths:
-            waiting.append(self.ask(_STAT, _text(path), path=path))
+    @staticmethod
+    def _ahead(requests: Iterable[T]) -> Iterator[T]:
+        """Send requests some way ahead of what is taken."""
+        waiting: deque[T] = deque()
+        for request in requests:
+            waiting.append(request)
             if len(waiting) >= _WINDOW:
-                yield self._stat(waiting.pop(0))
-        for answer in waiting:
-            yield self._stat(answer)
-
-    def _stat(self, answer: Answer) -> Stat | None:
-        try:
-            return _attributes(self.answer(answer)[1])
-        except ObjectNotFoundError:
-            return None
+                yield waiting.popleft()
+        yield from waiting
 
     def stat(self, path: str) -> Stat | None:
         """Ask for one file."""
@@ -322,66 +312,65 @@ class Connection:
         return found
 
     def _handle(self, path: str, flags: int) -> bytes:
-        answer = self.ask(_OPEN, _text(path), struct.pack(">II", flags, 0), path=path)
-        return self.answer(answer)[1]
+        pending = self.ask(_OPEN, _text(path), struct.pack(">II", flags, 0), path=path)
+        return self.answer(pending)[1]
+
+    def list(self, path: str) -> Iterator[tuple[str, Stat]]:
+        """Yield what a directory holds; a symbolic link is told as one."""
+        handle = self.answer(self.ask(_OPENDIR, _text(path), path=path))[1]
+        try:
+            while True:
+                kind, content = self.answer(self.ask(_READDIR, handle, path=path))
+                if kind != _NAME:
+                    return
+                reader = _Reader(content)
+                for _ in range(reader.number()):
+                    name, _ = os.fsdecode(reader.text()), reader.text()
+                    stat = reader.stat()
+                    if name not in (".", ".."):
+                        yield name, stat
+        finally:
+            self.ask(_CLOSE, handle, path=path)
 
     def write(self, path: str, blocks: Iterable[bytes | memoryview], offset: int) -> None:
-        """Write to a file from an offset on; it is made if it is not there.
-
-        Parameters
-        ----------
-        blocks : iterable of bytes-like
-            Each of at most 32 KiB.
-        """
+        """Write to a file from an offset on; it is made, before the first block is taken."""
         handle = self._handle(path, _WRITABLE | _CREATE)
-        waiting: list[Answer] = []
-        try:
+
+        def sent() -> Iterator[Pending]:
+            at = offset
             for block in blocks:
-                head = handle + struct.pack(">QI", offset, len(block))
-                waiting.append(self.ask(_WRITE, head, bytes(block), path=path))
-                offset += len(block)
-                if len(waiting) >= _WINDOW:
-                    self.answer(waiting.pop(0))
-            for answer in waiting:
-                self.answer(answer)
+                view = memoryview(block)
+                for start in range(0, len(view), _PIECE):
+                    piece = bytes(view[start : start + _PIECE])
+                    head = handle + struct.pack(">QI", at, len(piece))
+                    yield self.ask(_WRITE, head, piece, path=path)
+                    at += len(piece)
+
+        try:
+            for pending in self._ahead(sent()):
+                self.answer(pending)
             if self.has("fsync@openssh.com"):
                 self._extended("fsync@openssh.com", handle, path=path)
         finally:
             closing = self.ask(_CLOSE, handle, path=path)
         self.answer(closing)
 
-    def read(self, path: str) -> Iterator[bytes]:
-        """Read a file."""
-        found = self.stat(path)
-        if found is None or found.size is None:
-            raise ObjectNotFoundError(f"{self._url}: {path}: no such file", url=self._url)
+    def open(self, path: str) -> OpenFile:
+        """Open a file for reading."""
         handle = self._handle(path, _READABLE)
         try:
-            waiting: list[tuple[int, int, Answer]] = []
-            for offset in range(0, found.size, _PIECE):
-                count = min(_PIECE, found.size - offset)
-                waiting.append((offset, count, self._read(handle, offset, count, path)))
-                if len(waiting) >= _WINDOW:
-                    yield self._whole(handle, path, *waiting.pop(0))
-            for one in waiting:
-                yield self._whole(handle, path, *one)
-        finally:
+            stat = _Reader(self.answer(self.ask(_FSTAT, handle, path=path))[1]).stat()
+            if stat.is_folder or stat.size is None:
+                raise ObjectNotFoundError(f"{self._url}: {path}: no such file", url=self._url)
+        except BaseException:
             self.ask(_CLOSE, handle, path=path)
+            raise
+        return OpenFile(self, path, handle, stat)
 
-    def _read(self, handle: bytes, offset: int, count: int, path: str) -> Answer:
-        return self.ask(_READ, handle, struct.pack(">QI", offset, count), path=path)
-
-    def _whole(self, handle: bytes, path: str, offset: int, count: int, answer: Answer) -> bytes:
-        """Return all bytes of a piece, of which a server may give some at a time."""
-        data = b""
-        while True:
-            kind, content = self.answer(answer)
-            if kind != _DATA:
-                return data  # the file has become shorter
-            data += content[4:]
-            if len(data) >= count:
-                return data
-            answer = self._read(handle, offset + len(data), count - len(data), path)
+    def read(self, path: str) -> Iterator[bytes]:
+        """Read a file."""
+        with contextlib.closing(self.open(path)) as file:
+            yield from file.read()
 
     def set_mode(self, path: str, mode: int) -> None:
         """Set permission bits."""
@@ -389,7 +378,7 @@ class Connection:
         self.answer(self.ask(_SETSTAT, _text(path), wanted, path=path))
 
     def make_folder(self, path: str) -> None:
-        """Make a directory."""
+        """Make a directory; its parent must be there."""
         self.answer(self.ask(_MKDIR, _text(path), struct.pack(">I", 0), path=path))
 
     def remove(self, path: str) -> None:
@@ -408,13 +397,7 @@ class Connection:
         self._rename(source, target)
 
     def appear(self, source: str, target: str) -> None:
-        """Rename to a name that must be free.
-
-        Raises
-        ------
-        ObjectExistsError
-            It is not.
-        """
+        """Rename to a name that must be free."""
         try:
             if self.has("hardlink@openssh.com"):
                 self._extended("hardlink@openssh.com", _text(source), _text(target), path=target)
@@ -433,7 +416,7 @@ class Connection:
         self.answer(self.ask(_RENAME, _text(source), _text(target), path=target))
 
     def free_bytes(self, path: str) -> int | None:
-        """Return the bytes that may still be written; None if the server does not tell."""
+        """Return the bytes that may still be written; None if the server does not say."""
         if not self.has("statvfs@openssh.com"):
             return None
         kind, content = self._extended("statvfs@openssh.com", _text(path), path=path)
@@ -444,3 +427,46 @@ class Connection:
 
     def _extended(self, name: str, *parts: bytes, path: str) -> tuple[int, bytes]:
         return self.answer(self.ask(_EXTENDED, _text(name), *parts, path=path))
+
+
+class OpenFile:
+    """A file that is open for reading; it stays the same one if its name gets another."""
+
+    def __init__(self, host: Connection, path: str, handle: bytes, stat: Stat) -> None:
+        self._host, self._path, self._handle = host, path, handle
+        self._closed = False
+        self.stat = stat
+
+    def read(self, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Yield its bytes from one offset to another, several requests ahead of the reader."""
+        size = self.stat.size or 0
+        stop = size if stop is None else min(stop, size)
+        pieces = (
+            (at, min(_PIECE, stop - at), self._ask(at, min(_PIECE, stop - at)))
+            for at in range(start, stop, _PIECE)
+        )
+        for piece in self._host._ahead(pieces):
+            yield self._whole(*piece)
+
+    def _ask(self, offset: int, count: int) -> Pending:
+        span = struct.pack(">QI", offset, count)
+        return self._host.ask(_READ, self._handle, span, path=self._path)
+
+    def _whole(self, offset: int, count: int, pending: Pending) -> bytes:
+        """Return all bytes of a piece, of which a server may give some at a time."""
+        data = b""
+        while True:
+            kind, content = self._host.answer(pending)
+            if kind != _DATA:
+                return data  # the file has become shorter
+            data += content[4:]
+            if len(data) >= count:
+                return data
+            pending = self._ask(offset + len(data), count - len(data))
+
+    def close(self) -> None:
+        """Give the handle back."""
+        closed, self._closed = self._closed, True
+        if not closed and not self._host.ended:
+            with contextlib.suppress(StoreError):  # it broke: nothing is open any more
+                self._host.ask(_CLOSE, self._handle, path=self._path)

@@ -103,7 +103,8 @@ class Store(Primitives):
     url : str
         ``s3://bucket/prefix``, ``s3://https://endpoint/bucket/prefix``, ``gs://bucket/prefix``,
         ``az://container/prefix``, ``https://host/path``, ``file:///folder`` or a plain path,
-        ``mem://name``, ``github:owner/repo@tag``, or any protocol of fsspec.
+        ``sftp://[user@]host[:port]/folder``, ``mem://name``, ``github:owner/repo@tag``, or any
+        protocol of fsspec.
     secrets : mapping, str or callable, optional
         Credentials: a mapping in the provider's own words (such as ``access_key_id`` and
         ``secret_access_key``), the path of a JSON file that holds one, or, for keys that expire,

@@ -580,24 +580,16 @@ def test_hosts_are_named_as_scp_has_them(text, url):
 @pytest.mark.integration
 @pytest.mark.skipif(sys.platform == "win32", reason="sshd is started as on Unix")
 def test_a_copy_to_another_computer(copied, tmp_path, monkeypatch):
-    from publishing import need
-    from test_publish_sftp import Sshd
+    from sshd import Sshd
 
-    need("sshd", "ssh", "ssh-keygen", install="apt-get install openssh-server openssh-client")
-    if os.geteuid() != 0 and not os.path.isdir("/run/sshd"):
-        pytest.skip("needs /run/sshd, which root makes")
     copied.prepare("com.example.whole")
     work = tmp_path / "sshd"
     work.mkdir()
-    sshd = Sshd(work)
-    try:
-        sshd.start()
-        monkeypatch.setenv("PATH", sshd.path)
+    with Sshd(work) as server:
+        monkeypatch.setenv("PATH", server.path)
         for _ in range(2):  # the second time there is nothing to do
-            copying.copy(copied, "com.example.whole", sshd.url(f"{tmp_path}/far away"))
+            copying.copy(copied, "com.example.whole", server.url(f"{tmp_path}/far away"))
             assert paths_below(tmp_path / "far away") == EXPECTED
-    finally:
-        sshd.processes.stop()
     assert (tmp_path / "far away" / EXPECTED[0]).read_bytes() == b"hello"
 
 

@@ -1,0 +1,249 @@
+"""A folder of another machine, by SFTP through the program ``ssh``.
+
+Keys, agents, aliases and jump hosts are those of ``~/.ssh``; an unknown host key is refused. The
+connection is made when it is first needed, serves all threads, and is made again once it broke.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import posixpath
+import sys
+import threading
+import weakref
+from urllib.parse import unquote, urlsplit
+
+from ..errors import (
+    ConfigError,
+    IncompleteTransferError,
+    ObjectNotFoundError,
+    StoreError,
+)
+from .base import Attributes, Body, Feed, Info
+from .sftp_protocol import Connection
+from .tree import TreeStore, walk
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from typing import Any
+
+    from .sftp_protocol import OpenFile, Stat
+
+#: Permission bits of what everybody may read, and those that a directory needs besides.
+FILE_MODE, FOLDER_BITS = 0o644, 0o555
+
+
+class SftpBody(Body):
+    """An open file of another machine."""
+
+    def __init__(self, file: OpenFile, start: int, stop: int | None, address: str) -> None:
+        super().__init__(start, file.stat.size, _validator(file.stat), "file")
+        self.ranges = True
+        self._file, self._address = file, address
+        self._pieces = file.read(start, stop)
+        self._rest = memoryview(b"")
+
+    def read(self, buffer: memoryview) -> memoryview:
+        try:
+            while not self._rest and (piece := next(self._pieces, None)) is not None:
+                self._rest = memoryview(piece)
+        except StoreError as error:
+            raise IncompleteTransferError(
+                f"{self._address}: the transfer broke: {error.message}",
+                url=self._address,
+                expected=self.size,
+            ) from error
+        count = len(buffer)
+        found, self._rest = self._rest[:count], self._rest[count:]
+        return found
+
+    def readinto(self, buffer: memoryview) -> int:
+        found = self.read(buffer)
+        buffer[: len(found)] = found
+        return len(found)
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _validator(stat: Stat) -> str | None:
+    return None if stat.modified is None else f"{stat.size}-{stat.modified}"
+
+
+def _info(stat: Stat) -> Info:
+    return Info(stat.size, _validator(stat), stat.modified)
+
+
+class SftpStore(TreeStore):
+    """A folder of another machine; a context manager that logs out.
+
+    The URL is ``sftp://[user@]host[:port]/folder``; ``/~/`` begins a path in the home directory,
+    and the host may be an alias of ``~/.ssh/config``. With ``public``, a file and the folders made
+    for it become readable by everybody.
+    """
+
+    def __init__(self, url: str, **options: Any) -> None:
+        super().__init__(url, **options)
+        self._login, self.root = _login_and_folder(self._url, self.url)
+        self._lock = threading.Lock()
+        self._connection: Connection | None = None
+        self._logout: Callable[[], object] = bool  # of no connection: nothing to do
+
+    def __enter__(self) -> SftpStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Log out; the next request logs in again."""
+        with self._lock:
+            self._connection = None
+            self._logout()
+
+    def host(self) -> Connection:
+        """Return the connection, made if there is none that works."""
+        with self._lock:
+            found = self._connection
+            if found is None or not found.is_usable():
+                self._logout()
+                found = self._connection = Connection(self._command(), self.url)
+                # also when the store is forgotten, and at the end of the process
+                self._logout = weakref.finalize(self, found.close)
+            return found
+
+    def _command(self) -> list[str]:
+        options = ["StrictHostKeyChecking=yes", f"ConnectTimeout={max(1, int(self.timeout))}"]
+        options += ["ServerAliveInterval=15", "ServerAliveCountMax=4", "ForwardAgent=no"]
+        if sys.stdin is None or not sys.stdin.isatty():
+            options.append("BatchMode=yes")  # nobody is there to be asked
+        return ["ssh", "-T", *(word for option in options for word in ("-o", option)), *self._login]
+
+    def _error(self, error: Exception, name: str) -> Exception:
+        address = self.address(name)
+        if isinstance(error, ObjectNotFoundError):
+            return ObjectNotFoundError(f"{address}: no such object", url=address)
+        if isinstance(error, StoreError):
+            error.url = address
+        return error
+
+    @contextlib.contextmanager
+    def _naming(self, name: str) -> Iterator[None]:
+        """Let errors name the object's address."""
+        try:
+            yield
+        except StoreError as error:
+            raise self._error(error, name) from error
+
+    def open(
+        self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
+    ) -> Body:
+        path = self.path(name)
+        with self._naming(name):
+            file = self.host().open(path)
+        if start > (file.stat.size or 0) or validator not in (None, _validator(file.stat)):
+            start, stop = 0, None
+        return SftpBody(file, start, stop, self.address(name))
+
+    def info(self, name: str) -> Info:
+        path = self.path(name)
+        with self._naming(name):
+            stat = self.host().stat(path)
+            if stat is None or (stat.is_folder and name):
+                raise ObjectNotFoundError("")
+            return _info(stat)
+
+    def free_bytes(self) -> int | None:
+        """Return the bytes that may still be written, if the server says so."""
+        return self.host().free_bytes(self.root)
+
+    def _send(self, aside: str, feed: Feed, attributes: Attributes) -> None:
+        host = self.host()
+        try:
+            host.write(aside, feed, 0)
+        except ObjectNotFoundError:  # asking first would cost a round trip for each file
+            if feed.failure is not None:
+                raise
+            self.make_folder(posixpath.dirname(aside), attributes.public)
+            host.write(aside, feed, 0)
+        if attributes.public:
+            host.set_mode(aside, FILE_MODE)
+
+    def make_folder(self, path: str, public: bool = False) -> None:
+        """Make a directory and its parents; ``public`` lets a web server enter those made."""
+        host = self.host()
+        found = host.stat(path or ".")
+        if found is not None:
+            if not found.is_folder:
+                raise StoreError(f"{self.url}: {path} is not a directory", url=self.url)
+            return
+        self.make_folder(posixpath.dirname(path), public)
+        try:
+            host.make_folder(path)
+        except StoreError:
+            if host.stat(path) is None:  # else another thread was faster
+                raise
+        if public:
+            made = host.stat(path)
+            host.set_mode(path, (made.mode if made else 0o755) | FOLDER_BITS)
+
+    def _appear(self, aside: str, path: str, if_absent: bool) -> None:
+        host = self.host()
+        (host.appear if if_absent else host.replace)(aside, path)
+
+    def _forget(self, aside: str) -> None:
+        with contextlib.suppress(StoreError):
+            self.host().remove(aside)
+
+    def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
+        """Yield names and what is known of them; a link to a directory is not entered."""
+        return walk(self._rows, prefix, flat)
+
+    def _rows(self, folder: str) -> list[tuple[str, Info]]:
+        path = posixpath.join(self.root, folder)
+        with self._naming(folder):
+            try:
+                found = [*self.host().list(path)]
+            except ObjectNotFoundError:
+                return []
+            links = [name for name, stat in found if stat.is_link]
+            targets = self.host().stats(posixpath.join(path, name) for name in links)
+            at = dict(zip(links, targets, strict=True))
+        rows = []
+        for name, stat in found:
+            target = at[name] if stat.is_link else stat
+            if target is None or (stat.is_link and target.is_folder):
+                continue
+            rows.append((f"{folder}{name}/" if target.is_folder else folder + name, _info(target)))
+        return rows
+
+    def remove(self, name: str) -> None:
+        path = self.path(name)
+        with self._naming(name):
+            try:
+                self.host().remove(path)
+            except StoreError:
+                found = self.host().stat(path)
+                if found is not None and not found.is_folder:
+                    raise  # else there is no such object
+
+
+def _login_and_folder(url: str, shown: str) -> tuple[list[str], str]:
+    """Return the words of the ssh command that name the host, and the folder there."""
+    try:
+        parts = urlsplit(url)
+        host, port, user = parts.hostname or "", parts.port, unquote(parts.username or "")
+    except ValueError:
+        host, port, user = "", None, ""
+    path = unquote(parts.path).rstrip("/") if host else ""
+    if not host or host.startswith("-") or user.startswith("-") or path in ("", "/~"):
+        raise ConfigError(f"{shown}: expected sftp://[USER@]HOST[:PORT]/FOLDER")
+    if parts.password is not None:
+        raise ConfigError(
+            f"{shown} holds a password, which every user of this machine could read",
+            hint="use a key, an agent, or let ssh ask",
+        )
+    words = ["-p", str(port)] if port else []
+    words += ["-l", user] if user else []
+    return [*words, "-s", "--", host, "sftp"], path.removeprefix("/~/")

@@ -1,0 +1,100 @@
+"""What stores that have folders share: listing level by level, writing aside and renaming."""
+
+from __future__ import annotations
+
+import os
+from operator import itemgetter
+
+from ..base import fs
+from .base import Attributes, Feed, Info
+from .store import Store
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    Rows = Callable[[str], Iterable[tuple[str, Info]]]
+
+
+def walk(rows: Rows, prefix: str, flat: bool) -> Iterator[tuple[str, Info]]:
+    """Yield the sorted names of a tree that begin with a prefix.
+
+    ``rows`` lists one folder, ``""`` or a name that ends in a slash; so end the folders in it.
+    """
+    folder = prefix.rpartition("/")[0]
+    if folder:
+        fs.safe_key(folder)
+    return _level(rows, folder + "/" if folder else "", prefix, flat)
+
+
+def _level(rows: Rows, folder: str, prefix: str, flat: bool) -> Iterator[tuple[str, Info]]:
+    # a folder stands where its files belong among the names: "a.b" < "a/b"
+    for name, info in sorted(rows(folder), key=itemgetter(0)):
+        if not name.endswith("/"):
+            if name.startswith(prefix) and not fs.is_aside(name):
+                yield name, info
+        elif flat:
+            if name.startswith(prefix):
+                yield name, info
+        elif name.startswith(prefix) or prefix.startswith(name):
+            yield from _level(rows, name, prefix, flat)
+
+
+class TreeStore(Store):
+    """A folder of a file system that is reached over a network, in which nothing is atomic but a
+    rename.
+    """
+
+    #: Path of the folder, which an object's name is appended to.
+    root = ""
+
+    def path(self, name: str) -> str:
+        """Return the path of an object."""
+        return f"{self.root}/{fs.safe_key(name)}" if name else self.root
+
+    def write(
+        self,
+        name: str,
+        content: bytes | memoryview,
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+    ) -> None:
+        self.write_blocks(name, (content,), attributes, if_absent)
+
+    def write_blocks(
+        self,
+        name: str,
+        blocks: Iterable[bytes | memoryview],
+        attributes: Attributes | None = None,
+        if_absent: bool = False,
+        size: int | None = None,
+    ) -> None:
+        path = self.path(name)
+        aside = f"{path}.{fs.owner_token()}-{os.urandom(4).hex()}{fs.ASIDE}"
+        feed = Feed(blocks)
+        try:
+            self._send(aside, feed, attributes or Attributes())
+            self._appear(aside, path, if_absent)
+        except BaseException as error:
+            self._forget(aside)
+            if feed.failure is not None:
+                raise feed.failure from None
+            if isinstance(error, Exception):
+                raise self._error(error, name) from error
+            raise
+
+    def _send(self, aside: str, feed: Feed, attributes: Attributes) -> None:
+        """Write a new file, and the folders that it needs."""
+        raise NotImplementedError
+
+    def _appear(self, aside: str, path: str, if_absent: bool) -> None:
+        """Give a file that is complete its name."""
+        raise NotImplementedError
+
+    def _forget(self, aside: str) -> None:
+        """Remove a file that is not complete; errors are none of the caller's concern."""
+        raise NotImplementedError
+
+    def _error(self, error: Exception, name: str) -> Exception:
+        """Translate an error into one of this package that names the object's address."""
+        raise NotImplementedError
