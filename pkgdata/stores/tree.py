@@ -41,9 +41,7 @@ def _level(rows: Rows, folder: str, prefix: str, flat: bool) -> Iterator[tuple[s
 
 
 class TreeStore(Store):
-    """A folder of a file system that is reached over a network, in which nothing is atomic but a
-    rename.
-    """
+    """A folder of a file system in which nothing is atomic but a rename."""
 
     #: Path of the folder, which an object's name is appended to.
     root = ""
