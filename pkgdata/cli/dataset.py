@@ -138,12 +138,12 @@ def _ls(args: Namespace) -> int:
 
 
 def _remote_rows(config: Config) -> list[dict[str, Any]]:
-    from .. import datasets
+    from ..datasets import repository
 
-    store = config.store()
+    store = repository.store_of(config)
     return [
         {"name": name, "kind": "+".join(sorted(forms)), "partitions": None, "where": store.url}
-        for name, forms in datasets.operations.remote_forms(config).items()
+        for name, forms in repository.forms(store).items()
     ]
 
 

@@ -1,7 +1,7 @@
 """Dataset directories: named, immutable, pushed to and pulled from a repository, that is any store.
 
 A dataset is a directory with at least one partition, ``data/<partition>/…``, nothing but partitions
-in ``data/``, and whatever else beside it: ``meta.json``, ``README.md``, other directories. Its
+in ``data/``, and anything else next to it: ``meta.json``, ``README.md``, other directories. Its
 manifest is a `Registry`, and the digest of that is its identity.
 
 >>> import pkgdata
@@ -14,12 +14,10 @@ manifest is a `Registry`, and the digest of that is its identity.
 
 from __future__ import annotations
 
-from .comparing import diff, verify
 from .config import Config
 from .directory import Dataset
-from .operations import create, dataset, ls, purge, register
-from .outcome import Outcome
-from .transfers import pull, push
+from .operations import create, dataset, diff, ls, purge, register, verify
+from .transfers import Outcome, pull, push
 
 __all__ = [
     "Config",

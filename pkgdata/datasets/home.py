@@ -23,16 +23,25 @@ take them for datasets.
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import difflib
 import errno
 import os
+import sys
+import time
+from typing import NamedTuple
+from urllib.parse import quote, unquote
 
 from ..base import fs, locks
+from ..base.config import conf
 from ..errors import CacheWarning, DatasetError, RegistryError, UnknownNameError, warn
-from .manifest import Manifest
+from .repository import Manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from .config import Config
 
 #: Tries to replace a dataset that others replace and remove at the same time.
 _TRIES = 20
@@ -41,20 +50,11 @@ _TRIES = 20
 _SIGN_EVERY = 0.5
 
 
-class Record:
-    """What is known of a dataset that was pulled.
+class Pulled(NamedTuple):
+    """A dataset that was pulled: its whole manifest, and the partitions here; None for all."""
 
-    Parameters
-    ----------
-    manifest : Manifest
-        Of the whole dataset, as the repository has it.
-    partitions : list of str or None, default None
-        Those that are here; None for all.
-    """
-
-    def __init__(self, manifest: Manifest, partitions: list[str] | None = None) -> None:
-        self.manifest = manifest
-        self.partitions = partitions
+    manifest: Manifest
+    partitions: list[str] | None = None
 
     def here(self) -> Manifest:
         """Return the manifest of what is here."""
@@ -129,12 +129,12 @@ class Home:
             name, self.names(), f"is not in {self.folder}", f"pkgdata dataset pull {name}"
         )
 
-    def record(self, name: str) -> Record | None:
+    def record(self, name: str) -> Pulled | None:
         """Return what is known of a dataset that was pulled.
 
         Returns
         -------
-        Record or None
+        Pulled or None
             None for one that was not, and where the folder is another than the one pulled.
         """
         path = self._beside(name, "manifest")
@@ -148,10 +148,8 @@ class Home:
         except (OSError, UnicodeDecodeError, RegistryError):
             return None  # a damaged record is a miss
         if not partitions:
-            return Record(manifest)
-        from urllib.parse import unquote
-
-        return Record(manifest, [unquote(one) for one in partitions.split(",")])
+            return Pulled(manifest)
+        return Pulled(manifest, [unquote(one) for one in partitions.split(",")])
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -175,12 +173,12 @@ class Home:
         finally:
             discard(path)
 
-    def commit(self, name: str, aside: str, record: Record | None, replace: bool) -> bool:
+    def commit(self, name: str, aside: str, record: Pulled | None, replace: bool) -> bool:
         """Give a folder, or a link, its final name.
 
         Parameters
         ----------
-        record : Record or None
+        record : Pulled or None
             To be kept beside it.
         replace : bool
             Take the place of what is there.
@@ -227,9 +225,7 @@ class Home:
             return  # another process was faster
         discard(away)
 
-    def _write_record(self, name: str, identity: str, record: Record) -> None:
-        from urllib.parse import quote
-
+    def _write_record(self, name: str, identity: str, record: Pulled) -> None:
         first = f"#: here={identity}"
         if record.partitions is not None:
             first += " partitions=" + ",".join(quote(one, safe="") for one in record.partitions)
@@ -314,8 +310,6 @@ class _Sign:
         self._last = 0.0
 
     def __call__(self) -> None:
-        import time
-
         now = time.monotonic()
         if now - self._last >= _SIGN_EVERY:
             self._last = now
@@ -323,6 +317,22 @@ class _Sign:
                 os.utime(self._path)
             except OSError:
                 pass  # it would have helped those who wait, no more
+
+
+def home_of(config: Config) -> Home:
+    """Return the folder of the datasets on this computer."""
+    return Home(config.home, float(conf.lock_timeout))
+
+
+def taken(home: Home, name: str) -> DatasetError:
+    """Return the error for a name that a dataset of this computer has."""
+    path = home.path(name)
+    return DatasetError(
+        f"there is a dataset {name!r} here already: {path}",
+        hint="--force (force=True) replaces it",
+        path=path,
+        taken=True,
+    )
 
 
 def check_name(name: str) -> str:
@@ -362,8 +372,6 @@ def unknown(name: str, known: list[str], where: str, otherwise: str) -> UnknownN
     otherwise : str
         What to do, if no name is similar.
     """
-    import difflib
-
     close = difflib.get_close_matches(name, known, 3, 0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else otherwise
     return UnknownNameError(f"the dataset {name!r} {where}", hint=hint, name=name, close=close)
@@ -411,9 +419,6 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 def _exchange(one: str, other: str) -> bool:
     """Swap two directory entries in one step; False where the system cannot."""
-    import ctypes
-    import sys
-
     if not sys.platform.startswith("linux"):
         return False
     try:

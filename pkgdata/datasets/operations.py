@@ -1,20 +1,27 @@
-"""What is done with the datasets of this computer: name, make, list and remove them."""
+"""What is done with the datasets of this computer: name, make, list, verify, compare, remove."""
 
 from __future__ import annotations
 
 import os
 
+from ..base.progress import DONE, Event
+from ..core import scan
 from ..errors import DatasetError
-from . import remote as repository
-from ._common import home_of, store_of, taken
+from . import repository, tgz
 from .config import Config
 from .directory import Dataset, check
-from .home import check_name
-from .transfers import pull
+from .home import Home, check_name, home_of, taken, unknown
+from .repository import store_of
+from .transfers import pull, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
+
+    from ..base.progress import Callback
+    from ..core.registry import Registry
+    from ..stores import Store
+    from .transfers import Progress
 
 #: Partitions that `create` makes, as etcetera does.
 PARTITIONS = ("train", "test")
@@ -63,7 +70,7 @@ def register(
     name : str, optional
         That of the directory by default.
     force : bool, default False
-        Take the place of the dataset that has the name.
+        Replace the dataset that has the name.
     config : Config, optional
 
     Returns
@@ -100,7 +107,7 @@ def create(
     name : str
     partitions : iterable of str, default ``("train", "test")``
     force : bool, default False
-        Take the place of the dataset that has the name.
+        Replace the dataset that has the name.
     config : Config, optional
 
     Returns
@@ -171,16 +178,103 @@ def ls(remote: bool = False, config: Config | None = None) -> list[str]:
     """
     config = config or Config.load()
     if remote:
-        return list(remote_forms(config))
+        return list(repository.forms(store_of(config)))
     return home_of(config).names()
 
 
-def remote_forms(config: Config) -> dict[str, set[str]]:
-    """List the datasets of the repository.
+def verify(
+    name: str, config: Config | None = None, *, progress: Progress = None
+) -> scan.Comparison:
+    """Hash the files of a dataset again, and compare them with what was pulled.
+
+    Parameters
+    ----------
+    name : str
+        One that was created or registered is compared with the repository.
+    config : Config, optional
+    progress : bool or callable, optional
+        See `Store.get`.
 
     Returns
     -------
-    dict of str to set of str
-        The forms of each.
+    Comparison
+        True if they differ.
+
+    Raises
+    ------
+    DatasetError
+        It is no dataset any more, or there is nothing to compare it with.
     """
-    return repository.names(store_of(config))
+    config = config or Config.load()
+    home = home_of(config)
+    folder, record = home.find(name), home.record(name)
+    check(folder)
+    if record is None:
+        promised = _remote_registry(store_of(config), name, None)
+    else:
+        promised = record.here().registry
+    total = sum(entry.size or 0 for entry in promised.values())
+    show = shown(progress, len(promised), total)
+    return scan.compare(folder, promised, progress=_telling(show))
+
+
+def diff(
+    name: str,
+    other: str | os.PathLike[str] | None = None,
+    config: Config | None = None,
+    *,
+    progress: Progress = None,
+) -> scan.Comparison:
+    """Compare a dataset of this computer with another one.
+
+    Parameters
+    ----------
+    name : str
+        Of the dataset, or the path of a directory.
+    other : str or path-like, optional
+        Likewise; by default what the repository has under the name.
+    config : Config, optional
+    progress : bool or callable, optional
+        See `Store.get`.
+
+    Returns
+    -------
+    Comparison
+        What is missing and what is extra here; true if they differ.
+    """
+    config = config or Config.load()
+    home = home_of(config)
+    folder = _folder_of(home, name)
+    if other is None:
+        record = home.record(name)
+        parts = None if record is None else record.partitions
+        promised = _remote_registry(store_of(config), name, parts)
+    else:
+        promised = scan.make(_folder_of(home, os.fspath(other)))
+    return scan.compare(folder, promised, progress=_telling(shown(progress, folder=folder)))
+
+
+def _folder_of(home: Home, text: str) -> str:
+    """Return the folder of a dataset by its name, or by a path that holds a separator."""
+    is_path = os.sep in text or "/" in text or text in (".", "..")
+    folder = os.path.abspath(text) if is_path else home.find(text)
+    check(folder)
+    return folder
+
+
+def _remote_registry(store: Store, name: str, partitions: list[str] | None) -> Registry:
+    found = repository.read_manifest(store, name)
+    if found is not None:
+        return found[0].part(partitions).registry
+    if store.exists(repository.tgz_name(name)):
+        return tgz.registry(store, name)
+    raise unknown(
+        name,
+        repository.known_names(store),
+        f"is not in {store.url}, so there is nothing to compare it with",
+        "pkgdata dataset push puts it there",
+    )
+
+
+def _telling(show: Callback) -> Callable[[str, int], None]:
+    return lambda name, size: show(Event(name, DONE, size, size))

@@ -1,7 +1,7 @@
 """Pulling in pkgdata's own form: into the cache what it lacks, then a folder of links to that.
 
-Each file is compared with its digest while it is written, and is in the cache from then on: a pull
-that was interrupted goes on from there, and a second version fetches what changed.
+Each file is compared with its digest while it is written, and stays in the cache: an interrupted
+pull is resumed from there, and a second version fetches what changed.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from typing import NamedTuple
 
 from ..base import fs, hashes, pool
 from ..base.config import conf
 from ..base.hashes import Digest
-from ..base.progress import silent
+from ..base.progress import DONE, Event, silent
 from ..cache.group import Group
 from ..cache.objects import OBJECTS, split
 from ..errors import CacheError, IncompleteTransferError, IntegrityError, StoreError
 from ..stores import codecs
-from . import remote
-from .manifest import located
+from . import repository
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
     from ..cache.partial import Partial
     from ..core.registry import Entry, Registry
     from ..stores import Body, Store
-    from .manifest import Manifest, Spot
-    from .outcome import Outcome
+    from .repository import Manifest, Spot
+    from .transfers import Outcome
 
-    #: An entry and where its bytes lie.
-    Wanted = tuple[Entry, Spot]
+    #: An entry, its digest, and where its bytes are.
+    Wanted = tuple[Entry, Digest, Spot]
 
-#: Bytes between two wanted files of a pack that are read along: a request of its own costs more.
+#: Bytes between two wanted files of a pack that are read too: another request would cost more.
 _GAP = 128 << 10
 
 #: Bytes that are read of a pack at a time.
@@ -47,67 +47,35 @@ _BLOCK = 1 << 20
 _PACKS, _ALONE = 8, 2
 
 
-class Span:
-    """A piece of a pack that is read as a whole.
+class Piece(NamedTuple):
+    """A range of a pack that is read as a whole, and the files in it."""
 
-    Parameters
-    ----------
-    pack : int
-        Number of the pack.
-    start : int
-        First byte.
-    """
-
-    __slots__ = ("members", "pack", "start", "stop")
-
-    def __init__(self, pack: int, start: int) -> None:
-        self.pack = pack
-        self.start = self.stop = start
-        self.members: list[Wanted] = []
-
-    def add(self, entry: Entry, spot: Spot) -> None:
-        """Take in a file, which lies behind those that are in it."""
-        self.members.append((entry, spot))
-        self.stop = max(self.stop, spot.offset + _stored(entry, spot))
+    pack: int
+    start: int
+    stop: int
+    members: list[Wanted]
 
 
-def _stored(entry: Entry, spot: Spot) -> int:
-    return (entry.size or 0) if spot.zstd is None else spot.zstd
-
-
-def spans(wanted: Iterable[Wanted]) -> list[Span]:
-    """Return what is to be read of packs to get some files.
-
-    Parameters
-    ----------
-    wanted : iterable of (Entry, Spot)
-        All of them in packs.
-    """
-    found: list[Span] = []
-    for entry, spot in sorted(wanted, key=lambda one: (one[1].pack or 0, one[1].offset)):
+def pieces(wanted: Iterable[Wanted]) -> list[Piece]:
+    """Return what is to be read of packs to get some files, all of them in packs."""
+    found: list[Piece] = []
+    for one in sorted(wanted, key=lambda one: (one[2].pack or 0, one[2].offset)):
+        entry, _, spot = one
         assert spot.pack is not None
+        stop = spot.offset + spot.stored(entry.size)
         last = found[-1] if found else None
         if last is None or last.pack != spot.pack or spot.offset > last.stop + _GAP:
-            found.append(Span(spot.pack, spot.offset))
-        found[-1].add(entry, spot)
+            found.append(Piece(spot.pack, spot.offset, stop, [one]))
+        else:
+            last.members.append(one)
+            found[-1] = last._replace(stop=max(last.stop, stop))
     return found
 
 
 class Pull:
-    """The files of a dataset on their way into the cache.
+    """Fetches the wanted files of a dataset into the cache.
 
-    Parameters
-    ----------
-    name : str
-        Of the dataset.
-    manifest : Manifest
-        Of what is wanted.
-    former : (Registry, str), optional
-        Another version of it on this computer, and its folder.
-    tell : callable, optional
-        Called with the name and the bytes of each file that is here.
-    show : callable, optional
-        Called with an `Event` while a large file comes.
+    ``former`` is another version of it on this computer, and its folder.
     """
 
     def __init__(
@@ -117,14 +85,12 @@ class Pull:
         manifest: Manifest,
         cache: Cache,
         former: tuple[Registry, str] | None = None,
-        tell: Callable[[str, int], None] | None = None,
         show: Callback = silent,
     ) -> None:
         self._store = store
         self._name = name
         self._manifest = manifest
         self._cache = cache
-        self._tell = tell or (lambda _, __: None)
         self._show = show
         self._lock = threading.Lock()
         self._group: Group | None = None
@@ -139,7 +105,7 @@ class Pull:
     # -- what is here already ------------------------------------------------------------------
 
     def _find(self, former: tuple[Registry, str] | None) -> None:
-        """Look into the cache, and into the folder of another version."""
+        """Search the cache, and the folder of another version."""
         others: dict[Digest, str] = {}
         if former is not None:
             registry, folder = former
@@ -148,22 +114,21 @@ class Pull:
                     others[entry.digest] = os.path.join(folder, *entry.name.split("/"))
         listed: dict[str, set[str]] = {}
         self._missing: list[Wanted] = []
-        for entry, spot in located(self._manifest):
-            assert entry.digest is not None
-            path = self._held(entry, entry.digest, listed)
+        for entry, digest, spot in self._manifest.located():
+            path = self._held(entry, digest, listed)
             if path is not None:
-                self.here[entry.digest] = path
+                self.here[digest] = path
                 continue
-            if entry.digest in others and _length(others[entry.digest]) == entry.size:
-                self._local[entry.digest] = others[entry.digest]
-            self._missing.append((entry, spot))
+            if digest in others and _length(others[digest]) == entry.size:
+                self._local[digest] = others[digest]
+            self._missing.append((entry, digest, spot))
 
     def _held(self, entry: Entry, digest: Digest, listed: dict[str, set[str]]) -> str | None:
-        """Return where the cache has an object, under whatever name."""
+        """Return where the cache has an object, under any name."""
         alg, first, rest = split(digest)
         key = f"{alg}/{first}"
         if key not in listed:
-            # asking for each of thousands that are not there would take longer
+            # looking for each of thousands that are not there would take longer
             listed[key] = set(_names(os.path.join(self._cache.root, OBJECTS, alg, first)))
         if rest not in listed[key]:
             return None
@@ -174,57 +139,48 @@ class Pull:
         return found
 
     def plan(self, outcome: Outcome) -> None:
-        """Say what would be moved.
+        """Fill in what would be moved."""
+        packed, alone = self._sort([one for one in self._missing if one[1] not in self._local])
+        self._count(outcome, packed, alone)
+        outcome.moved_bytes += sum(piece.stop - piece.start for piece in packed)
+        outcome.moved_bytes += sum(spot.stored(entry.size) for entry, _, spot in alone)
 
-        Parameters
-        ----------
-        outcome : Outcome
-            Filled.
-        """
-        far = [one for one in self._missing if one[0].digest not in self._local]
-        pieces = spans(one for one in far if one[1].pack is not None)
-        alone = [one for one in far if one[1].pack is None]
-        outcome.moved_files = len(far)
-        outcome.objects = len(pieces) + len(alone)
-        outcome.moved_bytes += sum(span.stop - span.start for span in pieces)
-        outcome.moved_bytes += sum(_stored(*one) for one in alone)
+    def _sort(self, wanted: list[Wanted]) -> tuple[list[Piece], list[Wanted]]:
+        """Return what is read of packs, and the objects of their own."""
+        packed = pieces(one for one in wanted if one[2].pack is not None)
+        return packed, [one for one in wanted if one[2].pack is None]
 
-    # -- bringing the rest ---------------------------------------------------------------------
+    def _count(self, outcome: Outcome, packed: list[Piece], alone: list[Wanted]) -> None:
+        outcome.moved_files = sum(len(piece.members) for piece in packed) + len(alone)
+        outcome.objects = len(packed) + len(alone)
+
+    # -- fetching the rest ---------------------------------------------------------------------
 
     def run(self, outcome: Outcome) -> None:
-        """Bring all that is missing into the cache, which is kept from removal meanwhile.
-
-        Parameters
-        ----------
-        outcome : Outcome
-            Filled.
-
-        Raises
-        ------
-        IntegrityError
-            The repository has other bytes than the manifest says.
-        """
+        """Fetch all that is missing into the cache; fill in what was moved."""
         cache, durability = self._cache, str(conf.durability)
         self._group = Group(cache, lambda tag, path: self.here.__setitem__(tag, path), durability)
-        for entry, _ in located(self._manifest):
-            if entry.digest in self.here:
-                self._tell(entry.name, entry.size or 0)
+        for entry, digest, _ in self._manifest.located():
+            if digest in self.here:
+                self._tell(entry)
         self._check_space()
         try:
-            rest = self._from_here()
-            outcome.moved_files = len(rest)
-            pieces = spans(one for one in rest if one[1].pack is not None)
-            alone = [one for one in rest if one[1].pack is None]
-            outcome.objects = len(pieces) + len(alone)
-            self._all(self._piece, pieces, min(_PACKS, self._store.threads))
+            rest = [one for one in self._missing if not self._take(*one[:2])]
+            packed, alone = self._sort(rest)
+            self._count(outcome, packed, alone)
+            self._all(self._piece, packed, min(_PACKS, self._store.threads))
         finally:
             with self._lock:
                 self._group.flush()  # what came stays for the next time
         self._all(self._alone, alone, _ALONE)
         outcome.moved_bytes += self._moved
 
+    def _tell(self, entry: Entry) -> None:
+        size = entry.size or 0
+        self._show(Event(entry.name, DONE, size, size))
+
     def _check_space(self) -> None:
-        need = sum(entry.size or 0 for entry, _ in self._missing)
+        need = sum(entry.size or 0 for entry, _, _ in self._missing)
         free = fs.free_bytes(self._cache.root)
         if free is not None and free < need:
             raise CacheError(
@@ -239,54 +195,46 @@ class Pull:
                 if error is not None:
                     raise error
 
-    def _from_here(self) -> list[Wanted]:
-        """Take over the unchanged files of another version; return what is still missing."""
-        rest = []
-        for entry, spot in self._missing:
-            path = self._local.get(entry.digest) if entry.digest is not None else None
-            if path is None or not self._take(entry, path):
-                rest.append((entry, spot))
-        return rest
-
-    def _take(self, entry: Entry, path: str) -> bool:
-        assert entry.digest is not None
+    def _take(self, entry: Entry, digest: Digest) -> bool:
+        """Use an unchanged file of another version; return False if it must be fetched."""
+        path = self._local.get(digest)
+        if path is None:
+            return False
         try:
-            if (entry.size or 0) > remote.LARGE:
-                self.here[entry.digest] = self._cache.add(
-                    path, entry.digest, entry.name, entry.size
-                )
+            if (entry.size or 0) > repository.LARGE:
+                self.here[digest] = self._cache.add(path, digest, entry.name, entry.size)
             else:
                 with open(path, "rb") as file:
-                    self._keep(entry, file.read())
+                    self._keep(entry, digest, file.read())
         except (OSError, IntegrityError):
-            return False  # somebody changed it: then it comes from the repository
-        self._tell(entry.name, entry.size or 0)
+            return False  # it was changed: then it comes from the repository
+        self._tell(entry)
         return True
 
-    def _piece(self, span: Span) -> None:
-        """Bring the files of a piece of a pack."""
-        digest, size = self._manifest.packs[span.pack]
-        name = remote.pack_name(self._name, digest)
+    def _piece(self, piece: Piece) -> None:
+        """Fetch the files of a piece of a pack; wrong bytes are fetched once more."""
+        digest, size = self._manifest.packs[piece.pack]
+        name = repository.pack_name(self._name, digest)
         for left in (1, 0):
-            content = self._store.trying(lambda: self._read(name, span, size))
+            content = self._store.trying(lambda: self._read(name, piece, size))
             try:
-                self._cut(span, content, name)
+                self._cut(piece, content, name)
                 break
             except IntegrityError:
                 if not left:
                     raise
 
-    def _read(self, name: str, span: Span, size: int) -> memoryview:
-        whole = span.start == 0 and span.stop == size
-        wanted = span.stop - span.start
+    def _read(self, name: str, piece: Piece, size: int) -> memoryview:
+        whole = piece.start == 0 and piece.stop == size
+        wanted = piece.stop - piece.start
         count = 0
         # one buffer for each thread: new memory for each pack would cost as much as its digests
         if len(getattr(self._buffers, "own", b"")) < wanted:
             self._buffers.own = bytearray(wanted)
         buffer = memoryview(self._buffers.own)[:wanted]
-        with self._store.open(name, span.start, None, None if whole else span.stop) as body:
-            if body.start != span.start:
-                self._pass_over(body, span.start - body.start)
+        with self._store.open(name, piece.start, None, None if whole else piece.stop) as body:
+            if body.start != piece.start:
+                self._skip(body, piece.start - body.start)
             while part := buffer[count : count + _BLOCK]:
                 got = body.readinto(part)
                 if not got:
@@ -304,8 +252,8 @@ class Pull:
             )
         return buffer
 
-    def _pass_over(self, body: Body, count: int) -> None:
-        """Read on to where a range begins, from a server that knows no ranges."""
+    def _skip(self, body: Body, count: int) -> None:
+        """Read up to where a range begins, from a server that knows no ranges."""
         waste = memoryview(bytearray(_BLOCK))
         while count > 0:
             got = body.readinto(waste[: min(count, _BLOCK)])
@@ -315,33 +263,33 @@ class Pull:
             with self._lock:
                 self._moved += got
 
-    def _cut(self, span: Span, content: memoryview, name: str) -> None:
-        for entry, spot in span.members:
-            assert entry.digest is not None
-            start = spot.offset - span.start
-            part: bytes | memoryview = content[start : start + _stored(entry, spot)]
-            if spot.zstd is not None:
-                part = self._decoded(part, entry, name)
-            self._keep(entry, part, self._store.address(name))
-            self._tell(entry.name, entry.size or 0)
-
-    def _decoded(self, part: bytes | memoryview, entry: Entry, name: str) -> bytes:
+    def _cut(self, piece: Piece, content: memoryview, name: str) -> None:
         address = self._store.address(name)
+        for entry, digest, spot in piece.members:
+            start = spot.offset - piece.start
+            part: bytes | memoryview = content[start : start + spot.stored(entry.size)]
+            if spot.zstd is not None:
+                part = self._decoded(part, entry, address)
+            self._keep(entry, digest, part, address)
+            self._tell(entry)
+
+    def _decoded(self, part: bytes | memoryview, entry: Entry, address: str) -> bytes:
         found, size = [], 0
         try:
             for block in codecs.decode_blocks([part], "zstd", address):
                 size += len(block)
                 found.append(bytes(block))
                 if size > (entry.size or 0):
-                    break  # whatever this is, it shall not fill the memory
+                    break  # too many bytes already; they must not fill the memory
         except StoreError as error:
             raise _wrong(entry, address, error.message) from error
         return b"".join(found)
 
-    def _keep(self, entry: Entry, content: bytes | memoryview, source: str = "") -> None:
+    def _keep(
+        self, entry: Entry, digest: Digest, content: bytes | memoryview, source: str = ""
+    ) -> None:
         """Compare bytes with their digest, and write them."""
-        digest, group = entry.digest, self._group
-        assert digest is not None
+        group = self._group
         assert group is not None
         hasher = hashes.new(digest.alg)
         hasher.update(content)
@@ -349,7 +297,7 @@ class Pull:
         if actual != digest.hex:
             raise _wrong(entry, source, f"{digest.alg}:{actual}")
         if digest in self._kept:
-            return  # at the first try
+            return  # by the first attempt
         path, fd = group.create(digest)
         try:
             left = memoryview(content)
@@ -366,22 +314,21 @@ class Pull:
     # -- large files ---------------------------------------------------------------------------
 
     def _alone(self, one: Wanted) -> None:
-        """Bring a large file; its bytes so far stay for the next time."""
-        entry, spot = one
-        assert entry.digest is not None
-        name = remote.object_name(self._name, entry.digest, spot.zstd is not None)
+        """Fetch a large file; if that is interrupted, the next pull resumes it."""
+        entry, digest, spot = one
+        name = repository.object_name(self._name, digest, spot.zstd is not None)
 
         def fill(partial: Partial) -> None:
             before = partial.offset
             if spot.zstd is None:
                 self._transfer(entry, name, partial)
             else:
-                self._unpack(entry, name, partial)
+                self._decompress(entry, digest, name, partial)
             with self._lock:
                 self._moved += partial.offset - before if spot.zstd is None else spot.zstd
 
-        self.here[entry.digest] = self._cache.obtain(entry.digest, entry.name, entry.size, fill)
-        self._tell(entry.name, entry.size or 0)
+        self.here[digest] = self._cache.obtain(digest, entry.name, entry.size, fill)
+        self._tell(entry)
 
     def _transfer(self, entry: Entry, name: str, partial: Partial) -> None:
         from ..stores import Source
@@ -400,41 +347,29 @@ class Pull:
             int(conf.retries),
         )
 
-    def _unpack(self, entry: Entry, name: str, partial: Partial) -> None:
+    def _decompress(self, entry: Entry, digest: Digest, name: str, partial: Partial) -> None:
         blocks = codecs.decode_blocks(self._store.blocks(name), "zstd", self._store.address(name))
-        assert entry.digest is not None
-        with Reading(blocks, entry.size) as source:
-            partial.fill(source, entry.digest, entry.name)  # type: ignore[arg-type]
+        with BlockFile(blocks, entry.size) as source:
+            partial.fill(source, digest, entry.name)  # type: ignore[arg-type]
 
 
-class Reading:
+class BlockFile:
     """Blocks, read as a file; a context manager.
 
-    Parameters
-    ----------
-    blocks : iterator of bytes-like
-        Each is valid until the next one is asked for.
-    limit : int, optional
-        More bytes than this are too many by one, which a digest will notice, and are not asked for.
+    Each block is valid until the next one is asked for. Beyond ``limit`` bytes no more are asked
+    for: one too many is enough for a digest to notice.
     """
 
     def __init__(self, blocks: Iterator[bytes | memoryview], limit: int | None = None) -> None:
         self._blocks = blocks
         self._rest = memoryview(b"")
         self._limit = limit
-        #: Bytes read so far.
-        self.count = 0
+        self._count = 0
 
     def read(self, size: int = -1) -> bytes:
-        """Return the next bytes, at most so many; none at the end.
-
-        Parameters
-        ----------
-        size : int, default -1
-            Negative for what is at hand.
-        """
+        """Return at most so many of the next bytes; none at the end."""
         while not self._rest:
-            if self._limit is not None and self.count > self._limit:
+            if self._limit is not None and self._count > self._limit:
                 return b""
             block = next(self._blocks, None)
             if block is None:
@@ -442,16 +377,16 @@ class Reading:
             self._rest = memoryview(block if isinstance(block, bytes) else bytes(block))
         size = len(self._rest) if size < 0 else size
         part, self._rest = self._rest[:size], self._rest[size:]
-        self.count += len(part)
+        self._count += len(part)
         return bytes(part)
 
-    def __enter__(self) -> Reading:
+    def __enter__(self) -> BlockFile:
         return self
 
     def __exit__(self, *_: object) -> None:
         close = getattr(self._blocks, "close", None)
         if close is not None:
-            close()  # a generator; lets go of the connection
+            close()  # a generator; releases the connection
 
 
 def _wrong(entry: Entry, source: str, actual: str) -> IntegrityError:
@@ -480,15 +415,7 @@ def _names(folder: str) -> list[str]:
 
 
 def build(manifest: Manifest, here: dict[Digest, str], cache: Cache, folder: str) -> None:
-    """Make the folder of a dataset of hard links to the cache, else clones, else copies.
-
-    Parameters
-    ----------
-    here : dict of Digest to str
-        Paths in the cache.
-    folder : str
-        Empty.
-    """
+    """Fill the folder of a dataset with hard links to the cache, else clones, else copies."""
     made: set[str] = set()
     for name in manifest.folders:
         fs.make_dirs(os.path.join(folder, *name.split("/")))
@@ -501,7 +428,7 @@ def build(manifest: Manifest, here: dict[Digest, str], cache: Cache, folder: str
             made.add(above)
         mode = manifest.modes.get(entry.name)
         if mode is not None:
-            # the one in the cache is shared with whoever has it without the right to run it
+            # a copy: the file in the cache is shared with datasets in which it is not executable
             fs.copy(here[entry.digest], target)
             os.chmod(target, mode & ~0o222)
             continue

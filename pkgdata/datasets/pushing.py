@@ -1,7 +1,7 @@
 """Pushing in pkgdata's own form: what the repository lacks, and the manifest last.
 
 All files are read once: hashed, and, if the repository does not have them, packed or sent. So what
-is sent is what was hashed, whoever changes files meanwhile.
+is sent is what was hashed, even if files change meanwhile.
 """
 
 from __future__ import annotations
@@ -11,18 +11,20 @@ import os
 
 from ..base import fs, hashes, pool
 from ..base.hashes import Digest
+from ..base.progress import DONE, Event, silent
 from ..core.registry import Entry, Registry
 from ..errors import DatasetError, ObjectExistsError
-from ..stores import codecs
-from . import remote
-from .manifest import Manifest, Spot, located
+from ..stores import Attributes, codecs
+from . import repository
+from .repository import Manifest, Spot
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-    from ..stores import Info, Store
-    from .outcome import Outcome
+    from ..base.progress import Callback
+    from ..stores import Store
+    from .transfers import Outcome
 
     #: A digest and the bytes of the file.
     Member = tuple[Digest, bytes]
@@ -30,30 +32,14 @@ if TYPE_CHECKING:
 #: Bytes of a pack: as many as a store moves as one piece. Fewer would cost requests, more memory.
 PACK = 8 << 20
 
-#: Packs on their way at once; each is held in memory.
+#: Packs sent at once; each is held in memory.
 _AT_ONCE = 8
 
 _BLOCK = 1 << 20
 
 
 class Push:
-    """One dataset on its way into a repository.
-
-    Parameters
-    ----------
-    folder : str
-        A dataset.
-    old : Manifest or None
-        What the repository has under this name.
-    public : bool, default False
-        Readable by everybody.
-    compress : str, optional
-        ``"zstd"``.
-    dry_run : bool, default False
-        Send nothing.
-    tell : callable, optional
-        Called with the name and the bytes of each file that was looked at.
-    """
+    """Sends one dataset to a repository, which has ``old`` under its name."""
 
     def __init__(
         self,
@@ -63,85 +49,72 @@ class Push:
         old: Manifest | None,
         *,
         public: bool = False,
-        compress: str | None = None,
+        zstd: bool = False,
         dry_run: bool = False,
-        tell: Callable[[str, int], None] | None = None,
+        show: Callback = silent,
     ) -> None:
         self._store = store
         self._name = name
         self._folder = folder
         self._public = public
-        self._zstd = compress == "zstd"
+        self._zstd = zstd
         self._dry_run = dry_run
-        self._tell = tell or (lambda _, __: None)
+        self._show = show
         self._entries: list[Entry] = []
         self._modes: dict[str, int] = {}
         self._spots: dict[Digest, Spot] = {}
         self._packs: list[tuple[str, int]] = []
-        self._there: dict[str, Info] = remote.objects(store, name)
+        self._there = dict(store.scan(f"{name}/"))
         if old is not None:
             self._take_over(old)
 
     def _take_over(self, old: Manifest) -> None:
-        """Note what need not be sent, and the packs that are still worth it.
+        """Note what need not be sent, and the packs that are still worth keeping.
 
-        A pack of which less than half is still of use is left behind, else a dataset that changes
-        often would in the end be spread over as many packs as it has files.
+        A pack of which less than half is still used is dropped, else a dataset that changes often
+        would end up in as many packs as it has files.
         """
         here = {name for name, _ in fs.walk_files(self._folder)}
-        # whether the bytes are the same is not known yet; a changed file counts as still of use
+        # whether the bytes are the same is not known yet; a changed file counts as still used
         used = [0] * len(old.packs)
-        for entry, spot in located(old):
+        for entry, _, spot in old.located():
             if spot.pack is not None and entry.name in here:
-                used[spot.pack] += (entry.size or 0) if spot.zstd is None else spot.zstd
+                used[spot.pack] += spot.stored(entry.size)
         numbers: dict[int, int] = {}
-        for number, (digest, size) in enumerate(old.packs):
-            if self._has(remote.pack_name(self._name, digest), size) and 2 * used[number] >= size:
+        for number, (pack, size) in enumerate(old.packs):
+            is_there = self._has(repository.pack_name(self._name, pack), size)
+            if is_there and 2 * used[number] >= size:
                 numbers[number] = len(self._packs)
-                self._packs.append((digest, size))
-        for entry, spot in located(old):
-            assert entry.digest is not None
+                self._packs.append((pack, size))
+        for entry, digest, spot in old.located():
             if spot.pack is None:
-                stored = remote.object_name(self._name, entry.digest, spot.zstd is not None)
-                if self._has(stored, entry.size if spot.zstd is None else spot.zstd):
-                    self._spots[entry.digest] = spot
+                name = repository.object_name(self._name, digest, spot.zstd is not None)
+                if self._has(name, spot.stored(entry.size)):
+                    self._spots[digest] = spot
             elif spot.pack in numbers:
-                self._spots[entry.digest] = Spot(numbers[spot.pack], spot.offset, spot.zstd)
+                self._spots[digest] = spot._replace(pack=numbers[spot.pack])
 
-    def _has(self, name: str, size: int | None) -> bool:
+    def _has(self, name: str, size: int) -> bool:
         info = self._there.get(name)
         return info is not None and info.size == size
 
     # -- the whole -----------------------------------------------------------------------------
 
-    def run(self, outcome: Outcome, replace: bool, prune: bool) -> Manifest:
-        """Send what is missing, then the manifest.
+    def run(self, outcome: Outcome, replace: bool, prune: bool) -> None:
+        """Send what is missing, then the manifest; fill in the outcome.
 
-        Parameters
-        ----------
-        outcome : Outcome
-            Filled.
-        replace : bool
-            Take the place of a manifest that is there.
-        prune : bool
-            Then remove the packs and objects that it does not name.
-
-        Raises
-        ------
-        ObjectExistsError
-            Another one was pushed meanwhile.
+        ``replace`` a manifest that is there; ``prune`` the packs and objects that it does not name.
         """
         self._send_all(outcome)
         manifest = self._manifest()
         outcome.digest = manifest.registry.digest()
         outcome.files, outcome.size = len(manifest.registry), manifest.size
-        content = remote.encode_manifest(manifest)
+        content = repository.encode_manifest(manifest)
         outcome.moved_bytes += len(content)
         if not self._dry_run:
             self._finish(content, replace)
             if prune:
                 self._prune(manifest)
-        return manifest
 
     def _send_all(self, outcome: Outcome) -> None:
         threads = min(self._store.threads, _AT_ONCE)
@@ -158,7 +131,7 @@ class Push:
     def _finish(self, content: bytes, replace: bool) -> None:
         try:
             self._store.put(
-                remote.manifest_name(self._name),
+                repository.manifest_name(self._name),
                 content,
                 if_absent=not replace,
                 public=self._public,
@@ -175,17 +148,16 @@ class Push:
             assert entry.digest is not None
             spot = self._spots[entry.digest]
             number = None if spot.pack is None else numbers.setdefault(spot.pack, len(numbers))
-            spots[entry.digest] = Spot(number, spot.offset, spot.zstd)
+            spots[entry.digest] = spot._replace(pack=number)
         packs = [self._packs[number] for number in numbers]
         folders = list(_empty_folders(self._folder))
         return Manifest(Registry(self._entries), spots, packs, folders, self._modes)
 
     def _prune(self, manifest: Manifest) -> None:
-        named = {remote.pack_name(self._name, digest) for digest, _ in manifest.packs}
-        for entry, spot in located(manifest):
-            if spot.pack is None and entry.digest is not None:
-                zstd = spot.zstd is not None
-                named.add(remote.object_name(self._name, entry.digest, zstd))
+        named = {repository.pack_name(self._name, digest) for digest, _ in manifest.packs}
+        for _, digest, spot in manifest.located():
+            if spot.pack is None:
+                named.add(repository.object_name(self._name, digest, spot.zstd is not None))
         self._store.delete(name for name in self._there if name not in named)
 
     # -- what is sent --------------------------------------------------------------------------
@@ -200,7 +172,7 @@ class Push:
         for name, path in jobs:
             digest, count, content = self._read(name, path)
             self._entries.append(Entry(name, digest, count))
-            self._tell(name, count)
+            self._show(Event(name, DONE, count, count))
             if digest in self._spots or digest in coming:
                 continue
             coming.add(digest)
@@ -223,11 +195,9 @@ class Push:
             found = os.fstat(file.fileno())
             if found.st_mode & 0o111:
                 self._modes[name] = found.st_mode & 0o777
-            if found.st_size <= remote.LARGE:
+            if found.st_size <= repository.LARGE:
                 content = file.read()
-                hasher = hashes.new("sha256")
-                hasher.update(content)
-                return Digest("sha256", hasher.hexdigest()), len(content), content
+                return _sha256(content), len(content), content
         digest, size = hashes.measure_file(path)
         return digest, size, None
 
@@ -238,41 +208,30 @@ class Push:
         return self._send_pack(item)
 
     def _send_pack(self, members: list[Member]) -> tuple[int, int]:
-        parts, lines, spots = [], [], []
+        parts, lines, spots = [], "", {}
         offset = 0
         for digest, content in members:
-            stored, spot = content, Spot(None, offset)
-            if self._zstd:
-                packed = codecs.encode(content, "zstd")
-                if len(packed) < len(content):
-                    stored, spot.zstd = packed, len(packed)
+            packed = codecs.encode(content, "zstd") if self._zstd else content
+            smaller = len(packed) < len(content)
+            stored = packed if smaller else content
             parts.append(stored)
-            spots.append((digest, spot))
-            lines.append(f"{digest.hex} {len(stored)}\n")
+            spots[digest] = Spot(None, offset, len(stored) if smaller else None)
+            lines += f"{digest.hex} {len(stored)}\n"
             offset += len(stored)
-        hasher = hashes.new("sha256")
-        hasher.update("".join(lines).encode())
-        name = hasher.hexdigest()
-        sent = self._put(remote.pack_name(self._name, name), offset, lambda: b"".join(parts))
+        name = _sha256(lines.encode()).hex
         self._packs.append((name, offset))
         number = self._packs.index((name, offset))
-        for digest, spot in spots:
-            spot.pack = number
-            self._spots[digest] = spot
-        return (len(members), offset) if sent else (0, 0)
-
-    def _put(self, name: str, size: int, content: Callable[[], bytes]) -> bool:
-        """Write an object, unless it is there."""
-        if self._has(name, size):
-            return False
-        if not self._dry_run:
-            self._store.put(name, content(), public=self._public)
-        return True
+        stored_name = repository.pack_name(self._name, name)
+        missing = not self._has(stored_name, offset)
+        if missing and not self._dry_run:
+            self._store.put(stored_name, b"".join(parts), public=self._public)
+        self._spots |= {digest: spot._replace(pack=number) for digest, spot in spots.items()}
+        return (len(members), offset) if missing else (0, 0)
 
     def _send_alone(self, entry: Entry) -> tuple[int, int]:
         digest, size = entry.digest, entry.size or 0
         assert digest is not None
-        name = remote.object_name(self._name, digest, self._zstd)
+        name = repository.object_name(self._name, digest, self._zstd)
         there = self._there.get(name)
         if there is not None and there.size is not None and (self._zstd or there.size == size):
             self._spots[digest] = Spot(None, 0, there.size if self._zstd else None)
@@ -295,8 +254,6 @@ class Push:
         return 1, stored
 
     def _write(self, name: str, blocks: Iterator[bytes | memoryview], size: int | None) -> None:
-        from ..stores import Attributes
-
         attributes = Attributes("application/octet-stream", public=self._public)
         self._store.write_blocks(name, blocks, attributes, False, size)
 
@@ -316,10 +273,16 @@ class Push:
             )
 
 
+def _sha256(content: bytes) -> Digest:
+    hasher = hashes.new("sha256")
+    hasher.update(content)
+    return Digest("sha256", hasher.hexdigest())
+
+
 def _empty_folders(folder: str) -> Iterator[str]:
     """Yield the folders without anything in them, sorted."""
     found = []
-    # what leads back to a folder above was refused when the files were listed
+    # links that lead back to a folder above were refused when the files were listed
     for path, folders, files in os.walk(folder, followlinks=True):
         if not folders and not files and path != folder:
             found.append(fs.safe_name(os.path.relpath(path, folder).replace(os.sep, "/")))

@@ -3,9 +3,9 @@
 As etcetera 0.0.12 writes it: gzip level 9; the members begin at the dataset's root, in the order of
 the directory, without a leading ``./``; empty folders and modes are kept.
 
-It is unpacked while it comes, in one pass, and its files are hashed on the way. A member that would
-leave the folder, a link that does, a device, and an archive that grows past a limit are refused.
-Links are not made: what they lead to is copied, when all the rest is there.
+It is unpacked and hashed while it is downloaded, in one pass. A member that would leave the folder,
+a link that does, a device, and an archive that grows past a limit are refused. Links are not made:
+what they lead to is copied, when all the rest is there.
 """
 
 from __future__ import annotations
@@ -13,22 +13,27 @@ from __future__ import annotations
 import contextlib
 import os
 import posixpath
+import tarfile
+import tempfile
 import zlib
+from pathlib import Path
 
 from ..base import fs, hashes
 from ..base.config import conf
 from ..base.hashes import Digest
+from ..base.progress import DONE, Event, silent
 from ..core.registry import Entry, Registry
 from ..errors import DatasetError, ExtractionError, StoreError, UnsafeNameError
-from . import remote
-from .pulling import Reading
+from ..stores import codecs
+from . import repository
+from .pulling import BlockFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import tarfile
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from typing import IO
 
+    from ..base.progress import Callback
     from ..stores import Store
 
 #: However small the archive, it may grow to this many bytes.
@@ -39,8 +44,6 @@ _BLOCK = 1 << 18
 
 def write(folder: str, path: str) -> None:
     """Write the archive of a dataset."""
-    import tarfile
-
     root = os.path.realpath(folder)
     with tarfile.open(path, "w:gz") as archive:
         for name in os.listdir(root):
@@ -48,17 +51,9 @@ def write(folder: str, path: str) -> None:
 
 
 def check_links(root: str) -> None:
-    """Make sure that whoever unpacks the archive can follow its links.
+    """Refuse links that lead out of the dataset or nowhere: an archive of them cannot be unpacked.
 
-    Parameters
-    ----------
-    root : str
-        The dataset's folder, itself no link.
-
-    Raises
-    ------
-    DatasetError
-        A link leads out of the dataset, or nowhere.
+    ``root`` is the dataset's folder, itself no link.
     """
     for folder, folders, files in os.walk(root):
         for name in (*folders, *files):
@@ -76,98 +71,54 @@ def check_links(root: str) -> None:
 
 
 def push(store: Store, name: str, folder: str, replace: bool, public: bool) -> int:
-    """Write a dataset into a repository.
-
-    Returns
-    -------
-    int
-        Bytes of the archive.
-
-    Raises
-    ------
-    ObjectExistsError
-        It is there, and is not to be replaced.
-    """
-    import tempfile
-    from pathlib import Path
-
+    """Write a dataset into a repository; return the bytes of the archive."""
     with tempfile.TemporaryDirectory(prefix="pkgdata-") as work:
-        archive = os.path.join(work, remote.tgz_name("temp"))
+        archive = os.path.join(work, repository.tgz_name("temp"))
         write(folder, archive)
         size = os.path.getsize(archive)
-        target = remote.tgz_name(name)
+        target = repository.tgz_name(name)
         store.put(target, Path(archive), if_absent=not replace, public=public)
     return size
 
 
-def pull(
-    store: Store, name: str, folder: str, tell: Callable[[str, int], None] | None = None
-) -> tuple[Registry, int]:
-    """Unpack a dataset from a repository, in one pass.
-
-    Parameters
-    ----------
-    folder : str
-        Empty, and nobody else's.
-    tell : callable, optional
-        Called with the name and the bytes of each file.
-
-    Returns
-    -------
-    (Registry, int)
-        Its manifest, and the bytes of the archive.
-
-    Raises
-    ------
-    ExtractionError
-        The archive is refused or damaged.
-    """
-    stored = remote.tgz_name(name)
+def pull(store: Store, name: str, folder: str, show: Callback = silent) -> tuple[Registry, int]:
+    """Unpack a dataset into an empty folder; return its registry and the bytes of the archive."""
+    stored = repository.tgz_name(name)
     address = store.address(stored)
     size = store.stat(stored).size or 0
     limit = max(_ALWAYS_ALLOWED, int(conf.extract_limit) * size)
     with _opened(store, stored) as source:
-        unpacking = _Unpacking(folder, address, limit, tell)
+        unpacking = _Unpacking(folder, address, limit, show)
         unpacking.run(source)
     return unpacking.registry(), size
 
 
-def manifest(store: Store, name: str) -> Registry:
-    """Read what an archive holds, without keeping any of it."""
-    import tempfile
-
+def registry(store: Store, name: str) -> Registry:
+    """Return the registry of an archive, without keeping its files."""
     with tempfile.TemporaryDirectory(prefix="pkgdata-") as work:
         return pull(store, name, work)[0]
 
 
 @contextlib.contextmanager
-def _opened(store: Store, name: str) -> Iterator[Reading]:
-    from ..stores import codecs
-
+def _opened(store: Store, name: str) -> Iterator[BlockFile]:
     packed = store.blocks(name)
     blocks = codecs.decode_blocks(packed, "gzip", store.address(name))
-    with Reading(blocks) as source:
+    with BlockFile(blocks) as source:
         try:
             yield source
         finally:
-            packed.close()  # type: ignore[attr-defined]  # a generator; lets go of the connection
+            packed.close()  # type: ignore[attr-defined]  # a generator; releases the connection
 
 
 class _Unpacking:
     """An archive that is unpacked while it is read."""
 
-    def __init__(
-        self,
-        folder: str,
-        address: str,
-        limit: int,
-        tell: Callable[[str, int], None] | None,
-    ) -> None:
+    def __init__(self, folder: str, address: str, limit: int, show: Callback) -> None:
         self._folder = folder
         self._address = address
         self._limit = limit
         self._left = limit
-        self._tell = tell or (lambda _, __: None)
+        self._show = show
         self._found: dict[str, tuple[Digest, int]] = {}
         self._links: dict[str, str] = {}
         self._modes: dict[str, int] = {}
@@ -176,12 +127,10 @@ class _Unpacking:
         """Return what was unpacked, sorted by name."""
         return Registry(Entry(name, *self._found[name]) for name in sorted(self._found))
 
-    def run(self, source: Reading) -> None:
+    def run(self, source: BlockFile) -> None:
         """Unpack all of it, then what links lead to."""
-        import tarfile
-
         try:
-            # a tar that is read to its end ends before its gzip does, whose checksum comes last
+            # the tar ends before its gzip, whose checksum comes last
             with tarfile.open(fileobj=source, mode="r|", bufsize=_BLOCK) as archive:  # type: ignore[call-overload]
                 for info in archive:
                     self._member(archive, info)
@@ -242,7 +191,7 @@ class _Unpacking:
             raise self._refused(f"has the member {info.name!r}, which is a device or a pipe")
 
     def _file(self, name: str, source: IO[bytes]) -> None:
-        """Write and hash a file; of several of one name the last one counts, as tar has it."""
+        """Write and hash a file; of several with one name the last one counts, as in tar."""
         target = self._path(name)
         fs.make_dirs(os.path.dirname(target))
         hasher, size = hashes.new("sha256"), 0
@@ -258,7 +207,7 @@ class _Unpacking:
                 file.write(block)
                 size += len(block)
         self._found[name] = Digest("sha256", hasher.hexdigest()), size
-        self._tell(name, size)
+        self._show(Event(name, DONE, size, size))
 
     def _resolve(self) -> None:
         """Copy what links lead to, those first that lead to no other link."""
@@ -279,7 +228,7 @@ class _Unpacking:
         return target
 
     def _leads(self, name: str) -> bool:
-        """Say whether what a link leads to is there, and complete."""
+        """Return True if what a link leads to is there, and complete."""
         target = self._target(name)
         below = target + "/"
         return os.path.exists(self._path(target)) and not any(

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
-from ..base.progress import DONE, WAIT, Event, silent
+from ..base import fs
+from ..base.config import cache_dir, conf
+from ..base.hashes import Digest
+from ..base.progress import DONE, WAIT, Event, silent, view, wanted
+from ..cache.objects import Cache
 from ..errors import (
     AccessDeniedError,
     AlreadyPublishedError,
@@ -13,15 +18,13 @@ from ..errors import (
     UnknownNameError,
     warn,
 )
-from . import remote, tgz
-from ._common import Show, form_of, home_of, measure, store_of, taken, user_cache
-from .config import OWN, TGZ, Config
+from . import repository, tgz
+from .config import FORMS, OWN, TGZ, Config
 from .directory import check
-from .home import Home, Record, unknown
-from .manifest import Manifest
-from .outcome import Outcome
+from .home import Home, Pulled, home_of, taken, unknown
 from .pulling import Pull, build
 from .pushing import Push
+from .repository import Manifest, store_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +32,75 @@ if TYPE_CHECKING:
 
     from ..base.progress import Callback
     from ..stores import Store
-    from ._common import Progress
+
+    Progress = bool | Callback | None
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What was done, or with ``dry_run`` what would be.
+
+    Attributes
+    ----------
+    name : str
+        Of the dataset.
+    path : str
+        Where it is: a folder, or the address in the repository.
+    form : str
+        ``"pkgdata"`` or ``"etcetera"``.
+    digest : Digest or None
+        Identity of the dataset; None where it is not known without moving its bytes.
+    files, size : int
+        Files of the dataset, or of the partitions asked for, and their bytes.
+    moved_files, moved_bytes : int
+        Files that were not there yet, and the bytes transferred for them.
+    objects : int
+        Objects that held them.
+    """
+
+    name: str
+    path: str
+    form: str
+    digest: Digest | None = None
+    files: int = 0
+    size: int = 0
+    moved_files: int = 0
+    moved_bytes: int = 0
+    objects: int = 0
+
+
+def shown(
+    progress: Progress, files: int = 0, total: int | None = None, folder: str | None = None
+) -> Callback:
+    """Return the caller's callback, or the bar that the settings ask for.
+
+    Only for a bar are the files of ``folder`` counted.
+    """
+    if callable(progress):
+        return progress
+    setting = conf.progress if progress is None else "auto" if progress else False
+    if folder is not None and wanted(setting):
+        files, total = _measure(folder)
+    return view(setting, files, total)
+
+
+def _measure(folder: str) -> tuple[int, int]:
+    """Count the files below a folder, and their bytes."""
+    count = size = 0
+    for _, path in fs.walk_files(folder):
+        count += 1
+        try:
+            size += os.path.getsize(path)
+        except OSError:
+            pass  # a dangling link; the code that reads it reports it
+    return count, size
+
+
+def _form(text: str) -> str:
+    if text not in FORMS:
+        raise DatasetError(f"unknown form {text!r} of a dataset: expected {' or '.join(FORMS)}")
+    return text
+
 
 # -- push --------------------------------------------------------------------------------------
 
@@ -45,21 +116,21 @@ def push(
     dry_run: bool = False,
     progress: Progress = None,
 ) -> Outcome:
-    """Put a dataset into the repository; whoever pulls meanwhile gets the old one or the new one.
+    """Put a dataset into the repository; who pulls meanwhile gets the old one or the new one.
 
     Parameters
     ----------
     name : str
     force : bool, default False
-        Take the place of the dataset that has the name there.
+        Replace the dataset that has the name there.
     config : Config, optional
     format : ``"pkgdata"`` or ``"etcetera"``, optional
         That of ``config`` by default.
     compress : ``"zstd"`` or ``"none"``, optional
         Of pkgdata's form; that of ``config`` by default.
     prune : bool, default False
-        Then remove from the repository what older versions alone needed; whoever still pulls one
-        fails.
+        Then remove from the repository what only older versions needed; a pull of one that is
+        still running fails.
     dry_run : bool, default False
         Send nothing.
     progress : bool or callable, optional
@@ -79,7 +150,7 @@ def push(
         The repository has one of this name.
     """
     config = config or Config.load()
-    form = form_of(format or config.format)
+    form = _form(format or config.format)
     home, store = home_of(config), store_of(config)
     folder, record = home.find(name), home.record(name)
     check(folder)
@@ -91,22 +162,20 @@ def push(
         )
     if form == TGZ:
         return _push_tgz(store, name, folder, config, force, dry_run)
-    how = "zstd" if (compress or config.compress) == "zstd" else None
-    old = remote.read_manifest(store, name)
+    old = repository.read_manifest(store, name)
     if old is not None and not force:
-        raise _published(store, name, remote.manifest_name(name))
-    _warn_of_other(store, name, remote.tgz_name(name), OWN)
-    outcome = Outcome(name, store.address(remote.manifest_name(name)), OWN)
-    show = Show(progress, folder=folder)
+        raise _published(store, name, repository.manifest_name(name))
+    _warn_of_other(store, name, repository.tgz_name(name), OWN)
+    outcome = Outcome(name, store.address(repository.manifest_name(name)), OWN)
     Push(
         store,
         name,
         folder,
         old[0] if old else None,
         public=config.public,
-        compress=how,
+        zstd=(compress or config.compress) == "zstd",
         dry_run=dry_run,
-        tell=show,
+        show=shown(progress, folder=folder),
     ).run(outcome, force, prune)
     return outcome
 
@@ -114,13 +183,13 @@ def push(
 def _push_tgz(
     store: Store, name: str, folder: str, config: Config, force: bool, dry_run: bool
 ) -> Outcome:
-    stored = remote.tgz_name(name)
+    stored = repository.tgz_name(name)
     if not force and store.exists(stored):
         raise _published(store, name, stored)
-    _warn_of_other(store, name, remote.manifest_name(name), TGZ)
+    _warn_of_other(store, name, repository.manifest_name(name), TGZ)
     tgz.check_links(os.path.realpath(folder))
     outcome = Outcome(name, store.address(stored), TGZ)
-    outcome.files, outcome.size = measure(folder)
+    outcome.files, outcome.size = _measure(folder)
     outcome.moved_files, outcome.objects = outcome.files, 1
     if not dry_run:
         outcome.moved_bytes = tgz.push(store, name, folder, force, config.public)
@@ -158,22 +227,22 @@ def pull(
     dry_run: bool = False,
     progress: Progress = None,
 ) -> Outcome:
-    """Bring a dataset to this computer; it appears when all of it is here and verified.
+    """Fetch a dataset to this computer; it appears when all of it is here and verified.
 
     Parameters
     ----------
     name : str
     force : bool, default False
-        Take the place of the dataset that has the name here.
+        Replace the dataset that has the name here.
     config : Config, optional
     partitions : str or iterable of str, optional
         These, and all that is in no partition. A later pull adds others.
     format : ``"pkgdata"`` or ``"etcetera"``, optional
         By default pkgdata's if it is there, else etcetera's.
     ready : bool, default False
-        That the name is taken is no error.
+        Accept a dataset that is here already, instead of raising an error.
     dry_run : bool, default False
-        Move nothing but the manifest.
+        Transfer only the manifest.
     progress : bool or callable, optional
         See `Store.get`.
 
@@ -191,7 +260,7 @@ def pull(
         The repository has other bytes than it promises; nothing is visible here.
     """
     config = config or Config.load()
-    form = None if format is None else form_of(format)
+    form = None if format is None else _form(format)
     home, store = home_of(config), store_of(config)
     wanted = [partitions] if isinstance(partitions, str) else partitions
     job = _Pulling(home, store, name, force, None if wanted is None else list(wanted), progress)
@@ -211,7 +280,7 @@ def pull(
 
 
 class _Pulling:
-    """One dataset on its way to this computer."""
+    """Pulls one dataset."""
 
     def __init__(
         self,
@@ -226,26 +295,26 @@ class _Pulling:
         self._force = force
         self._wanted = wanted
         self._progress = progress
-        self._waiting: Show | None = None
+        self._waiting: Callback | None = None
         self.outcome = Outcome(name, home.path(name), OWN)
 
     def is_here(self) -> bool:
-        """Say whether there is nothing to do: what is wanted is here, and is not to be replaced."""
+        """Return True if what is wanted is here, and is not to be replaced."""
         return not self._force and self._home.has(self._name) and not self._completes()
 
     def waits(self, _: float) -> None:
-        """Tell that another process is at work."""
-        self._waiting = self._waiting or Show(self._progress)
-        self._waiting.event(Event(self._name, WAIT, 0, None, "another process"))
+        """Report that another process is at work."""
+        self._waiting = self._waiting or shown(self._progress)
+        self._waiting(Event(self._name, WAIT, 0, None, "another process"))
 
     def waits_no_more(self) -> None:
-        """Tell that it is no longer waited for."""
+        """Report the end of the wait."""
         if self._waiting is not None:
-            self._waiting.event(Event(self._name, DONE))
+            self._waiting(Event(self._name, DONE))
             self._waiting = None
 
     def _completes(self) -> bool:
-        """Say whether the dataset is here in part, and what is wanted is not."""
+        """Return True if the dataset is here in part, and what is wanted is not."""
         record = self._home.record(self._name)
         if record is None:
             return False
@@ -258,38 +327,38 @@ class _Pulling:
         denied = None
         if form != TGZ:
             try:
-                found = remote.read_manifest(store, name)
+                found = repository.read_manifest(store, name)
             except AccessDeniedError as error:
-                # a bucket that may not be listed says so of what is not there
+                # a bucket that may not be listed denies access to what is not there
                 found, denied = None, error
             if found is not None:
                 manifest, self.outcome.moved_bytes = found
                 return manifest
         try:
-            if form != OWN and store.exists(remote.tgz_name(name)):
+            if form != OWN and store.exists(repository.tgz_name(name)):
                 return None
         except AccessDeniedError as error:
             denied = denied or error
         if denied is not None:
             raise denied
-        known = remote.known_names(store)
+        known = repository.known_names(store)
         raise unknown(name, known, f"is not in {store.url}", "pkgdata dataset ls -r lists them")
 
     def plan(self, form: str | None) -> None:
-        """Say what would be moved."""
+        """Fill in what would be moved."""
         manifest = self._choose(form)
         if manifest is None:
             self.outcome.form = TGZ
             self._check_whole()
-            self.outcome.moved_bytes = self._store.size(remote.tgz_name(self._name)) or 0
+            self.outcome.moved_bytes = self._store.size(repository.tgz_name(self._name)) or 0
             self.outcome.objects = 1
             return
         record = self._record(manifest)
         self._describe(record)
-        self._fetching(record).plan(self.outcome)
+        self._fetching(record, _user_cache()).plan(self.outcome)
 
     def run(self, form: str | None, sign: Callable[[], None]) -> None:
-        """Bring it."""
+        """Fetch it and put it in place."""
         manifest = self._choose(form)
         with self._home.aside(self._name) as aside:
             if manifest is None:
@@ -299,10 +368,10 @@ class _Pulling:
                 self._describe(record)
                 self._fetch(record, aside, sign)
             check(aside)
-            # if something stands there by now, another process was faster, and is as good
+            # if something is there by now, another process was faster, and its result is as good
             self._home.commit(self._name, aside, record, self._force or self._completes())
 
-    def _record(self, manifest: Manifest) -> Record:
+    def _record(self, manifest: Manifest) -> Pulled:
         """Return what will be here: what is wanted, and the partitions that are here already."""
         known = manifest.partitions()
         for one in self._wanted or ():
@@ -317,12 +386,12 @@ class _Pulling:
         if former is not None:
             self._check_version(former, manifest)
         if self._wanted is None:
-            return Record(manifest)
+            return Pulled(manifest)
         wanted = {*self._wanted, *((former and former.partitions) or ())}
         chosen = [one for one in known if one in wanted]
-        return Record(manifest, None if chosen == known else chosen)
+        return Pulled(manifest, None if chosen == known else chosen)
 
-    def _check_version(self, former: Record, manifest: Manifest) -> None:
+    def _check_version(self, former: Pulled, manifest: Manifest) -> None:
         if former.manifest.registry.digest() != manifest.registry.digest():
             raise DatasetError(
                 f"the repository has another version of {self._name!r} than the one of which "
@@ -331,35 +400,21 @@ class _Pulling:
                 path=self._home.path(self._name),
             )
 
-    def _describe(self, record: Record) -> None:
+    def _describe(self, record: Pulled) -> None:
         part = record.here()
         self.outcome.digest = record.manifest.registry.digest()
         self.outcome.files, self.outcome.size = len(part.registry), part.size
 
-    def _fetching(
-        self,
-        record: Record,
-        tell: Callable[[str, int], None] | None = None,
-        show: Callback = silent,
-    ) -> Pull:
+    def _fetching(self, record: Pulled, cache: Cache, show: Callback = silent) -> Pull:
         former = self._home.record(self._name)
         here = None if former is None else (former.here().registry, self._home.path(self._name))
-        return Pull(self._store, self._name, record.here(), user_cache(), here, tell, show)
+        return Pull(self._store, self._name, record.here(), cache, here, show)
 
-    def _fetch(self, record: Record, aside: str, sign: Callable[[], None]) -> None:
-        cache = user_cache()
+    def _fetch(self, record: Pulled, aside: str, sign: Callable[[], None]) -> None:
+        cache = _user_cache()
         with cache.usage():  # what is in the cache stays there until the links are made
-            show = Show(self._progress, total=self.outcome.size, files=self.outcome.files)
-
-            def tell(name: str, size: int) -> None:
-                sign()
-                show(name, size)
-
-            def watch(event: Event) -> None:
-                sign()
-                show.event(event)
-
-            fetching = self._fetching(record, tell, watch)
+            show = shown(self._progress, self.outcome.files, self.outcome.size)
+            fetching = self._fetching(record, cache, _signing(show, sign))
             fetching.run(self.outcome)
             build(record.here(), fetching.here, cache, aside)
 
@@ -371,17 +426,27 @@ class _Pulling:
                 hint=f"pull all of it, or push it in the form {OWN!r}",
             )
 
-    def _unpack(self, aside: str, sign: Callable[[], None]) -> Record:
+    def _unpack(self, aside: str, sign: Callable[[], None]) -> Pulled:
         self._check_whole()
-        show = Show(self._progress)
-
-        def tell(name: str, size: int) -> None:
-            sign()
-            show(name, size)
-
-        registry, size = tgz.pull(self._store, self._name, aside, tell)
+        show = _signing(shown(self._progress), sign)
+        registry, size = tgz.pull(self._store, self._name, aside, show)
         self.outcome.form, self.outcome.digest = TGZ, registry.digest()
         self.outcome.files = self.outcome.moved_files = len(registry)
         self.outcome.size = sum(entry.size or 0 for entry in registry.values())
         self.outcome.moved_bytes, self.outcome.objects = size, 1
-        return Record(Manifest(registry, {}, [], [], {}))
+        return Pulled(Manifest(registry, {}, [], [], {}))
+
+
+def _signing(show: Callback, sign: Callable[[], None]) -> Callback:
+    """Return a callback that also shows processes that wait that this one is at work."""
+
+    def signing(event: Event) -> None:
+        sign()
+        show(event)
+
+    return signing
+
+
+def _user_cache() -> Cache:
+    path, origin = cache_dir()
+    return Cache(path, float(conf.lock_timeout), origin)

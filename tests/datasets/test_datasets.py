@@ -11,8 +11,8 @@ from datasetting import FLOWER, make, read, visible
 import pkgdata
 from pkgdata import ConfigError, DatasetError, OfflineError, UnknownNameError, datasets
 from pkgdata.datasets.config import own_home
-from pkgdata.datasets.home import Home, Record, discard
-from pkgdata.datasets.manifest import Manifest, Spot
+from pkgdata.datasets.home import Home, Pulled, discard
+from pkgdata.datasets.repository import Manifest, Spot
 
 
 @pytest.fixture
@@ -247,7 +247,7 @@ def test_a_manifest_of_another_folder_does_not_count(tmp_path):
     home = Home(str(tmp_path / "home"))
     home.prepare()
     with home.aside("a") as aside:
-        assert home.commit("a", aside, Record(manifest(x=1), ["p", "q,r"]), replace=False)
+        assert home.commit("a", aside, Pulled(manifest(x=1), ["p", "q,r"]), replace=False)
     assert home.record("a").partitions == ["p", "q,r"]
     assert list(home.record("a").manifest.registry) == ["x"]
     os.rename(home.path("a"), home.path("b"))

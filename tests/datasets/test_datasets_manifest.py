@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pkgdata import Digest, Entry, Registry, RegistryError, UnsafeNameError
-from pkgdata.datasets import remote
-from pkgdata.datasets.manifest import Manifest, Spot, located, partition_of
+from pkgdata.datasets import repository
+from pkgdata.datasets.repository import Manifest, Spot, partition_of
 from pkgdata.stores import Store
 
 A, B, C, PACK = ("a" * 64, "b" * 64, "c" * 64, "d" * 64)
@@ -89,7 +89,7 @@ def test_partitions(golden):
 
 
 def test_each_digest_is_located_once(golden):
-    found = [(one.name, one.digest.hex) for one, _ in located(golden)]
+    found = [(one.name, one.digest.hex) for one, _, _ in golden.located()]
     assert [digest for _, digest in found] == [A, B, C]
     assert found[0][0] == "README.md"
 
@@ -167,15 +167,15 @@ def test_any_names_survive(contents):
 
 
 def test_a_manifest_that_is_not_there():
-    assert remote.read_manifest(Store("mem://manifests-none"), "flower") is None
+    assert repository.read_manifest(Store("mem://manifests-none"), "flower") is None
 
 
 def test_a_manifest_that_was_decoded_on_the_way_is_read(golden):
     store = Store("mem://manifests-decoded")
     store["flower.manifest.txt.gz"] = GOLDEN.encode()
-    assert remote.read_manifest(store, "flower")[0].dumps() == GOLDEN
-    store["flower.manifest.txt.gz"] = remote.encode_manifest(golden)
-    assert remote.read_manifest(store, "flower")[0].dumps() == GOLDEN
+    assert repository.read_manifest(store, "flower")[0].dumps() == GOLDEN
+    store["flower.manifest.txt.gz"] = repository.encode_manifest(golden)
+    assert repository.read_manifest(store, "flower")[0].dumps() == GOLDEN
 
 
 @pytest.mark.parametrize(
@@ -191,16 +191,18 @@ def test_a_damaged_manifest_is_an_error(content):
     store = Store("mem://manifests-damaged")
     store["flower.manifest.txt.gz"] = content
     with pytest.raises(RegistryError, match=r"flower.manifest.txt.gz is damaged"):
-        remote.read_manifest(store, "flower")
+        repository.read_manifest(store, "flower")
 
 
 def test_a_manifest_that_would_fill_the_memory_is_refused(monkeypatch):
-    monkeypatch.setattr(remote, "_MOST", 1 << 20)
+    monkeypatch.setattr(repository, "_MOST", 1 << 20)
     store = Store("mem://manifests-bomb")
     store["flower.manifest.txt.gz"] = gzip.compress(bytes(64 << 20))
     with pytest.raises(RegistryError, match="grows past"):
-        remote.read_manifest(store, "flower")
+        repository.read_manifest(store, "flower")
 
 
 def test_equal_datasets_have_equal_manifests(golden):
-    assert remote.encode_manifest(golden) == remote.encode_manifest(Manifest.parse(GOLDEN, "x"))
+    assert repository.encode_manifest(golden) == repository.encode_manifest(
+        Manifest.parse(GOLDEN, "x")
+    )

@@ -25,7 +25,7 @@ from pkgdata import (
     datasets,
 )
 from pkgdata.cache.objects import OBJECTS
-from pkgdata.datasets import pulling, pushing, remote
+from pkgdata.datasets import pulling, pushing, repository
 from pkgdata.stores import Store
 
 LARGE = os.urandom((1 << 20) + 1)
@@ -574,7 +574,7 @@ def test_a_frame_that_would_fill_the_memory_is_refused(tmp_path, config):
     bomb = zstandard.ZstdCompressor().compress(bytes(256 << 20))
     (pack,) = Path(config.url, "flower", "packs").iterdir()
     pack.write_bytes(bomb)
-    manifest = Path(config.url, remote.manifest_name("flower"))
+    manifest = Path(config.url, repository.manifest_name("flower"))
     text = gzip.decompress(manifest.read_bytes()).decode()
     size = text.partition("zstd=")[2].partition("\n")[0]
     text = text.replace(f"zstd={size}", f"zstd={len(bomb)}")
@@ -586,7 +586,7 @@ def test_a_frame_that_would_fill_the_memory_is_refused(tmp_path, config):
 
 def test_a_manifest_of_what_is_no_dataset_shows_nothing(tmp_path, config):
     pushed(tmp_path, config, {"data/p/a.txt": b"a"})
-    manifest = Path(config.url, remote.manifest_name("flower"))
+    manifest = Path(config.url, repository.manifest_name("flower"))
     text = gzip.decompress(manifest.read_bytes()).decode().replace("data/p/a.txt", "data/a.txt")
     manifest.write_bytes(gzip.compress(text.encode()))
     with pytest.raises(DatasetError, match=r"holds data/a\.txt"):
@@ -639,7 +639,7 @@ def test_listing(tmp_path, config):
     Store(config.url)["unrelated.txt"] = b""
     Store(config.url)["deep/below.tgz"] = b""
     assert datasets.ls(remote=True, config=config) == ["flower", "other"]
-    assert datasets.operations.remote_forms(config) == {
+    assert repository.forms(config.store()) == {
         "flower": {"pkgdata"},
         "other": {"etcetera"},
     }

@@ -16,7 +16,7 @@ from faults import FaultServer, stall
 
 import pkgdata
 from pkgdata import datasets
-from pkgdata.datasets import pushing, remote
+from pkgdata.datasets import pushing, repository
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills processes by signals")
 
@@ -144,8 +144,8 @@ EAGER = "group.MOST = 1; pulling._PACKS = 1"
 
 def stall_at_pack(server, config, number):
     """Let the server stand still in the midst of a pack."""
-    manifest, _ = remote.read_manifest(config.store(), "flower")
-    server.script(remote.pack_name("flower", manifest.packs[number][0]), stall(10_000))
+    manifest, _ = repository.read_manifest(config.store(), "flower")
+    server.script(repository.pack_name("flower", manifest.packs[number][0]), stall(10_000))
 
 
 def leftovers(config):
