@@ -124,11 +124,16 @@ def name_problem(name: str) -> str | None:
     return None
 
 
-def make_dirs(path: str) -> None:
+def make_dirs(path: str, bits: int = 0) -> None:
     """Create a directory and its missing parents, each with the mode of the one above it.
 
     A group can so share a tree: whoever creates a folder, the others may write where the parent
     lets them. The first missing folder below an existing one follows that one.
+
+    Parameters
+    ----------
+    bits : int, default 0
+        Permission bits that each new one gets besides.
 
     Raises
     ------
@@ -145,10 +150,18 @@ def make_dirs(path: str) -> None:
         parent = os.path.dirname(path)
         if parent == path:
             raise
-        make_dirs(parent)
-        make_dirs(path)
+        make_dirs(parent, bits)
+        make_dirs(path, bits)
         return
     follow_mode(path, 0o777)
+    _add_bits(path, bits)
+
+
+def _add_bits(path: str, bits: int) -> None:
+    if bits and not WINDOWS:
+        mode = stat.S_IMODE(os.stat(path).st_mode)
+        if mode & bits != bits:
+            os.chmod(path, mode | bits)
 
 
 def follow_mode(path: str, mask: int, drop: int = 0) -> None:
@@ -267,6 +280,7 @@ def write_blocks(
     sync: bool = True,
     follow: bool = False,
     if_absent: bool = False,
+    bits: int = 0,
 ) -> None:
     """Write a file block by block so that readers see the old content or the new, never a part.
 
@@ -280,6 +294,8 @@ def write_blocks(
         Mode after the folder, for a shared tree; else as the umask says.
     if_absent : bool, default False
         Refuse to replace what is there.
+    bits : int, default 0
+        Permission bits that the file gets besides.
 
     Raises
     ------
@@ -296,14 +312,28 @@ def write_blocks(
                 os.fsync(fd)
         finally:
             os.close(fd)
+        _add_bits(aside, bits)
         if if_absent:
-            os.link(aside, path)  # the one way to rename that never replaces
-            remove(aside)
+            _appear(aside, path)
         else:
             replace(aside, path)
     except BaseException:
         remove(aside)
         raise
+
+
+def _appear(aside: str, path: str) -> None:
+    """Give a complete file its name, which must be free; only a link fails for certain if not."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path) from None
+        replace(aside, path)
+    else:
+        remove(aside)
 
 
 #: Ends the names of files that are being written.
@@ -315,6 +345,15 @@ def is_aside(name: str) -> bool:
     _, _, pid_and_number = name.removesuffix(ASIDE).rpartition(".")[2].partition("-")
     pid, _, number = pid_and_number.partition("-")
     return name.endswith(ASIDE) and pid.isdigit() and len(number) == 8
+
+
+def leftovers(root: str) -> Iterator[str]:
+    """Yield the names below a folder of unfinished files whose writer is gone from this machine."""
+    for name, _ in walk_files(root):
+        if is_aside(name):
+            owner = name.removesuffix(ASIDE).rpartition(".")[2].rpartition("-")[0]
+            if owner_is_gone(owner):
+                yield name
 
 
 def remove(path: str) -> bool:

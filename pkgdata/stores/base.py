@@ -33,7 +33,8 @@ class Attributes:
     metadata : mapping of str to str, optional
         The user's own.
     public : bool, default False
-        Readable by everybody (an ACL; not all buckets allow one).
+        Readable by everybody: an ACL, which not all buckets allow; permission bits of a file, and
+        of the folders that are made for it.
     """
 
     __slots__ = (
@@ -421,6 +422,24 @@ class Primitives:
         bool
         """
         return self.address(name) == other.address(other_name)
+
+    def free_bytes(self) -> int | None:
+        """Return the bytes that can still be written; None if that is not known.
+
+        Returns
+        -------
+        int or None
+        """
+        return None
+
+    def leftovers(self) -> Iterator[str]:
+        """Yield the names of unfinished files that nobody will finish; `remove` takes them.
+
+        Yields
+        ------
+        str
+        """
+        return iter(())
 
     def bulk(self) -> contextlib.AbstractContextManager[object]:
         """Return a context within which many objects are written and made durable together.

@@ -178,7 +178,7 @@ class FileStore(Store):
         Parameters
         ----------
         attributes : Attributes, optional
-            Only the encoding is kept, as a suffix.
+            Of it the encoding is kept, as a suffix, and ``public``, as permission bits.
         """
         self.write_blocks(name, (content,), attributes, if_absent)
 
@@ -195,15 +195,17 @@ class FileStore(Store):
         path = plain + SUFFIXES.get(encoding or "", "")
         if if_absent and self._stands(name, path):
             raise self._error(OSError(errno.EEXIST, ""), name)
+        public = attributes is not None and attributes.public
+        file_bits, folder_bits = (0o444, 0o555) if public else (0, 0)
         feed = Feed(blocks)
         try:
             try:
-                fs.write_blocks(path, feed, self._syncs(), True, if_absent)
+                fs.write_blocks(path, feed, self._syncs(), True, if_absent, file_bits)
             except FileNotFoundError:  # asking first would cost a call for each file
                 if feed.failure is not None:
                     raise  # the blocks are used up: a second try would write an empty file
-                fs.make_dirs(os.path.dirname(path))
-                fs.write_blocks(path, feed, self._syncs(), True, if_absent)
+                fs.make_dirs(os.path.dirname(path), folder_bits)
+                fs.write_blocks(path, feed, self._syncs(), True, if_absent, file_bits)
             self._uncover(plain, path)
         except OSError as error:
             if feed.failure is not None:
@@ -233,6 +235,12 @@ class FileStore(Store):
         from ..base.config import conf
 
         return str(conf.durability) != "none"
+
+    def free_bytes(self) -> int | None:
+        return fs.free_bytes(self.root)
+
+    def leftovers(self) -> Iterator[str]:
+        return fs.leftovers(self.root)
 
     def bulk(self) -> contextlib.AbstractContextManager[object]:
         return _Bulk(self) if fs.can_sync_all() else super().bulk()
