@@ -253,7 +253,9 @@ class HttpStore(Store):
             raise
         except (OSError, HTTPError, UnicodeError) as error:
             # RequestException is an OSError; a missing CA bundle is a plain one
-            raise _translate(error, address) from error
+            # the text of a malformed URL's error holds the URL as it is, with its password
+            cause = None if isinstance(error, ValueError) else error
+            raise _translate(error, address) from cause
 
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
