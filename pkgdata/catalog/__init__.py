@@ -13,55 +13,48 @@ cache as the files of packages. `docs/catalog.md` shows how a repository is writ
 
   names        qualified names
   places       where prepared data lie
+  objects      what is made of a dataset, as JSON too;  types  those that come along
+  resources/   what a dataset consists of;  fetch  from a resource to the engine
+  notes        what decorators leave;  active  the catalog at work
   definition   what an author says about a dataset;  decorators  how
-  resources/   what it consists of;  fetch  from a resource to the engine
-  types/       what is made of it;  encode  as JSON
-  prepare      bring it here
   repository   packages of definitions;  foreign  those of datamaestro
-  index        what is known of each without loading it;  search  terms
+  index        what is installed, and known without loading it;  search  terms
+  prepare      fetch and make a dataset
   library      `Catalog`, which joins them
-  upkeep, copying, site   what is done with a catalog besides
+  upkeep, copying, site   further commands of ``pkgdata catalog``
 """
 
 from __future__ import annotations
 
-#: Where each public name lives.
-_HOMES = {
-    "Catalog": "library",
-    "find_dataset": "library",
-    "get_dataset": "library",
-    "prepare_dataset": "library",
-    "Repository": "repository",
-    "Definition": "definition",
-    "Dataset": "decorators",
-    "dataset": "decorators",
-    "datatags": "decorators",
-    "datatasks": "decorators",
-    "hook": "decorators",
-    "metadataset": "decorators",
-    "AxesVariants": "variants",
-    "Axis": "variants",
-    "Variants": "variants",
-    "DataFolder": "places",
-    "FileChecker": "checks",
-    "HashCheck": "checks",
-}
-
-#: Packages whose names are public here, too.
-_PACKAGES = {
+#: The public names of each module.
+_NAMES = {
+    "library": ("Catalog", "find_dataset", "get_dataset", "prepare_dataset"),
+    "repository": ("Repository",),
+    "definition": ("Definition",),
+    "decorators": ("Dataset", "dataset", "datatags", "datatasks", "hook", "metadataset"),
+    "variants": ("AxesVariants", "Axis", "Variants"),
+    "places": ("DataFolder",),
     "resources": (
+        *("FileChecker", "HashCheck"),
         *("FileResource", "FolderResource", "Resource", "ValueResource"),
-        *("FileDownloader", "filedownloader", "ConcatDownloader", "concatdownload"),
-        *("ArchiveDownloader", "ZipDownloader", "zipdownloader", "TarDownloader", "tardownloader"),
-        *("FilesDownloader", "FilesCopy", "links", "linkfile", "linkfolder", "reference"),
-        *("manual", "custom_download", "processed", "wayback_documents"),
     ),
+    "resources.files": (
+        *("FileDownloader", "filedownloader", "ConcatDownloader", "concatdownload"),
+        *("FilesDownloader", "wayback_documents"),
+    ),
+    "resources.archives": (
+        *("ArchiveDownloader", "ZipDownloader", "zipdownloader"),
+        *("TarDownloader", "tardownloader"),
+    ),
+    "resources.made": ("FilesCopy", "custom_download", "processed"),
+    "resources.elsewhere": (*("links", "linkfile", "linkfolder", "manual", "reference"),),
+    "objects": ("Base",),
     "types": (
-        *("Base", "File", "Folder", "Generic", "CSV", "Matrix", "IDX", "Tensor"),
+        *("File", "Folder", "Generic", "CSV", "Matrix", "IDX", "Tensor"),
         *("FolderBased", "ImageClassification", "LabelledImages", "Supervised"),
     ),
 }
-_HOMES |= {name: home for home, names in _PACKAGES.items() for name in names}
+_HOMES = {name: home for home, names in _NAMES.items() for name in names}
 
 __all__ = list(_HOMES)
 

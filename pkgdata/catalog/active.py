@@ -1,25 +1,48 @@
-"""What the resources and functions of definitions are given: places, settings, and the engine."""
+"""What is at work: the catalog in which definitions find others, and the `Context` they are given.
+
+`pkgdata.catalog.library` puts its catalogs here, so that definitions need not import it.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+from contextvars import ContextVar
 from pathlib import Path
 
+from ..base.config import cache_dir
 from . import fetch, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from typing import Any
+
+_current: ContextVar[Any] = ContextVar("pkgdata_catalog", default=None)
+
+#: The catalog of all that is installed; `library` sets it.
+default: Any = None
+
+
+def current() -> Any:
+    """Return the catalog at work, by default that of all that is installed."""
+    found = _current.get()
+    return default if found is None else found
+
+
+@contextlib.contextmanager
+def using(catalog: Any) -> Iterator[None]:
+    """Let a catalog and its data folder be those at work inside a ``with`` block."""
+    token = _current.set(catalog)
+    try:
+        with places.within(catalog.data):
+            yield
+    finally:
+        _current.reset(token)
 
 
 class Fetched:
-    """A file that `Context.downloadURL` brought; a context manager.
-
-    Parameters
-    ----------
-    keep : bool, default True
-        The file is not its user's to move.
-    """
+    """A file that `Context.downloadURL` fetched; a context manager."""
 
     def __init__(self, path: Path, keep: bool = True) -> None:
         self.path = path
@@ -33,18 +56,12 @@ class Fetched:
             fetch.drop(str(self.path))
 
     def force_delete(self) -> None:
-        """Let the file be fetched anew next time."""
+        """Let the file be fetched again next time."""
         self.keep = False
 
 
 class Context:
-    """Where data lie, what users set for them, and how files come.
-
-    Parameters
-    ----------
-    path : path-like, optional
-        The folder ``<data>`` (`pkgdata.catalog.places`).
-    """
+    """Where data lie, what users set for them, and how files are fetched."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = Path(path) if path is not None else places.root()
@@ -57,51 +74,36 @@ class Context:
     @property
     def cachepath(self) -> Path:
         """The folder of the user cache, where downloads lie."""
-        from ..base.config import cache_dir
-
         return Path(cache_dir()[0])
 
     @property
-    def settings(self) -> places.Settings:
+    def settings(self) -> places.UserSettings:
         """Data folders, and paths that the user gave."""
-        return places.Settings(self.path)
+        return places.UserSettings(self.path)
 
     @property
     def running_test(self) -> bool:
-        """Whether pytest runs: nobody is asked then."""
+        """Whether pytest runs: the user is not asked then."""
         return "PYTEST_CURRENT_TEST" in os.environ
 
     def downloadURL(self, url: str, size: int | None = None) -> Fetched:
-        """Fetch a file that no digest pins; for resources that do it themselves.
+        """Fetch a file without a digest, for resources that do it themselves.
 
-        Parameters
-        ----------
-        size : int, optional
-            Bytes of it.
-
-        Returns
-        -------
-        Fetched
-            Its ``path`` is good inside a ``with`` block.
+        The path of the result is valid inside a ``with`` block.
         """
         return Fetched(Path(fetch.file(url, size)))
 
     def dataset(self, name: str) -> Any:
         """Return a definition."""
-        from .library import current
-
         return current().find(name)
 
     def repositories(self) -> list[Any]:
         """Return the repositories."""
-        from .library import current
-
-        return current().repositories()
+        found: list[Any] = current().repositories()
+        return found
 
     def repository(self, name: str) -> Any:
         """Return a repository."""
-        from .library import current
-
         return current().repository(name)
 
     def datasets(self) -> list[Any]:

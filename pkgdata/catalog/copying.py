@@ -2,7 +2,7 @@
 
 What arrives has the layout of ``<data>`` (`pkgdata.catalog.places`), so that there
 ``pkgdata catalog --data DIR prepare NAME`` finds it and fetches nothing. Files that links lead to
-are copied as files. A call that was interrupted goes on when it is repeated.
+are copied as files. Repeating an interrupted call resumes it.
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import re
 from pathlib import Path
 
 from ..base import fs
+from ..base.report import Report
 from ..errors import CatalogError
+from ..stores import Store
 from . import places
 from .definition import Definition
+from .prepare import missing
 from .resources.elsewhere import Elsewhere, links, reference, resolve
 
 TYPE_CHECKING = False
@@ -23,8 +26,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.progress import Callback
-    from ..base.report import Report
-    from ..stores import Store
     from .library import Catalog
 
 #: ``host:path`` and ``user@host:path``, as scp has them, or just ``user@host``.
@@ -32,15 +33,9 @@ _HOST = re.compile(r"(?P<host>(?:[\w.-]+@)?[\w.-]+|(?:[\w.-]+@)?\[[0-9a-fA-F:]+\
 
 
 def destination(text: str, root: Path) -> str:
-    """Return the URL of a host or store.
+    """Return the URL of a store, folder, or ``[user@]host:folder``, another computer by SFTP.
 
-    Parameters
-    ----------
-    text : str
-        A URL of a store; a folder; ``[user@]host:folder``, or ``user@host`` for the same folder as
-        here: another computer, by SFTP.
-    root : Path
-        The folder ``<data>`` here.
+    ``user@host`` alone means the same folder as here, which is ``root``.
     """
     if "://" in text or os.sep in text.partition(":")[0] or os.path.isdir(text):
         return text
@@ -60,31 +55,11 @@ def copy(
     force: bool = False,
     progress: bool | Callback | None = None,
 ) -> Report:
-    """Copy a prepared dataset, and those that it links to.
+    """Copy a prepared dataset, and those that it links to, to a place (see `destination`).
 
-    Parameters
-    ----------
-    to : str or Store
-        See `destination`.
-    force : bool, default False
-        Copy what is there already, too. By default what has the same size there is left alone.
-    progress : bool or callable, optional
-        See `pkgdata.Store.get`.
-
-    Returns
-    -------
-    Report
-        ``succeeded`` has the names of what is there now, and their addresses.
-
-    Raises
-    ------
-    CatalogError
-        It is not prepared here.
-    BatchError
-        Some files could not be copied.
+    What has the same size there is left alone, unless ``force`` is set. The report has the names
+    and addresses of what is there now.
     """
-    from ..stores import Store
-
     definition = catalog.find(dataset) if isinstance(dataset, str) else dataset
     with catalog.active():
         root = definition.root
@@ -102,8 +77,6 @@ def copy(
 
 def _files(definition: Any) -> Iterator[tuple[Path, str]]:
     """Yield (path here, name there) of all that a dataset consists of."""
-    from .prepare import missing
-
     if isinstance(definition, Definition):
         absent = [one.name for one in missing(definition) if one.has_files()]
         if absent:
@@ -141,8 +114,6 @@ def _send(
     progress: bool | Callback | None,
 ) -> Report:
     """Copy files that are not there; those below one folder in one go."""
-    from ..base.report import Report
-    from ..stores import Store
 
     def again(names: Iterable[str]) -> Report:
         chosen = set(names)

@@ -23,7 +23,8 @@ import inspect
 from pathlib import Path
 
 from ..errors import CatalogError
-from . import definition
+from . import library as library  # a definition needs a catalog at work
+from . import notes
 from .definition import Definition
 
 TYPE_CHECKING = False
@@ -36,13 +37,13 @@ class _DataPath:
     """``MyDataset.data_path``: the folder of its data."""
 
     def __get__(self, instance: object, owner: type) -> Path:
-        found = definition.of_class(owner)
+        found = notes.of_class(owner)
         if found is None:
             raise AttributeError(f"{owner.__name__} is no dataset: @dataset is missing")
-        return found.datapath
+        return Path(found.datapath)
 
 
-class Dataset:
+class DefinitionClass:
     """A definition as a class: its resources are attributes, ``config()`` returns the data."""
 
     data_path = _DataPath()
@@ -57,8 +58,12 @@ class Dataset:
         raise NotImplementedError(f"{type(self).__name__} has no method config()")
 
 
+#: The name in definitions; datamaestro's, too.
+Dataset = DefinitionClass
+
+
 class dataset:
-    """Make a definition of the function or class below.
+    """Make a definition from the function or class below.
 
     Parameters
     ----------
@@ -76,7 +81,7 @@ class dataset:
     timestamp : object, optional
         Which state of a dataset that changes.
     as_prepare : bool, default False
-        The function is given the definition, and sets its resources up itself.
+        The function is given the definition, and creates its resources itself.
     variants : Variants, optional
         By what its variants differ; see `pkgdata.catalog.variants`.
     """
@@ -107,16 +112,16 @@ class dataset:
         }
 
     def __call__(self, target: Any) -> Any:
-        if definition.of_class(target) is not None:
+        if notes.of_class(target) is not None:
             raise CatalogError(f"{target!r} is a dataset already")
         if not (isinstance(target, type) or inspect.isfunction(target)):
             raise CatalogError(f"@dataset goes with a function or a class, not {target!r}")
         base = _inferred(target) if self.base is None else self.base
         made = Definition(target, base, **self._options)
         if self.meta is not None:
-            notes = definition.notes_of(self._notes_of)
-            made.tags |= notes.tags | self.meta.tags
-            made.tasks |= notes.tasks | self.meta.tasks
+            own = notes.notes_of(self._notes_of)
+            made.tags |= own.tags | self.meta.tags
+            made.tasks |= own.tasks | self.meta.tasks
             made.url = made.url or self.meta.url
         if isinstance(target, type):
             target.__dataset__ = made  # type: ignore[attr-defined]
@@ -140,7 +145,7 @@ def _inferred(target: Any) -> Any:
 
 
 class metadataset:
-    """Make a class stand for what several datasets have in common.
+    """Mark a class as the description that several datasets share.
 
     Parameters
     ----------
@@ -158,9 +163,9 @@ class metadataset:
 
     def __call__(self, target: Any) -> Any:
         for cls in getattr(self.base, "__mro__", ()):
-            notes = cls.__dict__.get("__pkgdata_notes__")
-            self.tags |= getattr(notes, "tags", set())
-            self.tasks |= getattr(notes, "tasks", set())
+            own = cls.__dict__.get(notes.ATTRIBUTE)
+            self.tags |= getattr(own, "tags", set())
+            self.tasks |= getattr(own, "tasks", set())
         target.__metadataset__ = self
         return target
 
@@ -171,13 +176,14 @@ class datatags:
     Parameters
     ----------
     *tags : str
+        Words or short phrases.
     """
 
     def __init__(self, *tags: str) -> None:
         self.tags = tags
 
     def __call__(self, target: Any) -> Any:
-        definition.notes_of(target).tags.update(self.tags)
+        notes.notes_of(target).tags.update(self.tags)
         return target
 
 
@@ -187,18 +193,19 @@ class datatasks:
     Parameters
     ----------
     *tasks : str
+        Words or short phrases.
     """
 
     def __init__(self, *tasks: str) -> None:
         self.tasks = tasks
 
     def __call__(self, target: Any) -> Any:
-        definition.notes_of(target).tasks.update(self.tasks)
+        notes.notes_of(target).tasks.update(self.tasks)
         return target
 
 
 def hook(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make a decorator of definitions of a function that is to run at a moment of their life.
+    """Turn a function into a decorator of definitions, which call it at a certain moment.
 
     Parameters
     ----------
@@ -208,12 +215,13 @@ def hook(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     Returns
     -------
     callable
+        Decorates a function that takes the definition, then the decorator's arguments.
     """
 
     def annotate(function: Callable[..., Any]) -> Callable[..., Any]:
         def collect(*args: Any, **options: Any) -> Any:
             def decorate(target: Any) -> Any:
-                found = definition.of_class(target)
+                found = notes.of_class(target)
                 if found is None:
                     raise CatalogError(f"{function.__name__} goes above @dataset")
                 found.register_hook(name, lambda one: function(one, *args, **options))

@@ -9,37 +9,20 @@ from __future__ import annotations
 
 import copy
 import inspect
-import sys
 from pathlib import Path
 
 from ..errors import CatalogError
-from . import names, places
-from .resources.base import Resource
-from .types import base as types
+from . import active, names, objects, places
+from .notes import ATTRIBUTE, Notes
+from .resources import Resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
-    from .context import Context
-    from .library import Catalog
-    from .repository import Repository
 
-#: Where decorators leave word on what is not a definition yet.
-_NOTES = "__pkgdata_notes__"
-
-
-class Notes:
-    """Tags, tasks and resources of a function or class, before or without ``@dataset``."""
-
-    def __init__(self) -> None:
-        self.tags: set[str] = set()
-        self.tasks: set[str] = set()
-        self.resources: list[Resource] = []
-
-
-class Definition:
+class Definition(Notes):
     """A dataset as its author describes it.
 
     Parameters
@@ -48,38 +31,29 @@ class Definition:
         What stands below ``@dataset``.
     base : type or None
         Type of the data.
-    id, url, doi, size, timestamp, as_prepare, variants
-        See `pkgdata.catalog.dataset`.
+    id : str, optional
+        See `pkgdata.catalog.dataset`, as for the rest.
+    **facts
+        ``url``, ``doi``, ``size``, ``timestamp``, ``as_prepare`` and ``variants``.
     """
 
-    def __init__(
-        self,
-        target: Any,
-        base: Any,
-        *,
-        id: str | None = None,
-        url: str | None = None,
-        doi: str | None = None,
-        size: int | str | None = None,
-        timestamp: Any = None,
-        as_prepare: bool = False,
-        variants: Any = None,
-    ) -> None:
+    url: str | None = None
+    doi: str | None = None
+    size: int | str | None = None
+    timestamp: Any = None
+    as_prepare: bool = False
+    variants: Any = None
+
+    def __init__(self, target: Any, base: Any, *, id: str | None = None, **facts: Any) -> None:
+        super().__init__()
+        vars(self).update(facts)
         self.target = target
         self.base = base
-        self.url = url
-        self.doi = doi
-        self.size = size
-        self.timestamp = timestamp
-        self.as_prepare = as_prepare
-        self.variants = variants
         self.version: str | None = None
         self.resources: dict[str, Resource] = {}
         self.hooks: dict[str, list[Callable[[Definition], Any]]] = {}
-        self.tags: set[str] = set()
-        self.tasks: set[str] = set()
         self._wanted_id = id
-        self._repository: Repository | None = None
+        self._repository: Any = None
         self._name()
         self._collect()
 
@@ -119,17 +93,20 @@ class Definition:
         """Take over what stands on the function or class, and on the types."""
         is_class = isinstance(self.target, type)
         for cls in (*getattr(self.base, "__mro__", ()), *(self.target.__mro__ if is_class else ())):
-            notes = cls.__dict__.get(_NOTES) or cls.__dict__.get("__datamaestro__")
+            notes = cls.__dict__.get(ATTRIBUTE) or cls.__dict__.get("__datamaestro__")
             self.tags |= set(getattr(notes, "tags", ()))
             self.tasks |= set(getattr(notes, "tasks", ()))
-        own = self.target.__dict__.get(_NOTES)
+        own = self.target.__dict__.get(ATTRIBUTE)
         if own is not None:
             self.tags |= own.tags
             self.tasks |= own.tasks
-            for resource in own.resources:
-                resource.bind(resource.name, self)
+            for resource in own.loose_resources:
+                self.add_resource(resource)
         if is_class:
             self._adopt(self.target)
+
+    def add_resource(self, resource: Resource) -> None:
+        resource.bind(resource.name, self)
 
     def _adopt(self, target: type) -> None:
         """Take over the resources that are attributes of the class, inherited ones as copies."""
@@ -193,22 +170,20 @@ class Definition:
     @property
     def types(self) -> list[str]:
         """Names of the type of its data and of what that derives from."""
-        return types.type_names(self.base)
+        return objects.type_names(self.base)
 
     # -- where it belongs ----------------------------------------------------------------------
 
     @property
-    def repository(self) -> Repository | None:
-        """The repository that it belongs to, if it does to one."""
+    def repository(self) -> Any:
+        """The repository that it belongs to, or None."""
         if self._repository is None:
-            from .repository import of_module
-
-            found = of_module(self.module)
+            found = self.catalog.repository_of(self.module)
             if found is not None:
                 self.place(found)
         return self._repository
 
-    def place(self, repository: Repository) -> None:
+    def place(self, repository: Any) -> None:
         """Belong to a repository.
 
         Parameters
@@ -219,11 +194,9 @@ class Definition:
         self._name()
 
     @property
-    def catalog(self) -> Catalog:
-        """The catalog that it is prepared by, or in which it is looked for."""
-        from .library import current
-
-        return current()
+    def catalog(self) -> Any:
+        """The catalog at work."""
+        return active.current()
 
     @property
     def storage(self) -> str:
@@ -238,11 +211,9 @@ class Definition:
         return places.root(None if repository is None else repository.default_data())
 
     @property
-    def context(self) -> Context:
+    def context(self) -> active.Context:
         """Where its data lie, and what users set for them."""
-        from .context import Context
-
-        return Context(self.root)
+        return active.Context(self.root)
 
     @property
     def datapath(self) -> Path:
@@ -254,7 +225,7 @@ class Definition:
         return next((path for path in paths if path.is_dir()), paths[0])
 
     def has_files(self) -> bool:
-        """Say whether something of it lies in its folder.
+        """Return True if something of it lies in its folder.
 
         Returns
         -------
@@ -263,7 +234,7 @@ class Definition:
         return any(one.has_files() for one in self.resources.values())
 
     def owns_folder(self) -> bool:
-        """Say whether its folder is its own, be it only for links.
+        """Return True if its folder is its own, if only for links.
 
         Returns
         -------
@@ -291,7 +262,7 @@ class Definition:
         Parameters
         ----------
         download : bool, default False
-            Bring its files here first, if they are not.
+            Fetch what is missing first.
         variant : mapping, optional
             Which variant of it.
 
@@ -299,37 +270,34 @@ class Definition:
         -------
         object
         """
-        from .prepare import prepare
-
-        return prepare(self, download=download, variant=variant)
+        return self.catalog.prepare(self, download=download, variant=variant)
 
     def download(self, force: bool = False) -> bool:
-        """Bring its files here, if they are not.
+        """Fetch the files that are missing.
 
         Parameters
         ----------
         force : bool, default False
-            Make them anew, even if they are.
+            Fetch and make all files again.
 
         Returns
         -------
         bool
             True.
         """
-        from .prepare import download
-
-        download(self, force)
+        self.catalog.download(self, force=force)
         return True
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         return self.prepare(*args, **options)
 
     def build(self, variant: Mapping[str, Any] | None = None) -> Any:
-        """Make its data of what is here; see `prepare`.
+        """Make its data from what is here; see `prepare`.
 
         Parameters
         ----------
         variant : mapping, optional
+            Which variant of it.
 
         Returns
         -------
@@ -350,14 +318,14 @@ class Definition:
             if not isinstance(self.base, type):
                 raise self.wrong("it returns fields, but says no type: @dataset(TYPE)")
             try:
-                result = types.make(self.base, result)
+                result = objects.make(self.base, result)
             except CatalogError as error:
                 raise self.wrong(error.message) from error
         self._name_parts(result, variant)
         return result
 
     def _find_folders(self, values: dict[str, Any]) -> None:
-        """Put paths in the place of data folders, which only this computer knows."""
+        """Replace data folders by their paths on this computer."""
         for name, value in values.items():
             if isinstance(value, places.DataFolder):
                 values[name] = value.resolve(self.root)
@@ -366,7 +334,7 @@ class Definition:
         selector = self.variants.format_selector(variant or {}) if self.variants else ""
         repository = self.repository
         label = None if repository is None else repository.id
-        types.give_ids(result, self.id + selector, label, self)
+        objects.give_ids(result, self.id + selector, label, self)
 
     def _result(self, variant: Mapping[str, Any] | None) -> Any:
         target = self.target
@@ -379,14 +347,14 @@ class Definition:
         maker = inspect.getattr_static(target, "__create_dataset__", None)
         if maker is not None:
             return getattr(target, "__create_dataset__")(self)  # noqa: B009 -- a type has none
-        if hasattr(target, "config") and not types.is_configuration(target):
+        if hasattr(target, "config") and not objects.is_configuration(target):
             return object.__new__(target).config(**options)
         return self._fields_of_resources()
 
     def _fields_of_resources(self) -> dict[str, Any]:
         """Return the fields of a type that has resources as attributes, by their names."""
         lasting = {one.name.lower(): one for one in self.resources.values() if not one.transient}
-        needed = types.field_names(self.base) if isinstance(self.base, type) else {}
+        needed = objects.field_names(self.base) if isinstance(self.base, type) else {}
         found = {
             name: lasting[name.lower()].prepare() for name in needed if name.lower() in lasting
         }
@@ -419,7 +387,7 @@ def _own_doc(target: Any) -> str:
     return "" if isinstance(target, type) else target.__doc__ or ""
 
 
-def _split(module: str, repository: Repository | None) -> tuple[str, bool, str]:
+def _split(module: str, repository: Any) -> tuple[str, bool, str]:
     """Return package, whether it has a part ``config``, and what follows that."""
     if repository is not None and f"{module}.".startswith(f"{repository.module}.config."):
         return repository.module, True, module[len(repository.module) + len(".config.") :]
@@ -428,13 +396,7 @@ def _split(module: str, repository: Repository | None) -> tuple[str, bool, str]:
 
 
 class Part:
-    """A part of a dataset's data that a link may lead to before the dataset is prepared.
-
-    Parameters
-    ----------
-    keys : tuple of str
-        The attributes that lead to it.
-    """
+    """A part of a dataset's data, by attribute names; links may point to it before it exists."""
 
     def __init__(self, definition: Definition, keys: tuple[str, ...]) -> None:
         self._definition = definition
@@ -449,17 +411,11 @@ class Part:
         return Part(self._definition, (*self._keys, name))
 
     def download(self, force: bool = False) -> None:
-        """Bring the dataset here."""
+        """Fetch what is missing of the dataset."""
         self._definition.download(force)
 
     def prepare(self, download: bool = False) -> Any:
-        """Return the part.
-
-        Parameters
-        ----------
-        download : bool, default False
-            Bring the dataset here first.
-        """
+        """Return the part; with ``download`` what is missing is fetched first."""
         found = self._definition.prepare(download)
         for key in self._keys:
             found = getattr(found, key)
@@ -467,70 +423,3 @@ class Part:
 
     def __call__(self) -> Any:
         return self.prepare()
-
-
-# -- decorators' common ground ---------------------------------------------------------------------
-
-
-def of_class(target: Any) -> Definition | None:
-    """Return the definition that something is or has."""
-    if isinstance(target, Definition):
-        return target
-    if isinstance(target, type):
-        found = target.__dict__.get("__dataset__")
-        return found if isinstance(found, Definition) else None
-    made_by = getattr(target, "__dict__", {}).get("__datamaestro_dataset__")
-    return made_by if isinstance(made_by, Definition) else None
-
-
-def notes_of(target: Any) -> Definition | Notes:
-    """Return where tags, tasks and resources of something are kept.
-
-    Raises
-    ------
-    CatalogError
-        Nothing can be noted there.
-    """
-    found = of_class(target)
-    if found is not None:
-        return found
-    notes = getattr(target, "__dict__", {}).get(_NOTES)
-    if notes is None:
-        notes = Notes()
-        try:
-            setattr(target, _NOTES, notes)
-        except (AttributeError, TypeError):
-            raise CatalogError(
-                f"{target!r} is neither a dataset nor a type, and cannot be annotated"
-            ) from None
-    found_notes: Notes = notes
-    return found_notes
-
-
-def attach(target: Any, resource: Resource) -> Any:
-    """Give a definition a resource; the order of the decorators does not matter.
-
-    Returns
-    -------
-    object
-        The target.
-    """
-    notes = notes_of(target)
-    if isinstance(notes, Definition):
-        resource.bind(resource.name, notes)
-    else:
-        notes.resources.append(resource)
-    return target
-
-
-def in_module(name: str) -> list[Definition]:
-    """Return the definitions that a module makes, in order; not those that it imports.
-
-    Parameters
-    ----------
-    name : str
-        Of a module that is loaded.
-    """
-    found = map(of_class, vars(sys.modules[name]).values())
-    unique = dict.fromkeys(one for one in found if one is not None and one.module == name)
-    return list(unique)

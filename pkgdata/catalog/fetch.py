@@ -4,7 +4,7 @@ So a definition's files are fetched as any package's are: verified while they co
 from mirrors in order, under the rules of offline mode, and through the site's folders
 (``FOLDER/pkgdata.catalog/<repository>/<id as path>/<resource>/<file>``). What a digest pins lies
 in the cache by its digest and stays there; what none pins is dropped once the prepared file is
-made, so that it is fetched anew when somebody asks for it again.
+made, so that it is fetched again when it is needed again.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ import contextlib
 import os
 import re
 from contextvars import ContextVar
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit
 
 from ..base import fs, hashes
+from ..cache.unpinned import UrlCache
 from ..core.package import PackageData, url_cache_root
 from ..core.registry import Entry, Registry
 from ..errors import BatchError, OfflineError
@@ -25,8 +28,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ..base.hashes import Digest
-    from ..cache.unpinned import UrlCache
-    from .resources.base import Resource
+    from .resources import Resource
 
 #: The package whose files the catalog's downloads are.
 PACKAGE = "pkgdata.catalog"
@@ -37,16 +39,16 @@ _package: ContextVar[PackageData | None] = ContextVar("pkgdata_catalog_package",
 
 
 def basename(url: str) -> str:
-    """Return the name of the file that an address ends in.
-
-    Returns
-    -------
-    str
-        ``""`` if it ends in none.
-    """
-    from urllib.parse import unquote, urlsplit
-
+    """Return the name of the file that an address ends in, ``""`` if it ends in none."""
     return unquote(urlsplit(url).path).rpartition("/")[2]
+
+
+def _clean(part: str) -> str:
+    return re.sub(r"[^\w.+=@-]+", "_", part)
+
+
+def _file_name(url: str) -> str:
+    return _clean(basename(url)).strip("._") or "data"
 
 
 def entry(
@@ -56,20 +58,14 @@ def entry(
     size: int | None = None,
     number: int | None = None,
 ) -> Entry:
-    """Return what the engine is asked for.
+    """Return the entry by which the engine fetches what a resource needs.
 
-    Parameters
-    ----------
-    urls : sequence of str
-        Addresses of the same bytes, in order.
-    number : int, optional
-        Tells the files of one resource apart.
+    The addresses have the same bytes; ``number`` tells the files of one resource apart.
     """
     owner = resource.owner
-    file = re.sub(r"[^\w.+=@-]+", "_", basename(urls[0])).strip("._") or "data"
     parts = [owner.storage, *owner.id.split("."), resource.name]
     parts += [] if number is None else [str(number)]
-    name = "/".join(re.sub(r"[^\w.+=@-]+", "_", part) for part in [*parts, file])
+    name = "/".join([*map(_clean, parts), _file_name(urls[0])])
     if fs.name_problem(name) is not None:  # such as a device name of Windows
         name = "/".join(f"_{part}" for part in name.split("/"))
     return Entry(name, digest, size, tuple(urls))
@@ -87,19 +83,9 @@ def session(entries: Iterable[Entry]) -> Iterator[PackageData]:
 
 
 def bring(dataset: str, entries: Sequence[Entry]) -> None:
-    """Download what is not here, several at once.
+    """Download what is not here, several files at once.
 
-    Parameters
-    ----------
-    dataset : str
-        For errors.
-
-    Raises
-    ------
-    OfflineError
-        Something is missing and the network may not be used.
-    BatchError
-        Several could not be fetched. If it is one alone, its own error.
+    If only one of them fails, its own error is raised instead of a `BatchError`.
     """
     if not entries:
         return
@@ -132,27 +118,14 @@ def _offline(dataset: str, error: OfflineError) -> OfflineError:
     )
 
 
-class Download:
-    """Bytes that came.
+class Download(NamedTuple):
+    """Fetched bytes and the digest that pins them, if one does."""
 
-    Parameters
-    ----------
-    digest : Digest or None
-        What pins them.
-    """
-
-    def __init__(self, path: str, digest: Digest | None) -> None:
-        self.path = path
-        self.digest = digest
+    path: str
+    digest: Digest | None
 
     def place(self, target: Path) -> None:
-        """Give them a name at another place: a link where possible, else a copy.
-
-        Parameters
-        ----------
-        target : Path
-            Must not exist.
-        """
+        """Give them a name at another place, which must be free: a link where possible."""
         if self.digest is None:
             os.rename(self.path, target)  # it is a name of our own, for this purpose
             return
@@ -160,21 +133,17 @@ class Download:
         package.cache.share(self.path, str(target))
 
     def matches(self, digest: Digest) -> bool:
-        """Say whether they have a digest."""
+        """Return True if they have a digest."""
         return hashes.hash_file(self.path, digest.alg) == digest
 
 
 @contextlib.contextmanager
 def downloaded(one: Entry, folder: Path) -> Iterator[Download]:
-    """Give the bytes of an entry, fetched if they are not here.
+    """Fetch the bytes of an entry, if they are not here, and give them inside a ``with`` block.
 
-    When the block ends, well or badly, what no digest pins is dropped: the next attempt shall not
-    meet the same wrong bytes.
-
-    Parameters
-    ----------
-    folder : Path
-        Nobody else writes to it, and it is on the disk of what is to be made.
+    What no digest pins is dropped afterwards, also after an error, so that the next attempt does
+    not meet the same wrong bytes. The folder is on the disk of what is to be made, and only this
+    process writes to it.
     """
     package = _package.get()
     if package is None or one.name not in package.registry:
@@ -207,8 +176,6 @@ def _held(package: PackageData, name: str, own: str, tries: int = 10) -> str:
 
 def _in_cache(path: str) -> UrlCache | None:
     """Return the cache of unpinned downloads if a path lies there, and not in a site's folder."""
-    from ..cache.unpinned import UrlCache
-
     cache = UrlCache(url_cache_root(PACKAGE))
     return cache if os.path.dirname(os.path.dirname(path)) == cache.folder else None
 
@@ -221,13 +188,7 @@ def drop(path: str) -> None:
 
 
 def file(url: str, size: int | None = None) -> str:
-    """Fetch a file that no digest pins and that belongs to no resource.
-
-    Returns
-    -------
-    str
-        Its path in the cache.
-    """
-    name = re.sub(r"[^\w.+=@-]+", "_", basename(url)).strip("._") or "data"
+    """Fetch a file without a digest that belongs to no resource; return its path in the cache."""
+    name = _file_name(url)
     package = PackageData(PACKAGE, registry=Registry([Entry(f"url/{name}", None, size, (url,))]))
     return package.get(f"url/{name}")

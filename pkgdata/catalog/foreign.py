@@ -1,9 +1,8 @@
 """Repositories of datamaestro itself, where it is installed and their definitions load.
 
-Their definitions stay what they are, objects of datamaestro; the two classes here give them the
-faces of ours. What they download comes through our engine: it takes the place of the one function
-by which all of datamaestro's resources fetch, ``Context.downloadURL``. Their data lie where
-datamaestro keeps them.
+Their definitions remain objects of datamaestro; the two classes here give them the interface of
+ours. What they download comes through our engine, which replaces the one function by which all of
+datamaestro's resources fetch, ``Context.downloadURL``. Their data lie where datamaestro keeps them.
 """
 
 from __future__ import annotations
@@ -14,10 +13,9 @@ import os
 from pathlib import Path
 
 from ..errors import CatalogError
-from . import places
-from .context import Context
+from . import objects, places
+from .active import Context
 from .repository import definition_files, load
-from .types import base as types
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,15 +29,7 @@ def datamaestro_folder() -> str:
 
 
 class ForeignRepository:
-    """A repository of datamaestro.
-
-    Parameters
-    ----------
-    repository : type
-        Its class.
-    name : str
-        Of its entry point.
-    """
+    """A repository of datamaestro, by its class and the name of its entry point."""
 
     def __init__(self, repository: Any, name: str) -> None:
         self._own = repository.instance()
@@ -54,7 +44,7 @@ class ForeignRepository:
         return f"<ForeignRepository {self.id} of {self.module}>"
 
     def default_data(self) -> str:
-        """Return where its data lie unless somebody says otherwise."""
+        """Return where its data lie by default."""
         return datamaestro_folder()
 
     @property
@@ -67,18 +57,7 @@ class ForeignRepository:
         return definition_files(str(self.basedir))
 
     def definitions_in(self, file: str) -> list[ForeignDefinition]:
-        """Load a module and return its definitions.
-
-        Parameters
-        ----------
-        file : str
-            Relative to the package's folder.
-
-        Raises
-        ------
-        CatalogError
-            It does not load; file and line are named.
-        """
+        """Load a module and return its definitions."""
         parts = file.removesuffix(".py").removesuffix("/__init__").split("/")
         found = load(".".join([self.module, *parts]), str(self.basedir / file))
         datasets = importlib.import_module("datamaestro.context").Datasets(found)
@@ -93,13 +72,7 @@ class ForeignRepository:
 
 
 class ForeignDefinition:
-    """A definition of datamaestro.
-
-    Parameters
-    ----------
-    definition : object
-        datamaestro's own.
-    """
+    """A definition of datamaestro."""
 
     def __init__(self, definition: Any, repository: ForeignRepository) -> None:
         self.own = definition
@@ -120,7 +93,7 @@ class ForeignDefinition:
     @property
     def types(self) -> list[str]:
         """Names of the type of its data and of what that derives from."""
-        return types.type_names(self.base)
+        return objects.type_names(self.base)
 
     @property
     def file(self) -> str | None:
@@ -159,26 +132,18 @@ class ForeignDefinition:
         return self.root / "data" / self.repository.id / Path(*self.id.split("."))
 
     def owns_folder(self) -> bool:
-        """Say whether its folder is its own."""
+        """Return True: its folder is its own."""
         return True
 
     def _ready(self) -> None:
-        """Have it fetch through our engine, into the folder that is chosen."""
+        """Make it fetch through our engine, into the chosen folder."""
         context = self.own.context
         context._path = self.root
         context.downloadURL = Context(self.root).downloadURL
         self.root.mkdir(parents=True, exist_ok=True)
 
     def prepare(self, download: bool = False, variant: Mapping[str, Any] | None = None) -> Any:
-        """Return its data.
-
-        Parameters
-        ----------
-        download : bool, default False
-            Bring its files here first, if they are not.
-        variant : mapping, optional
-            Which variant of it.
-        """
+        """Return its data; with ``download`` what is missing is fetched first."""
         if download:
             self.download()
         self._ready()
@@ -186,18 +151,7 @@ class ForeignDefinition:
         return self.own.prepare(download=False, **options)
 
     def download(self, force: bool = False) -> bool:
-        """Bring its files here, if they are not.
-
-        Returns
-        -------
-        bool
-            True.
-
-        Raises
-        ------
-        CatalogError
-            datamaestro could not.
-        """
+        """Fetch the files that are missing."""
         self._ready()
         if self.own.download(force) is False:
             cause = getattr(self.own, "_download_error", None)

@@ -1,28 +1,40 @@
-"""The index: what is known of each definition without loading it.
+"""Which repositories are installed, and the index: what is known of each definition unloaded.
 
-One file for each repository, ``<cache>/catalog-v1/<key>.json``, rebuilt in part when a definition
-file appears, changes or goes: then that file alone is loaded. It is only a memory: where it cannot
-be written, or is damaged, the definitions are loaded instead.
+The index is one file for each repository, ``<cache>/catalog-v1/<key>.json``, rebuilt in part when a
+definition file appears, changes or goes: then that file alone is loaded. It only saves work: where
+it cannot be written, or is damaged, the definitions are loaded instead.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+import hashlib
+import importlib.util
 import json
 import os
+import sys
+import types
+from importlib import metadata
 
 from .. import __version__
 from ..base import fs
 from ..base.config import cache_dir
 from ..errors import CacheError, CatalogError
 from . import repository
+from .foreign import ForeignRepository
+from .repository import Repository
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
+    from importlib.metadata import EntryPoint
     from typing import Any
 
     from .definition import Definition
-    from .repository import Installed
+
+#: Entry-point groups, ours first.
+GROUP, FOREIGN_GROUP = "pkgdata.repositories", "datamaestro.repositories"
 
 #: Bucket of the cache. A change of the format takes the next number.
 BUCKET = "catalog-v1"
@@ -31,95 +43,145 @@ BUCKET = "catalog-v1"
 _WHOLE = "*"
 
 
-class Record:
-    """A definition as the index knows it.
-
-    Parameters
-    ----------
-    file : str
-        Its module, relative to its package.
-    repository : str
-        Its repository's name.
-    """
-
-    __slots__ = ("_facts", "file", "installed", "repository")
+class Installed:
+    """A repository that an entry point announces (``package`` or ``package:Class``)."""
 
     def __init__(
-        self, installed: Installed, file: str, facts: Mapping[str, Any], repository: str
+        self,
+        name: str,
+        value: str,
+        group: str = GROUP,
+        entry: EntryPoint | None = None,
+        repository: Any = None,
     ) -> None:
-        self.installed = installed
-        self.file = file
-        self._facts = facts
-        self.repository = repository
+        self.name = name
+        self.value = value
+        self.group = group
+        self._entry = entry
+        self._repository = repository
 
     def __repr__(self) -> str:
-        return f"<Record {self.id} of {self.repository}>"
+        return f"<Installed {self.group}: {self.name} = {self.value}>"
 
     @property
-    def id(self) -> str:
-        """Its name."""
-        return str(self._facts["id"])
+    def package(self) -> str:
+        """The package that the entry point names."""
+        return self.value.partition(":")[0].strip()
+
+    @functools.cached_property
+    def folder(self) -> str | None:
+        """The folder of its package, found without loading it; None if it is not there."""
+        if self._repository is not None:
+            return str(self._repository.basedir)
+        try:
+            spec = importlib.util.find_spec(self.package)
+        except (ImportError, ValueError, AttributeError):
+            return None
+        if spec is None:
+            return None
+        if spec.origin:
+            return os.path.dirname(os.path.abspath(spec.origin))
+        return next(iter(spec.submodule_search_locations or ()), None)
 
     @property
-    def aliases(self) -> list[str]:
-        """Names that it had before."""
-        return list(self._facts.get("aliases", ()))
+    def repository(self) -> Any:
+        """The repository, loaded."""
+        if self._repository is None:
+            try:
+                self._repository = self._load()
+            except CatalogError:
+                raise
+            except Exception as error:  # whatever a foreign package raises when it is imported
+                raise CatalogError(
+                    f"the repository {self.name!r} ({self.group}: {self.value}) does not load: "
+                    f"{type(error).__name__}: {error}",
+                    hint=_missing_package(error),
+                ) from error
+        return self._repository
 
-    @property
-    def title(self) -> str:
-        """What it is in one line."""
-        return str(self._facts.get("title", ""))
+    def _load(self) -> Any:
+        assert self._entry is not None
+        found = self._entry.load()
+        if isinstance(found, types.ModuleType):
+            known = repository.known(repository.package_of(found))
+            return known or Repository(name=self.name, package=found)
+        if isinstance(found, Repository):
+            return found
+        if isinstance(found, type) and issubclass(found, Repository):
+            return found.instance()
+        if isinstance(found, type) and hasattr(found, "instance"):
+            return ForeignRepository(found, self.name)
+        raise TypeError(f"{found!r} is neither a package nor a Repository")
 
-    @property
-    def description(self) -> str:
-        """What its author says about it."""
-        return str(self._facts.get("description", ""))
 
-    @property
-    def tags(self) -> list[str]:
-        """What it is about."""
-        return list(self._facts.get("tags", ()))
+def _missing_package(error: Exception) -> str | None:
+    name = error.name if isinstance(error, ModuleNotFoundError) else None
+    return f"the package {name!r} is not installed" if name else None
 
-    @property
-    def tasks(self) -> list[str]:
-        """What it is for."""
-        return list(self._facts.get("tasks", ()))
 
-    @property
-    def types(self) -> list[str]:
-        """Names of the type of its data and of what that derives from."""
-        return list(self._facts.get("types", ()))
+def installed() -> list[Installed]:
+    """Return the repositories that installed packages announce, by name."""
+    found: dict[tuple[str, str], Installed] = {}
+    for group in (GROUP, FOREIGN_GROUP):
+        for entry in metadata.entry_points(group=group):
+            one = Installed(entry.name, entry.value, group, entry)
+            # a package may be announced to both
+            found.setdefault((entry.name, one.package), one)
+    return sorted(found.values(), key=lambda one: one.name)
 
-    @property
-    def url(self) -> str | None:
-        """A page about it."""
-        return self._facts.get("url")
 
-    @property
-    def variants(self) -> list[str]:
-        """By what its variants differ."""
-        return list(self._facts.get("variants", ()))
+@functools.lru_cache(4)
+def _packages(path: tuple[str, ...]) -> list[Installed]:
+    return installed()
+
+
+def of_module(module: str) -> Repository | None:
+    """Return the repository that a module belongs to."""
+    for package in repository.made:
+        if f"{module}.".startswith(f"{package}.config."):
+            made = repository.known(package)
+            if made is not None:
+                return made
+    for one in _packages(tuple(sys.path)):
+        if f"{module}.".startswith(f"{one.package}.config.") and one.group == GROUP:
+            found = one.repository
+            return found if isinstance(found, Repository) else None
+    return None
+
+
+# -- the index -------------------------------------------------------------------------------------
+
+
+@dataclasses.dataclass(slots=True)
+class IndexEntry:
+    """A definition as the index knows it."""
+
+    installed: Installed
+    #: Its module, relative to its package.
+    file: str
+    #: Its repository's name.
+    repository: str
+    id: str
+    aliases: list[str] = dataclasses.field(default_factory=list)
+    title: str = ""
+    description: str = ""
+    tags: list[str] = dataclasses.field(default_factory=list)
+    tasks: list[str] = dataclasses.field(default_factory=list)
+    #: Names of the type of its data and of that type's bases.
+    types: list[str] = dataclasses.field(default_factory=list)
+    url: str | None = None
+    line: int | None = None
+    #: Names of the axes along which its variants differ.
+    variants: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def path(self) -> str:
         """The file that it stands in."""
         return os.path.join(self.installed.folder or "", *self.file.split("/"))
 
-    @property
-    def line(self) -> int | None:
-        """The line where it begins."""
-        return self._facts.get("line")
-
     def load(self) -> Definition:
-        """Load the definition.
-
-        Raises
-        ------
-        CatalogError
-            Its module does not load, or has it no longer.
-        """
-        found = _definitions(self.installed.repository, self.file)
-        for one in found:
+        """Load the definition."""
+        for one in _definitions(self.installed.repository, self.file):
             if one.id == self.id:
                 return one
         raise CatalogError(f"{self.path} has no definition of {self.id}", file=self.path)
@@ -157,15 +219,7 @@ class Index:
 
     @property
     def file(self) -> str:
-        """The index's file.
-
-        Raises
-        ------
-        CacheError
-            There is no cache.
-        """
-        import hashlib
-
+        """The index's file."""
         one = self.installed
         words = f"{one.group} {one.name} {one.value} {one.folder}"
         key = hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()[:32]
@@ -190,10 +244,10 @@ class Index:
             text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
             fs.write_atomic(path, text.encode(errors="surrogateescape"), sync=False, follow=True)
         except (OSError, CacheError):
-            pass  # a memory, no more
+            pass  # the next search loads the definitions
 
     def _marks(self) -> dict[str, list[int]]:
-        """Return the definition files and their marks; those of the package's own beside them."""
+        """Return the definition files and their marks; ``""`` has that of the package itself."""
         folder = self.installed.folder
         if folder is None:
             return {_WHOLE: []}
@@ -204,13 +258,13 @@ class Index:
         marks = (_mark(path) for _, path in fs.walk_files(folder) if path.endswith(".py"))
         return {_WHOLE: [sum(column) for column in zip(*marks, strict=True)], "": own}
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[IndexEntry]:
         """Yield what is known of each definition; files that changed are loaded first."""
         content = self._fresh()
         name = content["name"]
         for file, entry in content["files"].items():
             for facts in entry["datasets"]:
-                yield Record(self.installed, file, facts, name)
+                yield IndexEntry(self.installed, file, name, **facts)
 
     def describe(self) -> tuple[str, str]:
         """Return the repository's name and what it is."""
@@ -249,7 +303,7 @@ class Index:
             found = [_facts(one) for one in _definitions(repo, file)]
         except CatalogError as error:
             self.problems.append(error)
-            # no mark: what failed is tried again, for the reason may be elsewhere
+            # no mark, so that it is tried again: the reason may lie in another file
             return {"mark": None, "datasets": []}
         return {"mark": mark, "datasets": found}
 

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
-from contextvars import ContextVar
 from pathlib import Path
 
 from ..errors import CatalogError, PkgdataWarning, UnknownDatasetError, warn
-from . import names, places, search
-from .definition import Definition, of_class
-from .index import Index, Record
-from .repository import Installed, Repository, installed
+from . import active, index, names, prepare, search
+from .definition import Definition
+from .index import Index, IndexEntry, Installed
+from .notes import of_class
+from .repository import Repository
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from typing import Any
-
-_current: ContextVar[Catalog | None] = ContextVar("pkgdata_catalog", default=None)
 
 
 class Catalog:
@@ -58,23 +56,25 @@ class Catalog:
 
     @property
     def indexes(self) -> list[Index]:
-        """What is known of each repository; read anew when the module search path changes."""
+        """What is known of each repository; read again when the module search path changes."""
         path = tuple(sys.path)
         if not self._indexes or (self._given is None and path != self._path):
             self._path = path
-            found = installed() if self._given is None else self._given
+            found = index.installed() if self._given is None else self._given
             self._indexes = [Index(one) for one in found]
         return self._indexes
 
-    @contextlib.contextmanager
-    def active(self) -> Iterator[None]:
-        """Let definitions find others, and places, by this catalog inside a ``with`` block."""
-        token = _current.set(self)
-        try:
-            with places.within(self.data):
-                yield
-        finally:
-            _current.reset(token)
+    def active(self) -> AbstractContextManager[None]:
+        """Make this the catalog at work inside a ``with`` block.
+
+        Definitions find others by it, and their data in its data folder.
+
+        Returns
+        -------
+        context manager
+            For this thread or task alone.
+        """
+        return active.using(self)
 
     # -- repositories --------------------------------------------------------------------------
 
@@ -84,11 +84,12 @@ class Catalog:
         Returns
         -------
         list of Repository
+            By the names of their entry points.
         """
         found = []
-        for index in self.indexes:
+        for one in self.indexes:
             try:
-                found.append(index.installed.repository)
+                found.append(one.installed.repository)
             except CatalogError as error:
                 self._warn(error)
         return found
@@ -99,33 +100,51 @@ class Catalog:
         Parameters
         ----------
         name : str
+            Its own name, or that of its entry point.
 
         Returns
         -------
         Repository
+            It is loaded.
 
         Raises
         ------
         CatalogError
             There is none of that name, or it does not load.
         """
-        for index in self.indexes:
-            if index.installed.name == name:
-                return index.installed.repository
+        for one in self.indexes:
+            if one.installed.name == name:
+                return one.installed.repository
         found = {one.id: one for one in self.repositories()}
         if name in found:
             return found[name]
         known = ", ".join(sorted(found)) or "none"
         raise CatalogError(f"no repository {name!r} is installed", hint=f"installed: {known}")
 
+    def repository_of(self, module: str) -> Repository | None:
+        """Return the installed repository that a definition module belongs to.
+
+        Parameters
+        ----------
+        module : str
+            Its dotted name.
+
+        Returns
+        -------
+        Repository or None
+            None if it belongs to none.
+        """
+        return index.of_module(module)
+
     def problems(self) -> list[CatalogError]:
-        """Return what does not load, of repositories and definitions, as of the last look.
+        """Return what did not load at the last search, of repositories and definitions.
 
         Returns
         -------
         list of CatalogError
+            Each names file and line.
         """
-        return [one for index in self.indexes for one in index.problems]
+        return [problem for one in self.indexes for problem in one.problems]
 
     def _warn(self, error: CatalogError) -> None:
         if error.message not in self._warned:
@@ -134,19 +153,20 @@ class Catalog:
 
     # -- definitions ---------------------------------------------------------------------------
 
-    def records(self) -> Iterator[Record]:
+    def records(self) -> Iterator[IndexEntry]:
         """Yield what the index knows of each definition.
 
-        What does not load is left out; `problems` tells of it.
+        What does not load is left out; `problems` reports it.
 
         Yields
         ------
-        Record
+        IndexEntry
+            With ``id``, ``title``, ``description``, ``tags``, ``tasks``, ``types``, ``repository``.
         """
-        for index in self.indexes:
-            yield from index.records()
+        for one in self.indexes:
+            yield from one.records()
 
-    def search(self, *terms: str) -> list[Record]:
+    def search(self, *terms: str) -> list[IndexEntry]:
         """Return the definitions that match all terms, by name.
 
         What does not load is a warning that names file and line.
@@ -158,7 +178,8 @@ class Catalog:
 
         Returns
         -------
-        list of Record
+        list of IndexEntry
+            See `records`.
 
         Raises
         ------
@@ -178,11 +199,12 @@ class Catalog:
         ----------
         name : str
             Its name, or one that it had before; ``NAME@REPOSITORY`` where two repositories have it.
-            A selector of variants behind it is passed over.
+            A selector of variants after it is ignored.
 
         Returns
         -------
         Definition
+            It is loaded.
 
         Raises
         ------
@@ -192,8 +214,8 @@ class Catalog:
             There are two, or it does not load.
         """
         base, repository = names.split_repository(names.split_selector(name)[0])
-        by_id: list[Record] = []
-        by_alias: list[Record] = []
+        by_id: list[IndexEntry] = []
+        by_alias: list[IndexEntry] = []
         known: list[str] = []
         for one in self.records():
             known.append(one.id)
@@ -234,20 +256,21 @@ class Catalog:
         download: bool = True,
         variant: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Bring a dataset here, if it is not, and return its data.
+        """Fetch what is missing of a dataset and return its data.
 
         Parameters
         ----------
         dataset : str, Definition, or its class or data
             A name may have a selector: ``org.example.family[size=small]``.
         download : bool, default True
-            False: whatever is here.
+            False: fetch nothing.
         variant : mapping, optional
             The same as a selector.
 
         Returns
         -------
         object
+            What the definition makes of it.
 
         Raises
         ------
@@ -267,24 +290,32 @@ class Catalog:
                 raise CatalogError(f"{definition.id} has no variants, but {selector} was asked for")
             variant = definition.variants.parse_selector(selector)
         with self.active():
+            if isinstance(definition, Definition):
+                return prepare.prepare(definition, download=download, variant=variant)
             return definition.prepare(download, variant)
 
     def download(self, dataset: Any, *, force: bool = False) -> Definition:
-        """Bring the files of a dataset here, if they are not.
+        """Fetch the files that are missing of a dataset.
 
         Parameters
         ----------
         dataset : str, Definition, or its class or data
+            As of `prepare`.
         force : bool, default False
-            Make them anew, even if they are.
+            Fetch and make all files again.
 
         Returns
         -------
         Definition
+            That of the dataset.
         """
-        definition: Definition = self._definition(dataset)
+        found = self._definition(dataset)
         with self.active():
-            definition.download(force)
+            if isinstance(found, Definition):
+                prepare.download(found, force)
+            else:
+                found.download(force)
+        definition: Definition = found
         return definition
 
     def _definition(self, dataset: Any) -> Any:
@@ -306,7 +337,7 @@ def _given(one: Any) -> Installed:
     return Installed(one.id, one.module, repository=one)
 
 
-def _twice(name: str, found: list[Record]) -> CatalogError:
+def _twice(name: str, found: list[IndexEntry]) -> CatalogError:
     listed = "".join(
         f"\n  {one.repository}: {one.path}" + (f", line {one.line}" if one.line else "")
         for one in found
@@ -314,7 +345,7 @@ def _twice(name: str, found: list[Record]) -> CatalogError:
     if len({one.repository for one in found}) == len(found):
         hint = f"say which one: {name}@{found[0].repository}"
     else:
-        hint = "tell the repository's authors"
+        hint = "report it to the repository's authors"
     return CatalogError(
         f"{name} is defined {len(found)} times{listed}",
         hint=hint,
@@ -323,23 +354,13 @@ def _twice(name: str, found: list[Record]) -> CatalogError:
     )
 
 
-_default: Catalog | None = None
-
-
-def current() -> Catalog:
-    """Return the catalog that is at work, or that of all that is installed."""
-    global _default
-    found = _current.get()
-    if found is None:
-        if _default is None:
-            _default = Catalog()
-        found = _default
-    return found
+active.default = Catalog()
 
 
 def _catalog_of(context: Any) -> Catalog:
     if context is None:
-        return current()
+        catalog: Catalog = active.current()
+        return catalog
     if isinstance(context, Catalog):
         return context
     if isinstance(context, (str, os.PathLike)):
@@ -354,7 +375,7 @@ def prepare_dataset(
     variant: Mapping[str, Any] | None = None,
     download: bool | None = None,
 ) -> Any:
-    """Bring a dataset here, if it is not, and return its data.
+    """Fetch what is missing of a dataset and return its data.
 
     Parameters
     ----------
@@ -365,7 +386,7 @@ def prepare_dataset(
     variant : mapping, optional
         Which variant of it.
     download : bool, optional
-        False: whatever is here.
+        False: fetch nothing.
 
     Returns
     -------
@@ -398,6 +419,7 @@ def get_dataset(
     Returns
     -------
     object
+        What the definition makes of it.
     """
     return prepare_dataset(dataset, context, variant=variant, download=False)
 
@@ -415,6 +437,7 @@ def find_dataset(dataset: str, context: Any = None) -> Definition:
     Returns
     -------
     Definition
+        It is loaded.
 
     Raises
     ------

@@ -9,7 +9,9 @@ made other names of the same definitions; those stay known as aliases.
 
 from __future__ import annotations
 
+import difflib
 import re
+from urllib.parse import unquote, urlsplit
 
 from ..errors import CatalogError
 
@@ -39,15 +41,8 @@ def dotted(name: str) -> str:
 def of_definition(place: str, name: str, wanted: str | None) -> tuple[str, set[str]]:
     """Return the name of a definition and the names that it had before.
 
-    Parameters
-    ----------
-    place : str
-        Module of the definition below ``config``, such as ``com.lecun``.
-    name : str
-        Of the function or class.
-    wanted : str or None
-        What its author asks for: a whole name (with a dot in it), an end of it (after a dot, or
-        without one), ``""`` for the module's own name.
+    ``place`` is its module below ``config``. ``wanted`` is what its author asks for: a whole name
+    (with a dot in it), an end of it (after a dot, or without one), or ``""`` for the module's name.
     """
     module = place.lower()
     aliases = set()
@@ -70,13 +65,7 @@ def _joined(*parts: str) -> str:
 
 
 def check(name: str) -> str:
-    """Return a name after a look whether it is one.
-
-    Raises
-    ------
-    CatalogError
-        It is empty, or a part of it is, or holds what is no letter, digit, ``_`` or ``-``.
-    """
+    """Return a name if it is one."""
     if not all(_PART.fullmatch(part) for part in name.split(".")):
         raise CatalogError(
             f"{name!r} is no name of a dataset",
@@ -89,18 +78,11 @@ def check(name: str) -> str:
 def of_url(url: str) -> str:
     """Return the name that a page's address suggests: its host backwards, then its path.
 
-    Raises
-    ------
-    CatalogError
-        The URL has no host.
-
     Examples
     --------
     >>> of_url("http://yann.lecun.com/exdb/mnist/index.html")
     'com.lecun.yann.exdb.mnist'
     """
-    from urllib.parse import unquote, urlsplit
-
     parts = urlsplit(url)
     if not parts.hostname:
         raise CatalogError(f"{url!r} has no host to make a name of")
@@ -113,39 +95,22 @@ def of_url(url: str) -> str:
 
 
 def split_repository(name: str) -> tuple[str, str | None]:
-    """Split ``NAME@REPOSITORY`` as prepared data carry it.
-
-    Returns
-    -------
-    (str, str or None)
-        None if no repository is named.
-    """
+    """Split ``NAME@REPOSITORY``, as prepared data have it; without a repository it is None."""
     base, at, repository = name.partition("@")
     return base, repository if at else None
 
 
 def split_selector(name: str) -> tuple[str, str]:
-    """Split ``NAME[axis=value,...]``.
-
-    Returns
-    -------
-    (str, str)
-        The name and the selector with its brackets, or ``""``.
-    """
+    """Split ``NAME[axis=value,...]``; the selector keeps its brackets."""
     base, bracket, rest = name.partition("[")
     return base.strip(), bracket + rest
 
 
 def close_to(name: str, known: Iterable[str]) -> list[str]:
-    """Return the known names that are most like one that is not known.
+    """Return up to three known names that are most like an unknown one.
 
-    Returns
-    -------
-    list of str
-        Three at most. A name that ends alike counts as close too: people forget the beginning.
+    A name that ends alike is close, too: people forget the beginning.
     """
-    import difflib
-
     all_names = list(known)
     last = name.lower().rpartition(".")[2]
     ends = [one for one in all_names if last and one.lower().rpartition(".")[2] == last]
@@ -154,13 +119,7 @@ def close_to(name: str, known: Iterable[str]) -> list[str]:
 
 
 def file_variable(filename: str) -> str:
-    """Return the name of the variable that stands for a file in a definition.
-
-    Returns
-    -------
-    str
-        The file's name up to its first dot.
-    """
+    """Return the name of a file's variable in a definition: the file's name up to its first dot."""
     return re.sub(r"\..*$", "", filename)
 
 

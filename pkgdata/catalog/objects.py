@@ -1,4 +1,4 @@
-"""`Base`, files and folders; and how the fields of any type's objects are read.
+"""`Base`, the fields of objects of any type, and how they are written as JSON.
 
 A type lists its fields as annotations, as dataclasses do::
 
@@ -9,6 +9,10 @@ A type lists its fields as annotations, as dataclasses do::
 Its objects are made with keyword arguments; ``Corpus.C(path=...)`` is the same, for definitions
 written for experimaestro. Each has an ``id``, such as ``com.example.corpus@text``, that the
 catalog gives it.
+
+JSON comes in two forms: ``normal``, with paths as texts, for people and scripts; and ``xpm``, where
+each object has its type (``$type``) and paths are marked (``{"$type": "path", "$value": ...}``), as
+experimaestro reads it. datamaestro prints the same.
 """
 
 from __future__ import annotations
@@ -16,16 +20,17 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
+import json
+import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
-from ...errors import CatalogError
+from ..errors import CatalogError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from typing import IO, Any
+    from typing import Any
 
 _NONE = object()
 
@@ -50,6 +55,8 @@ class Base:
     TypeError
         A field that has no default is missing, or there is no such field.
     """
+
+    __xpmid__ = "pkgdata.catalog.types.base.base"
 
     id: str = ""
 
@@ -100,12 +107,12 @@ class Base:
         }
 
     def download(self) -> None:
-        """Bring the files of its dataset here, if they are not."""
+        """Fetch the files of its dataset that are missing."""
         if self.definition is not None:
             self.definition.download()
 
     def prepare(self, *args: Any, **options: Any) -> Any:
-        """Bring the files of its dataset here, if they are not.
+        """Fetch the files of its dataset that are missing.
 
         Parameters
         ----------
@@ -119,50 +126,6 @@ class Base:
         """
         self.download()
         return self
-
-
-class Generic(Base):
-    """An object with any fields; better types say what they hold.
-
-    Parameters
-    ----------
-    **values
-        Its fields.
-    """
-
-    def __init__(self, **values: Any) -> None:
-        super().__init__()
-        vars(self).update(values)
-
-
-class File(Base):
-    """A file."""
-
-    path: Path
-
-    def open(self, mode: str = "rb", **options: Any) -> IO[Any]:
-        """Open it.
-
-        Parameters
-        ----------
-        mode : str, default ``"rb"``
-        **options
-            Of `open`.
-
-        Returns
-        -------
-        file object
-        """
-        return open(self.path, mode, **options)
-
-
-class Folder(Base):
-    """A folder."""
-
-    path: Path
-
-    def __truediv__(self, name: str) -> Path:
-        return Path(self.path) / name
 
 
 # -- fields ----------------------------------------------------------------------------------------
@@ -230,13 +193,7 @@ def field_names(cls: type) -> dict[str, bool]:
 
 
 def is_configuration(value: Any) -> bool:
-    """Say whether something is a configuration class of experimaestro, or an object of one.
-
-    Returns
-    -------
-    bool
-        False where experimaestro is not loaded: then nothing can be one.
-    """
+    """Return True for a configuration class of experimaestro, or an object of one."""
     module = sys.modules.get("experimaestro")
     config = getattr(module, "Config", None)
     if not isinstance(config, type):
@@ -245,18 +202,7 @@ def is_configuration(value: Any) -> bool:
 
 
 def make(cls: Any, values: Mapping[str, Any]) -> Any:
-    """Make an object of any type.
-
-    Parameters
-    ----------
-    values : mapping
-        Its fields.
-
-    Raises
-    ------
-    CatalogError
-        The fields are not those of the type.
-    """
+    """Make an object of any type from its fields."""
     maker = cls.C if is_configuration(cls) else cls
     try:
         return maker(**values)
@@ -281,7 +227,7 @@ def fields(value: Any) -> dict[str, Any]:
 
 
 def is_data(value: Any) -> bool:
-    """Say whether something is an object of a dataset, and no plain value."""
+    """Return True for an object of a dataset, as opposed to a plain value."""
     if isinstance(value, type):
         return False
     return isinstance(value, Base) or dataclasses.is_dataclass(value) or is_configuration(value)
@@ -302,10 +248,7 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
 def give_ids(value: Any, name: str, repository: str | None, made_by: Any) -> None:
     """Give an object and its parts the names by which they are known.
 
-    Parameters
-    ----------
-    value : object
-        One that has an id keeps it, and so do its parts: it belongs to another dataset.
+    One that has an id keeps it, and so do its parts: it belongs to another dataset.
     """
     if not is_data(value) or _belongs(value):
         return
@@ -317,7 +260,7 @@ def give_ids(value: Any, name: str, repository: str | None, made_by: Any) -> Non
 
 
 def _names_itself(cls: type) -> bool:
-    """Say whether a type has a field ``id`` of its own, which means something else."""
+    """Return True if a type has a field ``id`` of its own, which means something else."""
     return dataclasses.is_dataclass(cls) and any(
         one.name == "id" for one in dataclasses.fields(cls)
     )
@@ -347,12 +290,9 @@ def _set(value: Any, name: str, to: Any) -> None:
 
 
 def type_names(cls: Any) -> list[str]:
-    """Return the names of a type and of what it derives from, most special first.
+    """Return the names of a type and its bases, the most derived one first.
 
-    Returns
-    -------
-    list of str
-        Of each its full name; and its identifier for experimaestro, if that is another one.
+    Each has its full name and, if that is different, its identifier for experimaestro.
     """
     found = []
     for one in getattr(cls, "__mro__", ()):
@@ -369,3 +309,49 @@ def identifier(cls: type) -> str:
         return str(cls.__getxpmtype__().identifier)  # type: ignore[attr-defined]
     chosen = cls.__dict__.get("__xpmid__")
     return str(chosen) if chosen else f"{cls.__module__}.{cls.__qualname__}".lower()
+
+
+# -- as JSON ---------------------------------------------------------------------------------------
+
+#: Names of the encoders.
+ENCODERS = ("normal", "xpm")
+
+
+def encoded(value: Any, encoder: str = "normal") -> Any:
+    """Return what JSON can hold of a value."""
+    if encoder not in ENCODERS:
+        raise CatalogError(f"no encoder {encoder!r}", hint=f"known: {', '.join(ENCODERS)}")
+    if isinstance(value, os.PathLike):
+        path = os.path.realpath(os.fspath(value))
+        return path if encoder == "normal" else {"$type": "path", "$value": path}
+    if value is None or isinstance(value, (str, int, float, bool)):
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): encoded(one, encoder) for key, one in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [encoded(one, encoder) for one in value]
+    if hasattr(value, "item") and getattr(value, "ndim", 0) == 0:  # a number of numpy
+        return value.item()
+    return _object(value, encoder)
+
+
+def _object(value: Any, encoder: str) -> dict[str, Any]:
+    if not (is_data(value) or hasattr(value, "__dict__")):
+        raise CatalogError(f"a {type(value).__name__} cannot be written as JSON: {value!r}")
+    found = {name: encoded(one, encoder) for name, one in fields(value).items()}
+    if encoder == "xpm":
+        found["$type"] = identifier(_class_of(value))
+    return found
+
+
+def _class_of(value: Any) -> type:
+    """Return the type of an object; experimaestro derives from it for unfinished objects."""
+    if is_configuration(value):
+        found: type = value.__getxpmtype__().value_type
+        return found
+    return type(value)
+
+
+def dumps(value: Any, encoder: str = "normal", indent: int | None = None) -> str:
+    """Return a value as JSON."""
+    return json.dumps(encoded(value, encoder), indent=indent, ensure_ascii=False)

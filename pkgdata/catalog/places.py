@@ -38,13 +38,7 @@ _chosen: ContextVar[str | None] = ContextVar("pkgdata_catalog_data", default=Non
 
 
 def user_data() -> str:
-    """Return the folder where this user's programs keep data, with ours in it.
-
-    Raises
-    ------
-    CatalogError
-        This user has no home directory.
-    """
+    """Return the folder ``<user data>/pkgdata``."""
     import platformdirs
 
     try:
@@ -60,13 +54,7 @@ def user_data() -> str:
 
 
 def root(default: str | None = None) -> Path:
-    """Return ``<data>``.
-
-    Parameters
-    ----------
-    default : str, optional
-        Where a repository keeps its data unless somebody says otherwise.
-    """
+    """Return ``<data>``; the default is that of a repository."""
     chosen = _chosen.get()
     if chosen is None:
         chosen = config.conf.catalog_dir
@@ -75,13 +63,7 @@ def root(default: str | None = None) -> Path:
 
 @contextlib.contextmanager
 def within(data: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Let ``<data>`` be a folder inside a ``with`` block, in this thread or task alone.
-
-    Parameters
-    ----------
-    data : path-like or None
-        None changes nothing.
-    """
+    """Set ``<data>`` inside a ``with`` block, for this thread or task; None changes nothing."""
     if data is None:
         yield
         return
@@ -93,19 +75,14 @@ def within(data: str | os.PathLike[str] | None) -> Iterator[None]:
 
 
 def is_aside(name: str) -> bool:
-    """Say whether a folder's name is that of something being made."""
+    """Return True if a folder's name is that of something being made."""
     return name.startswith(".") and name.endswith(ASIDE)
 
 
-class Settings:
-    """What users told about ``<data>``: data folders, and where files lie that cannot be fetched.
+class UserSettings:
+    """What users set for ``<data>``: data folders, and where files lie that cannot be fetched.
 
     The file is datamaestro's ``settings.json``; what else it holds is kept.
-
-    Parameters
-    ----------
-    data : path-like
-        The folder ``<data>``.
     """
 
     def __init__(self, data: str | os.PathLike[str]) -> None:
@@ -142,13 +119,7 @@ class Settings:
         return self._table("datafolders")
 
     def set_datafolder(self, key: str, path: str | os.PathLike[str]) -> None:
-        """Remember a data folder.
-
-        Raises
-        ------
-        CatalogError
-            There is no such folder.
-        """
+        """Remember a data folder."""
         full = os.path.abspath(os.path.expanduser(os.fspath(path)))
         if not os.path.isdir(full):
             raise CatalogError(f"the data folder {key!r}: {full} is no folder")
@@ -160,13 +131,7 @@ class Settings:
         return self._table("paths")
 
     def set_path(self, key: str, path: str | os.PathLike[str]) -> None:
-        """Remember where something lies that cannot be fetched.
-
-        Parameters
-        ----------
-        key : str
-            ``<dataset>/<resource>``.
-        """
+        """Remember where the file of ``<dataset>/<resource>`` lies, which cannot be fetched."""
         self._set("paths", key, os.path.abspath(os.path.expanduser(os.fspath(path))))
 
     @property
@@ -214,7 +179,7 @@ class DataFolder:
         CatalogError
             The folder is not set.
         """
-        folder = Settings(data).datafolders.get(self.folderid)
+        folder = UserSettings(data).datafolders.get(self.folderid)
         if folder is None:
             raise CatalogError(
                 f"the data folder {self.folderid!r} is not set",

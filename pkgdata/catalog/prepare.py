@@ -1,15 +1,16 @@
-"""Prepare a dataset: bring its resources here, put them into place, make its data.
+"""Prepare a dataset: fetch what it needs, make its files, and make its data from them.
 
 A resource is here when its file or folder is (`pkgdata.catalog.places`); then nothing is fetched
 and no lock is taken. What is missing is downloaded first, all of it at once, outside of the
-dataset's lock; under the lock each resource is made aside and renamed into place. The lock saves
-work, no more: two processes that make the same thing put the same thing into place.
+dataset's lock; under the lock each resource is made aside and renamed. The lock only saves work:
+two processes that make the same resource make the same bytes.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
 from contextvars import ContextVar
 from pathlib import Path
@@ -20,6 +21,7 @@ from ..cache import stamps
 from ..cache.objects import LOCKS, Cache
 from ..errors import CacheError, CatalogError, FolderWarning, PkgdataError, warn
 from . import fetch, places
+from .resources import FileResource, FolderResource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .definition import Definition
-    from .resources.base import Resource
+    from .resources import Resource
 
 #: Datasets that are being prepared, each for the one before it.
 _stack: ContextVar[tuple[str, ...]] = ContextVar("pkgdata_catalog_stack", default=())
@@ -36,21 +38,9 @@ _stack: ContextVar[tuple[str, ...]] = ContextVar("pkgdata_catalog_stack", defaul
 def prepare(
     definition: Definition, *, download: bool = True, variant: Mapping[str, Any] | None = None
 ) -> Any:
-    """Return a dataset's data.
+    """Return a dataset's data; with ``download`` what is missing is fetched first.
 
-    Parameters
-    ----------
-    download : bool, default True
-        Bring its files here first, if they are not.
-    variant : mapping, optional
-        Which variant of it; axes that are left out have their defaults.
-
-    Raises
-    ------
-    CatalogError
-        The definition is wrong, or its links go in a circle.
-    PkgdataError
-        Something cannot be fetched.
+    Axes that a variant leaves out have their defaults.
     """
     if definition.variants is not None:
         variant = definition.variants.resolve(**(variant or {}))
@@ -68,13 +58,7 @@ def prepare(
 
 
 def download(definition: Definition, force: bool = False) -> None:
-    """Bring a dataset's files here, if they are not.
-
-    Parameters
-    ----------
-    force : bool, default False
-        Make them anew, even if they are.
-    """
+    """Fetch the files that are missing of a dataset; all of them again with ``force``."""
     with _not_again(definition):
         if definition.as_prepare:
             definition.build(None)
@@ -83,7 +67,7 @@ def download(definition: Definition, force: bool = False) -> None:
 
 @contextlib.contextmanager
 def _not_again(definition: Definition) -> Iterator[None]:
-    """Refuse to prepare a dataset for its own sake."""
+    """Refuse to prepare a dataset that is being prepared: its links are cyclic."""
     above = _stack.get()
     if definition.id in above:
         circle = [*above[above.index(definition.id) :], definition.id]
@@ -101,13 +85,7 @@ def _not_again(definition: Definition) -> Iterator[None]:
 
 
 def in_order(definition: Definition) -> list[Resource]:
-    """Return a dataset's resources, each behind those that it rests on.
-
-    Raises
-    ------
-    CatalogError
-        They go in a circle, or one rests on that of another dataset.
-    """
+    """Return a dataset's resources, each after those that it depends on."""
     done: list[Resource] = []
     above: list[Resource] = []
 
@@ -115,11 +93,11 @@ def in_order(definition: Definition) -> list[Resource]:
         if resource in done:
             return
         if resource.dataset is not definition:
-            raise definition.wrong(f"it rests on {resource!r}, which is none of its resources")
+            raise definition.wrong(f"it depends on {resource!r}, which is none of its resources")
         if resource in above:
             circle = [*above[above.index(resource) :], resource]
             names = " -> ".join(one.name for one in circle)
-            raise definition.wrong(f"its resources rest on one another: {names}")
+            raise definition.wrong(f"its resources depend on one another: {names}")
         above.append(resource)
         for dependency in resource.dependencies:
             visit(dependency)
@@ -132,17 +110,9 @@ def in_order(definition: Definition) -> list[Resource]:
 
 
 def missing(definition: Definition, force: bool = False) -> list[Resource]:
-    """Return the resources that must be made, in order.
+    """Return the resources that must be made, in order; all of them with ``force``.
 
-    Parameters
-    ----------
-    force : bool, default False
-        All of them.
-
-    Returns
-    -------
-    list of Resource
-        A transient one is missing only if another one needs it.
+    A transient one is missing only if another one needs it.
     """
     ordered = in_order(definition)
     if force:
@@ -157,9 +127,9 @@ def missing(definition: Definition, force: bool = False) -> list[Resource]:
 
 
 def is_here(resource: Resource) -> bool:
-    """Say whether a resource is complete. A file of known digest is hashed once (``verify``)."""
+    """Return True if a resource is complete. A file of known digest is hashed once (``verify``)."""
     if not resource.has_files():
-        return False  # whether what it leads to is here is that one's business
+        return False  # what it leads to is looked after there
     if not resource.files_present():
         return False
     digest = resource.final_digest
@@ -168,7 +138,7 @@ def is_here(resource: Resource) -> bool:
     path = resource.path
     found = stamps.check(str(path.parent), path.name, digest, None, conf.verify, _stamps())
     if found is not None and found[1] is not None:
-        warn(f"{path}: {found[1]}; it is prepared anew", FolderWarning)
+        warn(f"{path}: {found[1]}; it is prepared again", FolderWarning)
         return False
     return True
 
@@ -204,7 +174,7 @@ def _bring(definition: Definition, force: bool) -> None:
 
 
 def _make(resource: Resource, force: bool) -> None:
-    """Make a resource aside and put it into place."""
+    """Make a resource aside and rename it."""
     path = resource.path
     token = f"{fs.owner_token()}-{os.urandom(4).hex()}"
     aside = path.parent / f".{token}{places.ASIDE}"
@@ -233,14 +203,12 @@ def _make(resource: Resource, force: bool) -> None:
 
 
 def _promises(resource: Resource) -> bool:
-    """Say whether a resource of this kind must have made something; older kinds need not."""
-    from .resources.base import FileResource, FolderResource
-
+    """Return True if a resource of this kind must have made something; older kinds need not."""
     return isinstance(resource, (FileResource, FolderResource))
 
 
 def _install(made: Path, path: Path, aside: Path, force: bool) -> None:
-    """Rename what was made into place; a folder that is there gives way whole."""
+    """Rename what was made; a folder that is there is replaced as a whole."""
     _sync(made)
     if made.is_dir():
         if path.is_dir() and not path.is_symlink():
@@ -259,12 +227,12 @@ def _install(made: Path, path: Path, aside: Path, force: bool) -> None:
 
 
 def _is_own_rest(path: Path) -> bool:
-    """Say whether a folder holds nothing but notes and leftovers, as datamaestro leaves them."""
+    """Return True if a folder holds nothing but notes and leftovers, as datamaestro leaves them."""
     return all(one.name.startswith(".") for one in path.iterdir())
 
 
 def _sync(made: Path) -> None:
-    """Have what was made survive a power loss, before it gets its name."""
+    """Make what was made survive a power loss, before it gets its name."""
     if made.is_dir():
         if fs.can_sync_all():
             fs.sync_all(str(made))
@@ -313,8 +281,6 @@ def _clear(made: Sequence[Resource]) -> None:
 @contextlib.contextmanager
 def _alone(definition: Definition, files: Sequence[Resource], force: bool) -> Iterator[None]:
     """Let one process at a time make a dataset, where locks work."""
-    import hashlib
-
     folder = str(definition.datapath)
     key = hashlib.sha256(folder.encode(errors="surrogateescape")).hexdigest()[:40]
     try:

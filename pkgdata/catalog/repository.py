@@ -9,35 +9,32 @@ derived from `Repository`::
     mypackage/__init__.py
     mypackage/config/com/lecun.py           # definitions com.lecun.*
 
-Those of datamaestro's group ``datamaestro.repositories`` are taken as well
-(`pkgdata.catalog.foreign`). A repository that does not load, or a module of one, is told of by a
+`pkgdata.catalog.index` finds what is installed, also in datamaestro's group
+``datamaestro.repositories``. A repository that does not load, or a module of one, is reported by a
 `CatalogError` that names it; the others still work.
 """
 
 from __future__ import annotations
 
-import functools
 import importlib
 import importlib.util
 import os
 import sys
 import threading
-import types
+from importlib import metadata
 from pathlib import Path
 
 from ..errors import CatalogError
-from . import definition, places
+from . import notes, places
+from .active import Context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from importlib.metadata import EntryPoint
+    from types import ModuleType
     from typing import Any
 
     from .definition import Definition
-
-#: Entry-point groups, ours first.
-GROUP, FOREIGN_GROUP = "pkgdata.repositories", "datamaestro.repositories"
 
 #: Marks (time and size) of definition modules when they were loaded.
 _loaded: dict[str, tuple[int, int]] = {}
@@ -46,7 +43,7 @@ _loaded: dict[str, tuple[int, int]] = {}
 _loading = threading.RLock()
 
 #: Repositories that were made, by their package.
-_made: dict[str, Repository] = {}
+made: dict[str, Repository] = {}
 
 
 class Repository:
@@ -73,18 +70,18 @@ class Repository:
         context: Any = None,
         *,
         name: str | None = None,
-        package: types.ModuleType | None = None,
+        package: ModuleType | None = None,
     ) -> None:
-        self.module = _package_of(package or sys.modules[type(self).__module__])
+        self.module = package_of(package or sys.modules[type(self).__module__])
         found = sys.modules[self.module]
         self.id = name or self.NAMESPACE or self.module.rpartition(".")[2]
         self.name = self.id
         self.description = self.DESCRIPTION or _first_line(found.__doc__)
-        self.basedir = Path(_folder_of(found))
+        self.basedir = Path(folder_of(found))
         self.configdir = self.basedir / "config"
         #: Modules that do not load.
         self.problems: list[CatalogError] = []
-        _made[self.module] = self
+        made[self.module] = self
 
     def __repr__(self) -> str:
         return f"<Repository {self.id} of {self.module}>"
@@ -101,6 +98,7 @@ class Repository:
         Returns
         -------
         Repository
+            The same one each time.
         """
         found = cls.__dict__.get("INSTANCE")
         if not isinstance(found, cls):
@@ -115,6 +113,7 @@ class Repository:
         Returns
         -------
         str
+            The dotted name.
         """
         return cls.__module__
 
@@ -129,10 +128,8 @@ class Repository:
         return None
 
     @property
-    def context(self) -> Any:
+    def context(self) -> Context:
         """Where its data lie, and what users set for them."""
-        from .context import Context
-
         return Context(places.root(self.default_data()))
 
     @property
@@ -148,11 +145,12 @@ class Repository:
     # -- its definitions -----------------------------------------------------------------------
 
     def files(self) -> dict[str, tuple[int, int]]:
-        """Return its definition modules and their marks; see `definition_files`.
+        """Return its definition modules.
 
         Returns
         -------
         dict of str to (int, int)
+            By their names relative to the package: time of change in ns, and size in bytes.
         """
         return definition_files(str(self.basedir))
 
@@ -167,6 +165,7 @@ class Repository:
         Returns
         -------
         list of Definition
+            In the order of the module.
 
         Raises
         ------
@@ -175,7 +174,7 @@ class Repository:
         """
         module = self.module_of(file)
         load(module, str(self.basedir / file))
-        found = definition.in_module(module)
+        found: list[Definition] = notes.in_module(module)
         for one in found:
             one.place(self)
         return found
@@ -186,10 +185,12 @@ class Repository:
         Parameters
         ----------
         file : str
+            Relative to the package's folder, with ``/``.
 
         Returns
         -------
         str
+            The dotted name.
         """
         parts = file.removesuffix(".py").removesuffix("/__init__").split("/")
         return ".".join([self.module, *parts])
@@ -200,6 +201,7 @@ class Repository:
         Yields
         ------
         (str, list of Definition)
+            In the order of `files`.
         """
         self.problems = []
         for file in self.files():
@@ -218,10 +220,12 @@ class Repository:
         Parameters
         ----------
         name : str
+            Its name, or one that it had before.
 
         Returns
         -------
         Definition or None
+            None if there is none.
         """
         return next((one for one in self if name in one.aliases), None)
 
@@ -232,9 +236,8 @@ class Repository:
         Returns
         -------
         str or None
+            None if it is not installed as a distribution.
         """
-        from importlib import metadata
-
         package = cls.__module__.partition(".")[0]
         found = metadata.packages_distributions().get(package, [package])
         try:
@@ -243,11 +246,13 @@ class Repository:
             return None
 
 
-def _package_of(module: types.ModuleType) -> str:
+def package_of(module: ModuleType) -> str:
+    """Return the name of the package that a module is or lies in."""
     return module.__name__ if hasattr(module, "__path__") else module.__name__.rpartition(".")[0]
 
 
-def _folder_of(module: types.ModuleType) -> str:
+def folder_of(module: ModuleType) -> str:
+    """Return the folder of a package."""
     if module.__file__:
         return os.path.dirname(os.path.abspath(module.__file__))
     return next(iter(module.__path__))
@@ -258,13 +263,7 @@ def _first_line(doc: str | None) -> str:
 
 
 def definition_files(folder: str) -> dict[str, tuple[int, int]]:
-    """Return the modules below a package's ``config``, by their names relative to the package.
-
-    Returns
-    -------
-    dict of str to (int, int)
-        Of each its time of change in ns and its size.
-    """
+    """Return the modules below a package's ``config``, each with its time of change and size."""
     found: dict[str, tuple[int, int]] = {}
     stack = [("config/", os.path.join(folder, "config"))]
     while stack:
@@ -284,25 +283,14 @@ def definition_files(folder: str) -> dict[str, tuple[int, int]]:
     return dict(sorted(found.items()))
 
 
-def load(module: str, file: str) -> types.ModuleType:
-    """Load a definition module; anew, if its file changed since.
-
-    Parameters
-    ----------
-    module : str
-        Its name.
-
-    Raises
-    ------
-    CatalogError
-        It does not load; file and line are named.
-    """
+def load(module: str, file: str) -> ModuleType:
+    """Load a definition module; again, if its file changed since."""
     # a module that another thread begins to import is in sys.modules already, without definitions
     with _loading:
         return _load(module, file)
 
 
-def _load(module: str, file: str) -> types.ModuleType:
+def _load(module: str, file: str) -> ModuleType:
     try:
         info = os.stat(file)
         mark = (info.st_mtime_ns, info.st_size)
@@ -319,7 +307,7 @@ def _load(module: str, file: str) -> types.ModuleType:
     return found
 
 
-def _first_time(module: str, file: str) -> types.ModuleType:
+def _first_time(module: str, file: str) -> ModuleType:
     for newer in (False, True):
         if newer:  # the file may be newer than the last look into its folder, which is kept
             importlib.invalidate_caches()
@@ -328,7 +316,7 @@ def _first_time(module: str, file: str) -> types.ModuleType:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise
-    # a module stands beside a folder of its name: only one of them can be imported by name
+    # a module lies next to a folder of its name: only one of them can be imported by name
     spec = importlib.util.spec_from_file_location(module, file)
     assert spec is not None
     assert spec.loader is not None
@@ -342,7 +330,7 @@ def _first_time(module: str, file: str) -> types.ModuleType:
     return found
 
 
-def _again(module: types.ModuleType, file: str) -> types.ModuleType:
+def _again(module: ModuleType, file: str) -> ModuleType:
     """Run a changed module again. Its bytecode may be stale: that goes by seconds."""
     with open(file, "rb") as source:
         code = compile(source.read(), file, "exec", dont_inherit=True)
@@ -371,136 +359,8 @@ def problem(file: str, error: Exception) -> CatalogError:
     return CatalogError(f"{where}: {kind}{text}", file=file, line=line)
 
 
-# -- what is installed -----------------------------------------------------------------------------
-
-
-class Installed:
-    """A repository that an entry point announces. It is loaded when that is needed, not before.
-
-    Parameters
-    ----------
-    name : str
-        Of the entry point.
-    value : str
-        ``package`` or ``package:Class``.
-    repository : object, optional
-        The repository, if it is loaded.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        value: str,
-        group: str = GROUP,
-        entry: EntryPoint | None = None,
-        repository: Any = None,
-    ) -> None:
-        self.name = name
-        self.value = value
-        self.group = group
-        self._entry = entry
-        self._repository = repository
-
-    def __repr__(self) -> str:
-        return f"<Installed {self.group}: {self.name} = {self.value}>"
-
-    @property
-    def package(self) -> str:
-        """The package that the entry point names."""
-        return self.value.partition(":")[0].strip()
-
-    @functools.cached_property
-    def folder(self) -> str | None:
-        """The folder of its package, found without loading it; None if it is not there."""
-        if self._repository is not None:
-            return str(self._repository.basedir)
-        try:
-            spec = importlib.util.find_spec(self.package)
-        except (ImportError, ValueError, AttributeError):
-            return None
-        if spec is None:
-            return None
-        if spec.origin:
-            return os.path.dirname(os.path.abspath(spec.origin))
-        return next(iter(spec.submodule_search_locations or ()), None)
-
-    @property
-    def repository(self) -> Any:
-        """The repository, loaded.
-
-        Raises
-        ------
-        CatalogError
-            It does not load.
-        """
-        if self._repository is None:
-            try:
-                self._repository = self._load()
-            except CatalogError:
-                raise
-            except Exception as error:  # whatever a foreign package raises when it is imported
-                raise CatalogError(
-                    f"the repository {self.name!r} ({self.group}: {self.value}) does not load: "
-                    f"{type(error).__name__}: {error}",
-                    hint=_missing_package(error),
-                ) from error
-        return self._repository
-
-    def _load(self) -> Any:
-        assert self._entry is not None
-        found = self._entry.load()
-        if isinstance(found, types.ModuleType):
-            return _known(_package_of(found)) or Repository(name=self.name, package=found)
-        if isinstance(found, Repository):
-            return found
-        if isinstance(found, type) and issubclass(found, Repository):
-            return found.instance()
-        if isinstance(found, type) and hasattr(found, "instance"):
-            from .foreign import ForeignRepository
-
-            return ForeignRepository(found, self.name)
-        raise TypeError(f"{found!r} is neither a package nor a Repository")
-
-
-def _known(package: str) -> Repository | None:
+def known(package: str) -> Repository | None:
     """Return the repository that was made of a package, if that is still the same package."""
-    made, module = _made.get(package), sys.modules.get(package)
-    same = made is not None and module is not None and str(made.basedir) == _folder_of(module)
-    return made if same else None
-
-
-def _missing_package(error: Exception) -> str | None:
-    name = error.name if isinstance(error, ModuleNotFoundError) else None
-    return f"the package {name!r} is not installed" if name else None
-
-
-def installed() -> list[Installed]:
-    """Return the repositories that installed packages announce, by name."""
-    from importlib import metadata
-
-    found: dict[tuple[str, str], Installed] = {}
-    for group in (GROUP, FOREIGN_GROUP):
-        for entry in metadata.entry_points(group=group):
-            one = Installed(entry.name, entry.value, group, entry)
-            # a package may be announced to both
-            found.setdefault((entry.name, one.package), one)
-    return sorted(found.values(), key=lambda one: one.name)
-
-
-@functools.lru_cache(4)
-def _packages(path: tuple[str, ...]) -> list[Installed]:
-    return installed()
-
-
-def of_module(module: str) -> Repository | None:
-    """Return the repository that a module belongs to."""
-    for package in _made:
-        if f"{module}.".startswith(f"{package}.config."):
-            made = _known(package)
-            if made is not None:
-                return made
-    for one in _packages(tuple(sys.path)):
-        if f"{module}.".startswith(f"{one.package}.config.") and one.group == GROUP:
-            found = one.repository
-            return found if isinstance(found, Repository) else None
-    return None
+    found, module = made.get(package), sys.modules.get(package)
+    same = found is not None and module is not None and str(found.basedir) == folder_of(module)
+    return found if same else None

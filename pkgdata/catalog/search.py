@@ -21,18 +21,12 @@ class Condition:
     """What must hold of a definition, or of what the index knows of it."""
 
     def match(self, dataset: Any) -> bool:
-        """Say whether it holds."""
+        """Return True if it holds."""
         raise NotImplementedError(f"{type(self).__name__} has no method match()")
 
     @staticmethod
     def parse(searchterm: str) -> Condition:
-        """Read a search term.
-
-        Raises
-        ------
-        CatalogError
-            It is no regular expression.
-        """
+        """Read a search term."""
         kind, colon, rest = searchterm.partition(":")
         return _KINDS[kind](rest) if colon and kind in _KINDS else IDCondition(searchterm)
 
@@ -68,13 +62,7 @@ class OrCondition(AndCondition):
 
 
 class ReCondition(Condition):
-    """A regular expression.
-
-    Raises
-    ------
-    CatalogError
-        It is none.
-    """
+    """A regular expression."""
 
     #: What it is matched with, for `repr`.
     of = ""

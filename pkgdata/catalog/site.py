@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
+import json
 import os
+import re
 from pathlib import Path
+from string import Template
 
 from ..base import fs
 from ..errors import CatalogError
@@ -13,144 +18,37 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from .index import Record
+    from .index import IndexEntry
     from .library import Catalog
 
-_STYLE = """
-:root { color-scheme: light dark; --line: #8886; --soft: #888; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { margin-bottom: .2rem; }
-#count, .meta, footer { color: var(--soft); }
-#terms { font: inherit; width: 100%; box-sizing: border-box; padding: .4rem .6rem; }
-article { border-top: 1px solid var(--line); padding: .8rem 0; }
-article[hidden] { display: none; }
-h2 { font-size: 1.05rem; margin: 0; overflow-wrap: anywhere; }
-h2 a { color: inherit; text-decoration: none; }
-pre { white-space: pre-wrap; font: inherit; margin: .3rem 0; }
-.mark { border: 1px solid var(--line); border-radius: .6rem; padding: 0 .5rem;
-  font-size: .85rem; margin-right: .3rem; display: inline-block; background: none; color: inherit;
-  cursor: pointer; }
-code { overflow-wrap: anywhere; }
-"""
 
-# the same terms as `pkgdata catalog search`; a term that is no regular expression yet, because it
-# is being typed, counts as a plain word
-_SCRIPT = """
-const cards = [...document.querySelectorAll("article")];
-const input = document.getElementById("terms");
-const data = cards.map((card) => ({ card, ...JSON.parse(card.dataset.facts) }));
-function compile(text) {
-  try { return new RegExp(text, "i"); }
-  catch { return new RegExp(text.replace(/[.*+?^${}()|[\\]\\\\]/g, "\\\\$&"), "i"); }
-}
-const whole = (text) => compile("^(?:" + text + ")$");
-function condition(term) {
-  const found = /^(tag|task|type|repo|repository):(.*)$/.exec(term);
-  if (!found) {
-    const re = compile(term);
-    return (one) => re.test(one.id) || re.test(one.title);
-  }
-  if (found[1] === "type") {
-    const re = whole(found[2]);
-    return (one) => one.types.some((t) => re.test(t) || re.test(t.split(".").pop()));
-  }
-  const re = compile(found[2]);
-  if (found[1] === "tag") return (one) => one.tags.some((t) => re.test(t));
-  if (found[1] === "task") return (one) => one.tasks.some((t) => re.test(t));
-  return (one) => re.test(one.repository);
-}
-function terms(text) {
-  return [...text.matchAll(/(\\w+:)?"([^"]*)"|(\\S+)/g)].map((m) => m[3] ?? (m[1] ?? "") + m[2]);
-}
-function apply() {
-  const wanted = terms(input.value).map(condition);
-  let count = 0;
-  for (const one of data) {
-    const good = wanted.every((test) => test(one));
-    one.card.hidden = !good;
-    count += good;
-  }
-  const total = data.length;
-  document.getElementById("count").textContent =
-    count === total ? `${total} datasets` : `${count} of ${total} datasets`;
-}
-document.getElementById("search").addEventListener("submit", (event) => event.preventDefault());
-input.addEventListener("input", () => {
-  history.replaceState(null, "", input.value ? "#?" + encodeURIComponent(input.value) : "#");
-  apply();
-});
-document.addEventListener("click", (event) => {
-  const term = event.target.dataset?.term;
-  if (term) { input.value = term; input.dispatchEvent(new Event("input")); scrollTo(0, 0); }
-});
-document.getElementById("search").hidden = false;
-if (location.hash.startsWith("#?")) {
-  try { input.value = decodeURIComponent(location.hash.slice(2)); } catch { input.value = ""; }
-}
-apply();
-"""
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy"
-  content="default-src 'none'; style-src 'sha256-{style_hash}'; script-src 'sha256-{script_hash}'">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<h1>{title}</h1>
-<p id="count">{count} datasets</p>
-<form id="search" role="search" hidden action="#">
-<label for="terms">Search: names, or tag: task: type: repo:, as regular expressions</label>
-<input id="terms" type="search" autocomplete="off" spellcheck="false" autofocus>
-</form>
-<main>
-{cards}
-</main>
-<footer><p>Written by pkgdata. <code>pkgdata catalog prepare NAME</code> brings a dataset here.</p>
-</footer>
-<script>{script}</script>
-</body>
-</html>
-"""
-
-_CARD = """<article id="{anchor}" data-facts="{facts}">
-<h2><a href="#{anchor}">{name}</a></h2>
-<p class="meta">{meta}</p>
-{title}{text}<p>{marks}</p>
-</article>"""
+def _template(name: str) -> str:
+    return Path(__file__).with_name("templates").joinpath(name).read_text("utf-8")
 
 
-def render(title: str, records: Iterable[Record]) -> str:
+def render(title: str, records: Iterable[IndexEntry]) -> str:
     """Return the page."""
-    cards = [_card(one) for one in records]
-    return _PAGE.format(
+    style, script, card = _template("site.css"), _template("site.js"), _template("card.html")
+    cards = [_card(one, Template(card)) for one in records]
+    return Template(_template("site.html")).substitute(
         title=html.escape(title),
-        style=_STYLE,
-        script=_SCRIPT,
-        style_hash=_hash(_STYLE),
-        script_hash=_hash(_SCRIPT),
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
         count=len(cards),
-        cards="\n".join(cards),
+        cards="".join(cards),
     )
 
 
 def _hash(text: str) -> str:
-    import base64
-    import hashlib
-
     return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-def _card(one: Record) -> str:
-    import json
-
+def _card(one: IndexEntry, template: Template) -> str:
     keys = ("id", "title", "tags", "tasks", "types", "repository")
     facts = json.dumps({key: getattr(one, key) for key in keys}, ensure_ascii=False)
-    return _CARD.format(
+    return template.substitute(
         anchor=html.escape(f"{one.id}@{one.repository}", quote=True),
         facts=html.escape(facts, quote=True),
         name=html.escape(one.id),
@@ -161,7 +59,7 @@ def _card(one: Record) -> str:
     )
 
 
-def _meta(one: Record) -> str:
+def _meta(one: IndexEntry) -> str:
     kind = one.types[0].rpartition(".")[2] if one.types else ""
     pieces = [html.escape(one.repository), html.escape(kind)]
     if one.url and one.url.startswith(("http://", "https://")):
@@ -171,8 +69,6 @@ def _meta(one: Record) -> str:
 
 
 def _marks(kind: str, values: Sequence[str]) -> str:
-    import re
-
     found = []
     for value in values:
         pattern = f"^{re.escape(value)}$".replace("\\ ", " ").replace("\\-", "-")
@@ -185,23 +81,7 @@ def _marks(kind: str, values: Sequence[str]) -> str:
 
 
 def write(catalog: Catalog, folder: str | os.PathLike[str], title: str) -> tuple[int, Path]:
-    """Write the page of a catalog.
-
-    Parameters
-    ----------
-    folder : path-like
-        Where ``index.html`` goes; other files there are left alone.
-
-    Returns
-    -------
-    (int, Path)
-        How many datasets are on it, and its file.
-
-    Raises
-    ------
-    CatalogError
-        It cannot be written.
-    """
+    """Write the page of a catalog as ``index.html``; return the number of datasets and its path."""
     records = catalog.search()
     path = Path(folder, "index.html")
     try:

@@ -3,31 +3,33 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from pathlib import Path
+from string import Template
+from typing import NamedTuple
 
 from ..base import fs
 from ..base.config import conf
+from ..base.urls import redact
 from ..errors import CatalogError, PkgdataError
+from ..transfer.mirrors import Mirrors
 from . import names, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
 
     from .library import Catalog
 
 
-class Orphan:
+class Orphan(NamedTuple):
     """A folder that no definition owns."""
 
-    def __init__(self, path: Path, repository: str, reason: str) -> None:
-        self.path = path
-        self.repository = repository
-        self.reason = reason
-
-    def __repr__(self) -> str:
-        return f"<Orphan {self.path}>"
+    path: Path
+    repository: str
+    reason: str
 
     def size(self) -> int:
         """Return the bytes of its files; what links lead to is not counted."""
@@ -44,13 +46,7 @@ class Orphan:
 def orphans(catalog: Catalog) -> list[Orphan]:
     """Return the folders of data that no definition owns.
 
-    Nothing is said of the data of repositories that do not load as a whole: what they own is not
-    known.
-
-    Raises
-    ------
-    CatalogError
-        A repository, or a definition, does not load.
+    The data of repositories that do not load are left out: what they own is not known.
     """
     with catalog.active():
         owned, known = _owned(catalog)
@@ -77,7 +73,7 @@ def _owned(catalog: Catalog) -> tuple[set[Path], set[Path]]:
             listed = "".join(f"\n  {one.message}" for one in index.problems)
             raise CatalogError(
                 f"what {index.installed.name!r} owns is not known, for it does not load{listed}",
-                hint="mend it or uninstall it first: its data would be taken for orphans",
+                hint="fix it or uninstall it first: its data would be listed as orphans",
             )
         top = index.installed.repository.datapath
         known.add(top)
@@ -131,65 +127,30 @@ def remove(orphan: Orphan) -> None:
 # -- sources ---------------------------------------------------------------------------------------
 
 
-class Answer:
-    """Whether one source of a dataset still answers.
+class SourceCheck(NamedTuple):
+    """Whether one source of a dataset still answers; the address is without secrets."""
 
-    Parameters
-    ----------
-    dataset, resource, url : str
-        The address without secrets.
-    status : str
-        ``"ok"`` or ``"failed"``.
-    size : int or None
-        Bytes, as the source says.
-    """
-
-    def __init__(
-        self, dataset: str, resource: str, url: str, status: str, message: str, size: int | None
-    ) -> None:
-        self.dataset = dataset
-        self.resource = resource
-        self.url = url
-        self.status = status
-        self.message = message
-        self.size = size
-
-    def __repr__(self) -> str:
-        return f"<Answer {self.dataset}/{self.resource} {self.url}: {self.status}>"
+    dataset: str
+    resource: str
+    url: str
+    #: ``"ok"`` or ``"failed"``.
+    status: str
+    message: str
+    #: Bytes, as the source says.
+    size: int | None
 
 
-def check(
-    catalog: Catalog, wanted: Iterable[Any], tell: Callable[[Answer], None] | None = None
-) -> list[Answer]:
-    """Ask all sources of some datasets whether they still have what definitions say; in parallel.
+def check(catalog: Catalog, wanted: Iterable[Any]) -> list[SourceCheck]:
+    """Ask all sources of some datasets, in parallel, whether they still have what definitions say.
 
     Nothing is downloaded. A source that gives another length than the definition has failed.
-
-    Parameters
-    ----------
-    tell : callable, optional
-        Given each answer as it comes.
-
-    Returns
-    -------
-    list of Answer
-        In the order of datasets and resources.
     """
-    from concurrent.futures import ThreadPoolExecutor
-    from contextvars import copy_context
-
     with catalog.active():
         asked = [one for definition in wanted for one in _questions(definition)]
         width = max(1, min(len(asked) or 1, conf.connections))
         with ThreadPoolExecutor(width, thread_name_prefix="pkgdata-check") as workers:
             futures = [workers.submit(copy_context().run, _ask, one) for one in asked]
-            found = []
-            for future in futures:
-                answer = future.result()
-                if tell is not None:
-                    tell(answer)
-                found.append(answer)
-    return found
+            return [future.result() for future in futures]
 
 
 def _questions(definition: Any) -> list[tuple[str, str, str, int | None]]:
@@ -204,10 +165,7 @@ def _questions(definition: Any) -> list[tuple[str, str, str, int | None]]:
     return found
 
 
-def _ask(question: tuple[str, str, str, int | None]) -> Answer:
-    from ..base.urls import redact
-    from ..transfer.mirrors import Mirrors
-
+def _ask(question: tuple[str, str, str, int | None]) -> SourceCheck:
     dataset, resource, url, size = question
     shown = redact(url)
     try:
@@ -216,50 +174,20 @@ def _ask(question: tuple[str, str, str, int | None]) -> Answer:
         found = source.store.info(source.name).size
     except (PkgdataError, OSError) as error:
         text = getattr(error, "message", str(error))
-        return Answer(dataset, resource, shown, "failed", text, None)
+        return SourceCheck(dataset, resource, shown, "failed", text, None)
     if size is not None and found is not None and found != size:
         text = f"{found} bytes, the definition says {size}"
-        return Answer(dataset, resource, shown, "failed", text, found)
-    return Answer(dataset, resource, shown, "ok", "", found)
+        return SourceCheck(dataset, resource, shown, "failed", text, found)
+    return SourceCheck(dataset, resource, shown, "ok", "", found)
 
 
 # -- new definitions -------------------------------------------------------------------------------
 
-_TEMPLATE = '''"""{title}."""
-
-from pkgdata.catalog import Base, dataset, datatags, datatasks, filedownloader
-
-
-@datatags("what it is about")
-@datatasks("what it is for")
-@filedownloader("data.csv", "{url}")
-@dataset(Base, id="", url="{url}")
-def {function}(data):
-    """{title}
-
-    What it holds, where it comes from, whom to cite.
-    """
-    return {{}}
-'''
-
 
 def create(repository: Any, name_or_url: str) -> Path:
-    """Write a new definition file into a repository, to be filled in.
+    """Write a new definition file into a repository, to be filled in, and return its path.
 
-    Parameters
-    ----------
-    name_or_url : str
-        Name of the dataset, or the address of a page about it, which gives the name.
-
-    Returns
-    -------
-    Path
-        The file.
-
-    Raises
-    ------
-    CatalogError
-        It is there already, cannot be written, or the name is none.
+    The address of a page about the dataset gives its name.
     """
     url = name_or_url if "://" in name_or_url else "https://example.org/"
     name = names.of_url(name_or_url) if "://" in name_or_url else names.check(name_or_url)
@@ -270,10 +198,15 @@ def create(repository: Any, name_or_url: str) -> Path:
     path = Path(repository.basedir, "config", *parts).with_suffix(".py")
     if path.exists():
         raise CatalogError(f"{path} is there already; it is left as it is", file=str(path))
-    text = _TEMPLATE.format(title=name, url=url.replace('"', "%22"), function=parts[-1])
+    template = Template(
+        Path(__file__).with_name("templates").joinpath("definition.py.txt").read_text("utf-8")
+    )
+    text = template.substitute(
+        title=name, url=url.replace('"', "%22"), function=parts[-1], id=wanted
+    )
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fs.write_blocks(str(path), [text.replace('id=""', f"id={wanted}").encode()], if_absent=True)
+        fs.write_blocks(str(path), [text.encode()], if_absent=True)
     except FileExistsError:
         raise CatalogError(f"{path} is there already; it is left as it is") from None
     except OSError as error:

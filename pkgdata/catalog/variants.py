@@ -72,29 +72,32 @@ class Axis:
         Parameters
         ----------
         raw : object
+            Anything but a text is returned as it is.
 
         Returns
         -------
         object
+            Of the axis's type.
 
         Raises
         ------
         ValueError
-            It is none of the type.
+            The text is no value of the type.
         """
         return _coerced(raw, self.type)
 
     def validate(self, value: Any) -> None:
-        """Refuse what is none of its values.
+        """Refuse what is not in the domain.
 
         Parameters
         ----------
         value : object
+            Any value of the type if the axis has no domain.
 
         Raises
         ------
         ValueError
-            It is none.
+            It is not in the domain.
         """
         if self.domain is not None and value not in self.domain:
             raise ValueError(f"expected one of {', '.join(map(repr, self.domain))}")
@@ -129,10 +132,17 @@ class Variants:
         Parameters
         ----------
         **chosen
+            Values by the names of axes.
 
         Returns
         -------
         dict
+            A value for each axis.
+
+        Raises
+        ------
+        CatalogError
+            There is no such axis or value, or one is missing.
         """
         raise NotImplementedError
 
@@ -142,10 +152,17 @@ class Variants:
         Parameters
         ----------
         selector : str
+            With its brackets.
 
         Returns
         -------
         dict
+            Texts by the names of axes.
+
+        Raises
+        ------
+        CatalogError
+            It is written otherwise.
         """
         raise NotImplementedError
 
@@ -155,10 +172,12 @@ class Variants:
         Parameters
         ----------
         chosen : mapping
+            See `resolve`.
 
         Returns
         -------
         str
+            Axes by name, defaults included.
         """
         raise NotImplementedError
 
@@ -168,6 +187,7 @@ class Variants:
         Yields
         ------
         dict
+            As from `resolve`.
         """
         raise NotImplementedError
 
@@ -178,6 +198,7 @@ class AxesVariants(Variants):
     Parameters
     ----------
     **axes : Axis
+        Added to those of the class.
     """
 
     def __init__(self, **axes: Axis) -> None:
@@ -190,18 +211,6 @@ class AxesVariants(Variants):
         self.axes: dict[str, Axis] = {**of_class, **axes}
 
     def resolve(self, **chosen: Any) -> dict[str, Any]:
-        """Check what is asked for and fill in defaults.
-
-        Parameters
-        ----------
-        **chosen
-            Values by the names of axes.
-
-        Raises
-        ------
-        CatalogError
-            There is no such axis or value, or one is missing.
-        """
         for name in chosen:
             if name not in self.axes:
                 known = ", ".join(self.axes)
@@ -222,13 +231,6 @@ class AxesVariants(Variants):
         return found
 
     def parse_selector(self, selector: str) -> dict[str, Any]:
-        """Read ``[key=value,...]``.
-
-        Raises
-        ------
-        CatalogError
-            It is written otherwise.
-        """
         if not (selector.startswith("[") and selector.endswith("]")):
             raise CatalogError(f"{selector!r}: expected [axis=value,...]")
         found: dict[str, Any] = {}
@@ -240,13 +242,6 @@ class AxesVariants(Variants):
         return found
 
     def format_selector(self, chosen: Mapping[str, Any]) -> str:
-        """Write what is asked for as ``[key=value,...]``, the same for the same variant.
-
-        Returns
-        -------
-        str
-            Axes by name, defaults included.
-        """
         values = self.resolve(**chosen)
         pieces = [
             f"{name}={_written(value)}"

@@ -246,7 +246,7 @@ def _download(args: Namespace) -> int:
 
 
 def _prepare(args: Namespace) -> int:
-    from ..catalog.encode import dumps
+    from ..catalog.objects import dumps
 
     found = _catalog(args).prepare(args.dataset, download=not args.no_downloads)
     print(dumps(found, args.encoder, indent=2))
@@ -294,7 +294,7 @@ def _check(args: Namespace) -> int:
     catalog = _catalog(args)
     wanted = [one.load() for one in catalog.search(*args.terms)]
     found = upkeep.check(catalog, wanted)
-    rows = [vars(one) for one in found]
+    rows = [one._asdict() for one in found]
     if args.output is not None:
         import json
 
@@ -331,7 +331,7 @@ def _create(args: Namespace) -> int:
 
 
 def _datafolders(args: Namespace) -> int:
-    from ..catalog.context import Context
+    from ..catalog.active import Context
 
     catalog = _catalog(args)
     with catalog.active():
@@ -345,7 +345,7 @@ def _datafolders(args: Namespace) -> int:
 
 
 def _set_datafolder(args: Namespace) -> int:
-    from ..catalog.context import Context
+    from ..catalog.active import Context
 
     catalog = _catalog(args)
     with catalog.active():

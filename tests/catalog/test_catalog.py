@@ -9,6 +9,7 @@ import io
 import json
 import os
 import signal
+import struct
 import subprocess
 import sys
 import tarfile
@@ -21,8 +22,7 @@ import pytest
 
 import pkgdata
 from pkgdata import catalog, errors
-from pkgdata.catalog import checks, names, places
-from pkgdata.catalog.types import tensor
+from pkgdata.catalog import names, places, resources
 from pkgdata.testing import FaultServer, faults
 
 HEAD = "from pkgdata.catalog import *\nimport dataclasses\nfrom pathlib import Path\n"
@@ -79,6 +79,14 @@ def data(tmp_path, monkeypatch):
 def server():
     with FaultServer({}) as found:
         yield found
+
+
+def write_idx(path, array):
+    """Write an array as an IDX file: its type and shape, then its elements, all big-endian."""
+    array = array.astype(array.dtype.newbyteorder(">"))
+    code = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}[array.dtype.str[1:]]
+    head = struct.pack(f">HBB{array.ndim}I", 0, code, array.ndim, *array.shape)
+    path.write_bytes(head + array.tobytes())
 
 
 def sha(content):
@@ -181,7 +189,7 @@ def mnist_files(tmp_path_factory):
     }
     found = {}
     for name, array in arrays.items():
-        tensor.write_idx(folder / name, array)
+        write_idx(folder / name, array)
         plain = (folder / name).read_bytes()
         found[f"{name}.gz"] = (array, plain, gzip.compress(plain, 1, mtime=0))
     return found
@@ -290,7 +298,7 @@ def test_a_pinned_download_that_is_cut_goes_on_where_it_was(mnist, data):
 def test_every_element_type_and_shape_of_idx_files(tmp_path, kind, shape):
     numpy = pytest.importorskip("numpy", reason="needs numpy")
     array = numpy.arange(-3, numpy.prod(shape, dtype=int) - 3).astype(kind).reshape(shape)
-    tensor.write_idx(tmp_path / "a", array)
+    write_idx(tmp_path / "a", array)
     found = catalog.IDX(path=tmp_path / "a").data()
     assert found.shape == shape
     assert found.dtype == numpy.dtype(kind)
@@ -397,7 +405,7 @@ def test_dataclasses_and_plain_classes_are_types(plugins, data, server):
     pair = found.prepare("com.example.pair")
     assert pair.left.path.read_bytes() == b"hello"
     assert dataclasses.is_dataclass(pair)
-    from pkgdata.catalog.encode import encoded
+    from pkgdata.catalog.objects import encoded
 
     written = encoded(pair)
     path = str(data / "data/image/com/example/pair/a.txt")
@@ -671,15 +679,15 @@ def test_files_that_are_wrong_leave_nothing_half_made(files, data, name, error, 
     assert paths_below(data) == []
 
 
-def test_a_prepared_file_that_was_damaged_is_made_anew(files, server):
+def test_a_prepared_file_that_was_damaged_is_made_again(files, server):
     path = files.prepare("com.example.mirrored").path
     path.unlink()
     path.write_bytes(b"damaged!")
-    with pytest.warns(errors.FolderWarning, match="it is prepared anew"):
+    with pytest.warns(errors.FolderWarning, match="it is prepared again"):
         assert files.prepare("com.example.mirrored").path.read_bytes() == b"world\n"
 
 
-def test_force_makes_files_anew(files, server):
+def test_force_makes_files_again(files, server):
     path = files.prepare("com.example.kept").path
     server.contents["a.txt.gz"] = gzip.compress(b"newer")
     assert files.prepare("com.example.kept").path.read_bytes() != server.contents["a.txt.gz"]
@@ -814,7 +822,7 @@ def test_cyclic_links_are_told_as_such(linked, data):
     with pytest.raises(errors.CatalogError, match="cyclic links") as caught:
         linked.prepare("com.example.a")
     assert "com.example.a -> com.example.b -> com.example.a" in str(caught.value)
-    with pytest.raises(errors.CatalogError, match="rest on one another: "):
+    with pytest.raises(errors.CatalogError, match="depend on one another: "):
         linked.prepare("com.example.circle")
     assert paths_below(data) == []
 
@@ -858,7 +866,7 @@ def test_data_folders(linked, tmp_path, data):
         linked.prepare("com.example.shared")
     (tmp_path / "big" / "sub").mkdir(parents=True)
     (tmp_path / "big" / "sub" / "one.csv").write_text("1")
-    settings = places.Settings(data)
+    settings = places.UserSettings(data)
     with pytest.raises(errors.CatalogError, match="is no folder"):
         settings.set_datafolder("big", tmp_path / "absent")
     settings.set_datafolder("big", tmp_path / "big")
@@ -1028,7 +1036,7 @@ def test_the_ways_to_write_a_digest(tmp_path):
         wrong.check(tmp_path / "a")
     with pytest.raises(errors.CatalogError, match="is no digest"):
         _ = catalog.HashCheck("abc123...").digest
-    assert checks.parse(f"md5:{md5}").alg == "md5"
+    assert resources.parse_digest(f"md5:{md5}").alg == "md5"
 
 
 def test_public_names_resolve():

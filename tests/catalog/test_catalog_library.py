@@ -15,7 +15,7 @@ from test_catalog import HEAD, Plugins, one, paths_below, run
 
 import pkgdata
 from pkgdata import catalog, errors
-from pkgdata.catalog import copying, index, library, repository, search, site, upkeep
+from pkgdata.catalog import active, copying, index, repository, search, site, upkeep
 from pkgdata.testing import FaultServer
 
 
@@ -701,9 +701,9 @@ def test_a_page_that_cannot_be_written(two, tmp_path):
 def test_contexts_choose_the_catalog(two, data, tmp_path):
     ours = catalog.Catalog(tmp_path / "x")
     with ours.active():
-        assert library.current() is ours
+        assert active.current() is ours
         assert catalog.get_dataset("com.example.second").path.is_relative_to(tmp_path / "x")
-    assert library.current() is not ours
+    assert active.current() is not ours
     assert catalog.get_dataset("com.example.second", ours).path.is_relative_to(tmp_path / "x")
     with pytest.raises(errors.CatalogError, match="is no dataset"):
         ours.prepare(3)

@@ -665,7 +665,7 @@ found = catalog.Catalog()
 print(json.dumps([[x.repository, x.id, x.tags] for x in found.search()]))
 print(found.find("com.lecun.mnist").name)
 ds = found.prepare("com.lecun.mnist")
-from pkgdata.catalog.encode import dumps
+from pkgdata.catalog.objects import dumps
 print(dumps(ds))
 print(dumps(ds, "xpm"))
 """
@@ -734,7 +734,7 @@ import json, sys
 from experimaestro import Config, Param, field
 from pathlib import Path
 from pkgdata import catalog
-from pkgdata.catalog.encode import encoded
+from pkgdata.catalog.objects import encoded
 
 class Part(Config):
     path: Param[Path]

@@ -1,4 +1,4 @@
-"""Resources: what a dataset consists of, and the steps by which it comes here.
+"""Resources: what a dataset consists of, how it is made, and how it is checked.
 
 A resource stands in a definition as an attribute of its class, or as a decorator of its function::
 
@@ -6,30 +6,31 @@ A resource stands in a definition as an attribute of its class, or as a decorato
 
     @filedownloader("data.csv", "https://example.org/data.csv.gz")
 
-Resources may rest on others (`Resource.dependencies`). Each makes what it stands for aside, at
-`Resource.transient_path`; `pkgdata.catalog.prepare` puts that into place at `Resource.path`. A new
-kind derives from `FileResource` or `FolderResource` and has the method ``_download(destination)``,
-or from `ValueResource` and has ``prepare()``.
+Resources may depend on others (`Resource.dependencies`). Each makes its file or folder at
+`Resource.transient_path`; `pkgdata.catalog.prepare` renames that to `Resource.path`. A new kind
+derives from `FileResource` or `FolderResource` and has the method ``_download(destination)``, or
+derives from `ValueResource` and has ``prepare()``.
 """
 
 from __future__ import annotations
 
 import contextlib
+import re
 from contextvars import ContextVar
 from pathlib import Path
 
-from ...base import fs
-from ...errors import CatalogError
-from .. import names
+from ...base import fs, hashes
+from ...base.hashes import Digest
+from ...errors import CatalogError, IntegrityError
+from .. import names, notes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
-    from ...base.hashes import Digest
     from ...core.registry import Entry
-    from ..definition import Definition
 
 #: Where resources are being made, by their `id`: several threads may make the same ones.
 _aside: ContextVar[Mapping[int, Path] | None] = ContextVar("pkgdata_catalog_aside", default=None)
@@ -50,7 +51,7 @@ class Resource:
         self.name: str = varname or ""
         self.transient = transient
         #: The definition that it belongs to.
-        self.dataset: Definition | None = None
+        self.dataset: Any = None
         self._named = varname is not None
         self._dependencies: list[Resource] = []
 
@@ -59,10 +60,9 @@ class Resource:
         return f"<{type(self).__name__} {self.name!r} of {owner}>"
 
     def __call__(self, dataset: Any) -> Any:
-        """Belong to a definition; this is what makes a resource a decorator."""
-        from ..definition import attach
-
-        return attach(dataset, self)
+        """Be a decorator: belong to the definition below, or to that which is made of it later."""
+        notes.notes_of(dataset).add_resource(self)
+        return dataset
 
     @classmethod
     def apply(cls, *args: Any, **options: Any) -> Any:
@@ -71,7 +71,7 @@ class Resource:
         Parameters
         ----------
         *args, **options
-            Of the class.
+            As of the class.
 
         Returns
         -------
@@ -79,7 +79,7 @@ class Resource:
         """
         return cls(*args, **options)
 
-    def bind(self, name: str, dataset: Definition) -> None:
+    def bind(self, name: str, dataset: Any) -> None:
         """Belong to a definition.
 
         Parameters
@@ -87,6 +87,7 @@ class Resource:
         name : str
             Its name, unless it has one.
         dataset : Definition
+            A resource belongs to one only.
 
         Raises
         ------
@@ -106,12 +107,13 @@ class Resource:
         dataset.resources[self.name] = self
         self.dataset = dataset
 
-    def setup(self, dataset: Definition, options: object = None) -> Any:
-        """Belong to a definition and return what it will find here.
+    def setup(self, dataset: Any, options: object = None) -> Any:
+        """Belong to a definition and return what it gets for this resource.
 
         Parameters
         ----------
         dataset : Definition
+            As of `bind`.
         options : object, optional
             Not used.
 
@@ -123,7 +125,7 @@ class Resource:
         return self.prepare()
 
     @property
-    def owner(self) -> Definition:
+    def owner(self) -> Any:
         """The definition that it belongs to.
 
         Raises
@@ -150,7 +152,7 @@ class Resource:
 
     @property
     def dependents(self) -> list[Resource]:
-        """Resources of its definition that rest on it."""
+        """Resources of its definition that depend on it."""
         return [one for one in self.owner.resources.values() if self in one.dependencies]
 
     @property
@@ -158,12 +160,10 @@ class Resource:
         """The name under which a function gets it."""
         return names.argument(self.name)
 
-    # -- where it lies -------------------------------------------------------------------------
-
     @property
     def path(self) -> Path:
         """Where it lies once it is complete."""
-        return self.owner.datapath / self.name
+        return Path(self.owner.datapath, self.name)
 
     @property
     def transient_path(self) -> Path:
@@ -172,7 +172,7 @@ class Resource:
         return self.owner.datapath / ".downloads" / self.path.name if aside is None else aside
 
     def has_files(self) -> bool:
-        """Say whether it is a file or folder of its own.
+        """Return True if it is a file or folder of its own.
 
         Returns
         -------
@@ -181,7 +181,7 @@ class Resource:
         return True
 
     def files_present(self) -> bool:
-        """Say whether its file or folder is here.
+        """Return True if its file or folder is here.
 
         Returns
         -------
@@ -194,8 +194,6 @@ class Resource:
         """What its file must hash to, if that is known."""
         return None
 
-    # -- how it comes here ---------------------------------------------------------------------
-
     def entries(self) -> Sequence[Entry]:
         """Return what is downloaded for it.
 
@@ -206,7 +204,7 @@ class Resource:
         return ()
 
     def sources(self) -> Sequence[str]:
-        """Return the addresses from which it comes, for ``pkgdata catalog check``.
+        """Return the addresses that it is fetched from, for ``pkgdata catalog check``.
 
         Returns
         -------
@@ -215,17 +213,18 @@ class Resource:
         return [url for entry in self.entries() for url in entry.urls]
 
     def make(self, destination: Path) -> None:
-        """Make it at another place than where it will lie.
+        """Make it at another place than `path`.
 
         Parameters
         ----------
         destination : Path
+            Does not exist yet.
         """
         with made_at(self, destination):
             self.download(False)
 
     def download(self, force: bool = False) -> Any:
-        """Make it at `transient_path`; kinds of resources that are new may do it otherwise.
+        """Make it at `transient_path`, or where it lies if it has no files of its own.
 
         Parameters
         ----------
@@ -235,6 +234,7 @@ class Resource:
         Returns
         -------
         object
+            Not used.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method download()")
 
@@ -251,7 +251,7 @@ class Resource:
 
 @contextlib.contextmanager
 def made_at(resource: Resource, destination: Path) -> Iterator[None]:
-    """Let a resource be made at a place, in this thread or task."""
+    """Set where a resource is made, in this thread or task."""
     token = _aside.set({**(_aside.get() or {}), id(resource): destination})
     try:
         yield
@@ -294,7 +294,7 @@ class FileResource(_Made):
 
     @property
     def path(self) -> Path:
-        return self.owner.datapath / self.filename
+        return Path(self.owner.datapath, self.filename)
 
     def files_present(self) -> bool:
         return self.path.is_file()
@@ -320,14 +320,103 @@ class ValueResource(Resource):
     """A resource that is no file: ``prepare()`` returns it."""
 
     def has_files(self) -> bool:
-        """Say that it is no file.
-
-        Returns
-        -------
-        bool
-            False.
-        """
         return False
 
     def download(self, force: bool = False) -> Any:
-        """Do nothing: a value comes when it is asked for."""
+        """Do nothing: a value is made when it is asked for."""
+
+
+# -- checks ----------------------------------------------------------------------------------------
+
+
+class FileChecker:
+    """Checks a file after it is complete; subclass it for checks other than digests."""
+
+    def check(self, path: Path) -> Any:
+        """Check a file.
+
+        Parameters
+        ----------
+        path : Path
+            The complete file.
+
+        Returns
+        -------
+        object
+            False if it is wrong; it may also raise.
+        """
+        raise NotImplementedError
+
+
+class HashCheck(FileChecker):
+    """Checks a file by its digest, in any of the ways that definitions write one.
+
+    The text is parsed when a file is checked, so that a definition with a wrong digest still loads.
+
+    Parameters
+    ----------
+    hashstr : str
+        The digest in hexadecimal, or as ``alg:hex``, or the name of an algorithm.
+    hasherfn : callable or str, optional
+        A function of `hashlib` or its name, MD5 by default; the digest, if the algorithm came
+        first.
+
+    Examples
+    --------
+    >>> HashCheck("0cc175b9c0f1b6a831c399e269772661").digest
+    Digest('md5:0cc175b9c0f1b6a831c399e269772661')
+    >>> HashCheck("md5", "0cc175b9c0f1b6a831c399e269772661").digest
+    Digest('md5:0cc175b9c0f1b6a831c399e269772661')
+    """
+
+    def __init__(self, hashstr: str, hasherfn: Any = None) -> None:
+        self.hashstr = hashstr
+        self.hasherfn = hasherfn
+
+    @property
+    def digest(self) -> Digest:
+        """The digest, parsed; a `CatalogError` if the text is no digest."""
+        first, second = self.hashstr.strip(), self.hasherfn
+        if isinstance(second, str) and first.lower().replace("-", "") in hashes.HEX_LENGTH:
+            return parse_digest(f"{first.lower().replace('-', '')}:{second}")
+        if second is None:
+            alg = "" if ":" in first else "md5:"
+        else:
+            alg = f"{second if isinstance(second, str) else second().name}:"
+        return parse_digest(alg + first)
+
+    def check(self, path: Path) -> bool:
+        verify(path, self.digest, str(path))
+        return True
+
+
+def parse_digest(text: str | Digest) -> Digest:
+    """Read a digest of a definition: ``alg:hex`` or a bare SHA-256."""
+    if isinstance(text, Digest):
+        return text
+    try:
+        return Digest.parse(re.sub(r"\s", "", text))
+    except ValueError as error:
+        raise CatalogError(f"{text!r} is no digest: {error}") from None
+
+
+def digest_of(text: str | Digest | None, checker: Any = None) -> Digest | None:
+    """Return the digest that a definition states, by itself or else as a `HashCheck`."""
+    if text is not None:
+        return parse_digest(text)
+    return checker.digest if isinstance(checker, HashCheck) else None
+
+
+def verify(path: str | os.PathLike[str], digest: Digest, source: str) -> None:
+    """Compare a file with a digest; ``source`` is where it came from."""
+    actual = hashes.hash_file(path, digest.alg)
+    if actual != digest:
+        name = Path(path).name
+        raise IntegrityError(
+            f"wrong bytes for {name!r} from {source}: expected {digest}, found {actual}",
+            hint="the source changed, or the definition is wrong; report it to its authors",
+            name=name,
+            source=source,
+            expected=str(digest),
+            actual=str(actual),
+        )

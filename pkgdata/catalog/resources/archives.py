@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
 import os
+import tarfile
+import zipfile
 from pathlib import Path
 
 from ...base.config import conf
 from ...core import extract
 from ...errors import CatalogError, ExtractionError
-from .. import checks, fetch
-from .base import FolderResource
+from .. import fetch
+from . import FolderResource, HashCheck, digest_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,17 +75,13 @@ class ArchiveDownloader(FolderResource):
         self.mirrors = tuple(mirrors)
 
     def entries(self) -> Sequence[Entry]:
-        digest = None
-        if self.digest is not None:
-            digest = checks.parse(self.digest)
-        elif isinstance(self.checker, checks.HashCheck):
-            digest = self.checker.digest
+        digest = digest_of(self.digest, self.checker)
         return [fetch.entry(self, [self.url, *self.mirrors], digest, self.size)]
 
     def _download(self, destination: Path) -> None:
         (entry,) = self.entries()
         with fetch.downloaded(entry, destination.parent) as source:
-            if self.checker is not None and not isinstance(self.checker, checks.HashCheck):
+            if self.checker is not None and not isinstance(self.checker, HashCheck):
                 self._check(source.path)
             unpacked = destination.parent / f"{destination.name}.unpacked"
             kind = self._kind or kind_of(source.path)
@@ -112,8 +111,6 @@ class ArchiveDownloader(FolderResource):
         return set(chosen)
 
     def _missing(self, wanted: str, found: Iterable[str]) -> ExtractionError:
-        import difflib
-
         close = difflib.get_close_matches(wanted, list(found), 3)
         return ExtractionError(
             f"{self.url}: the archive has no {wanted!r}",
@@ -126,7 +123,7 @@ def _clean(name: str) -> str:
 
 
 def _folders(names: Iterable[str]) -> set[str]:
-    """Return all folders that stand before the files of an archive."""
+    """Return all folders that an archive's files lie in."""
     parts = [name.split("/") for name in names]
     return {"/".join(one[:count]) for one in parts for count in range(1, len(one) + 1)}
 
@@ -138,21 +135,7 @@ def _only_folder(folder: Path) -> Path:
 
 
 def kind_of(path: str) -> str:
-    """Return what kind of archive a file is, from its bytes.
-
-    Returns
-    -------
-    str
-        As `pkgdata.core.extract.unpack` names it.
-
-    Raises
-    ------
-    ExtractionError
-        It is neither a zip nor a tar archive.
-    """
-    import tarfile
-    import zipfile
-
+    """Return what kind of archive a file is, by its bytes, as `pkgdata.core.extract` names it."""
     if zipfile.is_zipfile(path):
         return "Unzip"
     if tarfile.is_tarfile(path):

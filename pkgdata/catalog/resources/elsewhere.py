@@ -1,4 +1,4 @@
-"""Resources that lie elsewhere: other datasets, and folders or files that are here already."""
+"""Resources that lie elsewhere: other datasets, and what the computer or its user has already."""
 
 from __future__ import annotations
 
@@ -8,33 +8,18 @@ from pathlib import Path
 from ...base import fs
 from ...errors import CatalogError
 from .. import places
-from .base import Resource, ValueResource
+from ..definition import Definition, Part
+from ..notes import of_class
+from . import Resource, ValueResource, parse_digest, verify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from typing import Any
 
-    from ..definition import Definition
-
 
 def resolve(target: Any, wanted_by: Definition) -> Any:
-    """Return the definition that a link leads to, or the target itself if it is something else.
-
-    Parameters
-    ----------
-    target : object
-        A definition or its class, a part of one, a name, or a path.
-    wanted_by : Definition
-        Whose link it is; a name is looked for among its repository's first.
-
-    Raises
-    ------
-    UnknownDatasetError
-        No definition has that name.
-    """
-    from ..definition import of_class
-
+    """Return the definition that a name or class stands for; anything else as it is."""
     if isinstance(target, str):
         return wanted_by.catalog.find(target)
     found = of_class(target)
@@ -67,11 +52,12 @@ class reference(ValueResource):
         self.reference = reference
 
     def target(self) -> Any:
-        """Return what it leads to.
+        """Return the dataset that it stands for.
 
         Returns
         -------
         Definition
+            Of this library, or of datamaestro.
         """
         return resolve(self.reference, self.owner)
 
@@ -82,11 +68,12 @@ class reference(ValueResource):
         return self.target().prepare(download=False)
 
     def config(self) -> Any:
-        """Do as `prepare`; datamaestro's other word.
+        """Do as `prepare`; datamaestro's other name.
 
         Returns
         -------
         object
+            The dataset's data.
         """
         return self.prepare()
 
@@ -115,16 +102,9 @@ class links(Resource):
 
     @property
     def path(self) -> Path:
-        return self.owner.datapath
+        return Path(self.owner.datapath)
 
     def has_files(self) -> bool:
-        """Say that what it leads to lies elsewhere.
-
-        Returns
-        -------
-        bool
-            False.
-        """
         return False
 
     def download(self, force: bool = False) -> Any:
@@ -144,8 +124,6 @@ class links(Resource):
 
 def _place_of(found: Any) -> Path:
     """Return the folder of a dataset, the path of a part of one, or the path that a link is."""
-    from ..definition import Definition, Part
-
     if isinstance(found, Definition):
         return found.datapath
     value = found() if isinstance(found, Part) else found
@@ -153,13 +131,7 @@ def _place_of(found: Any) -> Path:
 
 
 def make_link(target: Path, link: Path) -> None:
-    """Make a symbolic link, whole or not at all; one that leads elsewhere is replaced.
-
-    Raises
-    ------
-    CatalogError
-        Something else lies there.
-    """
+    """Make a symbolic link, whole or not at all; one that leads elsewhere is replaced."""
     if link.is_symlink():
         if os.readlink(link) == str(target):
             return
@@ -174,18 +146,7 @@ def make_link(target: Path, link: Path) -> None:
 class Elsewhere(Resource):
     """A file or folder that a computer has already; it is looked for, else the user is asked.
 
-    Where the user says it lies is remembered in ``<data>/settings.json``.
-
-    Parameters
-    ----------
-    varname : str
-        Its name.
-    proposals : path, DataFolder, or sequence of them
-        Where it may lie. A plain word is the key of a data folder.
-    transient : bool, default False
-        See `Resource`.
-    checker : object, optional
-        Its method ``check(path)`` returns False for what is not it.
+    The user's answer is remembered in ``<data>/settings.json``.
     """
 
     #: What it is, for messages.
@@ -206,32 +167,26 @@ class Elsewhere(Resource):
 
     @property
     def path(self) -> Path:
-        here = self.owner.datapath / self.name
+        here = Path(self.owner.datapath, self.name)
         if not os.path.lexists(here):
-            told = places.Settings(self.owner.root).paths.get(self.key)
+            told = places.UserSettings(self.owner.root).paths.get(self.key)
             if told is not None:
                 return Path(told)
         return here
 
     def has_files(self) -> bool:
-        """Say that it lies elsewhere.
-
-        Returns
-        -------
-        bool
-            False.
-        """
         return False
 
     def files_present(self) -> bool:
         return self.is_right(self.path)
 
     def is_right(self, path: Path) -> bool:
-        """Say whether a path is of the right kind.
+        """Return True if a path is what the definition wants.
 
         Parameters
         ----------
         path : Path
+            A proposal, or the user's answer.
 
         Returns
         -------
@@ -241,13 +196,6 @@ class Elsewhere(Resource):
         return good and (self.checker is None or self.checker.check(path) is not False)
 
     def download(self, force: bool = False) -> Any:
-        """Find it, or ask where it is.
-
-        Raises
-        ------
-        CatalogError
-            It is nowhere, and there is nobody to ask.
-        """
         if self.files_present() and not force:
             return
         tried = []
@@ -304,19 +252,19 @@ class Elsewhere(Resource):
         return f"Path of the {self.kind} {self.name!r} of {self.owner.id}: "
 
     def advice(self) -> str:
-        """Return how the user can get it; goes before the command that tells where it is.
+        """Return how the user can get it; the command that says where it is follows.
 
         Returns
         -------
         str
         """
-        return "tell where it is: "
+        return "say where it is: "
 
     def _remember(self, path: Path) -> None:
         here = self.owner.datapath / self.name
         if here.is_symlink():  # it led to what is no longer there
             here.unlink()
-        places.Settings(self.owner.root).set_path(self.key, path)
+        places.UserSettings(self.owner.root).set_path(self.key, path)
 
 
 class linkfolder(Elsewhere):
@@ -374,3 +322,51 @@ class linkfile(Elsewhere):
 
     def is_right(self, path: Path) -> bool:
         return path.is_file() and super().is_right(path)
+
+
+class manual(Elsewhere):
+    """A file or folder that the user must get; where it lies is asked once and remembered.
+
+    Parameters
+    ----------
+    varname : str
+        Its name.
+    instructions : str, default ``""``
+        How to get it: "sign the form at …".
+    url : str, optional
+        A page that says more.
+    digest : str or Digest, optional
+        Of the file: ``alg:hex`` or a bare SHA-256.
+    transient : bool, default False
+        See `Resource`.
+    """
+
+    def __init__(
+        self,
+        varname: str,
+        instructions: str = "",
+        *,
+        url: str | None = None,
+        digest: Any = None,
+        transient: bool = False,
+    ) -> None:
+        super().__init__(varname, (), transient=transient)
+        self.instructions = instructions
+        self.url = url
+        self.digest = digest
+
+    def _how(self) -> str:
+        return " ".join(filter(None, [self.instructions.strip(), self.url]))
+
+    def question(self) -> str:
+        how = self._how()
+        return f"{how}\n{super().question()}" if how else super().question()
+
+    def advice(self) -> str:
+        how = self._how()
+        return f"{how}; then say where it is: " if how else super().advice()
+
+    def _remember(self, path: Path) -> None:
+        if self.digest is not None:
+            verify(path, parse_digest(self.digest), str(path))
+        super()._remember(path)

@@ -1,26 +1,35 @@
-"""Single files: fetched, decompressed by their name, checked."""
+"""Files that are fetched: one, several in one or in a folder, or from the Wayback Machine."""
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import tarfile
 from pathlib import Path
 
+from ...base import fs
 from ...base.config import conf
 from ...core import extract
-from ...errors import CatalogError, IntegrityError
-from .. import checks, fetch
-from .base import FileResource
+from ...errors import AllMirrorsFailedError, CatalogError, IntegrityError
+from .. import fetch
+from . import FileResource, FolderResource, digest_of, verify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from typing import IO, Any
 
     from ...base.hashes import Digest
     from ...core.registry import Entry
 
+    Transform = Callable[[IO[bytes]], IO[bytes]]
+
 #: Endings of compressed files, and what pkgdata.core.extract calls them.
 COMPRESSED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".lzma": "lzma"}
+
+#: Where snapshots of the Wayback Machine are; the setting ``rewrite`` may send it elsewhere.
+ARCHIVE = "https://web.archive.org/web/"
 
 
 class FileDownloader(FileResource):
@@ -59,7 +68,7 @@ class FileDownloader(FileResource):
         filename: str,
         url: str,
         size: int | None = None,
-        transforms: Callable[[IO[bytes]], IO[bytes]] | None = None,
+        transforms: Transform | None = None,
         checker: Any = None,
         *,
         varname: str | None = None,
@@ -77,7 +86,7 @@ class FileDownloader(FileResource):
 
     @property
     def compression(self) -> str | None:
-        """What the fetched bytes are compressed with, if that is to be undone."""
+        """What the fetched bytes are compressed with, if they are to be decompressed."""
         return None if self.transforms else compression(self.url, self.filename, self.by_address)
 
     @property
@@ -86,13 +95,11 @@ class FileDownloader(FileResource):
         return self.compression is None and self.transforms is None
 
     def _fetched_digest(self) -> Digest | None:
-        if self.digest is not None:
-            return checks.parse(self.digest)
-        return _digest_of(self.checker) if self._kept else None
+        return digest_of(self.digest, self.checker if self._kept else None)
 
     @property
     def final_digest(self) -> Digest | None:
-        return self._fetched_digest() if self._kept else _digest_of(self.checker)
+        return self._fetched_digest() if self._kept else digest_of(None, self.checker)
 
     def entries(self) -> Sequence[Entry]:
         return [fetch.entry(self, [self.url, *self.mirrors], self._fetched_digest(), self.size)]
@@ -103,7 +110,8 @@ class FileDownloader(FileResource):
             if self._kept:
                 source.place(destination)
             elif self.transforms is not None:
-                transform(source.path, destination, self.transforms)
+                with open(destination, "wb") as out:
+                    _append(source.path, out, self.transforms)
             else:
                 unpacked(source.path, destination, self.compression)
             if not (self._kept and entry.digest is not None):
@@ -112,13 +120,13 @@ class FileDownloader(FileResource):
     def _check(self, source: fetch.Download, destination: Path) -> None:
         if self.checker is None:
             return
-        digest = _digest_of(self.checker)
+        digest = digest_of(None, self.checker)
         if digest is None:
             if self.checker.check(destination) is False:
                 raise CatalogError(f"{self.checker!r} refuses {self.filename!r} from {self.url}")
             return
         try:
-            checks.verify(destination, digest, self.url)
+            verify(destination, digest, self.url)
         except IntegrityError as error:
             if not self._kept and source.matches(digest):
                 error.hint = (
@@ -128,19 +136,10 @@ class FileDownloader(FileResource):
             raise
 
 
-def _digest_of(checker: Any) -> Digest | None:
-    return checker.digest if isinstance(checker, checks.HashCheck) else None
-
-
 def compression(url: str, filename: str, by_address: bool = False) -> str | None:
-    """Return how an address says that its bytes are compressed, if that is to be undone.
+    """Return how the bytes of an address are compressed, if they are to be decompressed.
 
-    Parameters
-    ----------
-    filename : str
-        What the file is to be called; with the same ending it stays compressed.
-    by_address : bool, default False
-        Whatever it is to be called.
+    A file whose name has the same ending stays compressed, unless the address alone decides.
     """
     ending = os.path.splitext(fetch.basename(url))[1].lower()
     if ending not in COMPRESSED or (filename.lower().endswith(ending) and not by_address):
@@ -149,33 +148,16 @@ def compression(url: str, filename: str, by_address: bool = False) -> str | None
 
 
 def unpacked(source: str, destination: Path, method: str | None) -> None:
-    """Decompress a file to a place, within the setting ``extract_limit``.
-
-    Parameters
-    ----------
-    method : str or None
-        As `pkgdata.core.extract.decompress` names it; None copies.
-    """
+    """Decompress a file, within the setting ``extract_limit``; without a method, copy it."""
     if method is None:
-        from ...base import fs
-
         fs.copy(source, str(destination))
     else:
         extract.decompress(source, str(destination), method, conf.extract_limit)
 
 
-def transform(source: str, destination: Path, change: Callable[[IO[bytes]], IO[bytes]]) -> None:
-    """Write what a transformation makes of a file.
-
-    Parameters
-    ----------
-    change : callable
-        Given an open file, returns another one to read from.
-    """
-    import shutil
-
-    with open(source, "rb") as file, open(destination, "wb") as out:
-        shutil.copyfileobj(change(file), out, 1 << 20)
+def _append(source: str, out: IO[bytes], change: Transform | None) -> None:
+    with open(source, "rb") as file:
+        shutil.copyfileobj(change(file) if change else file, out, 1 << 20)
 
 
 class ConcatDownloader(FileResource):
@@ -214,30 +196,21 @@ class ConcatDownloader(FileResource):
             raise CatalogError(f"{filename!r}: {len(urls)} addresses, but {len(digests)} digests")
 
     def entries(self) -> Sequence[Entry]:
-        digests: list[Digest | None] = [checks.parse(text) for text in self.digests]
-        digests = digests or [None] * len(self.urls)
+        digests = [digest_of(text) for text in self.digests] or [None] * len(self.urls)
         return [
             fetch.entry(self, [url], digest, None, number if len(self.urls) > 1 else None)
             for number, (url, digest) in enumerate(zip(self.urls, digests, strict=True))
         ]
 
     def _download(self, destination: Path) -> None:
-        import shutil
-
         with open(destination, "wb") as out:
             for entry in self.entries():
                 with fetch.downloaded(entry, destination.parent) as source:
                     for part in self._parts(source.path, entry.urls[0], destination.parent):
-                        with open(part, "rb") as file:
-                            change = self.transforms
-                            shutil.copyfileobj(change(file) if change else file, out, 1 << 20)
+                        _append(part, out, self.transforms)
 
     def _parts(self, path: str, url: str, folder: Path) -> Sequence[str]:
         """Return the files that a fetched one stands for, decompressed below a folder."""
-        import tarfile
-
-        from ...base import fs
-
         if not tarfile.is_tarfile(path):
             return [_plain(path, fetch.basename(url), folder)]
         members = folder / f"members-{os.urandom(4).hex()}"
@@ -253,6 +226,128 @@ def _plain(path: str, name: str, folder: Path) -> str:
     target = folder / f"plain-{os.urandom(4).hex()}"
     unpacked(path, target, method)
     return str(target)
+
+
+class FilesDownloader(FolderResource):
+    """A folder of files that are fetched several at once, each from its own address.
+
+    Parameters
+    ----------
+    varname : str
+        Its name.
+    files : mapping of str to str, (str, str) or FileDownloader
+        By the file's name in the folder: its address, or address and digest of what is fetched.
+        Compressed files are decompressed unless their name ends as the address does.
+    transient : bool, default False
+        See `Resource`.
+    """
+
+    def __init__(self, varname: str, files: Mapping[str, Any], *, transient: bool = False) -> None:
+        super().__init__(varname, transient=transient)
+        self.files = {fs.safe_name(name): _address(source) for name, source in files.items()}
+
+    def entries(self) -> Sequence[Entry]:
+        return [
+            fetch.entry(self, urls, digest_of(text), None, number)
+            for number, (urls, text) in enumerate(self.files.values())
+        ]
+
+    def _download(self, destination: Path) -> None:
+        destination.mkdir(parents=True)
+        for name, one in zip(self.files, self.entries(), strict=True):
+            target = destination / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with fetch.downloaded(one, destination.parent) as source:
+                method = compression(one.urls[0], name)
+                if method is None:
+                    source.place(target)
+                else:
+                    unpacked(source.path, target, method)
+
+
+def _address(source: Any) -> tuple[list[str], Any]:
+    """Return addresses and digest, in whatever way they are written."""
+    if isinstance(source, str):
+        return [source], None
+    if hasattr(source, "url"):
+        return [source.url, *getattr(source, "mirrors", ())], getattr(source, "digest", None)
+    url, digest = source
+    return [url], digest
+
+
+class wayback_documents(FileResource):
+    """One file as it was at a time, or many pages as a file of JSON lines.
+
+    Parameters
+    ----------
+    varname : str
+        Its name. Where ``url`` is a function, the time comes first instead, as datamaestro has it.
+    url : str or callable
+        Address; or a function that returns addresses: each becomes a line with ``url``,
+        ``contents`` and, if there is no snapshot, ``available: false``.
+    name : str, optional
+        Its name, where the time came first.
+    timestamp : str, optional
+        ``YYYYMMDD`` and more digits.
+    filename : str, optional
+        Of the file in the dataset's folder; by default the address's, or ``<name>.jsonl``.
+    digest : str or Digest, optional
+        Of the one file.
+    transient : bool, default False
+        See `Resource`.
+    urls_fn : callable, optional
+        datamaestro's name for ``url``, if it is a function.
+    """
+
+    def __init__(
+        self,
+        varname: str = "",
+        url: str | Callable[[], Iterable[str]] = "",
+        name: str | None = None,
+        *,
+        timestamp: str | None = None,
+        filename: str | None = None,
+        digest: Any = None,
+        transient: bool = False,
+        urls_fn: Callable[[], Iterable[str]] | None = None,
+    ) -> None:
+        url = urls_fn or url
+        if callable(url):
+            timestamp, varname = timestamp or varname, name or "documents"
+            filename = filename or f"{varname}.jsonl"
+        else:
+            filename = filename or fetch.basename(url) or varname
+        super().__init__(filename, varname=varname or None, transient=transient)
+        self._named = not callable(url) or name is not None
+        self.url = url
+        self.timestamp = timestamp or ""
+        self.digest = digest
+
+    def _snapshot(self, url: str, digest: Digest | None = None, number: int | None = None) -> Entry:
+        # "id_" asks for the bytes without the archive's own frame; the nearest snapshot is answered
+        return fetch.entry(self, [f"{ARCHIVE}{self.timestamp}id_/{url}"], digest, None, number)
+
+    def entries(self) -> Sequence[Entry]:
+        return () if callable(self.url) else [self._snapshot(self.url, digest_of(self.digest))]
+
+    def _download(self, destination: Path) -> None:
+        if not callable(self.url):
+            (entry,) = self.entries()
+            with fetch.downloaded(entry, destination.parent) as source:
+                source.place(destination)
+            return
+        with open(destination, "w", encoding="utf-8") as out:
+            for number, url in enumerate(dict.fromkeys(self.url())):
+                out.write(json.dumps(self._page(number, url, destination.parent)) + "\n")
+
+    def _page(self, number: int, url: str, folder: Path) -> dict[str, Any]:
+        entry = self._snapshot(url, None, number)
+        try:
+            with fetch.downloaded(entry, folder) as source:
+                text = Path(source.path).read_text("utf-8", errors="replace")
+        except AllMirrorsFailedError as error:
+            return {"url": url, "available": False, "reason": error.message}
+        return {"url": url, "id": entry.urls[0], "contents": text}
 
 
 filedownloader = FileDownloader

@@ -1,15 +1,16 @@
-"""Resources that a function of the definition's author makes."""
+"""Resources that are made here, of others or by a function of the definition's author."""
 
 from __future__ import annotations
 
 import inspect
 from pathlib import Path
 
-from .base import FileResource, FolderResource, Resource
+from ...base import fs
+from . import FileResource, FolderResource, Resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
 
@@ -21,8 +22,8 @@ class custom_download(FolderResource):
     varname : str
         Its name.
     downloader : callable
-        Called as ``downloader(context, folder, force=False)`` with an empty folder. It is put into
-        place when the function returns.
+        Called as ``downloader(context, folder, force=False)`` with an empty folder, which is
+        renamed when the function returns.
     transient : bool, default False
         See `Resource`.
     """
@@ -72,3 +73,35 @@ class processed(FileResource):
 
     def _download(self, destination: Path) -> None:
         self.function(destination, *[source.path for source in self.dependencies])
+
+
+class FilesCopy(FolderResource):
+    """Some files of another resource, which may then be transient.
+
+    Parameters
+    ----------
+    source : Resource
+        A folder.
+    files : mapping of str to str
+        By the file's name here: its name there.
+    varname : str, optional
+        See `Resource`.
+    """
+
+    def __init__(
+        self, source: Resource, files: Mapping[str, str], *, varname: str | None = None
+    ) -> None:
+        super().__init__(varname)
+        self.source = source
+        self.files = {fs.safe_name(name): there for name, there in files.items()}
+        self._dependencies = [source]
+
+    def _download(self, destination: Path) -> None:
+        destination.mkdir(parents=True)
+        for name, there in self.files.items():
+            source = self.source.path / there
+            if not source.is_file():
+                raise self.owner.wrong(f"{self.source.name!r} has no file {there!r}")
+            target = destination / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fs.link_or_copy(str(source), str(target))

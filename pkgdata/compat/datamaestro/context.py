@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from ...base.config import conf
-from ...catalog import context, definition, library, places, repository
+from ...catalog import active, library, notes, places, repository
 from ...catalog.foreign import datamaestro_folder
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ class BaseRepository(Repository):
         return {}
 
 
-class Context(context.Context):
+class Context(active.Context):
     """Where data lie, and what users set.
 
     Parameters
@@ -80,7 +80,7 @@ def _catalog(where: Any) -> library.Catalog:
     path = getattr(where, "path", where)
     if path is None and conf.catalog_dir is None:
         path = datamaestro_folder()
-    now = library.current()
+    now = active.current()
     return library.Catalog(path or now.data, ask=now.ask, told=now.told)
 
 
@@ -169,4 +169,4 @@ class Datasets:
         return (self.module.__doc__ or "").strip().partition("\n\n")[2]
 
     def __iter__(self) -> Iterator[Definition]:
-        return iter(definition.in_module(self.module.__name__))
+        return iter(notes.in_module(self.module.__name__))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ...catalog.decorators import Dataset, dataset, datatags, datatasks, hook, metadataset
-from ...catalog.definition import Definition, Part, of_class
+from ...catalog.definition import Definition, Part
+from ...catalog.notes import of_class
 from ...errors import CatalogError
 from .context import Context, DatafolderPath, Repository
 from .xpm import Config, Constant, Meta, Option, Param, argument, constant, field

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import json
 
-from ...catalog.checks import FileChecker, HashCheck
-from ...catalog.context import Fetched as CachedFile
-from ...catalog.encode import encoded
+from ...catalog.active import Fetched as CachedFile
+from ...catalog.objects import encoded
+from ...catalog.resources import FileChecker, HashCheck
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ types of data.
 
 from __future__ import annotations
 
-from ...catalog.types import base
+from ...catalog import objects
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Constant(_Annotation):
     """A field that does not change."""
 
 
-class Config(base.Base):
+class Config(objects.Base):
     """An object made of its fields."""
 
 
@@ -63,7 +63,7 @@ def field(*, default: Any = None, **options: Any) -> Any:
 def argument(
     name: str,
     type: Any = None,
-    default: Any = base._NONE,
+    default: Any = objects._NONE,
     required: bool | None = None,
     **options: Any,
 ) -> Any:
@@ -80,7 +80,7 @@ def argument(
     **options
         Not used.
     """
-    if required is False and default is base._NONE:
+    if required is False and default is objects._NONE:
         default = None
 
     def decorate(cls: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....catalog.types import base
+from ....catalog import objects, types
 from ..definitions import AbstractDataset
 from ..xpm import Meta, Param, argument, documentation
 
@@ -19,25 +19,25 @@ __all__ = [
 ]
 
 
-class Base(base.Base):
+class Base(objects.Base):
     """An object of a dataset."""
 
     __xpmid__ = "datamaestro.data.base"
 
 
-class Generic(base.Generic, Base):
+class Generic(types.Generic, Base):
     """An object with any fields."""
 
     __xpmid__ = "datamaestro.data.generic"
 
 
-class File(base.File, Base):
+class File(types.File, Base):
     """A file."""
 
     __xpmid__ = "datamaestro.data.file"
 
 
-class Folder(base.Folder, Base):
+class Folder(types.Folder, Base):
     """A folder."""
 
     __xpmid__ = "datamaestro.data.folder"

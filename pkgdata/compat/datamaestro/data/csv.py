@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....catalog.types import csv
+from ....catalog import types
 from . import File
 
 TYPE_CHECKING = False
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Generic(csv.CSV, File):
+class Generic(types.CSV, File):
     """A table in a text file.
 
     Fields besides those of `pkgdata.catalog.CSV`: ``separator``, which datamaestro's documentation
@@ -26,7 +26,7 @@ class Generic(csv.CSV, File):
         return {"delimiter": self.separator or self.delimiter}
 
 
-class Matrix(csv.Matrix, Generic):
+class Matrix(types.Matrix, Generic):
     """A table of numbers; fields as of `pkgdata.catalog.Matrix` and `Generic`."""
 
     __xpmid__ = "datamaestro.data.csv.matrix"

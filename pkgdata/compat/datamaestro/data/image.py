@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....catalog.types import ml
+from ....catalog import types
 from . import Base
 from .tensor import IDX
 
@@ -15,13 +15,13 @@ class IDXImage(IDX):
     __xpmid__ = "datamaestro_image.data.idximage"
 
 
-class LabelledImages(ml.LabelledImages, Base):
+class LabelledImages(types.LabelledImages, Base):
     """Images and their labels."""
 
     __xpmid__ = "datamaestro_image.data.labelledimages"
 
 
-class ImageClassification(ml.ImageClassification, Base):
+class ImageClassification(types.ImageClassification, Base):
     """Labelled images to learn from and to test with."""
 
     __xpmid__ = "datamaestro_image.data.imageclassification"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from ....catalog.types import tensor
+from ....catalog import types
 from . import Base, File
 
 
-class Tensor(tensor.Tensor, Base):
+class Tensor(types.Tensor, Base):
     """An array of numbers."""
 
     __xpmid__ = "datamaestro.data.tensor.tensor"
 
 
-class IDX(tensor.IDX, Tensor, File):
+class IDX(types.IDX, Tensor, File):
     """A tensor in an IDX file."""
 
     __xpmid__ = "datamaestro.data.tensor.idx"

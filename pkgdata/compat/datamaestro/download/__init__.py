@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ....catalog.resources.base import FileResource, FolderResource, Resource, ValueResource
+from ....catalog.resources import FileResource, FolderResource, Resource, ValueResource
 from ....catalog.resources.elsewhere import reference
-from ....catalog.resources.multiple import FilesCopy
+from ....catalog.resources.made import FilesCopy
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from ....catalog.resources.base import Resource
+    from ....catalog.resources import Resource
 
 
 def found(resource: Resource, own: Path, name: str) -> Path:

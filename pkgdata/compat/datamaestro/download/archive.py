@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from ....catalog import fetch
-from ....catalog.resources import archive
+from ....catalog.resources import archives
 from . import _layout
 
 __all__ = [
@@ -18,7 +18,7 @@ __all__ = [
 ]
 
 
-class ArchiveDownloader(archive.ArchiveDownloader):
+class ArchiveDownloader(archives.ArchiveDownloader):
     """A folder that comes as an archive; see `pkgdata.catalog.ArchiveDownloader`."""
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from ....catalog.resources import custom
+from ....catalog.resources import made
 from . import _layout
 
 __all__ = ["Downloader", "custom_download"]
@@ -17,7 +17,7 @@ class Downloader(Protocol):
     def __call__(self, context: Any, root: Path, *, force: bool = False) -> Any: ...
 
 
-class custom_download(custom.custom_download):
+class custom_download(made.custom_download):
     """A folder that a function fills; see `pkgdata.catalog.custom_download`."""
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....catalog.resources.base import ValueResource
+from ....catalog.resources import ValueResource
 from ....errors import MissingExtraError
 
 TYPE_CHECKING = False

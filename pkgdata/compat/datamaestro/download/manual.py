@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from ....catalog.resources.byhand import manual
-from ....catalog.resources.elsewhere import linkfile, linkfolder
+from ....catalog.resources.elsewhere import linkfile, linkfolder, manual
 
 __all__ = ["linkfile", "linkfolder", "manual"]

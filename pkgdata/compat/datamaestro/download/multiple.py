@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ....catalog.resources.elsewhere import links
-from ....catalog.resources.multiple import FilesDownloader
+from ....catalog.resources.files import FilesDownloader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

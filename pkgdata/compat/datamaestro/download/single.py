@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ....catalog.resources import single
-from ....catalog.resources.single import ConcatDownloader, concatdownload
+from ....catalog.resources import files
+from ....catalog.resources.files import ConcatDownloader, concatdownload
 
 __all__ = [
     "ConcatDownloader",
@@ -14,7 +14,7 @@ __all__ = [
 ]
 
 
-class FileDownloader(single.FileDownloader):
+class FileDownloader(files.FileDownloader):
     """A file that is fetched; parameters as of `pkgdata.catalog.FileDownloader`.
 
     It is decompressed if its address ends in ``.gz`` and the like, whatever it is to be called.

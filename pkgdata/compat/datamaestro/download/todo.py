@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ....catalog.resources.base import ValueResource
+from ....catalog.resources import ValueResource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ....catalog.resources.wayback import wayback_documents
+from ....catalog.resources.files import wayback_documents
 
 __all__ = ["wayback_documents"]
