@@ -1,4 +1,4 @@
-"""Try again what failed in passing, after waits that grow and that no two clients share.
+"""Retry what failed transiently, after waits that grow and that no two clients share.
 
 The waits follow decorrelated jitter (M. Brooker, "Exponential Backoff And Jitter", AWS
 Architecture Blog, 2015); a server's ``Retry-After`` is a lower bound.
@@ -6,7 +6,8 @@ Architecture Blog, 2015); a server's ``Retry-After`` is a lower bound.
 
 from __future__ import annotations
 
-from ..errors import IncompleteTransferError, StoreError
+import time
+from typing import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,59 +16,74 @@ if TYPE_CHECKING:
 
     R = TypeVar("R")
 
-#: Seconds: the first wait at most three times this, the longest wait, and the longest
-#: ``Retry-After`` that is obeyed.
-FIRST, LONGEST, LONGEST_ASKED = 0.1, 15.0, 60.0
+
+def is_transient(error: Exception) -> bool:
+    """Return True if the same request may succeed later."""
+    return bool(getattr(error, "transient", False))
 
 
-def is_passing(error: Exception) -> bool:
-    """Say whether the same request may succeed later."""
-    if isinstance(error, IncompleteTransferError):
-        return True
-    return (
-        isinstance(error, StoreError)
-        and error.transient
-        and (error.retry_after or 0.0) <= LONGEST_ASKED
-    )
+def asked(error: Exception) -> float:
+    """Return the seconds that the server asks to wait."""
+    return getattr(error, "retry_after", None) or 0.0
 
 
-def retrying(
-    action: Callable[[], R],
-    retries: int | Callable[[], int],
-    sleep: Callable[[float], object] | None = None,
-) -> R:
-    """Call an action until it succeeds or fails for good.
+class Policy(NamedTuple):
+    """Which failures are retried, how often, and after which waits (all in seconds)."""
 
-    Parameters
-    ----------
-    retries : int or callable
-        Further calls after the first; a callable is asked at the first failure alone.
-    sleep : callable, optional
-        Stand-in for `time.sleep`.
+    #: Further calls after the first; a callable is asked at the first failure alone.
+    retries: int | Callable[[], int] = 0
+    first: float = 0.25
+    longest: float = 20.0
+    #: The longest ``Retry-After`` that is honoured: a server that asks for more has failed.
+    longest_asked: float = 120.0
+    transient: Callable[[Exception], bool] = is_transient
+    #: Stand-ins for `time.sleep` and `random.uniform`.
+    sleep: Callable[[float], object] | None = None
+    uniform: Callable[[float, float], float] | None = None
 
-    Returns
-    -------
-    object
-        What the action returns.
+    def may_help(self, error: Exception) -> bool:
+        """Return True if a failure is worth a retry."""
+        return self.transient(error) and asked(error) <= self.longest_asked
 
-    Raises
-    ------
-    StoreError, IncompleteTransferError
-        What the last call raised.
-    """
-    wait = FIRST
-    while True:
-        try:
-            return action()
-        except (StoreError, IncompleteTransferError) as error:
-            if callable(retries):
-                retries = retries()
-            if retries <= 0 or not is_passing(error):
-                raise
-            retries -= 1
-            asked = getattr(error, "retry_after", None) or 0.0
-        import random
-        import time
+    def following(self, wait: float) -> float:
+        """Return the wait that follows one; the very first follows `first`."""
+        import random  # it loads hashlib, and nothing has failed yet
 
-        wait = min(LONGEST, random.uniform(FIRST, wait * 3))
-        (sleep or time.sleep)(max(wait, asked))
+        return min(self.longest, (self.uniform or random.uniform)(self.first, wait * 3))
+
+    def pause(self, seconds: float) -> None:
+        """Sleep."""
+        (self.sleep or time.sleep)(seconds)
+
+    def call(self, action: Callable[[], R]) -> R:
+        """Call an action until it succeeds, fails for good or has failed too often."""
+        wait, left = self.first, self.retries
+        while True:
+            try:
+                return action()
+            except Exception as error:
+                left = left() if callable(left) else left
+                if left <= 0 or not self.may_help(error):
+                    raise
+                left -= 1
+                lower_bound = asked(error)
+            wait = self.following(wait)
+            self.pause(max(wait, lower_bound))
+
+
+#: The policy of everything that has no reason for another one.
+POLICY = Policy()
+
+
+def retry_after(text: str | None, now: float | None = None) -> float | None:
+    """Read a ``Retry-After`` header, seconds or an HTTP date; None if absent or malformed."""
+    text = (text or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    from email.utils import parsedate_to_datetime
+
+    try:
+        moment = parsedate_to_datetime(text).timestamp()
+    except (ValueError, TypeError):
+        return None
+    return max(0.0, moment - (time.time() if now is None else now))

@@ -419,7 +419,7 @@ class Rest:
 
     def _limit(self, response: requests.Response, message: str) -> tuple[bool, float | None]:
         """Say whether a refusal is a rate limit, and how many seconds it asks to wait."""
-        from ..stores.http import retry_after
+        from ..base.retry import retry_after
 
         headers = response.headers
         asked = retry_after(headers.get("Retry-After"), self._now())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 
-from ..base import fs
+from ..base import fs, retry
 from ..errors import (
     ConfigError,
     MissingExtraError,
@@ -167,11 +167,10 @@ class CloudStore(Store):
         from datetime import timedelta
 
         from ..base.config import conf
-        from ..base.retry import FIRST, LONGEST
 
         backoff = {
-            "init_backoff": timedelta(seconds=FIRST),
-            "max_backoff": timedelta(seconds=LONGEST),
+            "init_backoff": timedelta(seconds=retry.POLICY.first),
+            "max_backoff": timedelta(seconds=retry.POLICY.longest),
             "base": 3,
         }
         return {

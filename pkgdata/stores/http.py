@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 
 from ..base.fs import safe_name
+from ..base.retry import retry_after
 from ..base.urls import join, redact
 from ..errors import (
     AccessDeniedError,
@@ -367,36 +368,6 @@ def _status_error(response: requests.Response, address: str) -> StoreError:
         retry_after=retry_after(response.headers.get("Retry-After")),
         hint=hint,
     )
-
-
-def retry_after(text: str | None, now: float | None = None) -> float | None:
-    """Read a ``Retry-After`` header.
-
-    Parameters
-    ----------
-    text : str or None
-        Seconds or an HTTP date.
-    now : float, optional
-        Seconds since the epoch; the present by default.
-
-    Returns
-    -------
-    float or None
-        Seconds to wait, or None if absent or malformed.
-    """
-    if not text:
-        return None
-    text = text.strip()
-    if text.isascii() and text.isdigit():
-        return float(text)
-    import time
-    from email.utils import parsedate_to_datetime
-
-    try:
-        moment = parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError):
-        return None
-    return max(0.0, moment - (time.time() if now is None else now))
 
 
 def _translate(error: Exception, address: str) -> StoreError:

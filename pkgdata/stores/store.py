@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from ..base import pool, urls
+from ..base import pool, retry, urls
 from ..errors import (
     ConfigError,
     IncompleteTransferError,
@@ -217,9 +217,7 @@ class Store(Primitives):
         -------
         object
         """
-        from ..base.retry import retrying
-
-        return retrying(action, self.retries)
+        return retry.POLICY._replace(retries=self.retries).call(action)
 
     def retries(self) -> int:
         """Return how often what fails in passing is tried again.

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from ..base import fs, urls
+from ..base import fs, retry, urls
 from ..errors import (
     AccessDeniedError,
     AllMirrorsFailedError,
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     T = TypeVar("T")
-
-#: Seconds: first and longest wait between two rounds, and the longest ``Retry-After`` obeyed.
-FIRST_WAIT, LONGEST_WAIT, LONGEST_RETRY_AFTER = 0.25, 20.0, 120.0
 
 
 #: Seconds for which a server that failed is tried last.
@@ -180,13 +177,9 @@ def first_good(
     AllMirrorsFailedError
         Each source failed; ``attempts`` lists why.
     """
-    import random
-    import time
-
-    sleep = sleep or time.sleep
-    uniform = uniform or random.uniform
+    policy = retry.POLICY._replace(sleep=sleep, uniform=uniform)
     failures: dict[str, PkgdataError] = {}
-    pending, wait, slept = [(source, 0.0) for source in sources], FIRST_WAIT, 0.0
+    pending, wait, slept = [(source, 0.0) for source in sources], policy.first, 0.0
     for left in range(retries, -1, -1):
         again = []
         for source, due in pending:
@@ -200,15 +193,15 @@ def first_good(
                 return found
             except (StoreError, IncompleteTransferError, IntegrityError) as error:
                 failures[source.address] = error
-                if _may_help(error):
-                    again.append((source, slept + (getattr(error, "retry_after", None) or 0.0)))
+                if policy.may_help(error):
+                    again.append((source, slept + retry.asked(error)))
         if not again or not left:
             break
-        wait = min(LONGEST_WAIT, uniform(FIRST_WAIT, wait * 3))
+        wait = policy.following(wait)
         # the first that may be asked again ends a wait; the last round has all of them
         first_due = (min if left > 1 else max)(due for _, due in again)
         pause = max(wait, first_due - slept)
-        sleep(pause)
+        policy.pause(pause)
         slept = max(slept + pause, first_due)  # rounding must not leave it short of the due time
         pending = again
     raise _verdict(name, failures)
@@ -222,11 +215,6 @@ def _report(
         if source is not good and error is not None and getattr(error, "transient", False):
             health.note(source.store.url, down=True)
     health.note(good.store.url, down=False)
-
-
-def _may_help(error: PkgdataError) -> bool:
-    after = getattr(error, "retry_after", None) or 0.0
-    return bool(getattr(error, "transient", False)) and after <= LONGEST_RETRY_AFTER
 
 
 def _usefulness(error: PkgdataError) -> int:
@@ -248,7 +236,9 @@ def _verdict(name: str, failures: dict[str, PkgdataError]) -> PkgdataError:
         )
     attempts = sorted(failures.items(), key=lambda pair: _usefulness(pair[1]))
     first = attempts[0][1]
-    if isinstance(first, IntegrityError) and not any(_may_help(error) for _, error in attempts):
+    if isinstance(first, IntegrityError) and not any(
+        retry.POLICY.may_help(error) for _, error in attempts
+    ):
         if len(attempts) == 1:
             return first
         return IntegrityError(

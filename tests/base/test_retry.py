@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pkgdata.base import retry
+from pkgdata.base.retry import POLICY
 from pkgdata.errors import (
     AccessDeniedError,
     ConfigError,
@@ -21,7 +21,7 @@ from pkgdata.stores import Store
 
 PASSING = [
     StoreError("a", transient=True),
-    StoreError("a", transient=True, retry_after=retry.LONGEST_ASKED),
+    StoreError("a", transient=True, retry_after=120.0),
     StoreError("a", transient=True, retry_after=0.0),
     AccessDeniedError("a", transient=True),
     IncompleteTransferError("a"),
@@ -29,7 +29,7 @@ PASSING = [
 FINAL = [
     StoreError("a"),
     StoreError("a", retry_after=1.0),
-    StoreError("a", transient=True, retry_after=retry.LONGEST_ASKED + 1),
+    StoreError("a", transient=True, retry_after=120.5),
     ObjectNotFoundError("a"),
     AccessDeniedError("a"),
     IntegrityError("a"),
@@ -53,20 +53,29 @@ class Action:
         return "done"
 
 
+def retrying(action, retries, sleep=None):
+    return POLICY._replace(retries=retries, sleep=sleep).call(action)
+
+
+def test_the_waits_and_the_cap():
+    """A server may hold a process up for two minutes, never for hours."""
+    assert (POLICY.first, POLICY.longest, POLICY.longest_asked) == (0.25, 20.0, 120.0)
+
+
 @pytest.mark.parametrize("error", PASSING, ids=repr)
 def test_what_passes_is_tried_again(error):
     action, waits = Action(error, error), []
-    assert retry.is_passing(error)
-    assert retry.retrying(action, 2, waits.append) == "done"
+    assert POLICY.may_help(error)
+    assert retrying(action, 2, waits.append) == "done"
     assert (action.calls, len(waits)) == (3, 2)
 
 
 @pytest.mark.parametrize("error", FINAL, ids=repr)
 def test_what_stays_is_told_at_once(error):
     action, waits = Action(error), []
-    assert not retry.is_passing(error)
+    assert not POLICY.may_help(error)
     with pytest.raises(type(error)) as caught:
-        retry.retrying(action, 5, waits.append)
+        retrying(action, 5, waits.append)
     assert caught.value is error
     assert (action.calls, waits) == (1, [])
 
@@ -76,13 +85,13 @@ def test_the_last_error_is_told(retries):
     errors = [StoreError(str(number), transient=True) for number in range(retries + 1)]
     action, waits = Action(*errors, StoreError("one too many")), []
     with pytest.raises(StoreError, match=f"^{retries}$"):
-        retry.retrying(action, retries, waits.append)
+        retrying(action, retries, waits.append)
     assert (action.calls, len(waits)) == (retries + 1, retries)
 
 
 def test_success_needs_no_wait():
     waits = []
-    assert retry.retrying(Action(), 3, waits.append) == "done"
+    assert retrying(Action(), 3, waits.append) == "done"
     assert waits == []
 
 
@@ -91,27 +100,41 @@ def test_waits_grow_at_random_within_bounds(seed, count):
     random.seed(seed)
     waits = []
     error = StoreError("a", transient=True)
-    assert retry.retrying(Action(*[error] * count), count, waits.append) == "done"
-    before = retry.FIRST
+    assert retrying(Action(*[error] * count), count, waits.append) == "done"
+    before = POLICY.first
     for wait in waits:
-        assert retry.FIRST <= wait <= min(retry.LONGEST, 3 * before)
+        assert POLICY.first <= wait <= min(POLICY.longest, 3 * before)
         before = wait
 
 
-@pytest.mark.parametrize("asked", [0.0, 5.0, 59.0])
+@pytest.mark.parametrize("asked", [0.0, 5.0, 119.0])
 def test_retry_after_is_a_lower_bound(asked):
     waits = []
     error = StoreError("a", transient=True, retry_after=asked)
-    retry.retrying(Action(error), 1, waits.append)
-    assert max(asked, retry.FIRST) <= waits[0] <= max(asked, 3 * retry.FIRST)
+    retrying(Action(error), 1, waits.append)
+    assert max(asked, POLICY.first) <= waits[0] <= max(asked, 3 * POLICY.first)
 
 
 def test_two_clients_do_not_wait_alike():
     waits = []
     error = StoreError("a", transient=True)
     for _ in range(8):
-        retry.retrying(Action(error), 1, waits.append)
+        retrying(Action(error), 1, waits.append)
     assert len(set(waits)) > 1
+
+
+def test_the_number_of_retries_is_asked_for_at_a_failure_alone():
+    asked = []
+
+    def retries():
+        asked.append(1)
+        return 3
+
+    errors = [StoreError("a", transient=True)] * 2
+    assert retrying(Action(), retries) == "done"
+    assert asked == []
+    assert retrying(Action(*errors), retries, lambda _: None) == "done"
+    assert asked == [1]
 
 
 def test_stores_follow_the_setting(tmp_path, monkeypatch):

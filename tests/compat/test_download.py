@@ -387,7 +387,7 @@ def test_errors_cross_processes_and_hide_secrets(server):
 
 def test_a_server_in_trouble_is_asked_once_more(server, monkeypatch):
     monkeypatch.delenv("PKGDATA_RETRIES")
-    monkeypatch.setattr("pkgdata.transfer.mirrors.FIRST_WAIT", 0.0)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)
     server.script("a.dat", faults.status(503))
     assert read(download_file(server.url + "a.dat")) == CONTENT
     server.script("a.dat", *[faults.status(503)] * 3)

@@ -24,6 +24,7 @@ from pkgdata import (
     UnsupportedOperationError,
     datasets,
 )
+from pkgdata.base import retry
 from pkgdata.cache.objects import OBJECTS
 from pkgdata.datasets import pulling, pushing, repository
 from pkgdata.stores import Store
@@ -598,7 +599,7 @@ def test_a_manifest_of_what_is_no_dataset_shows_nothing(tmp_path, config):
 
 
 def test_passing_failures_are_tried_again(tmp_path, config, monkeypatch):
-    monkeypatch.setattr("pkgdata.base.retry.FIRST_WAIT", 0.0, raising=False)
+    monkeypatch.setattr(retry, "POLICY", retry.POLICY._replace(first=0.0))
     pushed(tmp_path, config, MANY)
     files = {n: Path(config.url, n).read_bytes() for n in stored(config)}
     with FaultServer(files) as server:

@@ -48,8 +48,9 @@ RANGES = PARTS + CONTENT * 7
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
     """Wait a hundredth of the time before something is tried again."""
-    monkeypatch.setattr(retry, "FIRST", retry.FIRST / 100)
-    monkeypatch.setattr(retry, "LONGEST", retry.LONGEST / 100)
+    usual = retry.POLICY
+    quick = usual._replace(first=usual.first / 100, longest=usual.longest / 100)
+    monkeypatch.setattr(retry, "POLICY", quick)
 
 
 def secrets_of(server):

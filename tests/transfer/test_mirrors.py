@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pkgdata.base.retry import POLICY
 from pkgdata.errors import (
     AccessDeniedError,
     AllMirrorsFailedError,
@@ -19,7 +20,6 @@ from pkgdata.errors import (
     StoreError,
 )
 from pkgdata.stores import Primitives
-from pkgdata.transfer import mirrors
 from pkgdata.transfer.mirrors import Mirrors, Source, first_good
 
 NAME = "maps/dust.fits"
@@ -127,11 +127,11 @@ def test_waits_follow_decorrelated_jitter(seed, rounds):
 
     play.run(rounds, uniform)
     assert len(play.slept) == rounds
-    last = mirrors.FIRST_WAIT
+    last = POLICY.first
     for (low, high), wait in zip(bounds, play.slept, strict=True):
-        assert low == mirrors.FIRST_WAIT
+        assert low == POLICY.first
         assert high == last * 3
-        assert mirrors.FIRST_WAIT <= wait <= min(mirrors.LONGEST_WAIT, high)
+        assert POLICY.first <= wait <= min(POLICY.longest, high)
         last = wait
 
 
@@ -139,23 +139,23 @@ def test_waits_are_capped():
     play = Play(a=[busy()] * 10)
     play.run(10, lambda _, high: high)
     assert play.slept[:3] == [0.75, 2.25, 6.75]
-    assert set(play.slept[3:]) == {mirrors.LONGEST_WAIT}
+    assert set(play.slept[3:]) == {POLICY.longest}
 
 
 def test_retry_after_is_the_least_wait():
     play = Play(a=[busy(after=50), busy(after=0.001)])
     play.run()
-    assert play.slept == [50, mirrors.FIRST_WAIT]
+    assert play.slept == [50, POLICY.first]
 
 
 def test_retry_after_up_to_the_cap_is_obeyed():
-    play = Play(a=[busy(after=mirrors.LONGEST_RETRY_AFTER)])
+    play = Play(a=[busy(after=POLICY.longest_asked)])
     play.run()
-    assert play.slept == [mirrors.LONGEST_RETRY_AFTER]
+    assert play.slept == [POLICY.longest_asked]
 
 
 def test_retry_after_beyond_the_cap_is_final():
-    play = Play(a=[busy(after=mirrors.LONGEST_RETRY_AFTER + 1)], b=[busy()])
+    play = Play(a=[busy(after=POLICY.longest_asked + 1)], b=[busy()])
     assert play.run() == "b"
     assert play.asked == ["a", "b", "b"]
 
@@ -175,7 +175,7 @@ def test_quick_source_is_asked_while_another_waits():
 
 @settings(database=None)
 @given(
-    afters=st.lists(st.floats(0, mirrors.LONGEST_RETRY_AFTER), min_size=1, max_size=4),
+    afters=st.lists(st.floats(0, POLICY.longest_asked), min_size=1, max_size=4),
     others=st.integers(0, 6),
 )
 def test_retry_after_is_never_undercut(afters, others):
