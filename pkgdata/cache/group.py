@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from ..base import fs
+from ..base import fs, owners
 from . import sizes
 from .objects import OBJECTS, PARTIAL, key_of
 
@@ -48,7 +48,7 @@ class Group:
         self._objects = cache.bucket(OBJECTS)
         self._each = durability == "each" or (durability == "batch" and not fs.can_sync_all())
         self._once = durability == "batch" and not self._each
-        self._owner = f"{fs.owner_token()}-{os.urandom(4).hex()}"
+        self._owner = owners.unique()
         self._file_mode = os.stat(self._partial).st_mode & 0o444
         self._folder_mode = os.stat(self._objects).st_mode & 0o7777
         self._strict: bool | None = None

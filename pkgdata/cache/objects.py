@@ -50,7 +50,7 @@ import errno
 import os
 import stat
 
-from ..base import fs, locks
+from ..base import fs, locks, owners
 from ..base.hashes import Digest
 from ..errors import CacheError, CacheLockTimeoutError, CacheWarning, warn
 from . import sizes
@@ -605,15 +605,14 @@ def _mtime_of(path: str) -> int:
 
 def _is_anothers(owner: str | None) -> bool:
     """Say whether an unfinished file belongs to another process of this machine that runs."""
-    if owner is None or owner == fs.owner_token() or fs.owner_is_gone(owner):
+    if owner is None or owner == owners.token() or owners.is_gone(owner):
         return False
-    return owner.rpartition("-")[0] == fs.owner_token().rpartition("-")[0]
+    return owner.rpartition("-")[0] == owners.token().rpartition("-")[0]
 
 
 def _unique() -> str:
-    import secrets
 
-    return f"{fs.owner_token()}-{secrets.token_hex(4)}"
+    return owners.unique()
 
 
 def listdir(path: str) -> list[str]:

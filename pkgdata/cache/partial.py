@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from ..base import fs
+from ..base import fs, owners
 from ..errors import CacheError, IntegrityError
 
 TYPE_CHECKING = False
@@ -35,12 +35,11 @@ class Partial:
     """
 
     def __init__(self, folder: str, key: str, resume: bool) -> None:
-        import secrets
 
         self._folder = folder
         self._key = key
         self._resume = resume
-        owner = f"{fs.owner_token()}-{secrets.token_hex(4)}"
+        owner = owners.unique()
         #: The file.
         self.path = os.path.join(folder, f"{key}.{owner}.part")
         #: Bytes that are there, from the beginning.
@@ -66,11 +65,11 @@ class Partial:
         """Make the bytes of an earlier process ours; say whether that worked."""
         owner = owner_of(path)
         try:
-            if owner is None or fs.owner_is_gone(owner):
+            if owner is None or owners.is_gone(owner):
                 os.rename(path, self.path)
                 _move_notes(path, self.path)
                 self.fd = os.open(self.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-            elif owner.partition("-")[0] == fs.owner_token().partition("-")[0]:
+            elif owner.partition("-")[0] == owners.token().partition("-")[0]:
                 return False  # it runs on this machine and still writes
             else:
                 # on another machine: whether it still writes cannot be known, so its file is left

@@ -26,7 +26,7 @@ import contextlib
 import errno
 import os
 
-from ..base import fs
+from ..base import fs, owners
 from ..errors import CacheError, PkgdataWarning, warn
 from .objects import PARTIAL
 from .partial import Partial, owner_of, unfinished
@@ -255,7 +255,7 @@ class UrlCache:
             fs.remove_tree(path)
 
     def _unique(self, name: str) -> str:
-        return os.path.join(self._around, f"{name}.{fs.owner_token()}-{os.urandom(4).hex()}.tmp")
+        return os.path.join(self._around, f"{name}.{owners.unique()}.tmp")
 
     def _install(self, aside: str, entry: str, replace: bool) -> None:
         try:
@@ -339,7 +339,7 @@ def _sweep_parts(folder: str, key: str) -> None:
     """Remove the unfinished bytes of killed processes: nothing tells what they would become."""
     for path, _ in unfinished(folder, key):
         owner = owner_of(path)
-        if owner is not None and fs.owner_is_gone(owner):
+        if owner is not None and owners.is_gone(owner):
             fs.remove(path)
 
 
@@ -347,7 +347,7 @@ def _sweep_folders(folder: str) -> None:
     """Remove the folders of killed processes; astropy's own are not touched."""
     for name in os.listdir(folder):
         owner, dot, end = name.rpartition(".")
-        if end == "tmp" and dot and fs.owner_is_gone(owner.rpartition(".")[2].rpartition("-")[0]):
+        if end == "tmp" and dot and owners.is_gone(owner.rpartition(".")[2].rpartition("-")[0]):
             fs.remove_tree(os.path.join(folder, name))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ..base import fs
+from ..base import fs, owners
 from ..base.hashes import Digest, new
 from ..errors import CacheError, ExtractionError, IntegrityError
 from . import validators
@@ -165,7 +165,7 @@ def _sweep(cache: Cache, now: float) -> int:
     for name in listdir(os.path.join(cache.root, PARTIAL)):
         path = os.path.join(cache.root, PARTIAL, name)
         owner = owner_of(path)
-        runs = owner is not None and not fs.owner_is_gone(owner)
+        runs = owner is not None and not owners.is_gone(owner)
         age = (now - _mtime(path)) / 86400
         useful = name.endswith((".part", ".note", ".spans")) and name.partition(".")[0] not in here
         useful = useful and not name.startswith("url-")  # what no digest pins is not gone on from
@@ -237,7 +237,7 @@ def export_archive(
     import tarfile
 
     path = os.fspath(path)
-    aside = f"{path}.{fs.owner_token()}.tmp"
+    aside = f"{path}.{owners.token()}.tmp"
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "the archive exists and is not overwritten", path)
     with cache.usage():

@@ -15,7 +15,7 @@ import os
 from contextvars import ContextVar
 from pathlib import Path
 
-from ..base import fs, locks
+from ..base import fs, locks, owners
 from ..base.config import cache_dir, conf
 from ..cache import stamps
 from ..cache.objects import LOCKS, Cache
@@ -176,7 +176,7 @@ def _bring(definition: Definition, force: bool) -> None:
 def _make(resource: Resource, force: bool) -> None:
     """Make a resource aside and rename it."""
     path = resource.path
-    token = f"{fs.owner_token()}-{os.urandom(4).hex()}"
+    token = owners.unique()
     aside = path.parent / f".{token}{places.ASIDE}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -261,7 +261,7 @@ def _sweep(folder: Path) -> None:
     for name in os.listdir(folder):
         if places.is_aside(name):
             owner = name[1 : -len(places.ASIDE)].rpartition("-")[0]
-            if fs.owner_is_gone(owner):
+            if owners.is_gone(owner):
                 fs.remove_tree(str(folder / name))
 
 
@@ -270,7 +270,7 @@ def _clear(made: Sequence[Resource]) -> None:
     for one in made:
         if one.transient and one.dependents and one.files_present():
             path = one.path
-            aside = path.parent / f".{fs.owner_token()}-{os.urandom(4).hex()}{places.ASIDE}"
+            aside = path.parent / f".{owners.unique()}{places.ASIDE}"
             os.rename(path, aside)
             if aside.is_dir():
                 fs.remove_tree(str(aside))

@@ -6,11 +6,10 @@ keys are checked strictly. Files are written aside and renamed, so that none is 
 
 from __future__ import annotations
 
-import os
 import posixpath
 import threading
 
-from ..base import fs
+from ..base import fs, owners
 from ..errors import ObjectNotFoundError, PublishError
 from ..publish.sftp import command_and_folder
 from ..stores import Attributes, Info, Store
@@ -98,7 +97,7 @@ class RemoteFolder(Store):
         path = self._path(name)
         self._make_folder(posixpath.dirname(path))
         host = self._host()
-        aside = f"{path}.{fs.owner_token()}-{os.urandom(4).hex()}{fs.ASIDE}"
+        aside = owners.aside(path)
         try:
             host.write(aside, _pieces(blocks), 0)
             (host.appear if if_absent else host.replace)(aside, path)

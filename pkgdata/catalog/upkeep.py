@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
-from ..base import fs
+from ..base import fs, owners
 from ..base.config import conf
 from ..base.urls import redact
 from ..errors import CatalogError, PkgdataError
@@ -115,7 +115,7 @@ def remove(orphan: Orphan) -> None:
     if path.is_symlink():
         path.unlink()
         return
-    aside = path.parent / f".{fs.owner_token()}-{os.urandom(4).hex()}{places.ASIDE}"
+    aside = path.parent / f".{owners.unique()}{places.ASIDE}"
     os.rename(path, aside)
     fs.remove_tree(str(aside))
     above = path.parent

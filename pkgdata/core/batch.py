@@ -15,7 +15,7 @@ import os
 import threading
 from collections import deque
 
-from ..base import fs, hashes
+from ..base import fs, hashes, owners
 from ..base.progress import DONE, HIT, START, Event, silent
 from ..cache.group import Group
 from ..cache.objects import PARTIAL, key_of
@@ -130,7 +130,7 @@ class _Queue:
         return len(self._jobs)
 
     def _look(self) -> None:
-        me = f".{fs.owner_token()}-"
+        me = f".{owners.token()}-"
         self._others.clear()
         gone: dict[str, bool] = {}
         for name in os.listdir(self._folder):
@@ -140,7 +140,7 @@ class _Queue:
             if owner is None:
                 continue
             if owner not in gone:
-                gone[owner] = fs.owner_is_gone(owner)
+                gone[owner] = owners.is_gone(owner)
             if not gone[owner]:
                 self._others.add(name.partition(".")[0])
         # towards the end two processes meet more often

@@ -627,10 +627,7 @@ class PackageData:
         target = os.path.join(to, self.name, *name.split("/"))
         os.makedirs(os.path.dirname(target), exist_ok=True)
         if not os.path.exists(target) or os.path.getsize(target) != os.path.getsize(path):
-            aside = f"{target}.{fs.owner_token()}.tmp"
-            fs.remove(aside)
-            fs.copy(path, aside)
-            fs.replace(aside, target)
+            fs.copy_atomic(path, target, sync=False)
         return target
 
     def open(self, name: str, mode: str = "rb", **kwargs: Any) -> IO[Any]:

@@ -32,7 +32,7 @@ import time
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from ..base import fs, locks
+from ..base import fs, locks, owners
 from ..base.config import conf
 from ..errors import CacheWarning, DatasetError, RegistryError, UnknownNameError, warn
 from .repository import Manifest
@@ -160,7 +160,7 @@ class Home:
             parts = name.rsplit(".", 2)
             if name[0] == "." and len(parts) == 3 and parts[2] == "tmp":
                 owner = parts[1].rpartition("-")[0]
-                if fs.owner_is_gone(owner):
+                if owners.is_gone(owner):
                     discard(os.path.join(self.folder, name))
 
     @contextlib.contextmanager
@@ -298,7 +298,7 @@ class Home:
         return os.path.join(self.folder, f".{check_name(name)}.{kind}")
 
     def _unique(self, name: str) -> str:
-        owner = f"{fs.owner_token()}-{os.urandom(4).hex()}"
+        owner = owners.unique()
         return os.path.join(self.folder, f".{name}.{owner}.tmp")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ..base import fs
+from ..base import fs, owners
 from ..base.urls import canonical, redact
 from ..errors import AccessDeniedError, ObjectExistsError, PublishError, StoreError
 from .destination import Destination, Held
@@ -76,11 +76,9 @@ class Folder(Destination):
         try:
             found = [*fs.walk_files(self.root)]
             self._leftovers = [
-                path
-                for name, path in found
-                if fs.is_aside(name) and fs.owner_is_gone(_owner_of(name))
+                path for name, path in found if owners.is_aside(name) and owners.is_leftover(name)
             ]
-            complete = [pair for pair in found if not fs.is_aside(pair[0])]
+            complete = [pair for pair in found if not owners.is_aside(pair[0])]
             return {name: Held(os.stat(path).st_size) for name, path in complete}
         except OSError as error:
             raise self._error(error, error.filename or self.root) from error
@@ -113,7 +111,7 @@ class Folder(Destination):
         target = self._path(item.name)
         try:
             _make_folders(os.path.dirname(target), self.root)
-            aside = f"{target}.{fs.owner_token()}-{os.urandom(4).hex()}{fs.ASIDE}"
+            aside = owners.aside(target)
             try:
                 _copy(item, aside, moved)
                 item.check_unchanged()
@@ -214,11 +212,6 @@ def _path_of(url: str) -> str:
     if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
         raise PublishError(f"{redact(url)}: expected file:/FOLDER with an absolute path")
     return url2pathname(parts.path).rstrip("/") or "/"
-
-
-def _owner_of(name: str) -> str:
-    """Return the owner's token from the name of a file that was not finished."""
-    return name.removesuffix(fs.ASIDE).rpartition(".")[2].rpartition("-")[0]
 
 
 def _make_folders(path: str, root: str) -> None:

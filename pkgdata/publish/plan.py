@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from ..base import fs, pool
+from ..base import fs, owners, pool
 from ..core import scan
 from ..errors import AlreadyPublishedError, PublishError
 from .destination import Item, stamp_of
@@ -85,7 +85,7 @@ def measure(folder: str, registry_file: str | None) -> tuple[int, int]:
 def _paths(folder: str, registry_file: str | None) -> dict[str, str]:
     inside = registry_file and fs.name_inside(folder, registry_file)
     found = fs.walk_files(folder)
-    return {name: path for name, path in found if name != inside and not fs.is_aside(name)}
+    return {name: path for name, path in found if name != inside and not owners.is_aside(name)}
 
 
 def collect(folder: str, registry_file: str | None, progress: Progress | None = None) -> list[Item]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from ..base import fs
+from ..base import fs, owners
 from ..errors import (
     AccessDeniedError,
     IncompleteTransferError,
@@ -240,7 +240,8 @@ class FileStore(Store):
         return fs.free_bytes(self.root)
 
     def leftovers(self) -> Iterator[str]:
-        return fs.leftovers(self.root)
+        found = fs.walk_files(self.root)
+        return (name for name, _ in found if owners.is_aside(name) and owners.is_leftover(name))
 
     def bulk(self) -> contextlib.AbstractContextManager[object]:
         return _Bulk(self) if fs.can_sync_all() else super().bulk()
@@ -279,7 +280,7 @@ class FileStore(Store):
                     yield name, Info(None)
                 elif not flat and (name.startswith(prefix) or prefix.startswith(name)):
                     yield from self._scan(name, prefix, flat, above)
-            elif name.startswith(prefix) and entry.is_file() and not fs.is_aside(name):
+            elif name.startswith(prefix) and entry.is_file() and not owners.is_aside(name):
                 info = entry.stat()
                 yield name, Info(info.st_size, _validator(info), info.st_mtime)
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ..base import fs
+from ..base import owners
 from ..errors import ConfigError, StoreError
 
 TYPE_CHECKING = False
@@ -209,19 +209,19 @@ def _new_owner() -> str:
 
     A process may get the number of one that was killed, in a container even always the same.
     """
-    owner = f"{os.urandom(4).hex()}.{_started(os.getpid())}.{fs.owner_token()}"
+    owner = f"{os.urandom(4).hex()}.{_started(os.getpid())}.{owners.token()}"
     _open.add(owner)
     return owner
 
 
 def _is_gone(owner: str) -> bool:
     _, started, token = owner.split(".")
-    if token == fs.owner_token():
+    if token == owners.token():
         return owner not in _open
     place, _, pid = token.rpartition("-")
-    if place != fs.owner_token().rpartition("-")[0]:
+    if place != owners.token().rpartition("-")[0]:
         return False  # of another machine nothing can be said
-    return fs.owner_is_gone(token) or _started(int(pid)) != started
+    return owners.is_gone(token) or _started(int(pid)) != started
 
 
 def _started(pid: int) -> str:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from operator import itemgetter
 
-from ..base import fs
+from ..base import fs, owners
 from .base import Attributes, Feed, Info
 from .store import Store
 
@@ -31,7 +30,7 @@ def _level(rows: Rows, folder: str, prefix: str, flat: bool) -> Iterator[tuple[s
     # a folder stands where its files belong among the names: "a.b" < "a/b"
     for name, info in sorted(rows(folder), key=itemgetter(0)):
         if not name.endswith("/"):
-            if name.startswith(prefix) and not fs.is_aside(name):
+            if name.startswith(prefix) and not owners.is_aside(name):
                 yield name, info
         elif flat:
             if name.startswith(prefix):
@@ -68,7 +67,7 @@ class TreeStore(Store):
         size: int | None = None,
     ) -> None:
         path = self.path(name)
-        aside = f"{path}.{fs.owner_token()}-{os.urandom(4).hex()}{fs.ASIDE}"
+        aside = owners.aside(path)
         feed = Feed(blocks)
         try:
             self._send(aside, feed, attributes or Attributes())

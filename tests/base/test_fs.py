@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pkgdata.base import fs
+from pkgdata.base import fs, owners
 from pkgdata.errors import UnsafeNameError
 
 posix = pytest.mark.skipif(os.name == "nt", reason="permission bits and links are POSIX matters")
@@ -407,8 +407,8 @@ def test_free_bytes_asks_the_nearest_folder_that_exists(tmp_path):
 def child_token(body="", **options):
     """Start a process that prints its token and waits until its input ends."""
     code = (
-        "import sys\nfrom pkgdata.base import fs as _fs\n"
-        f"{body}\nprint(_fs.owner_token(), flush=True)\nsys.stdin.read()\n"
+        "import sys\nfrom pkgdata.base import owners as _owners\n"
+        f"{body}\nprint(_owners.token(), flush=True)\nsys.stdin.read()\n"
     )
     child = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -421,16 +421,16 @@ def child_token(body="", **options):
 
 
 def test_owner_tokens_tell_who_runs():
-    assert fs.owner_token() == fs.owner_token()
-    assert fs.owner_token().endswith(f"-{os.getpid()}")
-    assert not fs.owner_is_gone(fs.owner_token())
+    assert owners.token() == owners.token()
+    assert owners.token().endswith(f"-{os.getpid()}")
+    assert not owners.is_gone(owners.token())
     child, token = child_token()
     with child:
-        assert token.rpartition("-")[0] == fs.owner_token().rpartition("-")[0]
-        assert not fs.owner_is_gone(token)
+        assert token.rpartition("-")[0] == owners.token().rpartition("-")[0]
+        assert not owners.is_gone(token)
         child.kill()
         child.wait()
-        assert fs.owner_is_gone(token)
+        assert owners.is_gone(token)
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc of Linux")
@@ -440,27 +440,27 @@ def test_a_killed_process_that_nobody_collected_is_gone():
         child.kill()
         # it has ended, and stays a zombie until it is collected
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-        assert fs.owner_is_gone(token)
+        assert owners.is_gone(token)
 
 
 @pytest.mark.parametrize("token", ["", "x", "elsewhere0-1", "elsewhere0-99999999", "-"])
 def test_nothing_is_said_of_processes_elsewhere(token):
-    assert not fs.owner_is_gone(token)
+    assert not owners.is_gone(token)
 
 
 def test_a_malformed_number_is_no_process():
-    place = fs.owner_token().rpartition("-")[0]
+    place = owners.token().rpartition("-")[0]
     for pid in ("", "x", "-1", "1.5"):
-        assert not fs.owner_is_gone(f"{place}-{pid}")
+        assert not owners.is_gone(f"{place}-{pid}")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_a_forked_child_has_a_token_of_its_own():
-    fs.owner_token()
+    owners.token()
     body = (
-        "import os\n_fs.owner_token()\nread, write = os.pipe()\n"
-        "if os.fork() == 0:\n    os.write(write, _fs.owner_token().encode())\n    os._exit(0)\n"
-        "assert os.read(read, 100).decode() != _fs.owner_token()\nos.wait()\n"
+        "import os\n_owners.token()\nread, write = os.pipe()\n"
+        "if os.fork() == 0:\n    os.write(write, _owners.token().encode())\n    os._exit(0)\n"
+        "assert os.read(read, 100).decode() != _owners.token()\nos.wait()\n"
     )
     child, token = child_token(body)
     child.communicate()
@@ -469,8 +469,8 @@ def test_a_forked_child_has_a_token_of_its_own():
 
 
 def test_another_host_name_is_another_place():
-    child, token = child_token("_fs._host_name = lambda: 'another'")
+    child, token = child_token("_owners._host_name = lambda: 'another'")
     with child:
-        assert token.partition("-")[0] != fs.owner_token().partition("-")[0]
-        assert not fs.owner_is_gone(token)
+        assert token.partition("-")[0] != owners.token().partition("-")[0]
+        assert not owners.is_gone(token)
         child.communicate()

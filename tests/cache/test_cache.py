@@ -18,7 +18,7 @@ import pytest
 
 import pkgdata
 from pkgdata import Cache, CacheError, CacheWarning, Digest, IntegrityError
-from pkgdata.base import fs
+from pkgdata.base import fs, owners
 from pkgdata.cache import sizes
 from pkgdata.cache.objects import OBJECTS, PARTIAL, SIZES, key_of, split
 from pkgdata.cache.partial import Partial, owner_of
@@ -415,29 +415,29 @@ def test_bytes_from_another_machine_are_copied(cache):
 
 def test_bytes_of_a_running_process_are_left_alone(cache):
     bucket = cache.bucket(PARTIAL)
-    theirs = os.path.join(bucket, f"{key_of(DIGEST)}.{fs.owner_token()}-deadbeef.part")
+    theirs = os.path.join(bucket, f"{key_of(DIGEST)}.{owners.token()}-deadbeef.part")
     with open(theirs, "wb") as file:
         file.write(CONTENT[:30])
     with Partial(bucket, key_of(DIGEST), resume=True) as partial:
         assert partial.offset == 0
     assert read(theirs) == CONTENT[:30]
-    assert owner_of(theirs) == fs.owner_token()
+    assert owner_of(theirs) == owners.token()
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")
 def test_killed_process_that_nobody_collects_is_gone():
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    token = f"{fs.owner_token().rpartition('-')[0]}-{child.pid}"
+    token = f"{owners.token().rpartition('-')[0]}-{child.pid}"
     try:
-        assert not fs.owner_is_gone(token)
+        assert not owners.is_gone(token)
         child.kill()
         os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it has ended; still a zombie
-        assert fs.owner_is_gone(token)
+        assert owners.is_gone(token)
     finally:
         child.kill()
         child.wait()
         child.stdin.close()
-    assert fs.owner_is_gone(token)
+    assert owners.is_gone(token)
 
 
 def test_validator_belongs_to_an_address(cache):

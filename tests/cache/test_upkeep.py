@@ -14,7 +14,7 @@ import pytest
 
 import pkgdata
 from pkgdata import Cache, CacheError, CacheLockTimeoutError, Digest, IntegrityError
-from pkgdata.base import fs, locks
+from pkgdata.base import fs, locks, owners
 from pkgdata.cache import sizes, upkeep
 from pkgdata.cache.objects import LOCKS, PARTIAL, SIZES, TREES, key_of, split
 from pkgdata.errors import ExtractionError
@@ -168,7 +168,7 @@ def gone_owner() -> str:
     """Return the token of a process of this machine that has ended."""
     child = subprocess.Popen([sys.executable, "-c", ""])
     child.wait()
-    return f"{fs.owner_token().rpartition('-')[0]}-{child.pid}"
+    return f"{owners.token().rpartition('-')[0]}-{child.pid}"
 
 
 def leave(cache: Cache, name: str, age_days: float = 0.0) -> str:
@@ -206,8 +206,8 @@ def test_sweep_removes_what_killed_processes_left(cache):
         f"{PARTIAL}/{absent}.{dead}-22222222.part",
         f"{PARTIAL}/{absent}.{dead}-22222222.spans",
         f"{SIZES}/sha256/ab.txt",
-        f"{PARTIAL}/{here}.{fs.owner_token()}-00000000.part",
-        f"{PARTIAL}/tree-{absent}.{fs.owner_token()}-00000000.dir/file",
+        f"{PARTIAL}/{here}.{owners.token()}-00000000.part",
+        f"{PARTIAL}/tree-{absent}.{owners.token()}-00000000.dir/file",
     ]
     before = {name for name, _ in fs.walk_files(cache.root)}
     for name in stray + kept:

@@ -222,13 +222,13 @@ def test_names_that_could_leave_the_folder_are_refused(config, name):
 
 def test_what_killed_processes_left_is_removed(config):
     datasets.create("new", config=config)
-    place = pkgdata.base.fs.owner_token().rpartition("-")[0]
-    for owner in (f"{place}-999999999-00000000", f"{pkgdata.base.fs.owner_token()}-00000000"):
+    place = pkgdata.base.owners.token().rpartition("-")[0]
+    for owner in (f"{place}-999999999-00000000", f"{pkgdata.base.owners.token()}-00000000"):
         make(Path(config.home) / f".new.{owner}.tmp", {"data/train/half": b""})
     (Path(config.home) / ".new.other.tmp").mkdir()  # not ours to judge
     datasets.create("other", config=config)
     left = [name for name in os.listdir(config.home) if name.startswith(".")]
-    assert sorted(left) == [f".new.{pkgdata.base.fs.owner_token()}-00000000.tmp", ".new.other.tmp"]
+    assert sorted(left) == [f".new.{pkgdata.base.owners.token()}-00000000.tmp", ".new.other.tmp"]
 
 
 # -- the folder of the datasets --------------------------------------------------------------

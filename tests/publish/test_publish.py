@@ -28,7 +28,7 @@ from publishing import (
 )
 
 import pkgdata
-from pkgdata.base import fs, hashes
+from pkgdata.base import fs, hashes, owners
 from pkgdata.core.registry import Entry, Registry
 from pkgdata.errors import (
     AccessDeniedError,
@@ -586,16 +586,16 @@ def test_another_user_reads_what_was_published(here, registry, tmp_path):
 
 
 def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_running_one_kept(here, web, registry):
-    place = fs.owner_token().rpartition("-")[0]
+    place = owners.token().rpartition("-")[0]
     dead = subprocess.Popen([sys.executable, "-c", ""])
     dead.wait()
     make(
         web,
-        {f"a.{place}-{dead.pid}-00000000.tmp": b"x", f"b.{fs.owner_token()}-00000000.tmp": b""},
+        {f"a.{place}-{dead.pid}-00000000.tmp": b"x", f"b.{owners.token()}-00000000.tmp": b""},
     )
     publish(here, f"file:{web}", registry)
     left = [name for name in contents(web) if name.endswith(".tmp")]
-    assert left == [f"b.{fs.owner_token()}-00000000.tmp"]
+    assert left == [f"b.{owners.token()}-00000000.tmp"]
 
 
 def test_thousands_of_files_get_their_names(tmp_path, web, registry):

@@ -15,7 +15,7 @@ import faults
 import pytest
 from faults import FaultServer
 
-from pkgdata.base import fs
+from pkgdata.base import owners
 from pkgdata.errors import BatchError, ConfigError, ObjectNotFoundError, StoreError
 from pkgdata.stores import Store, http, job
 from pkgdata.stores.job import DONE, FAILED, TAKEN, WAITING, Job
@@ -343,11 +343,11 @@ def test_what_a_process_holds_that_runs_is_left_to_it(path):
     "owner",
     [
         # of this very process, but of no job that it has: one before it had the same number
-        lambda: f"00000000.{job._started(os.getpid())}.{fs.owner_token()}",
+        lambda: f"00000000.{job._started(os.getpid())}.{owners.token()}",
         # a process of that number runs, but began at another time
-        lambda: f"00000000.1.{fs.owner_token().rpartition('-')[0]}-{os.getppid()}",
+        lambda: f"00000000.1.{owners.token().rpartition('-')[0]}-{os.getppid()}",
         # none of that number runs
-        lambda: f"00000000.1.{fs.owner_token().rpartition('-')[0]}-{2**22 + 5}",
+        lambda: f"00000000.1.{owners.token().rpartition('-')[0]}-{2**22 + 5}",
     ],
 )
 def test_what_the_dead_hold_is_taken_up(path, owner):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ...base import fs
+from ...base import fs, owners
 from ...errors import CatalogError
 from .. import places
 from ..definition import Definition, Part
@@ -138,7 +138,7 @@ def make_link(target: Path, link: Path) -> None:
     elif link.exists():
         raise CatalogError(f"{link} is in the way of a link to {target}")
     link.parent.mkdir(parents=True, exist_ok=True)
-    aside = link.parent / f"{link.name}.{fs.owner_token()}-{os.urandom(4).hex()}{fs.ASIDE}"
+    aside = link.parent / owners.aside(link.name)
     os.symlink(target, aside, target_is_directory=target.is_dir())
     fs.replace(str(aside), str(link))
 

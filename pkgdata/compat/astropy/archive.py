@@ -57,16 +57,11 @@ def export_download_cache(
 def _write_archive_file(target: str, members: Mapping[str, str], overwrite: bool) -> None:
     if not overwrite and os.path.lexists(target):
         raise FileExistsError(f"the archive exists and is not overwritten: {target}")
-    aside = f"{target}.{fs.owner_token()}.tmp"
-    try:
-        with os.fdopen(fs.create_exclusive(aside, follow=False), "wb") as file:
-            _write_archive(file, members)
-        if overwrite:
-            fs.replace(aside, target)
-        else:
-            fs.link_or_copy(aside, target)  # unlike a rename this refuses to overwrite
-    finally:
-        fs.remove(aside)
+    with (
+        fs.writing(target, sync=False, if_absent=not overwrite) as fd,
+        open(fd, "wb", closefd=False) as file,
+    ):
+        _write_archive(file, members)
 
 
 def _write_archive(file: IO[bytes], members: Mapping[str, str]) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ...base import config, dirs, fs, hashes, locks
+from ...base import config, dirs, fs, hashes, locks, owners
 from ...base.hashes import Digest
 from ...cache import stamps as folders
 from ...cache.partial import Partial, owner_of, unfinished
@@ -190,7 +190,7 @@ def sweep(folder: str, key: str) -> None:
     for name in os.listdir(folder):
         if name.startswith(f"{key}."):
             owner, path = owner_of(name), os.path.join(folder, name)
-            if owner is None or fs.owner_is_gone(owner):
+            if owner is None or owners.is_gone(owner):
                 try:
                     (fs.remove_tree if os.path.isdir(path) else fs.remove)(path)
                 except OSError:

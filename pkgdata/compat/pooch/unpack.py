@@ -10,9 +10,8 @@ every class derived from pooch's, is called as it is.
 from __future__ import annotations
 
 import os
-import secrets
 
-from ...base import config, fs
+from ...base import config, fs, owners
 from ...core import extract
 from ...errors import ExtractionError
 from .bring import logger
@@ -45,7 +44,7 @@ def apply(processor: Callable[..., Any], spot: Spot, action: str, caller: object
 
 
 def _aside(folder: str, key: str, kind: str) -> str:
-    return os.path.join(folder, f"{key}.{fs.owner_token()}-{secrets.token_hex(4)}.{kind}")
+    return os.path.join(folder, f"{key}.{owners.unique()}.{kind}")
 
 
 def _growing(folder: str, key: str) -> list[object]:
