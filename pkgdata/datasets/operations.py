@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ..base.progress import DONE, Event
+from ..base.progress import ended
 from ..core import scan
 from ..errors import DatasetError
 from . import repository, tgz
@@ -277,4 +277,4 @@ def _remote_registry(store: Store, name: str, partitions: list[str] | None) -> R
 
 
 def _telling(show: Callback) -> Callable[[str, int], None]:
-    return lambda name, size: show(Event(name, DONE, size, size))
+    return lambda name, size: show(ended(name, size))

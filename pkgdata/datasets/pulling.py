@@ -14,11 +14,12 @@ from typing import NamedTuple
 from ..base import fs, hashes, pool
 from ..base.config import conf
 from ..base.hashes import Digest
-from ..base.progress import DONE, Event, silent
+from ..base.progress import ended, silent
 from ..cache.group import Group
 from ..cache.objects import OBJECTS, split
 from ..errors import CacheError, IncompleteTransferError, IntegrityError, StoreError
-from ..stores import codecs
+from ..stores import Source, codecs
+from ..transfer.fetch import fetch
 from . import repository
 
 TYPE_CHECKING = False
@@ -176,8 +177,7 @@ class Pull:
         outcome.moved_bytes += self._moved
 
     def _tell(self, entry: Entry) -> None:
-        size = entry.size or 0
-        self._show(Event(entry.name, DONE, size, size))
+        self._show(ended(entry.name, entry.size or 0))
 
     def _check_space(self) -> None:
         need = sum(entry.size or 0 for entry, _, _ in self._missing)
@@ -321,7 +321,8 @@ class Pull:
         def fill(partial: Partial) -> None:
             before = partial.offset
             if spot.zstd is None:
-                self._transfer(entry, name, partial)
+                sources = [Source(self._store, name)]
+                fetch(entry.name, partial, sources, digest, entry.size, self._show)
             else:
                 self._decompress(entry, digest, name, partial)
             with self._lock:
@@ -329,23 +330,6 @@ class Pull:
 
         self.here[digest] = self._cache.obtain(digest, entry.name, entry.size, fill)
         self._tell(entry)
-
-    def _transfer(self, entry: Entry, name: str, partial: Partial) -> None:
-        from ..stores import Source
-        from ..transfer.limits import Limits
-        from ..transfer.mirrors import first_good
-        from ..transfer.one import Transfer
-
-        limits = Limits(
-            conf.download_block_size, conf.stall_bytes, conf.stall_seconds, conf.connections
-        )
-        transfer = Transfer(entry.name, partial, entry.digest, entry.size, limits, self._show)
-        first_good(
-            entry.name,
-            [Source(self._store, name)],
-            lambda source: transfer.run(source.store, source.name),
-            int(conf.retries),
-        )
 
     def _decompress(self, entry: Entry, digest: Digest, name: str, partial: Partial) -> None:
         blocks = codecs.decode_blocks(self._store.blocks(name), "zstd", self._store.address(name))

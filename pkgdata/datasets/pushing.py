@@ -11,7 +11,7 @@ import os
 
 from ..base import fs, hashes, pool
 from ..base.hashes import Digest
-from ..base.progress import DONE, Event, silent
+from ..base.progress import ended, silent
 from ..core.registry import Entry, Registry
 from ..errors import DatasetError, ObjectExistsError
 from ..stores import Attributes, codecs
@@ -172,7 +172,7 @@ class Push:
         for name, path in jobs:
             digest, count, content = self._read(name, path)
             self._entries.append(Entry(name, digest, count))
-            self._show(Event(name, DONE, count, count))
+            self._show(ended(name, count))
             if digest in self._spots or digest in coming:
                 continue
             coming.add(digest)

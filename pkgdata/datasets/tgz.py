@@ -21,7 +21,7 @@ from pathlib import Path
 from ..base import fs, hashes
 from ..base.config import conf
 from ..base.hashes import Digest
-from ..base.progress import DONE, Event, silent
+from ..base.progress import ended, silent
 from ..core.registry import Entry, Registry
 from ..errors import DatasetError, ExtractionError, StoreError, UnsafeNameError
 from ..stores import codecs
@@ -207,7 +207,7 @@ class _Unpacking:
                 file.write(block)
                 size += len(block)
         self._found[name] = Digest("sha256", hasher.hexdigest()), size
-        self._show(Event(name, DONE, size, size))
+        self._show(ended(name, size))
 
     def _resolve(self) -> None:
         """Copy what links lead to, those first that lead to no other link."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ..base import fs
 from ..base.config import cache_dir, conf
 from ..base.hashes import Digest
-from ..base.progress import DONE, WAIT, Event, silent, view, wanted
+from ..base.progress import DONE, WAIT, Bars, Event, silent, view
 from ..cache.objects import Cache
 from ..errors import (
     AccessDeniedError,
@@ -76,12 +76,10 @@ def shown(
 
     Only for a bar are the files of ``folder`` counted.
     """
-    if callable(progress):
-        return progress
-    setting = conf.progress if progress is None else "auto" if progress else False
-    if folder is not None and wanted(setting):
-        files, total = _measure(folder)
-    return view(setting, files, total)
+    show = view(progress, files, total, conf.progress)
+    if folder is not None and isinstance(show, Bars):
+        show = Bars(*_measure(folder))
+    return show
 
 
 def _measure(folder: str) -> tuple[int, int]:
