@@ -1222,13 +1222,13 @@ def test_what_another_process_brings_in_the_meantime_is_taken(
     server, store, log, monkeypatch, known
 ):
     """It comes after we looked for the file and before we have the lock."""
-    make_room = place.Spot.make_room
+    make_room = place.LocalFile.make_room
 
     def other_process(self):
         make_room(self)
         _file(store / "a.txt", TEXT)
 
-    monkeypatch.setattr(place.Spot, "make_room", other_process)
+    monkeypatch.setattr(place.LocalFile, "make_room", other_process)
     pup = pooch.create(store, server.url, registry={"a.txt": known})
     assert Path(pup.fetch("a.txt")).read_bytes() == TEXT
     assert not server.requests

@@ -1,12 +1,13 @@
 """pooch's names and habits on pkgdata's engine: ``import pkgdata.compat.pooch as pooch``.
 
-Files lie where pooch keeps them, ``PATH/NAME``, so the two read each other's downloads. New is that
-one process downloads while the others wait, that what was begun is gone on with, that ``base_url``
-may be a list of mirrors, that a server's log-in page is refused, and that a file is hashed once and
-not at each call. ``docs/pooch.md`` lists what differs on purpose.
+Files are where pooch keeps them, ``PATH/NAME``, so the two read each other's downloads. New is that
+one process downloads while the others wait, that an interrupted download is resumed, that
+``base_url`` may be a list of mirrors, that a server's log-in page is refused, and that a file is
+hashed once and not at each call. ``docs/pooch.md`` lists what differs on purpose.
 
 Names of pooch that are not ours (``HTTPDownloader``, ``Unzip``, ``get_logger`` ...) are pooch's own
-and loaded when they are first used.
+and loaded when they are first used. So are our modules for downloads: this import and a hit need
+none of them.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Any
 
-    from .place import Spot
+    from .place import LocalFile
 
 #: Where pooch has what is its own.
 _THEIRS = {
@@ -61,7 +62,7 @@ __all__ = [
     "retrieve",
 ]
 
-#: Settings whose change makes a remembered answer void.
+#: Settings whose change makes a remembered answer invalid.
 _watched = dirs.environment_reader(["PKGDATA_VERIFY", "PKGDATA_CONFIG"])
 
 
@@ -96,7 +97,7 @@ class Pooch:
     path : path-like
         Folder of the files.
     base_url : str or sequence of str
-        What stands before a file's name in its URL; several are mirrors, tried in order.
+        What precedes a file's name in its URL; several are mirrors, tried in order.
     registry : mapping of str to str, optional
         Hash by file name: ``alg:hex``, SHA-256 without prefix; None accepts any bytes.
     urls : mapping of str to str, optional
@@ -104,7 +105,7 @@ class Pooch:
     retry_if_failed : int, default 0
         Further attempts after wrong bytes or a failed connection, after 1, 2, ... at most 10 s.
     allow_updates : bool, default True
-        Whether a file that does not match the registry may be fetched anew.
+        Whether a file that does not match the registry may be fetched again.
     """
 
     def __init__(
@@ -122,9 +123,9 @@ class Pooch:
         self.urls = {} if urls is None else dict(urls)
         self.retry_if_failed = retry_if_failed
         self.allow_updates = allow_updates
-        #: Below which name configured folders keep these files.
+        #: Name below which configured folders keep these files.
         self._project = os.path.basename(os.path.normpath(str(path)))
-        # answers by name: path of the file, its facts, and what else they rest on
+        # answers by name: path of the file, its facts, and what else they depend on
         self._known: dict[str, tuple[str, tuple[int, ...], object, str, object]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -206,31 +207,30 @@ class Pooch:
 
         self._assert_file_in_registry(fname)
         hash_ = self.registry[fname]
-        spot = place.Spot(self._folder(), fname, hash_)
-        action = spot.look()
+        file = place.LocalFile(self._folder(), fname, hash_)
+        action = file.look()
         if action == "update" and not self.allow_updates:
-            raise ValueError(f"{fname} needs to update {spot.path} but updates are disallowed.")
+            raise ValueError(f"{fname} needs to update {file.path} but updates are disallowed.")
         if action != "fetch":
-            self._bring(spot, action, downloader, progressbar)
+            self._bring(file, action, downloader, progressbar)
         if processor is not None:
             from .unpack import apply
 
-            return apply(processor, spot, action, self)
-        if spot.seen and place.settings()[0] != "always" and os.path.isabs(str(self.path)):
+            return apply(processor, file, action, self)
+        if file.seen and place.settings()[0] != "always" and os.path.isabs(str(self.path)):
             settings = (_watched(), config.state())
-            self._known[fname] = (spot.path, spot.seen, self.path, hash_, settings)
-        return spot.path
+            self._known[fname] = (file.path, file.seen, self.path, hash_, settings)
+        return file.path
 
     def _bring(
-        self, spot: Spot, action: str, downloader: Callable[..., Any] | None, progressbar: Any
+        self, file: LocalFile, action: str, downloader: Callable[..., Any] | None, progressbar: Any
     ) -> None:
-        from .bring import logger
-        from .choose import filler, shown
+        from .bring import filler, logger, shown
 
-        where = self.get_url(spot.name)
+        where = self.get_url(file.name)
         fill = filler(
-            spot,
-            self._addresses(spot.name, where),
+            file,
+            self._addresses(file.name, where),
             downloader,
             progressbar,
             self.retry_if_failed,
@@ -240,9 +240,9 @@ class Pooch:
 
         def announce(verb: str) -> None:
             line = "%s file '%s' from '%s' to '%s'."
-            logger().info(line, verb, spot.name, shown(where), spot.folder)
+            logger().info(line, verb, file.name, shown(where), file.folder)
 
-        spot.bring(action, announce, fill, fill.resume)
+        file.bring(action, announce, fill, fill.resume)
 
     def _addresses(self, fname: str, where: str) -> list[tuple[str, str]]:
         """Return base and name of each place of a file; ``where`` is what `get_url` says."""
@@ -292,8 +292,8 @@ class Pooch:
         if hasattr(fname, "read"):
             self._load_lines(fname, fname)
         else:
-            with open(fname, encoding="utf-8") as file:
-                self._load_lines(file, fname)
+            with open(fname, encoding="utf-8") as lines:
+                self._load_lines(lines, fname)
 
     def _load_lines(self, lines: Any, fname: Any) -> None:
         for number, line in enumerate(lines, 1):
@@ -319,8 +319,7 @@ class Pooch:
         ValueError
             The ``base_url`` is no DOI, or of a repository that pooch does not know.
         """
-        from .bring import pooch_module
-        from .choose import repository
+        from .bring import pooch_module, repository
 
         base = self.base_url if isinstance(self.base_url, str) else self.base_url[0]
         downloader = pooch_module("downloaders").choose_downloader(base)
@@ -332,7 +331,7 @@ class Pooch:
         repository(base.replace("doi:", ""), downloader).populate_registry(self)
 
     def is_available(self, fname: str, downloader: Callable[..., Any] | None = None) -> bool:
-        """Say whether a file can be downloaded, without downloading it.
+        """Return whether a file can be downloaded, without downloading it.
 
         Parameters
         ----------
@@ -352,7 +351,7 @@ class Pooch:
         requests.exceptions.ConnectionError
             No server answered.
         """
-        from .choose import available
+        from .bring import available
 
         url = self.get_url(fname)
         return available(fname, url, self._addresses(fname, url), downloader, self)
@@ -461,39 +460,38 @@ def retrieve(
     folder = location(os_cache("pooch") if path is None else path)
     full = folder.resolve() / (unique_name(urls[0]) if fname is None else fname)
     # the caller chose the whole path, so that its last part alone is a name
-    spot = place.Spot(str(full.parent), full.name, known_hash)
-    action = spot.look()
+    file = place.LocalFile(str(full.parent), full.name, known_hash)
+    action = file.look()
     if action != "fetch":
-        _retrieve(spot, action, urls, downloader, progressbar)
+        _retrieve(file, action, urls, downloader, progressbar)
     if processor is None:
-        return spot.path
+        return file.path
     from .unpack import apply
 
-    return apply(processor, spot, action, None)
+    return apply(processor, file, action, None)
 
 
 def _retrieve(
-    spot: Spot,
+    file: LocalFile,
     action: str,
     urls: list[str],
     downloader: Callable[..., Any] | None,
     progressbar: Any,
 ) -> None:
-    from .bring import logger
-    from .choose import filler, shown
+    from .bring import filler, logger, shown
 
-    fill = filler(spot, [(one, "") for one in urls], downloader, progressbar, 0, None, "")
+    fill = filler(file, [(one, "") for one in urls], downloader, progressbar, 0, None, "")
     brought = []
 
     def announce(verb: str) -> None:
         brought.append(verb)
-        logger().info("%s data from '%s' to file '%s'.", verb, shown(urls[0]), spot.path)
+        logger().info("%s data from '%s' to file '%s'.", verb, shown(urls[0]), file.path)
 
-    spot.bring(action, announce, fill, fill.resume)
-    if spot.known is None and brought:
+    file.bring(action, announce, fill, fill.resume)
+    if file.known is None and brought:
         logger().info(
             "SHA256 hash of downloaded file: %s\n"
             "Use this value as the 'known_hash' argument of 'pooch.retrieve' to ensure that the "
             "file hasn't changed if it is downloaded again in the future.",
-            fill.found.hex if fill.found is not None else file_hash(spot.path),
+            fill.found.hex if fill.found is not None else file_hash(file.path),
         )

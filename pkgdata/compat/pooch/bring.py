@@ -1,15 +1,22 @@
-"""Who brings the bytes of a file for pooch's users: pkgdata's transfer, or a callable of theirs."""
+"""Brings the bytes of a file for pooch's users: by pkgdata's transfer, or by their own callable."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
 import os
 import time
+from dataclasses import dataclass
+from pathlib import Path
 
 from ...base import config, hashes
+from ...base import urls as texts
 from ...base.progress import DONE, FAILED, START, Event, silent, view
-from ...errors import IntegrityError, PkgdataError
+from ...errors import AllMirrorsFailedError, IntegrityError, PkgdataError
+from ...stores import Source, canonical, open_store
+from ...transfer import fetch
+from ...transfer.mirrors import Health
 from . import errors
 from .place import settings
 
@@ -21,9 +28,10 @@ if TYPE_CHECKING:
     from ...base.hashes import Digest
     from ...base.progress import Callback
     from ...cache.partial import Partial
-    from ...stores import Source
-    from ...transfer.one import Transfer
-    from .place import Spot
+    from .place import LocalFile
+
+    #: Base URL and name.
+    Address = tuple[str, str]
 
 
 def logger() -> Any:
@@ -35,21 +43,105 @@ def logger() -> Any:
 def pooch_module(name: str) -> Any:
     """Return a module of pooch.
 
-    The submodule alone is asked for, and once, so that ``sys.modules["pooch"]`` may be ours.
+    Only the submodule is imported, and once, so that ``sys.modules["pooch"]`` may be ours.
     """
-    import importlib
-
     return importlib.import_module(f"pooch.{name}")
 
 
-def retrying(count: int, name: str, attempt: Callable[[], None]) -> None:
-    """Try as often as ``retry_if_failed`` says, with pooch's waits and words.
+# -- the two ways to bring a file --------------------------------------------------------------
 
-    Parameters
-    ----------
-    count : int
-        Further attempts.
-    """
+
+@dataclass
+class Call:
+    """Fills a `Partial` by a callable of the user: ``downloader(url, output_file, pooch)``."""
+
+    _file: LocalFile
+    _url: str
+    _downloader: Callable[..., Any]
+    _caller: object
+    _retries: int
+    resume = False
+    found = None
+
+    def __call__(self, partial: Partial) -> None:
+        """Run it and verify what came."""
+        partial.close()  # the callable opens the file itself, or replaces it
+        _retrying(self._retries, self._file.base, lambda: self._once(partial.path))
+
+    def _once(self, path: str) -> None:
+        with open(path, "wb"):
+            pass  # nothing of an attempt that failed
+        self._downloader(self._url, path, self._caller)
+        expected = self._file.digest
+        if expected is None:
+            return
+        actual = hashes.hash_file(path, expected.alg)
+        if actual != expected:
+            error = IntegrityError(
+                f"wrong bytes for {self._file.name!r}",
+                name=self._file.name,
+                source=self._url,
+                expected=str(expected),
+                actual=str(actual),
+            )
+            raise errors.mismatch(self._file.base, self._file.known or "", error)
+
+
+@dataclass
+class Engine:
+    """Fills a `Partial` by pkgdata's transfer; the sources are asked for at the first attempt."""
+
+    _file: LocalFile
+    _sources: Callable[[], Sequence[Source]]
+    #: As given to pooch: a truth value or a progress bar.
+    _progressbar: object
+    _retries: int
+    #: First words of the ``User-Agent``.
+    _agent: str | None = None
+    #: Of the bytes that came, where no hash is known.
+    found: Digest | None = None
+
+    @property
+    def resume(self) -> bool:
+        """Whether bytes that were left behind are of use: a hash must tell if they are right."""
+        return self._file.digest is not None
+
+    def __call__(self, partial: Partial) -> None:
+        """Fetch and verify the bytes."""
+        show = _progress(self._progressbar)
+        agent = config.conf.set_temp("default_http_user_agent", self._agent or "")
+        with (
+            fetch.shown(self._file.name, show, lambda: os.fstat(partial.fd).st_size),
+            agent if self._agent else contextlib.nullcontext(),
+        ):
+            _retrying(self._retries, self._file.base, lambda: self._once(partial, show))
+
+    def _once(self, partial: Partial, show: Callback) -> None:
+        file = self._file
+        rounds, origin = config.resolve("retries")
+        # pooch tries once by default; further rounds are for those who ask for them
+        retries = 0 if origin == "default" else rounds
+        try:
+            sources = self._sources()
+            self.found = fetch.fetch(
+                file.name,
+                partial,
+                sources,
+                file.digest,
+                None,
+                show,
+                retries=retries,
+                health=_health(),
+            ).digest
+        except PkgdataError as error:
+            made = errors.translated(error, file.base, file.known)
+            if made is error:
+                raise
+            raise made from error
+
+
+def _retrying(count: int, name: str, attempt: Callable[[], None]) -> None:
+    """Try ``count`` times more, as ``retry_if_failed`` says, with pooch's waits and words."""
     for number in range(count + 1):
         try:
             attempt()
@@ -73,135 +165,160 @@ def _worth_retrying(error: Exception) -> bool:
     return isinstance(error, (ValueError, requests.exceptions.RequestException))
 
 
-class Call:
-    """Fill a `Partial` by a callable of the user: ``downloader(url, output_file, pooch)``.
-
-    Parameters
-    ----------
-    caller : object
-        Passed as the third argument.
-    """
-
-    resume = False
-    found = None
-
-    def __init__(
-        self, spot: Spot, url: str, downloader: Callable[..., Any], caller: object, retries: int
-    ) -> None:
-        self._spot = spot
-        self._url = url
-        self._downloader = downloader
-        self._caller = caller
-        self._retries = retries
-
-    def __call__(self, partial: Partial) -> None:
-        """Run it and verify what came."""
-        partial.close()  # the callable opens the file itself, or puts another one in its place
-        retrying(self._retries, self._spot.base, lambda: self._once(partial.path))
-
-    def _once(self, path: str) -> None:
-        with open(path, "wb"):
-            pass  # nothing of an attempt that failed
-        self._downloader(self._url, path, self._caller)
-        expected = self._spot.digest
-        if expected is None:
-            return
-        actual = hashes.hash_file(path, expected.alg)
-        if actual != expected:
-            error = IntegrityError(
-                f"wrong bytes for {self._spot.name!r}",
-                name=self._spot.name,
-                source=self._url,
-                expected=str(expected),
-                actual=str(actual),
-            )
-            raise errors.mismatch(self._spot.base, self._spot.known or "", error)
-
-
-class Engine:
-    """Fill a `Partial` by pkgdata's transfer.
-
-    Parameters
-    ----------
-    sources : callable
-        Called at the first attempt; returns the sources in order.
-    progressbar : object
-        As given to pooch: a truth value or a progress bar.
-    agent : str, optional
-        First words of the ``User-Agent``.
-    """
-
-    def __init__(
-        self,
-        spot: Spot,
-        sources: Callable[[], Sequence[Source]],
-        progressbar: object,
-        retries: int,
-        agent: str | None = None,
-    ) -> None:
-        self._spot = spot
-        self._sources = sources
-        self._show = _progress(progressbar)
-        self._retries = retries
-        self._agent = agent
-        self.resume = spot.digest is not None
-        #: Of the bytes that came, for what no hash pins.
-        self.found: Digest | None = None
-
-    def __call__(self, partial: Partial) -> None:
-        """Bring and verify the bytes."""
-        spot, transfer = self._spot, self._transfer(partial)
-        try:
-            with contextlib.ExitStack() as stack:
-                if self._agent:
-                    stack.enter_context(
-                        config.conf.set_temp("default_http_user_agent", self._agent)
-                    )
-                retrying(self._retries, spot.base, lambda: self._once(transfer))
-        except BaseException:
-            self._show(Event(spot.name, FAILED))
-            raise
-        size = os.fstat(partial.fd).st_size
-        self._show(Event(spot.name, DONE, size, size))
-
-    def _transfer(self, partial: Partial) -> Transfer:
-        from ...transfer.limits import Limits
-        from ...transfer.one import Transfer
-
-        conf = config.conf
-        limits = Limits(
-            conf.download_block_size, conf.stall_bytes, conf.stall_seconds, conf.connections
-        )
-        return Transfer(self._spot.name, partial, self._spot.digest, None, limits, self._show)
-
-    def _once(self, transfer: Transfer) -> None:
-        from ...transfer.mirrors import first_good
-
-        spot = self._spot
-        rounds, origin = config.resolve("retries")
-        try:
-            transfer.others = sources = self._sources()
-            self.found = first_good(
-                spot.name,
-                sources,
-                lambda source: transfer.run(source.store, source.name),
-                # pooch tries once unless told otherwise; a round more is for whoever asks for it
-                retries=0 if origin == "default" else rounds,
-                health=health(),
-            )
-        except PkgdataError as error:
-            made = errors.translated(error, spot.base, spot.known)
-            if made is error:
-                raise
-            raise made from error
-
-
-def health() -> Any:
+def _health() -> Health | None:
     """Return what is known of servers that are down."""
-    from ...transfer.mirrors import Health
-
     root = settings()[1]
     return None if root is None else Health(root)
+
+
+# -- which of the two, and from where ----------------------------------------------------------
+
+
+def filler(
+    file: LocalFile,
+    urls: Sequence[Address],
+    downloader: Callable[..., Any] | None,
+    progressbar: Any,
+    retries: int,
+    caller: object,
+    project: str,
+) -> Engine | Call:
+    """Return what brings the bytes of a file from one of several addresses.
+
+    pooch's own downloaders of HTTP and of DOIs are replaced by the engine, unless they were given
+    arguments for requests that it does not know. ``caller`` is the `Pooch`; ``project`` is the name
+    below which configured folders keep such files.
+    """
+    local = _local_sources(project, file.name)
+    if config.is_offline():
+        if not local:
+            raise errors.no_network(file.name, file.folder)
+        return Engine(file, lambda: local, progressbar, retries)
+    url = "".join(urls[0])
+    kind = texts.scheme(url)
+    if downloader is None and kind in ("", "ftp", "sftp"):
+        downloader = pooch_module("downloaders").choose_downloader(url, progressbar=progressbar)
+    timeout = agent = None
+    if downloader is not None:
+        if not _is_plain(downloader, kind):
+            return Call(file, url, downloader, caller, retries)
+        progressbar = getattr(downloader, "progressbar", False)
+        if kind != "doi":
+            given = getattr(downloader, "kwargs", {})
+            timeout, agent = given.get("timeout"), next(iter(_headers(given).values()), None)
+
+    def sources() -> list[Source]:
+        resolved = [_resolved(base, name) for base, name in urls]
+        return local + _sources_of(resolved, timeout)
+
+    if kind != "doi":
+        sources()  # a malformed URL is reported before anything is begun
+    return Engine(file, sources, progressbar, retries, agent)
+
+
+def _headers(given: dict[str, Any]) -> dict[str, str]:
+    return {name.lower(): value for name, value in (given.get("headers") or {}).items()}
+
+
+def _is_plain(downloader: Any, kind: str) -> bool:
+    """Return True if the engine does what one of pooch's own downloaders would do."""
+    if type(downloader).__module__ != "pooch.downloaders":
+        return False
+    name, given = type(downloader).__name__, downloader.__dict__.get("kwargs", {})
+    if name == "HTTPDownloader" and kind in ("http", "https"):
+        known = set(given) <= {"timeout", "headers"} and set(_headers(given)) <= {"user-agent"}
+        return known and isinstance(given.get("timeout", 1), (int, float))
+    plain = name == "DOIDownloader" and kind == "doi" and not given
+    return plain and downloader.headers == pooch_module("downloaders").REQUESTS_HEADERS
+
+
+def _resolved(base: str, name: str) -> Address:
+    """Return where a file is that a DOI names."""
+    if not base.startswith("doi:"):
+        return base, name
+    parsed = pooch_module("utils").parse_url(base + name)
+    downloader = pooch_module("downloaders").DOIDownloader()
+    found = repository(parsed["netloc"], downloader)
+    return found.download_url(parsed["path"].removeprefix("/")), ""
+
+
+def repository(doi: str, downloader: Any) -> Any:
+    """Return pooch's view of the data repository behind a DOI."""
+    return pooch_module("downloaders").doi_to_repository(
+        doi, headers=downloader.headers, timeout=downloader.timeout, **downloader.kwargs
+    )
+
+
+def available(
+    name: str,
+    url: str,
+    urls: Sequence[Address],
+    downloader: Callable[..., Any] | None,
+    caller: object,
+) -> bool:
+    """Return whether a file can be downloaded."""
+    if config.is_offline():
+        raise errors.no_network(name, url)
+    if downloader is None and texts.scheme(url) in ("", "ftp", "sftp", "doi"):
+        downloader = pooch_module("downloaders").choose_downloader(url)
+    if downloader is None:
+        return _any_has(name, _sources_of(urls, None))
+    try:
+        return bool(downloader(url, None, caller, check_only=True))
+    except TypeError as error:
+        raise NotImplementedError(
+            f"Downloader '{downloader}' does not support availability checks."
+        ) from error
+
+
+def _any_has(name: str, sources: Sequence[Source]) -> bool:
+    failed = None
+    for source in sources:
+        try:
+            source.store.info(source.name)
+            return True
+        except PkgdataError as error:
+            if not errors.status_of(error):
+                failed = failed or (source.address, error)
+    if failed is not None:
+        text = f"cannot ask for {name!r}: {failed[1].message}"
+        unanswered = AllMirrorsFailedError(text, name=name, attempts=[failed])
+        raise errors.translated(unanswered, name, None) from failed[1]
+    return False
+
+
+def shown(url: str) -> str:
+    """Return a URL for the log: as it is, without secrets."""
+    return texts.redact(url) if "@" in url or "=" in url else url
+
+
+def _sources_of(urls: Sequence[Address], timeout: float | None) -> list[Source]:
+    """Return the sources of a file, with the site's rules applied.
+
+    Over HTTP base and name are joined as text, as pooch does. ``timeout`` is in seconds, to connect
+    and between bytes; the setting by default.
+    """
+    rules = config.conf.rewrite
+    seconds = config.conf.remote_timeout if timeout is None else timeout
+    found: dict[str, Source] = {}
+    for base, name in urls:
+        if texts.scheme(base) in ("http", "https"):
+            base, name = base + name, ""
+        store = open_store(texts.rewrite(canonical(base), rules), seconds)
+        found.setdefault(store.address(name), Source(store, name))
+    known = _health()
+    listed = list(found.values())
+    return listed if known is None else sorted(listed, key=lambda one: known.is_down(one.store.url))
+
+
+def _local_sources(project: str, name: str) -> list[Source]:
+    """Return the configured folders that hold a file of a project."""
+    found = []
+    for folder in config.conf.folders:
+        path = os.path.join(folder, project, *name.split("/"))
+        if project and os.path.isfile(path):
+            found.append(Source(open_store(Path(os.path.abspath(path)).as_uri()), ""))
+    return found
 
 
 # -- progress ----------------------------------------------------------------------------------
@@ -210,11 +327,11 @@ def health() -> Any:
 def _progress(progressbar: Any) -> Callback:
     if progressbar is True:
         return view(True)
-    return _Foreign(progressbar) if progressbar else silent
+    return _TheirBar(progressbar) if progressbar else silent
 
 
-class _Foreign:
-    """Moves a progress bar object of the user: ``total``, ``update``, ``reset``, ``close``."""
+class _TheirBar:
+    """Advances a progress bar object of the user: ``total``, ``update``, ``reset``, ``close``."""
 
     def __init__(self, bar: Any) -> None:
         self._bar = bar

@@ -1,6 +1,6 @@
 """Errors that are ours and also what code written for pooch catches.
 
-pooch lets the errors of requests through, and raises `ValueError` for wrong bytes. Each class here
+pooch passes on the errors of requests, and raises `ValueError` for wrong bytes. Each class here
 is one of ours as well, so that ``.attempts``, ``.hint`` and the rest are there, and those that mean
 "no connection" are Python's own `ConnectionError` too. The classes that need requests are made when
 they are first used.
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ... import errors
 
-#: Errors of requests that a failed download may be, the most telling first.
+#: Errors of requests that a failed download may be, the most specific first.
 _KINDS = (
     "HTTPError",
     "ConnectTimeout",
@@ -66,17 +66,7 @@ def __getattr__(name: str) -> Any:
 
 
 def mismatch(name: str, known: str, error: IntegrityError) -> HashMismatchError:
-    """Word wrong bytes as pooch does.
-
-    Parameters
-    ----------
-    name : str
-        The file, without its folders.
-    known : str
-        The hash as the registry has it.
-    error : IntegrityError
-        What the transfer found.
-    """
+    """Return the error for wrong bytes in pooch's words; ``known`` is as in the registry."""
     algorithm = known.rpartition(":")[0] or "sha256"
     return HashMismatchError(
         f"{algorithm.upper()} hash of downloaded file ({name}) does not match the known hash: "
@@ -91,21 +81,11 @@ def mismatch(name: str, known: str, error: IntegrityError) -> HashMismatchError:
 
 
 def translated(error: PkgdataError, name: str, known: str | None) -> Exception:
-    """Return what code written for pooch catches.
-
-    Parameters
-    ----------
-    error : PkgdataError
-        Of the engine.
-    name : str
-        The file, without its folders.
-    known : str or None
-        The hash as the registry has it.
-    """
+    """Return what code written for pooch catches; ``known`` is the hash as in the registry."""
     if isinstance(error, IntegrityError):
         return mismatch(name, known or "", error)
     if isinstance(error, CacheError):
-        # what the engine says of its cache is true of the user's folder here; its hint is not
+        # the message about a cache is true of the user's folder; its hint is not
         cause = error.__cause__
         code = cause.errno if isinstance(cause, OSError) else errno.ENOSPC
         return OSError(code, error.message)
@@ -124,7 +104,7 @@ def translated(error: PkgdataError, name: str, known: str | None) -> Exception:
 
 
 def status_of(error: Exception) -> int:
-    """Return the HTTP status that an error tells of, else 0."""
+    """Return the HTTP status behind an error, else 0."""
     if isinstance(error, ObjectNotFoundError):
         default = 404
     else:
@@ -142,7 +122,7 @@ def _kind(error: Exception, status: int) -> str:
     for kind in _KINDS:
         if isinstance(cause, getattr(requests.exceptions, kind)):
             return kind
-    # a connection that broke off or stalled has no exception of requests behind it
+    # a connection that broke or stalled has no exception of requests behind it
     return "ConnectionError" if getattr(error, "transient", False) else "RequestException"
 
 

@@ -1,10 +1,10 @@
-"""Files where pooch keeps them, brought there by pkgdata's transfer.
+"""Files where pooch keeps them.
 
 ::
 
   PATH/NAME                          the file; this is pooch's format, and all of it
-  PATH/.../pkgdata-<key>.<owner>.part    unfinished bytes beside NAME, while <owner> writes them
-  PATH/.../pkgdata-<key>.part            the same at rest, until somebody goes on from them
+  PATH/.../pkgdata-<key>.<owner>.part    unfinished bytes next to NAME, while <owner> writes them
+  PATH/.../pkgdata-<key>.part            the same at rest, until a download resumes them
   <user cache>/stamps-v1/            which files were verified, as for predefined folders
   <user cache>/locks-v1/place-<key>.lock one writer per file
 
@@ -17,11 +17,13 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 
 from ...base import config, dirs, fs, hashes, locks, owners
 from ...base.hashes import Digest
 from ...cache import stamps as folders
+from ...cache.objects import LOCKS, Cache
 from ...cache.partial import Partial, owner_of, unfinished
 from ...cache.stamps import Stamps
 from ...errors import CacheError, CacheWarning, UnsafeNameError, warn
@@ -30,13 +32,12 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-#: What the stamp of a file says that no hash pins.
+#: What is in the stamp of a file whose hash is not known.
 UNPINNED = Digest("sha256", "")
 
 _VERBS = {"download": "Downloading", "update": "Updating"}
 
 _stamps: dict[str | None, Stamps] = {}
-
 
 _watched = dirs.environment_reader(
     [
@@ -49,15 +50,15 @@ _watched = dirs.environment_reader(
         "XDG_CONFIG_DIRS",
     ]
 )
-# policy and root of the cache, void when a variable or `pkgdata.conf` changes
+# policy and root of the cache, valid until a variable or `pkgdata.conf` changes
 _resolved: tuple[object, str, str | None] = (None, "", None)
 
 
 def settings() -> tuple[str, str | None]:
     """Return when a file is checked, and the root of the user cache.
 
-    There is no root without a home directory; stamps live in the process then, and there are no
-    locks.
+    There is no root without a home directory; then stamps are kept in the process, and there are
+    no locks.
     """
     global _resolved
     basis, policy, root = _resolved
@@ -73,13 +74,7 @@ def settings() -> tuple[str, str | None]:
 
 
 def stamps(fresh: bool = False) -> Stamps:
-    """Return the stamps of the user cache.
-
-    Parameters
-    ----------
-    fresh : bool, default False
-        With what other processes have added in the meantime.
-    """
+    """Return the stamps of the user cache; ``fresh`` ones include those of other processes."""
     root = settings()[1]
     # where nothing can be read back, what this process knows is all there is
     if root not in _stamps or (fresh and root is not None and os.access(root, os.W_OK)):
@@ -90,12 +85,7 @@ def stamps(fresh: bool = False) -> Stamps:
 def parse_hash(known: str | None) -> Digest | None:
     """Read a hash as a pooch registry has it.
 
-    The value need not be well formed: no bytes match it then, and the error says so.
-
-    Raises
-    ------
-    ValueError
-        The algorithm is not known.
+    The value need not be well formed: then no bytes match it, and the error says so.
     """
     if known is None:
         return None
@@ -108,7 +98,7 @@ def parse_hash(known: str | None) -> Digest | None:
 
 
 def facts(path: str) -> tuple[int, ...] | None:
-    """Return what tells one version of a file from another; None if it is not there."""
+    """Return what distinguishes two versions of a file; None if it is not there."""
     try:
         return _facts(os.stat(path))
     except OSError:
@@ -120,16 +110,10 @@ def _facts(found: os.stat_result) -> tuple[int, ...]:
 
 
 class Lock:
-    """A lock in the user cache; a context manager that goes on without it where there is none.
+    """A lock in the user cache on a path; a context manager that continues without one if need be.
 
-    Parameters
-    ----------
-    path : str
-        What is worked on.
-    done : callable
-        True ends the wait, because another process has finished.
-    sign : callable
-        A value that changes while another process makes progress.
+    ``done()`` ends the wait, because another process has finished; what ``sign()`` returns changes
+    while another process makes progress.
     """
 
     def __init__(
@@ -144,8 +128,6 @@ class Lock:
         root = settings()[1]
         if root is None:
             return self
-        from ...cache.objects import LOCKS, Cache
-
         timeout = config.conf.lock_timeout
         cache = Cache(root, timeout)
         try:
@@ -174,19 +156,17 @@ class Lock:
 
 def short(text: str) -> str:
     """Return a short key of a path or name."""
-    import hashlib
-
     key = hashlib.md5(text.encode(errors="surrogateescape"), usedforsecurity=False)
     return key.hexdigest()[:24]
 
 
 def work_key(name: str) -> str:
-    """Return how the names of what is in the making begin."""
+    """Return the prefix of the names of unfinished files and folders."""
     return f"pkgdata-{short(name)}"
 
 
 def sweep(folder: str, key: str) -> None:
-    """Remove what killed processes left of one file or directory in the making."""
+    """Remove what killed processes left of one unfinished file or folder."""
     for name in os.listdir(folder):
         if name.startswith(f"{key}."):
             owner, path = owner_of(name), os.path.join(folder, name)
@@ -197,17 +177,10 @@ def sweep(folder: str, key: str) -> None:
                     pass  # another user's; it is not in the way
 
 
-class Spot:
-    """One file of a local storage: where it lies and what it must hash to.
+class LocalFile:
+    """One file of a storage: its path and its hash.
 
-    Parameters
-    ----------
-    folder : str
-        The storage, an absolute path.
-    name : str
-        Below it.
-    known : str or None
-        Hash as the registry has it.
+    ``folder`` is the storage, an absolute path; ``known`` is the hash as the registry has it.
     """
 
     def __init__(self, folder: str, name: str, known: str | None) -> None:
@@ -216,7 +189,7 @@ class Spot:
         self.known = known
         self.path = os.path.join(folder, *name.split("/"))
         self.digest = parse_hash(known)
-        #: Facts of the file when it was looked at last.
+        #: Facts of the file at the last look.
         self.seen: tuple[int, ...] | None = None
         # names may come from a repository's answer, not only from the author
         harmless = ".." not in name and name[:1] != "/" and not fs.WINDOWS
@@ -229,14 +202,11 @@ class Spot:
         return os.path.basename(self.path)
 
     def look(self, fresh: bool = False) -> str:
-        """Say what is to be done: pooch's ``"fetch"``, ``"download"`` or ``"update"``.
+        """Return what is to be done: pooch's ``"fetch"``, ``"download"`` or ``"update"``.
 
-        Parameters
-        ----------
-        fresh : bool, default False
-            Another process may have stamped it just now.
+        ``fresh``: another process may have stamped it just now.
         """
-        self.seen = facts(self.path)  # first: what comes later is noticed
+        self.seen = facts(self.path)  # first: a later change is noticed
         if self.digest is None:
             return "fetch" if self.seen else "download"
         found = folders.check(
@@ -274,18 +244,10 @@ class Spot:
         fill: Callable[[Partial], object],
         resume: bool,
     ) -> None:
-        """Bring the file in, unless another process does so while we wait for it.
+        """Put the file in place, unless another process does so while we wait for it.
 
-        Parameters
-        ----------
-        action : str
-            What `look` said.
-        announce : callable
-            Called with pooch's verb before the download.
-        fill : callable
-            Writes the right bytes into a `Partial`.
-        resume : bool
-            Go on from bytes that were left behind.
+        ``action`` is what `look` returned; ``announce`` is called with pooch's verb before the
+        download; ``fill`` writes the right bytes into a `Partial`.
         """
         self.make_room()
         here, key = os.path.dirname(self.path), work_key(self.base)
@@ -319,7 +281,7 @@ class Spot:
 
 
 def _sync(path: str) -> None:
-    """Make a file's bytes survive a power loss before a stamp vouches for them."""
+    """Make a file's bytes survive a power loss before a stamp says that they are right."""
     fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
     try:
         os.fsync(fd)

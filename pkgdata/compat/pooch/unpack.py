@@ -1,9 +1,9 @@
 """pooch's own processors, carried out safely where pooch puts their results.
 
 ``Unzip`` and ``Untar`` fill ``NAME.unzip/`` and ``NAME.untar/``, or the folder they were given;
-``Decompress`` writes ``NAME.decomp``, or the name it was given. What is new is built aside and
-renamed into place, by one process at a time. That a result is complete is stamped with the facts
-of its archive, so that a later call need not open the archive again. Any other callable, and so
+``Decompress`` writes ``NAME.decomp``, or the name it was given. Results are built aside and
+renamed into place, by one process at a time. A stamp with the facts of the archive says that a
+result is complete, so that a later call need not open the archive again. Any other callable, and so
 every class derived from pooch's, is called as it is.
 """
 
@@ -15,7 +15,7 @@ from ...base import config, fs, owners
 from ...core import extract
 from ...errors import ExtractionError
 from .bring import logger
-from .place import UNPINNED, Lock, Spot, facts, short, stamps, sweep, work_key
+from .place import UNPINNED, LocalFile, Lock, facts, short, stamps, sweep, work_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,24 +23,14 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-def apply(processor: Callable[..., Any], spot: Spot, action: str, caller: object) -> Any:
-    """Run a processor on a file that is in place.
-
-    Parameters
-    ----------
-    processor : callable
-        ``processor(fname, action, pooch)``.
-    action : str
-        ``"download"``, ``"update"`` or ``"fetch"``.
-    caller : object
-        Passed as the third argument.
-    """
+def apply(processor: Callable[..., Any], file: LocalFile, action: str, caller: object) -> Any:
+    """Run a processor on a file that is in place: ``processor(fname, action, caller)``."""
     kind = type(processor).__name__ if type(processor).__module__ == "pooch.processors" else ""
     if kind in ("Unzip", "Untar"):
-        return _Archive(kind, processor, spot, action).files()
+        return _Archive(kind, processor, file, action).files()
     if kind == "Decompress":
-        return _decompressed(processor, spot, action)
-    return processor(spot.path, action, caller)
+        return _decompressed(processor, file, action)
+    return processor(file.path, action, caller)
 
 
 def _aside(folder: str, key: str, kind: str) -> str:
@@ -55,23 +45,23 @@ def _growing(folder: str, key: str) -> list[object]:
             path = os.path.join(folder, name)
             seen.append((name, facts(path)))
             for below, _, files in os.walk(path):
-                seen.extend(facts(os.path.join(below, file)) for file in files)
+                seen.extend(facts(os.path.join(below, one)) for one in files)
     return seen
 
 
 class _Archive:
     """An archive and the folder that it is unpacked into."""
 
-    def __init__(self, kind: str, processor: Any, spot: Spot, action: str) -> None:
+    def __init__(self, kind: str, processor: Any, file: LocalFile, action: str) -> None:
         self._kind = kind
-        self._spot = spot
-        self._path = spot.path
+        self._file = file
+        self._path = file.path
         self._action = action
         self._members: list[str] | None = processor.members
         inside = processor.extract_dir
-        above = os.path.dirname(spot.path)
+        above = os.path.dirname(file.path)
         self._folder = (
-            spot.path + processor.suffix if inside is None else os.path.join(above, inside)
+            file.path + processor.suffix if inside is None else os.path.join(above, inside)
         )
 
     def files(self) -> list[str]:
@@ -106,13 +96,13 @@ class _Archive:
         return f"{self._kind} {short(repr(self._members))} {short(repr(names))}"
 
     def _is_complete(self, found: list[str], fresh: bool = False) -> bool:
-        digest = self._spot.digest or UNPINNED
+        digest = self._file.digest or UNPINNED
         archive = os.stat(self._path)
         return stamps(fresh).has(self._folder, self._key(found), archive, digest)
 
     def _stamp(self) -> list[str]:
         found = self._listing()
-        digest = self._spot.digest or UNPINNED
+        digest = self._file.digest or UNPINNED
         stamps().add(self._folder, self._key(found), os.stat(self._path), digest)
         return found
 
@@ -123,7 +113,7 @@ class _Archive:
         return not all(os.path.exists(os.path.join(self._folder, one)) for one in members)
 
     def _unpack(self, above: str, key: str) -> None:
-        self._tell()
+        self._log()
         aside = _aside(above, key, "dir")
         fs.make_dirs(aside)
         try:
@@ -139,7 +129,7 @@ class _Archive:
         wanted = [os.path.normpath(member) for member in self._members]
         return {name for name in names if _begins(os.path.normpath(name), wanted)}
 
-    def _tell(self) -> None:
+    def _log(self) -> None:
         if self._members is None:
             verb = "Unzipping" if self._kind == "Unzip" else "Untarring"
             logger().info("%s contents of '%s' to '%s'", verb, self._path, self._folder)
@@ -148,11 +138,11 @@ class _Archive:
 
 
 def _begins(name: str, wanted: list[str]) -> bool:
-    return any(name.startswith(one) for one in wanted)  # as texts: pooch does not end at a folder
+    return any(name.startswith(one) for one in wanted)  # as texts: pooch does not stop at a slash
 
 
 def _move_in(aside: str, folder: str) -> None:
-    """Put what was unpacked into its folder, beside what other members left there."""
+    """Put what was unpacked into its folder, next to what other members left there."""
     try:
         os.rename(aside, folder)
         return
@@ -164,20 +154,20 @@ def _move_in(aside: str, folder: str) -> None:
         for name in directories:
             below = os.path.join(target, name)
             if os.path.islink(below):
-                # left by whoever unpacked here before; what is behind it is not ours to change
+                # left by an earlier unpacking; what is behind it is not ours to change
                 raise ExtractionError(f"{below} is a link; refused to write through it")
             os.makedirs(below, exist_ok=True)
         for name in files:
             fs.replace(os.path.join(path, name), os.path.join(target, name))
 
 
-def _decompressed(processor: Any, spot: Spot, action: str) -> str:
+def _decompressed(processor: Any, file: LocalFile, action: str) -> str:
     """Return the decompressed file; make it if it is not here."""
-    path = spot.path
+    path = file.path
     above = os.path.dirname(path)
     name = os.path.basename(path) + ".decomp" if processor.name is None else processor.name
     target = os.path.join(above, name)
-    key, digest, archive = f"Decompress {name}", spot.digest or UNPINNED, os.stat(path)
+    key, digest, archive = f"Decompress {name}", file.digest or UNPINNED, os.stat(path)
     if action == "fetch" and os.path.exists(target):
         return target
 

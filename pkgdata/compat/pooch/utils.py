@@ -1,4 +1,4 @@
-"""What pooch offers beside downloading: names, places, versions, hashes, registries."""
+"""What pooch offers besides downloading: names, places, versions, hashes, registries."""
 
 from __future__ import annotations
 
@@ -28,15 +28,7 @@ def joined(path: Any) -> str:
 
 
 def location(path: Any, env: str | None = None, version: str | None = None) -> Path:
-    """Return the folder of a storage.
-
-    Parameters
-    ----------
-    env : str, optional
-        Variable that replaces it.
-    version : str, optional
-        Appended.
-    """
+    """Return the folder of a storage; a variable may replace it, a version is appended."""
     from pathlib import Path
 
     chosen = joined((os.environ.get(env) if env else None) or path)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parents[1]
+CHECKOUT = HERE.parents[2]
 
 REPOSITORY = "asks the servers of figshare, Zenodo, Dataverse or doi.org"
 FTP = "needs the FTP server of the plugin pytest-localftpserver; FTPDownloader is pooch's own"
@@ -100,7 +100,7 @@ class Plugin:
 
 
 def pytest_configure(config: Any) -> None:
-    sys.path[:0] = [str(HERE), str(HERE.parent)]
+    sys.path[:0] = [str(HERE), str(HERE.parents[1])]
     import pooch_alias
 
     real = Path(sys.modules["pooch"].__file__ or "") if "pooch" in sys.modules else None
