@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import posixpath
 
-from . import compress as compression
-from . import errors as exceptions
-from . import paths
-from .compress import transcode
+from . import compression, exceptions, paths
+from .compression import transcode
 from .file import CloudFile
 from .files import CloudFiles
 from .many import Bar, listed

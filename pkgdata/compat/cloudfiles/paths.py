@@ -11,7 +11,7 @@ import posixpath
 import sys
 from typing import NamedTuple
 
-from .errors import UnsupportedProtocolError
+from .exceptions import UnsupportedProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

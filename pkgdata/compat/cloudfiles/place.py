@@ -12,8 +12,8 @@ import posixpath
 
 from ...errors import AccessDeniedError, ConfigError, ObjectNotFoundError, UnsupportedOperationError
 from ...stores import Store, codecs
-from . import compress as compression
-from .errors import UnsupportedProtocolError
+from . import compression
+from .exceptions import UnsupportedProtocolError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

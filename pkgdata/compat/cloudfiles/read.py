@@ -7,7 +7,7 @@ import posixpath
 
 from ...base import pool
 from ...errors import ObjectNotFoundError, UnsupportedOperationError
-from . import compress as compression
+from . import compression
 from . import paths as paths_
 from .base import Base
 from .many import each, listed, spread

@@ -9,7 +9,7 @@ from ...base import pool
 from ...errors import ConfigError, ObjectNotFoundError, StoreError
 from ...stores import codecs
 from ...stores.copying import copy_object
-from . import compress as compression
+from . import compression
 from .many import Bar, each
 from .monitor import IOEnum, TransmissionMonitor
 

@@ -6,7 +6,7 @@ import contextlib
 
 from ...base import pool
 from ...errors import ConfigError
-from . import compress as compression
+from . import compression
 from .base import Base
 from .many import each, jsonify, listed, spread
 from .monitor import IOEnum, TransmissionMonitor

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parents[1]
+CHECKOUT = HERE.parents[2]
 
 INTERNET = "reads from servers in the internet"
 COMMAND = "starts cloud-files' command, which is its own, in another process"
@@ -157,7 +157,7 @@ class Plugin:
 
 
 def pytest_configure(config: Any) -> None:
-    sys.path[:0] = [str(CHECKOUT), str(HERE.parent)]
+    sys.path[:0] = [str(CHECKOUT), str(HERE.parents[1])]
     assert "cloudfiles" not in sys.modules, "cloud-files was imported before it could be aliased"
     install()
     serve(config)

@@ -28,8 +28,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 HERE = Path(__file__).resolve().parent
-CHECKOUT = HERE.parents[1]
-sys.path[:0] = [str(CHECKOUT), str(HERE.parent), str(HERE)]
+CHECKOUT = HERE.parents[2]
+sys.path[:0] = [str(CHECKOUT), str(HERE.parents[1]), str(HERE)]
 
 GITHUB, RAW = "https://github.com/", "https://raw.githubusercontent.com/"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import ConfigError, StoreError
 from ...stores import codecs
-from .errors import DecompressionError, UnsupportedCompressionType
+from .exceptions import DecompressionError, UnsupportedCompressionType
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
