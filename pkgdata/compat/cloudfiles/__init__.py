@@ -1,23 +1,20 @@
 """cloud-files' names on pkgdata's stores: ``from pkgdata.compat.cloudfiles import CloudFiles``.
 
-The same calls give the same results, in the same shapes, and objects that one of the two libraries
-has written, compressed ones too, are read by the other. New is that a checksum that does not match,
-and a transfer that ends early, is an error on every store, that files appear whole or not at all,
-and that credentials are found where the provider's own tools find them. ``docs/cloudfiles.md``
-lists what differs on purpose.
+The same calls give the same results, in the same shapes, and each library reads the objects that
+the other has written, compressed ones too. New: on every store a wrong checksum or a transfer that
+ends early is an error, files appear whole or not at all, and credentials are found where the
+provider's own tools find them. ``docs/cloudfiles.md`` lists what differs on purpose.
 """
 
 from __future__ import annotations
 
 import posixpath
 
+from ...stores.memory import _contents
 from . import compression, exceptions, paths
 from .compression import transcode
-from .file import CloudFile
-from .files import CloudFiles
-from .many import Bar, listed
-from .monitor import IOEnum, TransmissionMonitor
-from .transfer import ResumableTransfer
+from .files import CloudFile, CloudFiles, ResumableTransfer
+from .monitor import Bar, IOEnum, TransmissionMonitor
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,14 +37,14 @@ __all__ = [
 
 
 def dl(cloudpaths: Any, raw: bool = False, **kwargs: Any) -> Any:
-    """Read objects by their full cloudpaths, from any places at once.
+    """Read objects by their full cloudpaths, from several places at once.
 
     Parameters
     ----------
     cloudpaths : str or dict, or iterable of them
         A mapping has ``"path"`` and ``"byte_range"``.
-    raw : bool
-        Stored bytes as they are.
+    raw : bool, default False
+        Return stored bytes as they are.
     **kwargs
         See `CloudFiles`.
 
@@ -56,7 +53,7 @@ def dl(cloudpaths: Any, raw: bool = False, **kwargs: Any) -> Any:
     dict, or list of dict
         Records as those of `CloudFiles.get`, sorted by bucket, with ``"fullpath"``.
     """
-    many = listed(cloudpaths)[1]
+    many = paths.listed(cloudpaths)[1]
     progress = kwargs.pop("progress", False)
     buckets = paths.find_common_buckets(cloudpaths)
     total = sum(map(len, buckets.values()))
@@ -71,8 +68,6 @@ def dl(cloudpaths: Any, raw: bool = False, **kwargs: Any) -> Any:
 
 def clear_memory() -> None:
     """Forget all that was put into ``mem://``."""
-    from ...stores.memory import _contents
-
     for objects in _contents.values():
         objects.clear()
 

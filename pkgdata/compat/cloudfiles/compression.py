@@ -5,6 +5,8 @@ from __future__ import annotations
 from ...errors import ConfigError, StoreError
 from ...stores import codecs
 from .exceptions import DecompressionError, UnsupportedCompressionType
+from .monitor import Bar
+from .paths import listed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,18 +19,12 @@ COMPRESSION_TYPES = (
     *("bz2", "bzip2", "gzip", "br", "zstd", "xz", "lzma"),
 )
 
-#: What encodings begin with; of Brotli nothing can be told.
+#: First bytes of an encoding; Brotli has none to be recognised by.
 _MAGIC = {"gzip": b"\x1f\x8b"}
 
 
 def normalize_encoding(encoding: Any) -> str | None:
-    """Return cloud-files' word for an encoding.
-
-    Parameters
-    ----------
-    encoding : str, bool or None
-        True means gzip.
-    """
+    """Return cloud-files' word for an encoding; True means gzip."""
     if isinstance(encoding, str):
         encoding = encoding.lower()
     if encoding in (None, False, "", 0):
@@ -37,13 +33,7 @@ def normalize_encoding(encoding: Any) -> str | None:
 
 
 def canonical(encoding: Any) -> str | None:
-    """Return the word that ``Content-Encoding`` has for an encoding.
-
-    Raises
-    ------
-    UnsupportedCompressionType
-        It is not known.
-    """
+    """Return the word of ``Content-Encoding`` for an encoding."""
     try:
         return codecs.canonical(normalize_encoding(encoding))
     except ConfigError:
@@ -54,13 +44,7 @@ def canonical(encoding: Any) -> str | None:
 
 
 def level_of(encoding: str | None, level: int | None) -> int | None:
-    """Return the level that cloud-files takes by default.
-
-    Parameters
-    ----------
-    encoding : str or None
-        See `canonical`.
-    """
+    """Return a level, or the one that cloud-files takes by default."""
     return 9 if encoding == "gzip" and level is None else level
 
 
@@ -73,20 +57,7 @@ def compress(content: Any, method: Any = "gzip", compress_level: int | None = No
 
 
 def decompress(content: Any, encoding: str | None, filename: str = "N/A") -> Any:
-    """Decompress bytes.
-
-    Parameters
-    ----------
-    filename : str
-        For the error.
-
-    Raises
-    ------
-    DecompressionError
-        They are not what the encoding says, or end too early.
-    UnsupportedCompressionType
-        The encoding is not known.
-    """
+    """Decompress bytes; the file's name is for the error."""
     found = canonical(encoding)
     if found is None:
         return content
@@ -112,22 +83,30 @@ def transcode(
     Parameters
     ----------
     files : dict, or iterable of dict or (str, bytes)
-        Records as `CloudFiles.get` returns them.
+        Records as `CloudFiles.get` returns them, or pairs of name and plain content.
     encoding : str, bool or None
-        The new encoding. A raw record that has it is passed on as it is.
+        The new encoding. A raw record that has it already is passed on unchanged.
     level : int, optional
-    progress : bool or str
-    in_place : bool
+        Of compression; by default 9 for gzip and the encoding's own for others.
+    progress : bool or str, default False
+        Draw a bar; a text is shown next to it.
+    in_place : bool, default False
         Change the records themselves.
 
     Yields
     ------
     dict
-    """
-    from .many import Bar, listed
+        The record with its new ``"content"`` and ``"compress"``; ``"raw"`` is True.
 
+    Raises
+    ------
+    UnsupportedCompressionType
+        The encoding is not known.
+    DecompressionError
+        A content is not in the encoding that its record names, or is cut short.
+    """
     wanted = normalize_encoding(encoding)
-    canonical(wanted)  # a wrong word is told at once
+    canonical(wanted)  # report a wrong word before the first record is read
     with Bar(progress, "Transcoding", files) as bar:
         for file in listed(files)[0]:
             bar.update(1)

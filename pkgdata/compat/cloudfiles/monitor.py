@@ -1,16 +1,20 @@
-"""When each object was on its way, and how fast: what `return_recording` adds to a result."""
+"""How a call gets on: bars, and a recording of when each object was transferred, and how fast."""
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import functools
 import math
 import threading
 import time
 import uuid
 
+from .paths import listed
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any
 
 
@@ -22,7 +26,7 @@ class IOEnum(enum.Enum):
 
 
 class TransmissionMonitor:
-    """The flights of objects: when each began and ended, and its bytes as stored.
+    """The transfers of objects: when each began and ended, and its bytes as stored.
 
     Parameters
     ----------
@@ -32,9 +36,8 @@ class TransmissionMonitor:
     def __init__(self, direction: IOEnum) -> None:
         self.direction = direction
         self._lock = threading.Lock()
-        self._under_way: dict[uuid.UUID, float] = {}
-        self._landed: list[tuple[float, float, int]] = []
-        self._failed: set[uuid.UUID] = set()
+        self._running: dict[uuid.UUID, float] = {}
+        self._done: list[tuple[float, float, int]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_lock"}
@@ -44,46 +47,49 @@ class TransmissionMonitor:
         self._lock = threading.Lock()
 
     def start_io(self, num_bytes: int = 0, start_time: float | None = None) -> uuid.UUID:
-        """Note that an object leaves.
+        """Note that the transfer of an object begins.
 
         Parameters
         ----------
         num_bytes : int
-            Taken for cloud-files' sake; `end_io` says what came.
+            Accepted for compatibility, without effect; `end_io` counts the bytes.
         start_time : float, optional
             Of `time.monotonic`; by default now.
 
         Returns
         -------
         uuid.UUID
-            Its name for `end_io`.
+            Identifies the transfer in `end_io` and `end_error`.
         """
         flight = uuid.uuid4()
         with self._lock:
-            self._under_way[flight] = time.monotonic() if start_time is None else start_time
+            self._running[flight] = time.monotonic() if start_time is None else start_time
         return flight
 
     def end_io(self, flight_id: uuid.UUID, num_bytes: int) -> None:
-        """Note that an object has arrived.
+        """Note that a transfer is complete.
 
         Parameters
         ----------
         flight_id : uuid.UUID
+            As `start_io` returned it.
         num_bytes : int
+            As stored.
         """
         with self._lock:
-            start = self._under_way.pop(flight_id)
-            self._landed.append((start, max(time.monotonic(), start + 1e-6), num_bytes))
+            start = self._running.pop(flight_id)
+            self._done.append((start, max(time.monotonic(), start + 1e-6), num_bytes))
 
     def end_error(self, flight_id: uuid.UUID) -> None:
-        """Note that an object will not arrive.
+        """Note that a transfer failed.
 
         Parameters
         ----------
         flight_id : uuid.UUID
+            As `start_io` returned it.
         """
         with self._lock:
-            self._failed.add(flight_id)
+            self._running.pop(flight_id, None)
 
     @classmethod
     def merge(cls, tms: Iterable[TransmissionMonitor]) -> TransmissionMonitor:
@@ -100,8 +106,7 @@ class TransmissionMonitor:
         tms = list(tms)
         merged = cls(tms[0].direction if tms else IOEnum.TX)
         for one in tms:
-            merged._landed += one._landed
-            merged._failed |= one._failed
+            merged._done += one._done
         return merged
 
     def total_bytes(self) -> int:
@@ -112,27 +117,27 @@ class TransmissionMonitor:
         int
         """
         with self._lock:
-            return sum(count for _, _, count in self._landed)
+            return sum(count for _, _, count in self._done)
 
     def start_unix_time(self) -> float:
-        """Return when the first object left, as `time.monotonic` counts.
+        """Return when the first transfer began, on the clock of `time.monotonic`.
 
         Returns
         -------
         float
         """
         with self._lock:
-            return min(start for start, _, _ in self._landed)
+            return min(start for start, _, _ in self._done)
 
     def end_unix_time(self) -> float:
-        """Return when the last object arrived, as `time.monotonic` counts.
+        """Return when the last transfer ended, on the clock of `time.monotonic`.
 
         Returns
         -------
         float
         """
         with self._lock:
-            return max(end for _, end, _ in self._landed)
+            return max(end for _, end, _ in self._done)
 
     def total_bps(self) -> float:
         """Return the mean bits per second.
@@ -140,9 +145,9 @@ class TransmissionMonitor:
         Returns
         -------
         float
-            0 if nothing has arrived.
+            0 if no transfer is complete.
         """
-        if not self._landed:
+        if not self._done:
             return 0.0
         return self.total_bytes() * 8 / (self.end_unix_time() - self.start_unix_time())
 
@@ -152,6 +157,7 @@ class TransmissionMonitor:
         Parameters
         ----------
         look_back_sec : float, default 2.0
+            How many seconds.
 
         Returns
         -------
@@ -160,19 +166,19 @@ class TransmissionMonitor:
         now = time.monotonic()
         since = now - look_back_sec
         with self._lock:
-            landed = [flight for flight in self._landed if flight[1] > since]
-        if not landed:
+            recent = [flight for flight in self._done if flight[1] > since]
+        if not recent:
             return 0.0
-        inside = (n * (end - max(start, since)) / (end - start) for start, end, n in landed)
+        inside = (n * (end - max(start, since)) / (end - start) for start, end, n in recent)
         return sum(inside) * 8 / min(look_back_sec, max(1e-6, now - self.start_unix_time()))
 
     def histogram(self, resolution: float = 1.0) -> list[int]:
-        """Return the bytes of each span of time.
+        """Return the bytes of each interval of time.
 
         Parameters
         ----------
         resolution : float, default 1.0
-            Seconds of a span.
+            Length of an interval in seconds.
 
         Returns
         -------
@@ -180,16 +186,16 @@ class TransmissionMonitor:
         """
         if resolution <= 0:
             raise ValueError(f"Resolution must be positive. Got: {resolution}")
-        if not self._landed:
+        if not self._done:
             return []
         begin = math.floor(self.start_unix_time())
-        spans = [0.0] * (int((self.end_unix_time() - begin) / resolution) + 1)
-        for start, end, count in list(self._landed):
+        intervals = [0.0] * (int((self.end_unix_time() - begin) / resolution) + 1)
+        for start, end, count in list(self._done):
             for i in range(int((start - begin) / resolution), int((end - begin) / resolution) + 1):
                 first = begin + i * resolution
                 inside = min(end, first + resolution) - max(start, first)
-                spans[i] += count * inside / (end - start)
-        return [round(span) for span in spans]
+                intervals[i] += count * inside / (end - start)
+        return [round(interval) for interval in intervals]
 
     def peak_bps(self) -> float:
         """Return the bits per second of the best second.
@@ -231,3 +237,52 @@ class TransmissionMonitor:
     def current_GBps(self, look_back_sec: float = 2.0) -> float:
         """Return gigabytes per second; see `current_bps`."""
         return self.current_bps(look_back_sec) / 8e9
+
+
+@contextlib.contextmanager
+def recorded(monitor: TransmissionMonitor) -> Iterator[Callable[[int], None]]:
+    """Record one transfer; what is given is called with its bytes once they are known."""
+    flight = monitor.start_io()
+    try:
+        yield functools.partial(monitor.end_io, flight)
+    except BaseException:
+        monitor.end_error(flight)
+        raise
+
+
+class Bar:
+    """A bar of tqdm, or nothing; a context manager.
+
+    Parameters
+    ----------
+    progress : bool, str or tqdm
+        A text is shown before the bar. A bar that is given is moved on and stays open.
+    items : object
+        Its length, if it has one, is the total.
+    """
+
+    def __init__(self, progress: Any, title: str, items: Any, total: int | None = None) -> None:
+        self._bar: Any = None
+        self._mine = not hasattr(progress, "update")
+        if not self._mine:
+            self._bar = progress
+        elif progress:
+            from tqdm import tqdm
+
+            many = listed(items)[0]
+            if total is None and hasattr(many, "__len__"):
+                total = len(many)
+            text = f"{title} {progress}" if isinstance(progress, str) else title
+            self._bar = tqdm(total=total, desc=text)
+
+    def update(self, count: int) -> None:
+        """Move on."""
+        if self._bar is not None:
+            self._bar.update(count)
+
+    def __enter__(self) -> Bar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._bar is not None and self._mine:
+            self._bar.close()

@@ -1,16 +1,20 @@
 """URLs as cloud-files reads and writes them: its module ``paths``.
 
 A *cloudpath* is ``[FORMAT://]PROTOCOL://[ENDPOINT/]BUCKET/PATH``, a plain path, or one that begins
-with an alias of an endpoint. Aliases lie in cloud-files' own file, which both libraries read.
+with an alias of an endpoint. Aliases are kept in cloud-files' own file, which both libraries read.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import posixpath
+import re
 import sys
 from typing import NamedTuple
 
+from ...base import fs
+from ...base.urls import redact, scheme
 from .exceptions import UnsupportedProtocolError
 
 TYPE_CHECKING = False
@@ -29,7 +33,7 @@ OFFICIAL_ALIASES = {
 #: Endpoints by their short names.
 ALIASES = dict(OFFICIAL_ALIASES)
 
-#: ``az`` is pkgdata's own; the two last are understood, and refused where they would be used.
+#: ``az`` is pkgdata's own; the last two are recognised, and refused where they would be used.
 BASE_ALLOWED_PROTOCOLS = (
     *("gs", "file", "s3", "az", "http", "https", "mem"),
     *("middleauth+https", "ngauth+https"),
@@ -45,7 +49,7 @@ CLOUD_PROTOCOLS = ("gs", "s3", "az", *OFFICIAL_ALIASES)
 
 _BUCKET = r"^(/?[~\d\w_\.\-]+(?::\d+)?)(?:/|$)"
 
-#: What the file of aliases holds, once it was read.
+#: What the file of aliases holds, once it has been read.
 _from_file: dict[str, dict[str, str]] | None = None
 
 
@@ -61,12 +65,17 @@ class ExtractedPath(NamedTuple):
 
 
 def _unsupported(cloudpath: str) -> UnsupportedProtocolError:
-    from ...base.urls import redact
-
     return UnsupportedProtocolError(
         f"{redact(cloudpath)}: expected [FORMAT://]PROTOCOL://PATH",
         hint=f"protocols: {', '.join((*BASE_ALLOWED_PROTOCOLS, *ALIASES))}",
     )
+
+
+def listed(items: Any) -> tuple[Any, bool]:
+    """Return an argument that may be one item or many as many, and whether it was many."""
+    if isinstance(items, (str, dict)) or not hasattr(items, "__iter__"):
+        return [items], False
+    return items, True
 
 
 # -- aliases -------------------------------------------------------------------------------------
@@ -80,8 +89,6 @@ def _alias_file() -> str:
 def _read_aliases() -> dict[str, dict[str, str]]:
     global _from_file
     if _from_file is None:
-        import json
-
         try:
             with open(_alias_file(), encoding="utf-8") as file:
                 found = json.loads(file.read() or "{}")
@@ -94,53 +101,37 @@ def _read_aliases() -> dict[str, dict[str, str]]:
 
 
 def add_alias(alias: str, host: str) -> None:
-    """Let ``ALIAS://bucket`` mean ``HOST/bucket``, in this process.
-
-    Parameters
-    ----------
-    host : str
-        Such as ``"s3://https://s3.example.org/"``.
-    """
+    """Let ``ALIAS://bucket`` mean ``HOST/bucket`` in this process; HOST as in `ALIASES`."""
     if alias in BASE_ALLOWED_PROTOCOLS or alias in ALLOWED_FORMATS:
-        raise ValueError(f"{alias!r} is the name of a protocol or format and can be no alias")
+        raise ValueError(f"{alias!r} is the name of a protocol or format and cannot be an alias")
     ALIASES[alias] = host if host.endswith("/") else f"{host}/"
 
 
 def remove_alias(alias: str) -> None:
-    """Forget an alias, in this process."""
+    """Forget an alias in this process."""
     ALIASES.pop(alias, None)
 
 
 def add_persistent_alias(alias: str, host: str) -> None:
-    """Add an alias for later processes too.
-
-    Parameters
-    ----------
-    alias, host
-        See `add_alias`.
-    """
+    """Add an alias for later processes too."""
     known = _read_aliases()
     add_alias(alias, host)
-    known[alias] = {"host": host}
-    _write_aliases(known)
+    _write_aliases({**known, alias: {"host": host}})
 
 
 def remove_persistent_alias(alias: str) -> None:
     """Remove an alias for later processes too."""
     known = _read_aliases()
     remove_alias(alias)
-    known.pop(alias, None)
-    _write_aliases(known)
+    _write_aliases({name: value for name, value in known.items() if name != alias})
 
 
 def _write_aliases(known: dict[str, dict[str, str]]) -> None:
-    import json
-
-    from ...base import fs
-
+    global _from_file
     path = _alias_file()
     fs.make_dirs(os.path.dirname(path))
     fs.write_blocks(path, [json.dumps(known).encode()])
+    _from_file = known
 
 
 # -- taking apart --------------------------------------------------------------------------------
@@ -161,15 +152,7 @@ def _split(cloudpath: str) -> tuple[str | None, str | None, str]:
 
 
 def refuse_unknown(cloudpath: str) -> str:
-    """Refuse an unknown protocol, which would else be the name of a folder of this computer.
-
-    Returns
-    -------
-    str
-        The cloudpath itself.
-    """
-    from ...base.urls import scheme
-
+    """Refuse an unknown protocol, which would otherwise name a folder of this computer."""
     if "://" in cloudpath and scheme(cloudpath) and get_protocol(_tail_format(cloudpath)) is None:
         raise _unsupported(cloudpath)
     return cloudpath
@@ -181,13 +164,7 @@ def get_protocol(cloudpath: str) -> str | None:
 
 
 def resolve_alias(cloudpath: str) -> tuple[str | None, str]:
-    """Put the endpoint in an alias's place.
-
-    Returns
-    -------
-    (str or None, str)
-        The alias, and the cloudpath without it.
-    """
+    """Return the alias that a cloudpath begins with, and the cloudpath with its endpoint."""
     alias = get_protocol(cloudpath)
     if alias is None or alias not in ALIASES:
         return None, cloudpath
@@ -195,9 +172,7 @@ def resolve_alias(cloudpath: str) -> tuple[str | None, str]:
 
 
 def _tail_format(cloudpath: str) -> str:
-    """Put a format behind the path, as ``|zarr2:``, before it."""
-    import re
-
+    """Move a format that stands behind the path, as ``|zarr2:``, to the front."""
     cloudpath = cloudpath.removesuffix(PRECOMPUTED_SUFFIX)
     found = re.search(r"\|([\w-]+):$", cloudpath)
     return cloudpath if found is None else f"{found[1]}://{cloudpath[: found.start()]}"
@@ -223,18 +198,7 @@ def _host_and_path(cloudpath: str) -> tuple[str, str]:
 
 
 def extract(cloudpath: str, windows: bool | None = None) -> ExtractedPath:
-    """Take a cloudpath apart.
-
-    Parameters
-    ----------
-    windows : bool, optional
-        Whether paths of files are Windows'; by default this computer's.
-
-    Raises
-    ------
-    UnsupportedProtocolError
-        It has no protocol that is known, or no bucket.
-    """
+    """Take a cloudpath apart; `windows` tells whether paths of files are Windows'."""
     if not cloudpath:
         return ExtractedPath("", "", "", "", "", None)
     alias, resolved = resolve_alias(_tail_format(cloudpath))
@@ -257,8 +221,6 @@ def extract(cloudpath: str, windows: bool | None = None) -> ExtractedPath:
 
 
 def _bucket(path: str, cloudpath: str) -> tuple[str, str]:
-    import re
-
     found = re.match(_BUCKET, path)
     if found is None:
         raise _unsupported(cloudpath)
@@ -268,16 +230,18 @@ def _bucket(path: str, cloudpath: str) -> tuple[str, str]:
 # -- putting together ----------------------------------------------------------------------------
 
 
+def _module(path: str) -> Any:
+    return os.path if get_protocol(path) in (None, "file") else posixpath
+
+
 def dirname(path: str) -> str:
     """Return what is before the last slash."""
-    local = (get_protocol(path) or "file") == "file"
-    return os.path.dirname(path) if local else posixpath.dirname(path)
+    return str(_module(path).dirname(path))
 
 
 def basename(path: str) -> str:
     """Return what is behind the last slash."""
-    local = (get_protocol(path) or "file") == "file"
-    return os.path.basename(path) if local else posixpath.basename(path)
+    return str(_module(path).basename(path))
 
 
 def asfilepath(epath: str | ExtractedPath) -> str:
@@ -312,13 +276,7 @@ def asbucketpath(cloudpath: str | ExtractedPath) -> str:
 
 
 def to_https_protocol(cloudpath: Any) -> Any:
-    """Return the public web address of a bucket; what is no bucket comes back as it is.
-
-    Returns
-    -------
-    str or ExtractedPath
-        As the argument.
-    """
+    """Return the public web address of a bucket, as str or `ExtractedPath` like the argument."""
     if isinstance(cloudpath, ExtractedPath):
         if cloudpath.protocol not in CLOUD_PROTOCOLS:
             return cloudpath
@@ -334,15 +292,9 @@ def to_https_protocol(cloudpath: Any) -> Any:
 
 
 def find_common_buckets(cloudpaths: Iterable[Any] | str) -> dict[str, list[dict[str, Any]]]:
-    """Sort the cloudpaths of objects by their buckets.
-
-    Parameters
-    ----------
-    cloudpaths : str or iterable of str or dict
-        A mapping has ``"path"`` and, for a range, ``"byte_range"`` or ``"start"`` and ``"end"``.
-    """
+    """Sort cloudpaths, or dicts of ``"path"`` and a range, by their buckets."""
     found: dict[str, list[dict[str, Any]]] = {}
-    for item in [cloudpaths] if isinstance(cloudpaths, (str, dict)) else cloudpaths:
+    for item in listed(cloudpaths)[0]:
         asked: dict[str, Any] = item if isinstance(item, dict) else {"path": item}
         start, end = asked.get("byte_range") or (asked.get("start"), asked.get("end"))
         epath = extract(normalize(refuse_unknown(asked["path"])))

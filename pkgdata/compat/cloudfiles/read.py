@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import datetime
+import json
 import os
 import posixpath
+from email.utils import formatdate
 
 from ...base import pool
 from ...errors import ObjectNotFoundError, UnsupportedOperationError
 from . import compression
 from . import paths as paths_
-from .base import Base
-from .many import each, listed, spread
-from .monitor import IOEnum, TransmissionMonitor
+from .monitor import IOEnum, TransmissionMonitor, recorded
+from .paths import listed
+from .place import Base, each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,7 +27,7 @@ if TYPE_CHECKING:
 
 
 class Reading(Base):
-    """What leaves objects as they are."""
+    """The calls that leave objects as they are."""
 
     def get(
         self,
@@ -43,28 +47,39 @@ class Reading(Base):
         Parameters
         ----------
         paths : str or dict, or iterable of them
-            A mapping has ``"path"`` and, if wanted, ``"start"``, ``"end"`` and ``"tags"``, which
-            are passed through.
+            A mapping has ``"path"`` and may have ``"start"``, ``"end"`` and ``"tags"``; tags are
+            passed through.
         total : int, optional
-            Of a generator, for the bar.
-        raw : bool
-            Stored bytes as they are.
+            Length of an iterable that has none, for the bar.
+        raw : bool, default False
+            Return stored bytes as they are.
         progress : bool, str or tqdm, optional
+            Draw a bar, by default as the object was told to; a text is shown next to it.
         parallel : int, optional
-        return_dict : bool
+            Worker processes, by default as the object was told.
+        return_dict : bool, default False
             Return contents by their paths; an error is raised.
-        raise_errors : bool
+        raise_errors : bool, default True
             Raise an error instead of returning it in its record.
         part_size : int, optional
-            Taken and not used: the MD5 of an object that was sent in parts is unknown.
-        return_recording : bool
+            Accepted without effect: the MD5 of an object that was sent in parts is unknown.
+        return_recording : bool, default False
             Return a `TransmissionMonitor` too.
 
         Returns
         -------
         bytes or None, list of dict, or dict
-            For one, for many, for ``return_dict``. Records come in the order asked for, unless
-            worker processes make them; the content of what is not there is None.
+            For one, for many, for ``return_dict``. Records are in the order asked for, unless
+            worker processes make them; the content of a missing object is None.
+
+        Raises
+        ------
+        DecompressionError
+            Stored bytes are not in the encoding that the object names.
+        IntegrityError
+            They do not match the checksum that the service reports.
+        StoreError
+            An object cannot be read.
         """
         asked, many = listed(paths)
         raise_errors = raise_errors or return_dict or not many
@@ -74,7 +89,7 @@ class Reading(Base):
         with self._bar("Download", progress if many else False, asked, total) as bar:
             if count > 1:
                 options = {"raw": raw, "raise_errors": raise_errors, "return_recording": False}
-                records = spread(self, "get", asked, count, bar, **options)
+                records = self._spread("get", asked, count, bar, **options)
             else:
 
                 def download(item: Any) -> dict[str, Any]:
@@ -92,15 +107,14 @@ class Reading(Base):
         asked: dict[str, Any] = {"path": item} if isinstance(item, str) else item
         path, start, end = asked["path"], asked.get("start"), asked.get("end")
         content, encoding, error = None, None, None
-        flight = monitor.start_io()
         try:
-            stored, encoding = self.place.read(path, start, end)
-            monitor.end_io(flight, len(stored or b""))
+            with recorded(monitor) as end_io:
+                stored, encoding = self.place.read(path, start, end)
+                end_io(len(stored or b""))
             if stored is not None and not raw:
                 stored = compression.decompress(stored, encoding, path)
             content = stored
         except Exception as caught:
-            monitor.end_error(flight)
             if raise_errors:
                 raise
             error = caught
@@ -125,10 +139,8 @@ class Reading(Base):
         Returns
         -------
         object, or list
-            In the order asked for; None for what is not there.
+            In the order asked for; None for a missing object.
         """
-        import json
-
         asked, many = listed(paths)
         with self._bar("Downloading JSON", None, asked, total) as bar:
             records = [
@@ -148,7 +160,7 @@ class Reading(Base):
         return found if many else next(iter(found.values()))
 
     def exists(self, paths: Any, total: int | None = None, progress: Any = None) -> Any:
-        """Say whether objects are there; on ``file://`` a folder is there too.
+        """Return whether objects exist; on ``file://`` a folder does too.
 
         Parameters
         ----------
@@ -182,12 +194,17 @@ class Reading(Base):
         total, progress
             See `get`.
         return_sum : bool
-            Return their sum; all of them must be there.
+            Return their sum; all of them must exist.
 
         Returns
         -------
         int or None, or dict of str to int or None
-            None for what is not there.
+            None for a missing object.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            One of those to be summed is missing.
         """
 
         def ask(name: str) -> int | None:
@@ -197,10 +214,10 @@ class Reading(Base):
                 raise ObjectNotFoundError(f"{address}: no such object", url=address)
             return None if info is None else info.size
 
-        found = self._ask("Measuring Sizes", listed(paths)[0], total, progress, ask)
+        found = self._ask("Measuring Sizes", paths, total, progress, ask)
         if return_sum:
-            return sum(found.values())
-        return found if listed(paths)[1] else next(iter(found.values()))
+            return sum(found.values()) if listed(paths)[1] else found
+        return found
 
     def head(self, paths: Any, total: int | None = None, progress: Any = None) -> Any:
         """Return what is known of objects, by the names of HTTP's headers.
@@ -214,17 +231,13 @@ class Reading(Base):
         Returns
         -------
         dict or None, or dict of str to dict or None
-            None for what is not there.
+            None for a missing object.
         """
         return self._ask("Head", paths, total, progress, lambda n: self._head(self.place.info(n)))
 
     def _head(self, info: Info | None) -> Any:
         if info is None:
             return None
-        import base64
-        import datetime
-        from email.utils import formatdate
-
         kept, md5, modified = info.attributes, None, None
         local = self.protocol == "file"
         if info.digest is not None and info.digest.alg == "md5":
@@ -248,9 +261,8 @@ class Reading(Base):
 
             found["Last-Modified"] = formatdate(info.modified, usegmt=True) if modified else None
             return CaseInsensitiveDict({k: str(v) for k, v in found.items() if v is not None})
-        more = ("Content-Crc32c", "Component-Count")
-        if self.protocol != "gs":
-            more = ("Request-Charged", "Parts-Count")
+        google = ("Content-Crc32c", "Component-Count")
+        more = google if self.protocol == "gs" else ("Request-Charged", "Parts-Count")
         return {**found, **dict.fromkeys(more)}
 
     def get_acl(
@@ -272,7 +284,7 @@ class Reading(Base):
         Returns
         -------
         dict of str to int or None
-            As `os.stat` has them; None for what is not there, and in memory.
+            As `os.stat` has them; None for a missing file, and in memory.
 
         Raises
         ------
@@ -283,6 +295,7 @@ class Reading(Base):
         def ask(name: str) -> int | None:
             if self.protocol == "mem" or self.place.info(name) is None:
                 return None
+            # only a FileStore has it, and only that is asked
             return os.stat(self.place.store._find(name)[0]).st_mode  # type: ignore[attr-defined]
 
         if self.protocol not in ("file", "mem"):
@@ -292,7 +305,7 @@ class Reading(Base):
         return (found, TransmissionMonitor(IOEnum.RX)) if return_recording else found
 
     def isdir(self, prefix: str = "") -> bool:
-        """Say whether there is a folder; elsewhere than on ``file://``, anything below a prefix.
+        """Return whether a folder exists or, except on ``file://``, anything below a prefix.
 
         Parameters
         ----------
@@ -325,15 +338,15 @@ class Reading(Base):
         Parameters
         ----------
         prefix : str
-            Any beginning of names.
-        flat : bool
-            One level only; the levels below show as names that end in ``/``.
-        size : bool
+            Of names; it need not be a whole folder.
+        flat : bool, default False
+            One level only; the levels below are yielded as names that end in ``/``.
+        size : bool, default False
             Yield the bytes as stored too.
-        return_resume_token : bool
-            Yield too what ``resume_token`` takes to go on behind the name; None where a listing is
-            quick.
+        return_resume_token : bool, default False
+            Yield a token too that resumes the listing behind the name; None where listing is quick.
         resume_token : str, optional
+            Yield only what is behind the name that this token came with.
 
         Yields
         ------
