@@ -14,7 +14,7 @@ from ...stores.memory import _contents
 from . import compression, exceptions, paths
 from .compression import transcode
 from .files import CloudFile, CloudFiles, ResumableTransfer
-from .monitor import Bar, IOEnum, TransmissionMonitor
+from .monitor import IOEnum, TransmissionMonitor, bar_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def dl(cloudpaths: Any, raw: bool = False, **kwargs: Any) -> Any:
     buckets = paths.find_common_buckets(cloudpaths)
     total = sum(map(len, buckets.values()))
     found: list[dict[str, Any]] = []
-    with Bar(progress and total > 1, "Downloading", None, total) as bar:
+    with bar_of(progress and total > 1, "Downloading", None, total) as bar:
         for bucket, asked in buckets.items():
             for record in CloudFiles(bucket, **kwargs).get(asked, raw=raw, progress=bar):
                 record["fullpath"] = posixpath.join(bucket, record["path"])

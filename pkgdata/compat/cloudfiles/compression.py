@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...errors import ConfigError, StoreError
 from ...stores import codecs
 from .exceptions import DecompressionError, UnsupportedCompressionType
-from .monitor import Bar
+from .monitor import bar_of
 from .paths import listed
 
 TYPE_CHECKING = False
@@ -107,7 +107,7 @@ def transcode(
     """
     wanted = normalize_encoding(encoding)
     canonical(wanted)  # report a wrong word before the first record is read
-    with Bar(progress, "Transcoding", files) as bar:
+    with bar_of(progress, "Transcoding", files) as bar:
         for file in listed(files)[0]:
             bar.update(1)
             yield _transcoded(file, wanted, level, bool(in_place))

@@ -11,7 +11,7 @@ from ...base import fs, pool
 from ...errors import ConfigError, StoreError
 from ...stores.job import Job
 from . import paths as paths_
-from .monitor import Bar, TransmissionMonitor
+from .monitor import TransmissionMonitor, bar_of
 from .place import each
 from .read import Reading
 from .write import Copy, Writing, jsonify, mover, pairs
@@ -456,7 +456,7 @@ class ResumableTransfer:
         source = CloudFiles(src)
         copy = Copy(source.place, CloudFiles(dest).place, reencode)
         failure: Exception | None = None
-        with Job(self.db_path, words) as job, Bar(progress, "Transfer", None, job.left()) as bar:
+        with Job(self.db_path, words) as job, bar_of(progress, "Transfer", None, job.left()) as bar:
             job.plan(())  # puts back what ended processes took, and what failed
             for pair, _, error in pool.run(copy.one, job.take(), source.threads):
                 job.done(pair, error)

@@ -10,6 +10,7 @@ import threading
 import time
 import uuid
 
+from ...base.progress import Bar
 from .paths import listed
 
 TYPE_CHECKING = False
@@ -250,39 +251,12 @@ def recorded(monitor: TransmissionMonitor) -> Iterator[Callable[[int], None]]:
         raise
 
 
-class Bar:
-    """A bar of tqdm, or nothing; a context manager.
-
-    Parameters
-    ----------
-    progress : bool, str or tqdm
-        A text is shown before the bar. A bar that is given is moved on and stays open.
-    items : object
-        Its length, if it has one, is the total.
-    """
-
-    def __init__(self, progress: Any, title: str, items: Any, total: int | None = None) -> None:
-        self._bar: Any = None
-        self._mine = not hasattr(progress, "update")
-        if not self._mine:
-            self._bar = progress
-        elif progress:
-            from tqdm import tqdm
-
-            many = listed(items)[0]
-            if total is None and hasattr(many, "__len__"):
-                total = len(many)
-            text = f"{title} {progress}" if isinstance(progress, str) else title
-            self._bar = tqdm(total=total, desc=text)
-
-    def update(self, count: int) -> None:
-        """Move on."""
-        if self._bar is not None:
-            self._bar.update(count)
-
-    def __enter__(self) -> Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._bar is not None and self._mine:
-            self._bar.close()
+def bar_of(progress: Any, title: str, items: Any, total: int | None = None) -> Bar:
+    """Return a bar over items for an argument ``progress``: bool, text, or a bar to advance."""
+    if hasattr(progress, "update"):
+        return Bar(title, drawn=progress)
+    many = listed(items)[0]
+    if total is None and hasattr(many, "__len__"):
+        total = len(many)
+    title = f"{title} {progress}" if isinstance(progress, str) else title
+    return Bar(title, total, in_bytes=False, shown=bool(progress))

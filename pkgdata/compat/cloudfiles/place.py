@@ -14,6 +14,7 @@ import posixpath
 from urllib.parse import quote
 
 from ...base import pool
+from ...base.progress import Bar
 from ...base.urls import redact
 from ...errors import AccessDeniedError, ConfigError, ObjectNotFoundError
 from ...stores import Store, codecs
@@ -22,7 +23,7 @@ from ...stores.file import FileStore
 from . import compression
 from . import paths as paths_
 from .exceptions import UnsupportedProtocolError
-from .monitor import Bar
+from .monitor import bar_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ class Base:
         progress = self.progress if progress is None else progress
         if progress is True and isinstance(self.progress, str):
             progress = self.progress
-        return Bar(progress, title, items, total)
+        return bar_of(progress, title, items, total)
 
     def _processes(self, parallel: Any) -> int:
         count = int(self.parallel if parallel is None else parallel)
