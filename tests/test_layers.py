@@ -117,18 +117,7 @@ def circles(graph):
     return found
 
 
-#: Arrows that are still to be turned.
-TURNING = {"pkgdata.catalog.remote"}
-
-
-def each_module():
-    for name in MODULES:
-        if name != "pkgdata":
-            marks = [pytest.mark.xfail(reason="still to be turned")] if name in TURNING else []
-            yield pytest.param(name, marks=marks)
-
-
-@pytest.mark.parametrize("module", list(each_module()))
+@pytest.mark.parametrize("module", [name for name in MODULES if name != "pkgdata"])
 def test_imports_point_down_the_rows(module):
     assert part_of(module) in LEVEL, f"{module} has no place in the drawing of {__file__}"
     path = MODULES[module]

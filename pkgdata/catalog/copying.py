@@ -64,15 +64,8 @@ def copy(
     with catalog.active():
         root = definition.root
         files = list(_files(definition))
-        if not isinstance(to, str):
-            return _send(files, root, to, force, progress)
-        url = destination(to, root)
-        if not url.startswith("sftp://"):
-            return _send(files, root, Store(url), force, progress)
-        from .remote import RemoteFolder
-
-        with RemoteFolder(url) as folder:
-            return _send(files, root, folder, force, progress)
+        target = Store(destination(to, root)) if isinstance(to, str) else to
+        return _send(files, root, target, force, progress)
 
 
 def _files(definition: Any) -> Iterator[tuple[Path, str]]:
