@@ -1,4 +1,4 @@
-"""What lookup and batches answer: `Place` and `Report`."""
+"""What lookup and batches answer: `Place`, `Report` and `Tally`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 #: What `Place.state` says.
 HIT, ABSENT, WRONG, UNTRIED = "found", "absent", "wrong", "not tried"
+
+#: Errors that a `Tally` keeps, so that it stays small whatever fails.
+_MOST_ERRORS = 10
 
 
 class Place:
@@ -109,6 +112,40 @@ class Report:
             hint="error.report.failed has each error, error.report.retry() tries these again",
             report=self,
         )
+
+
+class Tally:
+    """What became of many objects: counts and the first errors, in little memory.
+
+    A `Report` has the name and error of each instead.
+    """
+
+    def __init__(self) -> None:
+        self.done = 0
+        #: Copies that existed and were left alone.
+        self.kept = 0
+        self.failed = 0
+        self.removed = 0
+        self.unchanged = 0
+        self.bytes = 0
+        #: The first of them.
+        self.errors: list[Exception] = []
+
+    def add(self, size: int | None, error: Exception | None) -> None:
+        """Count a copy; it has no size if it existed and was left alone."""
+        if error is not None:
+            self.refuse(error)
+        elif size is None:
+            self.kept += 1
+        else:
+            self.done += 1
+            self.bytes += size
+
+    def refuse(self, error: Exception) -> None:
+        """Count a failure."""
+        self.failed += 1
+        if len(self.errors) < _MOST_ERRORS:
+            self.errors.append(error)
 
 
 def _retry_elsewhere(names: list[str]) -> Report:

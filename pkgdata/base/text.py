@@ -1,10 +1,13 @@
-"""How the commands print: tables, sizes, JSON."""
+"""What the commands read and print: lines, tables, sizes, JSON."""
 
 from __future__ import annotations
 
+import os
+import sys
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 
 def size(count: float | None) -> str:
@@ -38,3 +41,20 @@ def json(value: object) -> None:
     from json import dumps
 
     print(dumps(value, indent=2, ensure_ascii=False))
+
+
+def say(line: str) -> None:
+    """Print a line that holds names; control characters in them are escaped."""
+    if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in line.replace("\t", "")):
+        line = "".join(c if c.isprintable() or c in "\t " else f"\\x{ord(c):02x}" for c in line)
+    try:
+        print(line)
+    except UnicodeEncodeError:  # a file's name that is not in the system's encoding
+        sys.stdout.flush()
+        sys.stdout.buffer.write(os.fsencode(line) + b"\n")
+
+
+def lines() -> Iterator[str]:
+    """Yield the lines of standard input: paths or URLs."""
+    for line in sys.stdin.buffer:
+        yield os.fsdecode(line.rstrip(b"\r\n"))

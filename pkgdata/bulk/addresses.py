@@ -12,6 +12,9 @@
 from __future__ import annotations
 
 import os
+import re
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from ..base import urls
 from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
@@ -19,7 +22,6 @@ from ..stores.store import Store, split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import re
     from collections.abc import Iterator
     from typing import Any
 
@@ -29,49 +31,23 @@ if TYPE_CHECKING:
 _BUCKETS = ("s3", "gs", "az", "mem")
 
 
-class Address:
-    """What an argument means.
+class Address(NamedTuple):
+    """What an argument means: a file, an object, a folder, or names with wildcards."""
 
-    Parameters
-    ----------
-    base : str
-        URL or absolute path of the store.
-    name : str
-        Of the object or folder in the store, without a closing slash; ``""`` is the store itself.
-    folder : bool
-        Whether it is a folder, by its closing slash or on disk.
-    slashed : bool
-        Whether it was written as what is in a folder, not the folder itself.
-    shown : str
-        How the folder that has the object, or the folder itself, is shown.
-    local : bool, default False
-        Whether it is a path of this computer.
-    pattern : str, optional
-        Names with wildcards; ``name`` is the folder above them.
-    """
-
-    __slots__ = ("base", "folder", "local", "name", "pattern", "shown", "slashed")
-
-    def __init__(
-        self,
-        base: str,
-        name: str,
-        folder: bool,
-        slashed: bool,
-        shown: str,
-        local: bool = False,
-        pattern: str = "",
-    ) -> None:
-        self.base = base
-        self.name = name
-        self.folder = folder
-        self.slashed = slashed
-        self.shown = shown
-        self.local = local
-        self.pattern = pattern
-
-    def __repr__(self) -> str:
-        return f"<Address {self}>"
+    #: URL or absolute path of the store.
+    base: str
+    #: Of the object or folder in the store, without a closing slash; "" is the store itself.
+    name: str
+    #: Whether it is a folder, by its closing slash or on disk.
+    folder: bool
+    #: Whether it was written as the content of a folder, not the folder itself.
+    slashed: bool
+    #: How the folder that has the object, or the folder itself, is shown.
+    shown: str
+    #: Whether it is a path on this computer.
+    local: bool = False
+    #: Names with wildcards; ``name`` is the folder above them.
+    pattern: str = ""
 
     def __str__(self) -> str:
         if self.pattern:
@@ -85,24 +61,24 @@ class Address:
 
     @property
     def leaf(self) -> str:
-        """The last part of the name; ``""`` for a bucket and for what is in a folder."""
+        """The last part of the name; ``""`` for a bucket and for the content of a folder."""
         if self.local and self.folder:
             return os.path.basename(self.base)
         return self.name.rpartition("/")[2]
 
     @property
     def path(self) -> str:
-        """The path, of a file or folder of this computer."""
+        """The path of a local file or folder."""
         return os.path.join(self.base, self.name) if self.name else self.base
 
     def as_folder(self) -> Address:
-        """Return the same as a folder, whether or not it is there, for a path of this computer."""
+        """Return a local path as a folder, whether or not it exists."""
         if not self.local or self.folder:
             return self
         return Address(self.path, "", True, True, self.show(self.name), local=True)
 
     def above(self) -> Address:
-        """Return the same by its name in the folder above it, for a folder of this computer."""
+        """Return a local folder by its name in its parent folder."""
         if not self.local or not self.folder:
             return self
         base, name = os.path.split(self.base)
@@ -119,17 +95,9 @@ class Address:
 
 
 def parse(text: str, literal: bool = False) -> Address:
-    """Read an argument. Of a plain path it is asked whether it is a folder; nothing else is asked.
+    """Read an argument; ``literal`` takes wildcards as plain characters.
 
-    Parameters
-    ----------
-    literal : bool, default False
-        Wildcards stand for themselves.
-
-    Raises
-    ------
-    ConfigError
-        It is malformed or of an unknown scheme.
+    The disk is asked whether a plain path is a folder; nothing else is looked up.
     """
     kind = urls.scheme(text)
     if kind == "github":
@@ -149,17 +117,17 @@ def parse(text: str, literal: bool = False) -> Address:
 def _local(text: str, kind: str) -> Address:
     path = text
     if kind == "file":
-        from urllib.parse import urlsplit
-        from urllib.request import url2pathname
+        from urllib.request import url2pathname  # 20 ms, and file URLs are rare
 
         parts = urlsplit(text)
         if parts.netloc not in ("", "localhost"):
             raise ConfigError(
-                f"{urls.redact(text)}: a file URL names no other host", hint="write file:///folder"
+                f"{urls.redact(text)}: a file URL cannot name another host",
+                hint="write file:///folder",
             )
         path = url2pathname(parts.path)
     if not path or "\0" in path:
-        raise ConfigError(f"{text!r} is no path")
+        raise ConfigError(f"{text!r} is not a path")
     slashed = path.endswith(("/", os.sep)) or os.path.basename(path) in (".", "..")
     full = os.path.abspath(path)
     if slashed or os.path.isdir(full):
@@ -203,15 +171,7 @@ def _mount(text: str) -> tuple[str, str]:
 
 
 def at(base: str, key: str, literal: bool = False) -> Address:
-    """Return the address of a name, or of names with wildcards, in a store.
-
-    Parameters
-    ----------
-    base : str
-        See `Address`.
-    literal : bool, default False
-        See `parse`.
-    """
+    """Return the address of a name, or of names with wildcards, in a store."""
     shown = urls.redact(base)
     name = key.removesuffix("/")
     if not literal and ("*" in name or "?" in name):
@@ -222,15 +182,7 @@ def at(base: str, key: str, literal: bool = False) -> Address:
 
 
 class Stores:
-    """The stores of one command, each opened once.
-
-    Parameters
-    ----------
-    anonymous : bool, optional
-        See `Store`.
-    endpoint : str, optional
-        Of the clouds' stores; means nothing for the others.
-    """
+    """The stores of one command, each opened once; ``endpoint`` is for clouds alone."""
 
     def __init__(self, anonymous: bool | None = None, endpoint: str | None = None) -> None:
         self._anonymous = anonymous or None
@@ -238,13 +190,7 @@ class Stores:
         self._stores: dict[str, Store] = {}
 
     def open(self, base: str) -> Store:
-        """Return a store.
-
-        Parameters
-        ----------
-        base : str
-            See `Address.base`.
-        """
+        """Return the store of an `Address.base`."""
         found = self._stores.get(base)
         if found is None:
             options: dict[str, Any] = {}
@@ -254,14 +200,13 @@ class Stores:
         return found
 
 
-def is_folder(store: Store, address: Address) -> bool:
-    """Ask whether there is anything below a name, in a store that has no folders of its own.
+def nothing_at(address: Address) -> ObjectNotFoundError:
+    """Return the error of an address at which there is nothing."""
+    return ObjectNotFoundError(f"{address}: nothing is there", url=str(address))
 
-    Returns
-    -------
-    bool
-        False also where nothing can be listed.
-    """
+
+def is_folder(store: Store, address: Address) -> bool:
+    """Return whether anything is below a name; False also where nothing can be listed."""
     if address.local:
         return address.folder
     try:
@@ -278,18 +223,12 @@ def names_in(
     Parameters
     ----------
     recursive : bool, default True
-        Of wildcards: what they match as folders, too, with all that is below.
+        A wildcard that matches a folder yields all objects below it.
     flat : bool, default False
         One level only; folders are names that end in ``/``.
-
-    Raises
-    ------
-    ObjectNotFoundError
-        A folder of this computer that is not there.
     """
     if address.local and not os.path.isdir(address.base):
-        text = f"{address}: no such folder"
-        raise ObjectNotFoundError(text, url=address.path)
+        raise ObjectNotFoundError(f"{address}: no such folder", url=address.path)
     if not address.pattern:
         yield from below(store, address.prefix, flat)
         return
@@ -303,15 +242,7 @@ def names_in(
 
 
 def below(store: Store, prefix: str, flat: bool = False) -> Iterator[tuple[str, Info]]:
-    """List a store without the empty objects that some tools make to stand for folders.
-
-    Parameters
-    ----------
-    prefix : str
-        Any beginning of names.
-    flat : bool, default False
-        See `names_in`.
-    """
+    """List names with a prefix, without the empty objects that some tools make as folders."""
     for name, info in store.scan(prefix, flat):
         if not name.endswith("/") or (flat and name != prefix):
             yield name, info
@@ -320,12 +251,8 @@ def below(store: Store, prefix: str, flat: bool = False) -> Iterator[tuple[str, 
 def compiled(pattern: str, below: bool) -> re.Pattern[str]:
     """Return the regular expression of a name with wildcards.
 
-    Parameters
-    ----------
-    pattern : str
-        ``*`` and ``?`` stay within a level, ``**`` goes across.
-    below : bool
-        Match what is below a match, too.
+    ``*`` and ``?`` stay within a level, ``**`` crosses levels; ``below`` also matches what is below
+    a match.
 
     Examples
     --------
@@ -333,8 +260,6 @@ def compiled(pattern: str, below: bool) -> re.Pattern[str]:
     >>> bool(match("p/a.txt")), bool(match("p/q/a.txt"))
     (True, False)
     """
-    import re
-
     words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
     text = "".join(words.get(part, re.escape(part)) for part in parts)

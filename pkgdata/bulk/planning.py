@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
+import stat
+from dataclasses import dataclass
+from typing import NamedTuple
+from urllib.parse import unquote, urlsplit, urlunsplit
 
+from ..base import hashes
 from ..errors import ConfigError, ObjectNotFoundError, StoreError
+from ..stores.codecs import SUFFIXES
+from ..stores.file import FileStore
 from .addresses import Address, Stores, is_folder, names_in, parse
 
 TYPE_CHECKING = False
@@ -29,19 +36,13 @@ MISSING, SIZE, DIGEST, NEWER, UNKNOWN = (
 # -- copies ------------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
 class Target:
-    """Where copies go.
+    """Where copies go; ``into`` says that the address is a folder, not the copy's own name."""
 
-    Parameters
-    ----------
-    into : bool
-        Whether the address is a folder to put things into, else it is the copy's own name.
-    """
-
-    def __init__(self, store: Store, address: Address, into: bool) -> None:
-        self.store = store
-        self.address = address
-        self.into = into
+    store: Store
+    address: Address
+    into: bool
 
     @property
     def local(self) -> bool:
@@ -49,9 +50,9 @@ class Target:
         return self.address.local
 
     def become_folder(self) -> None:
-        """Root the store at the folder that a source makes of this.
+        """Root the store at the folder that the copy of a folder makes here.
 
-        So the names of copies are the same before and after it is there, as a job needs.
+        So the names of copies are the same before and after it exists, as a job file needs.
         """
         if self.local and not self.address.folder:
             if os.path.isfile(self.address.path):
@@ -60,46 +61,27 @@ class Target:
             self.store = Stores().open(self.address.base)
 
 
-class Unit:
-    """What one source gives to copy.
+class Unit(NamedTuple):
+    """What one source gives to copy."""
 
-    Parameters
-    ----------
-    single : bool, default False
-        Whether it is one object, named as such.
-    stream : bool, default False
-        Whether it is a pipe or device, which can be read only once.
-    """
-
-    def __init__(
-        self,
-        store: Store,
-        address: Address,
-        items: Iterator[Item],
-        single: bool = False,
-        stream: bool = False,
-    ) -> None:
-        self.store = store
-        self.address = address
-        self.items = items
-        self.single = single
-        self.stream = stream
+    store: Store
+    address: Address
+    items: Iterator[Item]
+    #: Whether it is one object, named as such.
+    single: bool = False
+    #: Whether it is a pipe or device, which can be read only once.
+    stream: bool = False
 
 
-def target(stores: Stores, text: str, many: bool, always_folder: bool) -> Target:
+def target(stores: Stores, text: str, many: bool = False, always_folder: bool = False) -> Target:
     """Read the destination of copies.
 
     Parameters
     ----------
-    many : bool
+    many : bool, default False
         Whether several sources go there, so that it must be a folder.
-    always_folder : bool
+    always_folder : bool, default False
         Whether it is one, however it is written.
-
-    Raises
-    ------
-    ConfigError
-        It must be a folder and is none.
     """
     address = parse(text)
     if address.pattern:
@@ -108,11 +90,12 @@ def target(stores: Stores, text: str, many: bool, always_folder: bool) -> Target
         if address.folder or many or always_folder:
             raise ConfigError(f"{text}: it is a file, not a folder to copy into")
         if os.path.islink(address.path):  # the file behind it is what is replaced
-            address.base, address.name = os.path.split(os.path.realpath(address.path))
+            base, name = os.path.split(os.path.realpath(address.path))
+            address = address._replace(base=base, name=name)
     elif many and not address.folder:
         raise ConfigError(
             f"{text}: several sources need a folder to be copied into",
-            hint=f"if it is to be one, write {text}/",
+            hint=f"to make a folder there, write {text}/",
         )
     if always_folder:
         address = address.as_folder()
@@ -128,26 +111,14 @@ def units(
     folders: bool = False,
     same: bool = False,
 ) -> list[Unit]:
-    """Work out what is copied where.
+    """Work out what is copied where; nothing is listed before the items of a unit are taken.
 
     Parameters
     ----------
-    recursive : bool
-        Whether folders are copied.
     folders : bool, default False
-        Copy what is written as a folder, or is one on disk, in any case.
+        Copy what is written as a folder, or is one on disk, even if not recursive.
     same : bool, default False
-        Whether an object may be copied onto itself, to be compressed in another way.
-
-    Returns
-    -------
-    list of Unit
-        Nothing is listed before their items are taken.
-
-    Raises
-    ------
-    ConfigError
-        A folder, where none is to be copied; or it would be copied into itself.
+        Whether an object may be copied onto itself, to change its compression.
     """
     found = []
     for source in sources:
@@ -171,15 +142,13 @@ def is_a_folder(source: Address) -> ConfigError:
 def _single(store: Store, source: Address, to: Target, same: bool) -> Unit:
     new = to.address.prefix + source.leaf if to.into else to.address.name
     if not same and store.same(source.name, to.store, new):
-        raise same_object(source, to, new)
+        raise ConfigError(f"{source} and {to.address.show(new)} are the same")
     stream = source.local and is_special(source.path)
     return Unit(store, source, iter([(store, source.name, new)]), True, stream)
 
 
 def is_special(path: str) -> bool:
-    """Say whether a path is a pipe or a device, such as ``/dev/stdin``."""
-    import stat
-
+    """Return whether a path is a pipe or a device, such as ``/dev/stdin``."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -187,44 +156,28 @@ def is_special(path: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def same_object(source: Address, to: Target, new: str) -> ConfigError:
-    """Return the error of what would be copied onto itself."""
-    return ConfigError(f"{source} and {to.address.show(new)} are the same")
-
-
 def _folder(store: Store, source: Address, to: Target, same: bool) -> Unit:
     to.become_folder()
     top = to.address.prefix
     if to.into and not source.slashed and source.leaf:
         top += f"{source.leaf}/"
-    if same and _place(store, source, source.prefix) == _place(to.store, to.address, top):
-        pass  # each object in its place, in another encoding
-    else:
+    in_place = _place(store, source, source.prefix) == _place(to.store, to.address, top)
+    if not (same and in_place):  # else each object gets another compression where it is
         refuse_inside(store, source, to, top)
     cut = len(source.prefix)
-
-    def items() -> Iterator[Item]:
-        for name, _ in names_in(store, source):
-            yield store, name, top + name[cut:]
-
-    return Unit(store, source, items())
+    items = ((store, name, top + name[cut:]) for name, _ in names_in(store, source))
+    return Unit(store, source, items)
 
 
 def _place(store: Store, address: Address, prefix: str) -> str:
-    """Return a text that is the beginning of another one's if this folder is inside that one."""
+    """Return a text that begins with another folder's if this folder is inside that one."""
     if address.local:
         return os.path.join(os.path.realpath(os.path.join(address.base, prefix)), "")
     return f"{store.url.rstrip('/')}/{prefix}"
 
 
 def refuse_inside(store: Store, source: Address, to: Target, top: str) -> None:
-    """Refuse to copy a folder into itself, which would never end.
-
-    Parameters
-    ----------
-    top : str
-        What the copies' names begin with.
-    """
+    """Refuse to copy a folder into itself, to the prefix ``top``, which would never end."""
     if source.local != to.local:
         return
     here = _place(store, source, source.prefix)
@@ -239,10 +192,10 @@ def _matches(store: Store, source: Address, to: Target, recursive: bool) -> Unit
     cut = len(source.prefix)
     here = _place(store, source, "")
     inside = _place(to.store, to.address, top)
-    # what is in the destination are the copies, or was there before
+    # names in the destination are the copies, or existed before
     mine = inside[len(here) :] if not to.local and inside.startswith(here) else ""
     if mine == source.prefix:
-        mine = ""  # each onto itself, which `checked` refuses or lets be compressed otherwise
+        mine = ""  # each onto itself, which `checked` refuses, or which changes the compression
 
     def items() -> Iterator[Item]:
         count = 0
@@ -257,21 +210,10 @@ def _matches(store: Store, source: Address, to: Target, recursive: bool) -> Unit
 
 
 def listed(stores: Stores, lines: Iterable[str], to: Target | None, base: str | None) -> Unit:
-    """Work out what a list of paths or URLs gives to copy; folders in it are passed over.
+    """Work out what a list of paths or URLs gives to copy; folders in it are skipped.
 
-    Names are kept from the folder on that all of them have in common, or from ``base`` on.
-
-    Parameters
-    ----------
-    to : Target or None
-        None if the names of the copies do not matter.
-    base : str or None
-        A folder; then the list is not read as a whole before the copies begin.
-
-    Raises
-    ------
-    ConfigError
-        The list is of several buckets or servers.
+    Names are relative to the folder that all of them have in common, or to ``base``; with a base,
+    the list need not be read as a whole before the copies begin.
     """
     top = to.address.prefix if to is not None else ""
     if base is not None:
@@ -290,8 +232,6 @@ def listed(stores: Stores, lines: Iterable[str], to: Target | None, base: str | 
 
 def _rooted(address: Address) -> tuple[str, str]:
     """Return the bucket or server of an address ("" for this computer) and all of its path."""
-    from urllib.parse import unquote, urlsplit, urlunsplit
-
     end = "/" if address.folder and address.name else ""
     if address.local:
         path = address.path.replace(os.sep, "/")
@@ -311,7 +251,7 @@ def _paths(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
 
 def _common(lines: Iterable[str]) -> tuple[list[str], str, str]:
     """Read a list: the objects' paths, where they are, and the folder that they have in common."""
-    paths: dict[str, None] = {}  # without doubles, in order
+    paths: dict[str, None] = {}  # without duplicates, in order
     place, common = None, ""
     for where, path in _paths(lines):
         if place is None:
@@ -341,27 +281,25 @@ def _below_base(lines: Iterable[str], place: str, folder: str) -> Iterator[str]:
 def checked(
     items: Iterable[Item],
     to: Target,
-    refuse: Callable[[str, Exception], None],
+    refuse: Callable[[Exception], None],
     *,
     several: bool,
     same: bool,
     move: bool,
 ) -> Iterator[Item]:
-    """Leave out what would do harm: copies onto one another and onto their own originals.
+    """Leave out harmful copies: onto one another and onto their own originals.
 
     Parameters
     ----------
     refuse : callable
-        Told the address and the error of what is left out.
+        Called with the error of each that is left out.
     several : bool
         Whether the items are of several sources, so that two may have the same copy.
     same : bool
         Whether an object may be copied onto itself.
     move : bool
-        Whether originals will be removed: not those of other folders, to which links lead.
+        Whether originals will be removed: then those behind links to other folders are left out.
     """
-    from ..stores.file import FileStore
-
     seen: dict[str, str] = {}
     for store, name, new in items:
         origin = store.address(name)
@@ -371,54 +309,37 @@ def checked(
         elif several and seen.setdefault(new, origin) != origin:
             problem = f"{seen[new]} has the same copy, {new!r}"
         elif move and isinstance(store, FileStore) and behind_link(store.root, name):
-            problem = "a link leads to it, and it stays where it is"
+            problem = "it is behind a link to another folder, and stays there"
         if problem:
-            refuse(origin, ConfigError(f"{origin}: {problem}"))
+            refuse(ConfigError(f"{origin}: {problem}"))
         else:
             yield store, name, new
+
+
+def behind_link(root: str, name: str) -> bool:
+    """Return whether a link to a folder leads to a file, so that the file belongs elsewhere."""
+    path = root
+    for part in name.split("/")[:-1]:
+        path = os.path.join(path, part)
+        if os.path.islink(path):
+            return True
+    return False
 
 
 # -- synchronisation ---------------------------------------------------------------------------
 
 
-class Change:
-    """One difference between two folders.
-
-    Parameters
-    ----------
-    name : str
-        Relative to both.
-    reason : str
-        Why it is copied; ``""`` for what is extra and would be removed.
-    """
-
-    __slots__ = ("name", "reason", "size")
-
-    def __init__(self, name: str, reason: str, size: int | None) -> None:
-        self.name = name
-        self.reason = reason
-        self.size = size
-
-    def __repr__(self) -> str:
-        return f"<Change {self.name}: {self.reason or 'extra'}>"
-
-
-class Comparison:
-    """Two folders side by side.
+class FolderPair:
+    """Two folders, compared name by name.
 
     Both are listed once, in the same order, and never as a whole in memory.
 
     Parameters
     ----------
     checksum : bool, default False
-        Read what has no digest where the other side has one.
+        Read the bytes where only one side has a digest.
     size_only : bool, default False
-        What has the same size is the same.
-
-    Attributes
-    ----------
-    originals : int
-        Objects of the source that were listed.
+        Objects of the same size are the same.
     """
 
     def __init__(
@@ -430,30 +351,23 @@ class Comparison:
         checksum: bool = False,
         size_only: bool = False,
     ) -> None:
-        from ..stores.file import FileStore
-
         self._source, self._from = source, source_prefix
         self._to, self._into = to, to_prefix
         self._checksum, self._size_only = checksum, size_only
         # a folder keeps a compressed object as a file with a suffix; see `FileStore`
         self._suffixed = isinstance(to, FileStore) and not isinstance(source, FileStore)
+        #: Objects of the source that were listed.
         self.originals = 0
         self.unchanged = 0
 
-    def changes(self) -> Iterator[Change]:
-        """Yield what differs.
-
-        Raises
-        ------
-        StoreError
-            A folder cannot be listed.
-        """
+    def changes(self) -> Iterator[tuple[str, str]]:
+        """Yield the relative name of each difference and why it is copied; "" if it is extra."""
         theirs = _sorted(self._to, self._into)
         there = next(theirs, None)
         for name, info in _sorted(self._source, self._from):
             self.originals += 1
             while there is not None and there[0] < name:
-                yield Change(there[0], "", there[1].size)
+                yield there[0], ""
                 there = next(theirs, None)
             if there is not None and there[0] == name:
                 reason = self._reason(name, info, there[1])
@@ -461,17 +375,15 @@ class Comparison:
             else:
                 reason = self._reason_if_compressed(name, info)
             if reason:
-                yield Change(name, reason, info.size)
+                yield name, reason
             else:
                 self.unchanged += 1
         while there is not None:
-            yield Change(there[0], "", there[1].size)
+            yield there[0], ""
             there = next(theirs, None)
 
     def is_extra(self, name: str) -> bool:
-        """Say whether a file that the source does not have is not an object of it, compressed."""
-        from ..stores.codecs import SUFFIXES
-
+        """Return whether a file is not the compressed copy of an object of the source either."""
         plain = next((name.removesuffix(s) for s in SUFFIXES.values() if name.endswith(s)), "")
         return not (self._suffixed and plain and self._source.exists(self._from + plain))
 
@@ -481,7 +393,7 @@ class Comparison:
         try:
             return self._reason(name, info, self._to.info(self._into + name))
         except (ObjectNotFoundError, ValueError):
-            return MISSING  # or a name that cannot be a file's, which the copy will say
+            return MISSING  # or a name that cannot be a file's, which the copy will report
 
     def _reason(self, name: str, mine: Info, its: Info) -> str:
         if mine.size != its.size or mine.size is None:
@@ -496,7 +408,7 @@ class Comparison:
         return NEWER if _later(mine.modified, its.modified) else ""
 
     def _same_digest(self, name: str, mine: Digest | None, its: Digest | None) -> bool | None:
-        """Compare digests; None if that says nothing."""
+        """Compare digests; None if that decides nothing."""
         if self._checksum:
             mine = mine or (its and _digest(self._source, self._from + name, its.alg))
             its = its or (mine and _digest(self._to, self._into + name, mine.alg))
@@ -529,71 +441,7 @@ def _later(mine: float, its: float) -> bool:
 
 
 def _digest(store: Store, name: str, alg: str) -> Digest:
-    from ..base import hashes
-
     hasher = hashes.new(alg)
     for block in store.blocks(name):
         hasher.update(block)
     return hashes.Digest(alg, hasher.hexdigest())
-
-
-def behind_link(root: str, name: str) -> bool:
-    """Say whether a file is reached through a link to a folder, so that it belongs elsewhere.
-
-    Parameters
-    ----------
-    name : str
-        With ``/`` between its parts.
-    """
-    parts = name.split("/")[:-1]
-    path = root
-    for part in parts:
-        path = os.path.join(path, part)
-        if os.path.islink(path):
-            return True
-    return False
-
-
-def remove_empty_folders(root: str, keep: bool = False) -> None:
-    """Remove the folders below a folder in which nothing is left, and the folder itself.
-
-    Parameters
-    ----------
-    keep : bool, default False
-        Keep the folder itself.
-    """
-    for folder, _, _ in os.walk(root, topdown=False):
-        if keep and folder == root:
-            return
-        try:
-            os.rmdir(folder)
-        except OSError:
-            pass  # something is left in it
-
-
-def remove_empty_parents(root: str, name: str) -> None:
-    """Remove the folders that a removed file has left empty, up to a folder that stays.
-
-    Parameters
-    ----------
-    root : str
-        Stays.
-    name : str
-        Of the file, with ``/`` between its parts.
-    """
-    parts = name.split("/")[:-1]
-    while parts:
-        try:
-            os.rmdir(os.path.join(root, *parts))
-        except OSError:
-            return  # something is left in it
-        parts.pop()
-
-
-def files_below(root: str) -> Iterator[str]:
-    """Yield the path of each file and link below a folder; links are not followed."""
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        for name in sorted(files + links):
-            yield os.path.join(folder, name)

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import os
+import datetime
+import json
 import sys
+from email.utils import formatdate
 
-from ..base import fs
-from ..base import text as _text
-from ..bulk import addresses as locate
-from ..bulk import planning
-from ..errors import ConfigError, ObjectNotFoundError, PkgdataError
-from .copying import lines, objects, say
+from ..base import text
+from ..bulk import addresses
+from ..bulk.commands import objects, stored
+from ..bulk.removal import Removal
+from ..errors import ConfigError, ObjectNotFoundError
+from ..stores.naming import expand_brackets
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from ..bulk.addresses import Address, Stores
     from ..stores import Info, Store
-
-#: Objects that are removed with one call.
-_AT_ONCE = 1000
 
 #: Bytes of a range that are read at a time.
 _PIECE = 8 << 20
@@ -30,42 +29,44 @@ _PIECE = 8 << 20
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    ls = commands.add_parser("ls", help="list files and objects, with all that is below")
+    ls = commands.add_parser("ls", help="list files and objects, with everything below")
     _paths(ls)
     depth = ls.add_mutually_exclusive_group()
-    depth.add_argument("-r", "--recursive", action="store_true", help="all levels; the default")
+    depth.add_argument("-r", "--recursive", action="store_true", help="all levels (the default)")
     depth.add_argument("--flat", action="store_true", help="one level only")
-    ls.add_argument("-e", "--expr", action="store_true", help="[ab] and [0-9]{2} are expanded")
-    ls.add_argument("-l", "--long", action="store_true", help="size and time of each")
-    ls.add_argument("--shortpath", action="store_true", help="names without the folder's path")
+    ls.add_argument("-e", "--expr", action="store_true", help="expand [ab] and [0-9]{2}")
+    ls.add_argument("-l", "--long", action="store_true", help="print the size and time of each")
+    ls.add_argument("--shortpath", action="store_true", help="print names relative to the folder")
     ls.add_argument("--json", action="store_true", help="for scripts; one line for each object")
     ls.set_defaults(run=_ls, usage=ls.error)
 
     du = commands.add_parser("du", help="count bytes as stored", add_help=False)
     du.add_argument("--help", action="help", help="show this help message and exit")
     _paths(du)
-    du.add_argument("-s", "--summarize", action="store_true", help="one sum for each PATH")
-    du.add_argument("-h", "--human-readable", action="store_true", help="kB, MB, GB")
-    du.add_argument("-c", "--grand-total", action="store_true", help="a sum of all")
-    du.add_argument("-N", "--count-files", action="store_true", help="also the number of objects")
+    du.add_argument("-s", "--summarize", action="store_true", help="print one sum for each PATH")
+    du.add_argument("-h", "--human-readable", action="store_true", help="print kB, MB, GB")
+    du.add_argument("-c", "--grand-total", action="store_true", help="print the sum of all")
+    du.add_argument(
+        "-N", "--count-files", action="store_true", help="print the number of objects, too"
+    )
     du.add_argument("--json", action="store_true", help="for scripts")
     du.set_defaults(run=_du, usage=du.error)
 
     rm = commands.add_parser("rm", help="remove files and objects")
     _paths(rm)
-    rm.add_argument("-r", "--recursive", action="store_true", help="folders, too")
-    rm.add_argument("-f", "--force", action="store_true", help="what is not there is no error")
-    rm.add_argument("--dry-run", action="store_true", help="say what would be removed")
+    rm.add_argument("-r", "--recursive", action="store_true", help="include folders")
+    rm.add_argument("-f", "--force", action="store_true", help="a missing object is no error")
+    rm.add_argument("--dry-run", action="store_true", help="print what would be removed")
     rm.add_argument("--yes", action="store_true", help="empty a whole bucket")
     rm.set_defaults(run=_rm, usage=rm.error)
 
     cat = commands.add_parser("cat", help="write objects, decoded, to standard output")
     _paths(cat)
     cat.add_argument("-r", "--range", metavar="START-END", help="bytes from START to before END")
-    cat.add_argument("--raw", action="store_true", help="bytes as they are stored")
+    cat.add_argument("--raw", action="store_true", help="print bytes as they are stored")
     cat.set_defaults(run=_cat, usage=cat.error)
 
-    head = commands.add_parser("head", help="say what is known of objects: size, type, time")
+    head = commands.add_parser("head", help="print what is known about objects: size, type, time")
     _paths(head)
     head.add_argument("--json", action="store_true", help="for scripts")
     head.set_defaults(run=_head, usage=head.error)
@@ -77,22 +78,24 @@ def add(commands: Any) -> None:
 
 def _paths(parser: Any) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="path or URL; - reads a list")
-    parser.add_argument("--anonymous", "--no-sign-request", action="store_true", help="do not sign")
-    parser.add_argument("--endpoint", metavar="URL", help="of the clouds' service")
-    parser.add_argument("--literal", action="store_true", help="* and ? stand for themselves")
+    parser.add_argument(
+        "--anonymous", "--no-sign-request", action="store_true", help="read without credentials"
+    )
+    parser.add_argument("--endpoint", metavar="URL", help="URL of the cloud's service")
+    parser.add_argument("--literal", action="store_true", help="* and ? are plain characters")
 
 
 def _addresses(args: Namespace) -> Iterator[Address]:
     """Yield what the arguments, or the lines of standard input, mean."""
     if "-" in args.paths and len(args.paths) > 1:
-        args.usage("- stands alone: it reads the list of all paths")
+        args.usage("- must be the only PATH: it reads the list of all paths")
     if args.paths == ["-"]:
-        return (locate.parse(line, literal=True) for line in lines() if line)
-    return iter([locate.parse(text, args.literal) for text in args.paths])
+        return (addresses.parse(line, literal=True) for line in text.lines() if line)
+    return iter([addresses.parse(path, args.literal) for path in args.paths])
 
 
 def _stores(args: Namespace) -> Stores:
-    return locate.Stores(args.anonymous, args.endpoint)
+    return addresses.Stores(args.anonymous, args.endpoint)
 
 
 # -- ls ----------------------------------------------------------------------------------------
@@ -110,7 +113,7 @@ def _ls(args: Namespace) -> int:
             write(name[cut:] if args.shortpath else address.show(name), info)
         if not count and (address.name or address.pattern):
             write.end()
-            raise _nothing(address)
+            raise addresses.nothing_at(address)
     write.end()
     return 0
 
@@ -118,41 +121,35 @@ def _ls(args: Namespace) -> int:
 def _folder_length(address: Address, args: Namespace) -> int:
     """Return how much of the names is the folder that was asked for."""
     if args.expr:
-        text = (address.pattern or address.name).partition("[")[0]
-        return len(text.rpartition("/")[0]) + ("/" in text)
+        plain = (address.pattern or address.name).partition("[")[0]
+        return len(plain.rpartition("/")[0]) + ("/" in plain)
     if address.folder or address.pattern:
         return len(address.prefix)
     return len(address.name.rpartition("/")[0]) + ("/" in address.name)
-
-
-def _nothing(address: Address) -> ObjectNotFoundError:
-    return ObjectNotFoundError(f"{address}: nothing is there", url=str(address))
 
 
 def _listing(store: Store, address: Address, args: Namespace) -> Iterator[tuple[str, Info]]:
     if args.expr and address.name:
         yield from _expanded(store, address, args)
     elif address.folder or address.pattern:
-        yield from locate.names_in(store, address, recursive=False, flat=args.flat)
+        yield from addresses.names_in(store, address, recursive=False, flat=args.flat)
     elif address.local:
         yield address.name, store.stat(address.name)
     else:  # any beginning of names, as the services list them
-        yield from locate.below(store, address.name, args.flat)
+        yield from addresses.below(store, address.name, args.flat)
 
 
 def _expanded(store: Store, address: Address, args: Namespace) -> Iterator[tuple[str, Info]]:
-    from ..stores.naming import expand_brackets
-
-    for text in expand_brackets(address.pattern or address.prefix.rstrip("/")):
-        one = locate.at(address.base, text, args.literal)
+    for written in expand_brackets(address.pattern or address.prefix.rstrip("/")):
+        one = addresses.at(address.base, written, args.literal)
         if one.pattern:
-            yield from locate.names_in(store, one, recursive=False, flat=args.flat)
+            yield from addresses.names_in(store, one, recursive=False, flat=args.flat)
         else:
-            yield from locate.below(store, text + "/" * address.slashed, args.flat)
+            yield from addresses.below(store, written + "/" * address.slashed, args.flat)
 
 
 class _Rows:
-    """Writes a listing as it comes."""
+    """Writes a listing while it is read."""
 
     def __init__(self, args: Namespace) -> None:
         self._json, self._long = args.json, args.long
@@ -164,9 +161,9 @@ class _Rows:
             print(_json_row(name, info), end="")
         elif self._long:
             size = "-" if info.size is None else str(info.size)
-            say(f"{size:>13}  {_time(info.modified):16}  {name}")
+            text.say(f"{size:>13}  {_time(info.modified):16}  {name}")
         else:
-            say(name)
+            text.say(name)
         self._count += 1
 
     def end(self) -> None:
@@ -176,16 +173,12 @@ class _Rows:
 
 
 def _json_row(name: str, info: Info) -> str:
-    import json
-
     digest = None if info.digest is None else str(info.digest)
     row = {"name": name, "size": info.size, "modified": info.modified, "digest": digest}
     return json.dumps(row, ensure_ascii=False)
 
 
 def _time(seconds: float | None) -> str:
-    import datetime
-
     if seconds is None:
         return "-"
     return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
@@ -196,24 +189,24 @@ def _time(seconds: float | None) -> str:
 
 def _du(args: Namespace) -> int:
     stores = _stores(args)
-    shown: Callable[[int], str] = _text.size if args.human_readable else str
+    shown: Callable[[int], str] = text.size if args.human_readable else str
     sums: list[dict[str, Any]] = []
     for address in _addresses(args):
         count = total = 0
-        for name, info in _below(stores.open(address.base), address):
+        for name, info in stored(stores.open(address.base), address):
             count += 1
             total += info.size or 0
             if not (args.summarize or args.json):
-                say(f"{shown(info.size or 0)}\t{address.show(name)}")
+                text.say(f"{shown(info.size or 0)}\t{address.show(name)}")
         if not count and (address.name or address.pattern):
-            raise _nothing(address)
+            raise addresses.nothing_at(address)
         sums.append({"path": str(address), "bytes": total, "objects": count})
         if args.summarize and not args.json:
-            say(f"{shown(total)}\t{address}")
+            text.say(f"{shown(total)}\t{address}")
     total = sum(row["bytes"] for row in sums)
     count = sum(row["objects"] for row in sums)
     if args.json:
-        _text.json({"paths": sums, "bytes": total, "objects": count})
+        text.json({"paths": sums, "bytes": total, "objects": count})
         return 0
     if args.grand_total:
         print(f"{shown(total)}\ttotal")
@@ -222,158 +215,30 @@ def _du(args: Namespace) -> int:
     return 0
 
 
-def _below(store: Store, address: Address) -> Iterator[tuple[str, Info]]:
-    """Yield an object, or all of a folder whether or not it is written with a slash."""
-    if not (address.folder or address.pattern):
-        try:
-            yield address.name, store.stat(address.name)
-            return
-        except ObjectNotFoundError:
-            if not locate.is_folder(store, address):
-                raise
-    yield from locate.names_in(store, address)
-
-
 # -- rm ----------------------------------------------------------------------------------------
 
 
 def _rm(args: Namespace) -> int:
-    removal = _Removal(_stores(args), args)
-    for address in _addresses(args):
-        try:
-            removal.add(address)
-        except (PkgdataError, OSError) as error:
-            removal.fail(error)
-    removal.flush()
-    return removal.end()
+    def report(name: str, error: Exception | None) -> None:
+        if error is not None:
+            print(f"pkgdata: error: {error}", file=sys.stderr)
+        elif args.dry_run:
+            text.say(name)
 
-
-class _Removal:
-    """Removes what it is told of, many objects with one request."""
-
-    def __init__(self, stores: Stores, args: Namespace) -> None:
-        self._stores, self._args = stores, args
-        self._is_list = args.paths == ["-"]
-        self._waiting: dict[str, list[str]] = {}
-        self._count = self._failed = 0
-
-    def add(self, address: Address) -> None:
-        """Remove what an address means, now or with the others."""
-        args = self._args
-        if address.local and (not address.folder or os.path.islink(address.path)):
-            self._file(address)
-        elif address.local and self._is_list:
-            return  # a list of files names their folders, too
-        elif address.local:
-            self._tree(address)
-        elif address.pattern:
-            self._many(address, locate.names_in(self._store(address), address, args.recursive))
-        elif address.folder or self._stands_for_a_folder(address):
-            self._folder(address)
-        else:
-            self._object(address)
-
-    def _store(self, address: Address) -> Store:
-        return self._stores.open(address.base)
-
-    def _stands_for_a_folder(self, address: Address) -> bool:
-        return bool(self._args.recursive) and locate.is_folder(self._store(address), address)
-
-    def _file(self, address: Address) -> None:
-        if not os.path.lexists(address.path):
-            if not (self._args.force or self._is_list):
-                raise ObjectNotFoundError(f"{address}: no such file", url=address.path)
-            return
-        self._told(str(address))
-        if not self._args.dry_run:
-            fs.remove(address.path)
-
-    def _tree(self, address: Address) -> None:
-        """Remove a folder of this computer; what links lead to stays."""
-        if not self._args.recursive:
-            raise planning.is_a_folder(address)
-        if (
-            os.path.basename(address.shown) in (".", "..")
-            or os.path.dirname(address.base) == address.base
-        ):
-            raise ConfigError(f"{address}: refused to remove this folder")
-        if not os.path.isdir(address.base):
-            if self._args.force:
-                return
-            raise ObjectNotFoundError(f"{address}: no such folder", url=address.path)
-        for path in planning.files_below(address.base):
-            self._told(address.show(os.path.relpath(path, address.base)))
-        if not self._args.dry_run:
-            fs.remove_tree(address.base)
-
-    def _folder(self, address: Address) -> None:
-        if not self._args.recursive:
-            raise planning.is_a_folder(address)
-        if not address.name and not (self._args.yes or self._args.dry_run):
-            raise ConfigError(
-                f"{address} is a whole bucket; nothing of it was removed",
-                hint="--yes, if all of it is to be removed",
-            )
-        self._many(address, locate.names_in(self._store(address), address))
-
-    def _many(self, address: Address, found: Iterable[tuple[str, Info]]) -> None:
-        count = 0
-        for name, _ in found:
-            count += 1
-            self._later(address, name)
-        if not count and not self._args.force:
-            raise _nothing(address)
-
-    def _object(self, address: Address) -> None:
-        quiet = self._args.force or self._is_list
-        # where it may be missing, to ask would only cost a request; removing it is no error
-        asked = self._args.dry_run or not quiet
-        if asked and not self._store(address).exists(address.name):
-            if quiet:
-                return
-            raise ObjectNotFoundError(f"{address}: no such object", url=str(address))
-        self._later(address, address.name)
-
-    def _later(self, address: Address, name: str) -> None:
-        self._told(address.show(name))
-        waiting = self._waiting.setdefault(address.base, [])
-        waiting.append(name)
-        if len(waiting) >= _AT_ONCE:
-            self.flush()
-
-    def _told(self, name: str) -> None:
-        self._count += 1
-        if self._args.dry_run:
-            say(name)
-
-    def flush(self) -> None:
-        """Remove what waits."""
-        for base, names in self._waiting.items():
-            if names and not self._args.dry_run:
-                try:
-                    self._stores.open(base).remove_many(names)
-                except PkgdataError as error:
-                    self._count -= len(names)
-                    self.fail(error)
-        self._waiting.clear()
-
-    def fail(self, error: Exception) -> None:
-        """Tell of a failure, and go on."""
-        self._failed += 1
-        print(f"pkgdata: error: {error}", file=sys.stderr)
-
-    def end(self) -> int:
-        """Tell how many were removed.
-
-        Returns
-        -------
-        int
-            The exit code.
-        """
-        verb = "would be removed" if self._args.dry_run else "removed"
-        if self._count or not self._failed:
-            print(f"{self._count} {verb}", file=sys.stderr)
-        return 1 if self._failed else 0
+    removal = Removal(
+        _stores(args),
+        report,
+        recursive=args.recursive,
+        force=args.force,
+        whole=args.yes,
+        dry_run=args.dry_run,
+        listed=args.paths == ["-"],
+    )
+    tally = removal.run(_addresses(args))
+    verb = "would be removed" if args.dry_run else "removed"
+    if tally.removed or not tally.failed:
+        print(f"{tally.removed} {verb}", file=sys.stderr)
+    return 1 if tally.failed else 0
 
 
 # -- cat, head, touch --------------------------------------------------------------------------
@@ -382,8 +247,7 @@ class _Removal:
 def _cat(args: Namespace) -> int:
     stores = _stores(args)
     span = _span(args)
-    addresses = _addresses(args)
-    for store, name in objects(stores, addresses, recursive=False):
+    for store, name in objects(stores, _addresses(args)):
         if span is not None:
             blocks: Iterator[Any] = _range(store, name, *span, raw=args.raw)
         else:
@@ -398,7 +262,7 @@ def _span(args: Namespace) -> tuple[int, int | None] | None:
     if args.range is None:
         return None
     start, dash, stop = args.range.partition("-")
-    good = dash and all(not text or (text.isascii() and text.isdigit()) for text in (start, stop))
+    good = dash and all(not end or (end.isascii() and end.isdigit()) for end in (start, stop))
     if not good or args.range == "-":
         args.usage(f"--range {args.range}: expected START-END, START- or -END")
     if len(args.paths) > 1 or args.paths == ["-"]:
@@ -407,7 +271,7 @@ def _span(args: Namespace) -> tuple[int, int | None] | None:
 
 
 def _range(store: Store, name: str, start: int, stop: int | None, raw: bool) -> Iterator[bytes]:
-    """Read a range piece by piece."""
+    """Read a range in pieces."""
     while stop is None or start < stop:
         end = start + _PIECE if stop is None else min(stop, start + _PIECE)
         piece: bytes = store.get(name, start=start, stop=end, raw=raw)
@@ -430,7 +294,7 @@ def _head(args: Namespace) -> int:
             if not args.json:
                 print(f"pkgdata: error: {error}", file=sys.stderr)
     if args.json:
-        _text.json(found)
+        text.json(found)
     else:
         _print_headers({shown: headers for shown, headers in found.items() if headers}, args)
     return 1 if missing else 0
@@ -440,7 +304,7 @@ def _named(stores: Stores, args: Namespace) -> Iterator[tuple[Store, str, str]]:
     for address in _addresses(args):
         store = stores.open(address.base)
         if address.pattern:
-            for name, _ in locate.names_in(store, address, recursive=False):
+            for name, _ in addresses.names_in(store, address, recursive=False):
                 yield store, name, address.show(name)
         elif address.folder:
             raise ConfigError(f"{address} is a folder; head takes objects")
@@ -449,9 +313,7 @@ def _named(stores: Stores, args: Namespace) -> Iterator[tuple[Store, str, str]]:
 
 
 def _headers(info: Info) -> dict[str, Any]:
-    """Return what is known of an object by the names of HTTP's headers."""
-    from email.utils import formatdate
-
+    """Return what is known about an object, under the names of HTTP headers."""
     kept = info.attributes
     modified = None if info.modified is None else formatdate(info.modified, usegmt=True)
     found = {
@@ -472,9 +334,9 @@ def _print_headers(found: dict[str, dict[str, Any]], args: Namespace) -> None:
     alone = len(args.paths) == 1 and len(found) == 1
     for shown, headers in found.items():
         if not alone:
-            say(shown)
+            text.say(shown)
         for name, value in headers.items():
-            say(f"{'' if alone else '  '}{name}: {value}")
+            text.say(f"{'' if alone else '  '}{name}: {value}")
 
 
 def _touch(args: Namespace) -> int:
