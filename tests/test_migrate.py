@@ -137,7 +137,7 @@ def test_a_file_that_changes_meanwhile_is_passed_over(theirs, data, monkeypatch)
     assert data.find("maps/a.fits") is None
 
 
-# -- pooch: test_pooch_dialect.py has the files that pooch itself made -----------------------------
+# -- pooch: compat/pooch_dialect has the files that pooch itself made -----------------------------
 
 
 @pytest.fixture
