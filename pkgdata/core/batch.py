@@ -1,11 +1,11 @@
-"""Many files at once: a plan, one pool of connections, and a report.
+"""Many files at once: which of them go which way, how many at a time, and in what order.
 
 Small files of a plain web server go through `pkgdata.transfer.sockets`, many connections in one
-thread, and into the cache as a `Group`. Everything else, and whatever bulk refuses, is fetched as a
-single file would be, several at once, the largest first. Nothing stops because one file fails.
+thread, and into the cache as a `Group`. Everything else, and what bulk refuses, is fetched as a
+single file is, several at once, the largest first. Nothing stops because one file fails.
 
-Two batches in two processes share the work: the name of an unfinished file tells what its owner is
-bringing in, so the other leaves that file for last, and finds it in the cache then.
+Two batches in two processes share the work: the name of an unfinished file shows what its owner is
+fetching, so the other leaves that file for last, and then finds it in the cache.
 """
 
 from __future__ import annotations
@@ -21,17 +21,19 @@ from ..cache.group import Group
 from ..cache.objects import PARTIAL, key_of
 from ..cache.partial import owner_of
 from ..errors import PkgdataError
+from ..transfer.routes import Routes
+from ..transfer.sockets import Run, Server
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from ..base.hashes import Hasher
     from ..base.progress import Callback
     from ..base.report import Report
     from ..cache.objects import Cache
-    from ..transfer.sockets import Server
+    from ..transfer.mirrors import Mirrors
     from .registry import Entry
 
     T = TypeVar("T")
@@ -43,7 +45,7 @@ ALONE = 4
 #: Fewer small files are fetched alone, each under its lock: there a second of the same batch in
 #: another process would find nothing left to share.
 FEW = 32
-#: Objects after which bulk looks whether other processes have brought in what is still to do.
+#: Objects after which bulk looks for what other processes have fetched meanwhile.
 _LOOK_EVERY = 256
 #: From this mean size on, hashing and writing are worth a second thread.
 _SECOND_THREAD = 1 << 17
@@ -68,7 +70,6 @@ class _Job:
         self._hasher: Hasher | None = None
 
     def begin(self, size: int) -> bool:
-        """Take note of the length; False refuses the object."""
         digest, expected = self.entry.digest, self.entry.size
         if digest is None or size > SMALL or (expected is not None and size != expected):
             return False
@@ -80,7 +81,6 @@ class _Job:
         return True
 
     def feed(self, view: memoryview) -> None:
-        """Take bytes."""
         assert self._hasher is not None
         self._hasher.update(view)
         self._count += len(view)
@@ -88,7 +88,6 @@ class _Job:
             view = view[os.write(self._fd, view) :]
 
     def finish(self) -> bool:
-        """Say whether the bytes are right."""
         digest, hasher = self.entry.digest, self._hasher
         if hasher is None or digest is None or self._count != self.size:
             return False
@@ -103,7 +102,6 @@ class _Job:
         )
 
     def abandon(self) -> None:
-        """Forget what came."""
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
@@ -111,7 +109,7 @@ class _Job:
 
 
 class _Queue:
-    """The jobs of bulk; passes over what another process is bringing in."""
+    """The jobs of bulk; those that another process is fetching are put off."""
 
     def __init__(self, batch: Batch, jobs: Iterable[_Job], folder: str) -> None:
         self._batch = batch
@@ -121,10 +119,10 @@ class _Queue:
         self._shuffled = False
         self._others: set[str] = set()
         self._lock = threading.Lock()
-        #: What others were bringing in when its turn came.
+        #: What others were fetching when its turn came.
         self.left: list[_Job] = []
         self._look()
-        self._until_look = FEW // 4  # who started with us shows soon
+        self._until_look = FEW // 4  # a process that started with us shows soon
 
     def __len__(self) -> int:
         return len(self._jobs)
@@ -146,14 +144,13 @@ class _Queue:
         # towards the end two processes meet more often
         self._until_look = max(1, min(_LOOK_EVERY, len(self._jobs) // 8))
         if self._others and not self._shuffled:
-            # in the order of the other one we would run after it, or side by side, for ever
+            # in the order of the other process we would fetch what it is fetching, to the end
             import random
 
             random.shuffle(self._jobs)
             self._shuffled = True
 
     def popleft(self) -> _Job:
-        """Return the next job; IndexError if there is none."""
         with self._lock:
             while True:
                 job = self._jobs.popleft()
@@ -161,47 +158,24 @@ class _Queue:
                 if self._until_look <= 0:
                     self._look()
                 if self._batch.is_here(job.entry):
-                    # another process brought it, and may have ended since
+                    # another process fetched it, and may have ended since
                     job.size = job.entry.size or 0
                     self._batch.succeed(job.entry)
                     self._batch.tell(job, HIT, job.size)
-                elif self._batch.key(job.entry) in self._others:
+                elif _key(job.entry) in self._others:
                     self.left.append(job)
                 else:
                     return job
 
     def appendleft(self, job: _Job) -> None:
-        """Put a job back."""
         self._jobs.appendleft(job)
 
 
 class Batch:
-    """Fetch files of one package.
+    """Fetch files of one package, none of which is here; ``report`` is filled.
 
-    Parameters
-    ----------
-    entries : list of Entry
-        None of them is here.
-    report : Report
-        Filled with what became of each.
-    one : callable
-        Fetches one entry alone and returns its path; called with the entry and whether passing
-        failures are worth further rounds.
-    route : callable
-        Called with an entry and the number of a mirror; returns (server key, request target) if
-        bulk may take it on, else None.
-    near : callable
-        Called with an entry; says whether it lies on this computer, most likely.
-    server : callable
-        Makes the `Server` of a server key.
-    connections : int
-        To one server at once.
-    timeout : float
-        Seconds to connect, and between bytes.
-    durability : str
-        See `Group`.
-    show : callable
-        Progress.
+    ``one`` fetches a single entry: it takes the entry, a progress callback and the ``rounds`` of
+    `pkgdata.transfer.fetch`, and returns the path.
     """
 
     def __init__(
@@ -209,25 +183,20 @@ class Batch:
         entries: list[Entry],
         cache: Cache,
         report: Report,
-        one: Callable[[Entry, bool], str],
-        route: Callable[[Entry, int], tuple[tuple[str, str, int], str] | None],
-        near: Callable[[Entry], bool],
-        server: Callable[[tuple[str, str, int]], Server],
-        connections: int,
-        timeout: float,
-        durability: str,
+        one: Callable[..., str],
+        mirrors: Mirrors,
+        setting: Callable[[str], Any],
         show: Callback,
     ) -> None:
         self._entries = entries
         self._cache = cache
         self._report = report
         self._one = one
-        self._route = route
-        self._near = near
-        self._server = server
-        self._connections = connections
-        self._timeout = timeout
-        self._durability = durability
+        self._mirrors = mirrors
+        self._connections: int = setting("connections")
+        self._timeout: float = setting("remote_timeout")
+        self._durability: str = setting("durability")
+        self._retries: int = setting("retries")
         self._show = show
         self._lock = threading.Lock()
         #: Of the server that bulk asks now.
@@ -237,57 +206,43 @@ class Batch:
 
     # -- one file --------------------------------------------------------------------------
 
-    def key(self, entry: Entry) -> str:
-        """Return the name under which others see that an entry is being brought in."""
-        return key_of(entry.digest) if entry.digest else ""
-
-    def pause(self, seconds: float) -> None:
-        """Wait between two rounds of a file, or end when the batch does.
-
-        Raises
-        ------
-        KeyboardInterrupt
-            The batch was stopped.
-        """
+    def _pause(self, seconds: float) -> None:
+        """Wait between two rounds of a file, or end when the batch does."""
         if self.stopped.wait(seconds):
             raise KeyboardInterrupt
 
-    def tell(self, job: _Job, state: str, done: int) -> None:
-        """Report progress of bulk.
+    def _shown(self, event: Event) -> None:
+        """Report progress of a file that is fetched alone, or end when the batch does."""
+        if self.stopped.is_set():
+            raise KeyboardInterrupt
+        self._show(event)
 
-        Parameters
-        ----------
-        done : int
-            Bytes.
-        """
+    def tell(self, job: _Job, state: str, done: int) -> None:
+        """Report progress of bulk, in bytes."""
         if self._show is not silent:
             self._show(Event(job.entry.name, state, done, job.size, self.url))
 
     def is_here(self, entry: Entry) -> bool:
-        """Say whether an entry has come into the cache."""
+        """Return True if an entry has come into the cache."""
         digest = entry.digest
         return digest is not None and bool(self._cache.find(digest, entry.name, entry.size))
 
     def succeed(self, entry: Entry, path: str | None = None) -> None:
-        """Put an entry into the report.
-
-        Parameters
-        ----------
-        path : str, optional
-            Where it is; its place in the cache by default.
-        """
-        assert path is not None or entry.digest is not None
-        if path is None and entry.digest is not None:
+        """Put an entry into the report; ``path`` is its place in the cache by default."""
+        if path is None:
+            assert entry.digest is not None
             path = self._cache.path(entry.digest, entry.name)
-        self._report.succeeded[entry.name] = path or ""
+        self._report.succeeded[entry.name] = path
 
     def _alone(self, entry: Entry) -> None:
         if self.stopped.is_set():
             return
         # when one after another has failed, the rest is not worth waiting for
         patient = len(self._report.failed) < max(10, len(self._entries) // 20)
+        retries = self._retries if patient else 0
         try:
-            self.succeed(entry, self._one(entry, patient))
+            path = self._one(entry, self._shown, retries=retries, sleep=self._pause)
+            self.succeed(entry, path)
         except (PkgdataError, OSError) as error:
             with self._lock:
                 self._report.failed[entry.name] = error
@@ -301,11 +256,9 @@ class Batch:
             self._alone(entry)
 
     def _add_turns(self, pool: _Pool, entries: deque[Entry]) -> None:
-        """Let one thread copy small files of this computer, and more while that is slow.
-
-        More than are needed would only get in each other's way; but a network's disk takes its
-        time, and so does a file that another process holds.
-        """
+        """Let one thread copy small files of this computer, and more while that is slow."""
+        # threads that a local disk does not need slow each other down; a network's disk takes its
+        # time, and so does a file that another process holds
         if not entries:
             return
         pool.add(self._in_turn, [entries])
@@ -322,10 +275,7 @@ class Batch:
     def run(self) -> None:
         """Fetch everything; errors go into the report.
 
-        Raises
-        ------
-        KeyboardInterrupt
-            Transfers in flight are cut; what they brought stays for the next time.
+        Ctrl-C cuts the transfers in flight; what they brought stays for the next time.
         """
         first: list[Entry] = []
         again: list[Entry] = []
@@ -342,8 +292,13 @@ class Batch:
         try:
             pool.add(self._alone, large)
             rest = self._over_mirrors(small)
-            pool.add(self._alone, [entry for entry in rest if not self._near(entry)])
-            near = deque(entry for entry in rest if self._near(entry))
+            near: deque[Entry] = deque()
+            far: list[Entry] = []
+            here = self._mirrors.is_near()
+            for entry in rest:
+                is_near = self._mirrors.is_near(entry.urls) if entry.urls else here
+                (near if is_near else far).append(entry)
+            pool.add(self._alone, far)
             pool.add(functools.partial(self._add_turns, pool), [near])
             pool.wait()
             pool.add(self._alone, again)
@@ -354,12 +309,12 @@ class Batch:
             raise
 
     def _over_mirrors(self, entries: list[Entry]) -> list[Entry]:
-        """Bring in what is plain from one mirror after the other; return what is left."""
-        turn, alone = 0, []
+        """Fetch in bulk from one mirror after the other; return what is left."""
+        routes, turn, alone = Routes(self._mirrors), 0, []
         while len(entries) >= FEW and not self.stopped.is_set():
             by_server: dict[tuple[str, str, int], list[_Job]] = {}
             for entry in entries:
-                route = self._route(entry, turn)
+                route = routes.route(entry.name, entry.urls, turn)
                 if route is None:
                     alone.append(entry)
                 else:
@@ -376,14 +331,16 @@ class Batch:
     def _in_bulk(
         self, key: tuple[str, str, int], jobs: list[_Job], alone: list[Entry]
     ) -> list[Entry]:
-        """Bring in what is plain; return the entries that this server did not give.
+        """Fetch from one server; return what it did not give.
 
-        What other processes are bringing in is added to ``alone``.
+        What other processes are fetching is added to ``alone``.
         """
+        from ..stores.http import user_agent  # loads requests, which not every batch needs
+
         try:
             self._cache.prepare()
             self.url = f"{key[0]}://{key[1]}:{key[2]}/"
-            server = self._server(key)
+            server = Server(*key, user_agent())
             queue = _Queue(self, jobs, self._cache.bucket(PARTIAL))
             with self._cache.usage():
                 self.group = Group(
@@ -396,22 +353,20 @@ class Batch:
             alone += [job.entry for job in queue.left]
             others = {job.entry.name for job in queue.left}
         except (OSError, PkgdataError):
-            # whatever is wrong with the cache or the server: a single fetch will word it
+            # what is wrong with the cache or the server is worded by a single fetch
             alone += [job.entry for job in jobs if job.entry.name not in self._report.succeeded]
             return []
         done = self._report.succeeded
         return [j.entry for j in jobs if j.entry.name not in done and j.entry.name not in others]
 
     def _run_bulk(self, server: Server, queue: _Queue) -> None:
-        from ..transfer.sockets import Run
-
         second: list[threading.Thread] = []
 
         def new(width: int) -> Run:
             return Run(server, queue, width, self._timeout, done, refused, self.stopped.is_set)
 
         def refused(_: _Job) -> None:
-            """It is not in the report, which is how it is found."""
+            """Do nothing: what is not in the report is fetched another way."""
 
         def done(job: _Job) -> None:
             self.tell(job, DONE, job.size)
@@ -435,12 +390,16 @@ class Batch:
                 thread.join()
 
 
-class _Pool:
-    """A few threads, made when they are needed, each working in its caller's context.
+def _key(entry: Entry) -> str:
+    """Return how the name of an entry's unfinished file begins."""
+    return key_of(entry.digest) if entry.digest else ""
 
-    The program does not wait for them at its end, as it would for those of `concurrent.futures`:
-    after Ctrl-C one may read from a silent server for as long as its timeout lasts.
-    """
+
+class _Pool:
+    """A few threads, made when they are needed, each working in its caller's context."""
+
+    # the program does not wait for them at its end, as it would for those of concurrent.futures:
+    # after Ctrl-C one may read from a silent server for as long as its timeout lasts
 
     def __init__(self, width: int) -> None:
         self._width = width

@@ -21,17 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from typing import IO, Any
 
-    from ..base.hashes import Digest
-    from ..base.progress import Callback, Event
+    from ..base.progress import Callback
     from ..cache.partial import Partial
     from ..cache.stamps import Stamps
-    from ..stores import Source
+    from ..cache.unpinned import UrlCache
     from ..transfer.mirrors import Health, Mirrors
     from .lookup import Folder, Lookup
     from .registry import Entry, Registry
-
-    #: Further arguments of `first_good`: how many rounds, and how to wait between them.
-    Rounds = dict[str, Any]
 
 #: Variables whose change makes a remembered answer void.
 _WATCHED = ["CACHE_DIR", "FOLDERS", "SITE_CACHES", "CONFIG", "VERIFY"]
@@ -229,7 +225,8 @@ class PackageData:
     ) -> Any:
         path, action = self.find(name), "fetch"
         if path is None:
-            path, action = self._download(self.registry[name], progress, timeout), "download"
+            show = self._progress(progress)
+            path, action = self._download(self.registry[name], show, timeout), "download"
         if processor is not None:
             return self._process(processor, path, action, name)
         if self.setting("verify") != "always":
@@ -283,7 +280,8 @@ class PackageData:
         places = list(self._local_places(name))
         if name in self.registry:
             note = "offline" if self._is_offline() else ""
-            sources = self._sources(self.registry[name])
+            entry = self.registry[name]
+            sources = self._mirrors().sources(name, entry.urls)
             places += [Place("mirror", source.address, UNTRIED, note) for source in sources]
         return places
 
@@ -335,8 +333,18 @@ class PackageData:
 
     # -- bringing it here ------------------------------------------------------------------
 
-    def _sources(self, entry: Entry, timeout: float | None = None) -> list[Source]:
-        return self._mirrors(timeout).sources(entry.name, entry.urls)
+    def _mirrors(self, timeout: float | None = None) -> Mirrors:
+        from ..transfer.mirrors import Mirrors
+
+        # finding the version costs 30 ms
+        version = self.version if any("{version}" in url for url in self.dataurl) else None
+        return Mirrors(
+            self.dataurl,
+            self.setting("rewrite"),
+            self.setting("remote_timeout") if timeout is None else timeout,
+            {"version": version, "package": self.name},
+            self._health(),
+        )
 
     def _health(self) -> Health | None:
         from ..transfer.mirrors import Health
@@ -344,22 +352,11 @@ class PackageData:
         try:
             return Health(self.cache.root)
         except CacheError:
-            return None  # no home directory; whoever needs the cache will say so
+            return None  # no home directory; what needs the cache reports it
 
-    def _mirrors(self, timeout: float | None = None) -> Mirrors:
-        from ..transfer.mirrors import Mirrors
-
-        return Mirrors(
-            self.dataurl,
-            self.setting("rewrite"),
-            self.setting("remote_timeout") if timeout is None else timeout,
-            {"version": self._version_if_needed(), "package": self.name},
-            self._health(),
-        )
-
-    def _version_if_needed(self) -> str | None:
-        """Return the version if a URL asks for it: finding it costs 30 ms."""
-        return self.version if any("{version}" in url for url in self.dataurl) else None
+    def _is_offline(self) -> bool:
+        declared = self._settings.get("offline")
+        return config.is_offline() if declared is None else bool(declared)
 
     def _offline(self, name: str) -> OfflineError:
         searched = "\n".join(
@@ -372,27 +369,37 @@ class PackageData:
             name=name,
         )
 
-    def _is_offline(self) -> bool:
-        declared = self._settings.get("offline")
-        return config.is_offline() if declared is None else bool(declared)
-
     def _download(
-        self,
-        entry: Entry,
-        progress: Callback | bool | None,
-        timeout: float | None,
-        rounds: Rounds | None = None,
+        self, entry: Entry, show: Callback, timeout: float | None = None, **rounds: Any
     ) -> str:
+        """Fetch a file into the cache; ``rounds`` as for `first_good`."""
         if self._is_offline():  # before anything that speaks HTTP is imported
             raise self._offline(entry.name)
-        show = self._progress(progress)
+        from ..base.progress import WAIT, Event
+        from ..transfer.fetch import fetch, shown
+        from ..transfer.limits import configured
+
+        def fill(partial: Partial) -> None:
+            fetch(
+                entry.name,
+                partial,
+                self._mirrors(timeout).sources(entry.name, entry.urls),
+                entry.digest,
+                entry.size,
+                show,
+                limits=configured(self.setting),
+                health=self._health(),
+                **{"retries": self.setting("retries"), **rounds},
+            )
+
+        def waiting(_: float, who: str, size: int) -> None:
+            show(Event(entry.name, WAIT, size, entry.size, who))
 
         def bring() -> str:
             if entry.digest is None:
-                return self._bring_unpinned(entry, show, timeout, rounds)
-            return self._bring(entry, entry.digest, show, timeout, rounds)
-
-        from ..transfer.fetch import shown
+                return self._url_cache().obtain(self._url_of(entry), self.cache, fill)
+            sync = self.setting("durability") != "none"
+            return self.cache.obtain(entry.digest, entry.name, entry.size, fill, waiting, sync)
 
         with shown(entry.name, show, lambda: os.stat(path).st_size):
             try:
@@ -405,54 +412,8 @@ class PackageData:
                 path = bring()
         return path
 
-    def _bring(
-        self,
-        entry: Entry,
-        digest: Digest,
-        show: Callback,
-        timeout: float | None,
-        rounds: Rounds | None,
-    ) -> str:
-        from ..base.progress import WAIT, Event
-
-        def waiting(_: float, who: str, size: int) -> None:
-            show(Event(entry.name, WAIT, size, entry.size, who))
-
-        return self.cache.obtain(
-            digest,
-            entry.name,
-            entry.size,
-            lambda partial: self._fill(entry, partial, show, timeout, rounds),
-            waiting,
-            self.setting("durability") != "none",
-        )
-
-    def _fill(
-        self,
-        entry: Entry,
-        partial: Partial,
-        show: Callback,
-        timeout: float | None,
-        rounds: Rounds | None,
-    ) -> Digest:
-        from ..transfer.fetch import fetch
-        from ..transfer.limits import configured
-
-        return fetch(
-            entry.name,
-            partial,
-            self._sources(entry, timeout),
-            entry.digest,
-            entry.size,
-            show,
-            limits=configured(self.setting),
-            health=self._health(),
-            **(rounds or {"retries": self.setting("retries")}),
-        ).digest
-
-    # -- names that no digest pins ---------------------------------------------------------
-
     def _url_of(self, entry: Entry) -> str:
+        """Return the URL that names an unpinned file in the cache."""
         from ..base import urls
         from ..stores import canonical
 
@@ -465,26 +426,12 @@ class PackageData:
         values = {"version": self.version, "package": self.name}
         return urls.join(canonical(urls.expand(self.dataurl[0], values)), entry.name)
 
-    def _url_cache(self) -> Any:
+    def _url_cache(self) -> UrlCache:
         from ..cache.unpinned import UrlCache
 
         if self._refuge is not None:
             return UrlCache(os.path.join(self._refuge.root, self.name))
         return UrlCache(url_cache_root(self.name, self._settings.get("cache_dir")))
-
-    def _bring_unpinned(
-        self,
-        entry: Entry,
-        show: Callback,
-        timeout: float | None,
-        rounds: Rounds | None,
-    ) -> str:
-        path: str = self._url_cache().obtain(
-            self._url_of(entry),
-            self.cache,
-            lambda partial: self._fill(entry, partial, show, timeout, rounds),
-        )
-        return path
 
     # -- more than one file ----------------------------------------------------------------
 
@@ -543,77 +490,12 @@ class PackageData:
             for entry in entries:
                 report.failed[entry.name] = self._offline(entry.name)
             return
-        from ..stores.http import user_agent
-        from ..transfer.sockets import Server
         from .batch import Batch
 
-        def shown(event: Event) -> None:
-            if batch.stopped.is_set():
-                raise KeyboardInterrupt  # ends a transfer in one of our threads
-            show(event)
-
-        retries = self.setting("retries")
         batch = Batch(
-            entries,
-            self.cache,
-            report,
-            lambda entry, patient: self._download(
-                entry,
-                shown,
-                None,
-                {"retries": retries if patient else 0, "sleep": batch.pause},
-            ),
-            self._router(),
-            self._near(),
-            lambda key: Server(*key, user_agent()),
-            self.setting("connections"),
-            self.setting("remote_timeout"),
-            self.setting("durability"),
-            show,
+            entries, self.cache, report, self._download, self._mirrors(), self.setting, show
         )
         batch.run()
-
-    def _near(self) -> Callable[[Entry], bool]:
-        """Return a function that says whether an entry's first source is on this computer."""
-        from ..base.urls import scheme
-
-        mirrors = self._mirrors()
-        bases = mirrors.bases()
-        near = bool(bases) and scheme(bases[0]) == "file"
-        return lambda entry: (
-            scheme(mirrors.resolved(entry.urls[0])) == "file" if entry.urls else near
-        )
-
-    def _router(self) -> Callable[[Entry, int], tuple[tuple[str, str, int], str] | None]:
-        """Return a function that says how an entry's n-th source is reached, for bulk."""
-        from ..base import urls
-        from ..transfer.sockets import is_direct, plain_route
-
-        mirrors = self._mirrors()
-        direct: dict[str, bool] = {}
-
-        def reach(url: str) -> tuple[tuple[str, str, int], str] | None:
-            found = plain_route(url)
-            if found is not None and found[0][1] not in direct:
-                direct[found[0][1]] = is_direct(found[0][1])
-            return found if found is not None and direct[found[0][1]] else None
-
-        bases = [urls.join(base, "") if base[:4] == "http" else base for base in mirrors.bases()]
-        reached = [reach(base) for base in bases]
-
-        def route(entry: Entry, turn: int) -> tuple[tuple[str, str, int], str] | None:
-            if turn < len(entry.urls):
-                return reach(mirrors.resolved(entry.urls[turn]))
-            turn -= len(entry.urls)
-            found = reached[turn] if turn < len(reached) else None
-            if found is None:
-                return None
-            if "?" in found[1]:
-                return reach(urls.join(bases[turn], entry.name))
-            # the rest of the URL is the same for all of them
-            return found[0], found[1] + urls.quote_name(entry.name)
-
-        return route
 
     def _export_all(self, report: Report, to: str) -> None:
         for name, path in list(report.succeeded.items()):

@@ -89,6 +89,11 @@ class Mirrors:
             found.setdefault(store.address(name), Source(store, name))
         return list(found.values())
 
+    def is_near(self, own: Sequence[str] = ()) -> bool:
+        """Return True if the first source of an object is on this computer."""
+        first = self.resolved(own[0]) if own else next(iter(self.bases()), "")
+        return urls.scheme(first) == "file"
+
     def resolved(self, url: str) -> str:
         """Return a URL with its placeholders filled and the site's rules applied."""
         return canonical(urls.rewrite(urls.expand(url, self._values), self._rules))

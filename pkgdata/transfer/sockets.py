@@ -11,7 +11,6 @@ Message syntax: RFC 9112. Requests are not pipelined; servers differ in what the
 
 from __future__ import annotations
 
-import os
 import selectors
 import socket
 import time
@@ -368,64 +367,6 @@ class Run:
         if job is not None:
             job.abandon()
             self._refused(job)
-
-
-def plain_route(url: str) -> tuple[tuple[str, str, int], str] | None:
-    """Return how an object is reached if plain requests to its server will do.
-
-    Parameters
-    ----------
-    url : str
-        Address of the object, quoted.
-
-    Returns
-    -------
-    ((str, str, int), str) or None
-        Scheme, host and port of the server, and the request's target. None if the URL holds a login
-        or is not plain.
-    """
-    from urllib.parse import urlsplit
-
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        return None  # a bad port or bracket; a single fetch words it
-    if parts.scheme not in ("http", "https") or not host or "@" in parts.netloc or port == 0:
-        return None
-    target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    if not (url.isascii() and target.isprintable()) or " " in target:
-        return None
-    return (parts.scheme, host, port or (443 if parts.scheme == "https" else 80)), target
-
-
-def is_direct(host: str) -> bool:
-    """Say whether a server is reached without a proxy and without a login from ``netrc``."""
-    import sys
-
-    names = [f"{kind}_proxy" for kind in ("http", "https", "all")]
-    if any(os.environ.get(name) or os.environ.get(name.upper()) for name in names):
-        return False
-    if sys.platform in ("darwin", "win32"):
-        import urllib.request
-
-        if urllib.request.getproxies():
-            return False
-    return not _netrc_knows(host)
-
-
-def _netrc_knows(host: str) -> bool:
-    named = os.environ.get("NETRC")
-    paths = [named] if named else ["~/.netrc", "~/_netrc"]
-    for path in map(os.path.expanduser, paths):
-        if os.path.exists(path):
-            import netrc
-
-            try:
-                return netrc.netrc(path).authenticators(host) is not None
-            except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
-                return True  # requests decides what to make of it
-    return False
 
 
 def parse_head(head: bytes) -> tuple[int, bool]:

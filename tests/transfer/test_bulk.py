@@ -15,7 +15,8 @@ import pytest
 import trustme
 from faults import FaultServer, forever
 
-from pkgdata.transfer.sockets import Run, Server, is_direct, parse_head, plain_route
+from pkgdata.transfer.routes import is_direct, plain_route
+from pkgdata.transfer.sockets import Run, Server, parse_head
 
 RANDOM = random.Random(7)
 #: One empty object, and some that pass through a connection's buffer in several pieces.
