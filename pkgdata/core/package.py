@@ -60,9 +60,26 @@ class PackageData:
         self.env = env
         self.package_dir = package_dir
         self._version = version
-        self._registry_source = registry
-        self._urls = urls
+        self._registry_source = registry, urls
         self._registry: Registry | None = None
+        # how another process makes it: as it was declared, with nothing of this machine in it
+        self._recipe: tuple[Callable[..., PackageData], tuple[Any, ...]] = (
+            _construct,
+            (
+                type(self),
+                name,
+                {
+                    "dataurl": dataurl,
+                    "registry": registry,
+                    "urls": urls,
+                    "folders": folders,
+                    "env": env,
+                    "version": version,
+                    "package_dir": package_dir,
+                    **settings,
+                },
+            ),
+        )
         self._settings = {
             key: config.convert(key, value, f"declare({name!r})") for key, value in settings.items()
         }
@@ -88,13 +105,16 @@ class PackageData:
 
         return f"<PackageData {self.name}: {', '.join(map(redact, self.dataurl)) or 'no dataurl'}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self._recipe
+
     # -- what it consists of ---------------------------------------------------------------
 
     @property
     def registry(self) -> Registry:
         """The registry, a mapping from name to `Entry`; read when first needed."""
         if self._registry is None:
-            self._registry = as_registry(self._registry_source, self._urls)
+            self._registry = as_registry(*self._registry_source)
         return self._registry
 
     @property
@@ -106,8 +126,7 @@ class PackageData:
             try:
                 self._version = metadata.version(self.name)
             except metadata.PackageNotFoundError:
-                found = metadata.packages_distributions() if _can_map() else {}
-                for distribution in found.get(self.name, []):
+                for distribution in metadata.packages_distributions().get(self.name, []):
                     self._version = metadata.version(distribution)
         return self._version
 
@@ -125,7 +144,7 @@ class PackageData:
         return self._resolved(name)[0]
 
     def _resolved(self, name: str) -> tuple[Any, str]:
-        """Return a setting and its origin, resolved anew when the environment or `conf` changes."""
+        """Return a setting and its origin, resolved again if the environment or `conf` changed."""
         if name in self._settings:
             return self._settings[name], "declare()"
         self._refresh()
@@ -225,7 +244,7 @@ class PackageData:
     ) -> Any:
         path, action = self.find(name), "fetch"
         if path is None:
-            show = self._progress(progress)
+            show = self._show(progress)
             path, action = self._download(self.registry[name], show, timeout), "download"
         if processor is not None:
             return self._process(processor, path, action, name)
@@ -293,7 +312,7 @@ class PackageData:
             yield in_url_cache(self._url_of(self.registry[name]), self._url_cache())
 
     def _lookup(self) -> Lookup:
-        """Return the places to look into; made anew when a setting may have changed."""
+        """Return the places to look into; made again if a setting may have changed."""
         self._refresh()
         found = self._memo.get("lookup")
         if found is None:
@@ -478,7 +497,7 @@ class PackageData:
         if missing:
             sizes = [entry.size for entry in missing]
             total = None if None in sizes else sum(size or 0 for size in sizes)
-            show = self._progress(progress, len(missing), total)
+            show = self._show(progress, len(missing), total)
             self._bring_all(missing, report, show)
         if to is not None:
             self._export_all(report, os.fspath(to))
@@ -508,9 +527,18 @@ class PackageData:
     def _export(self, name: str, path: str, to: str) -> str:
         target = os.path.join(to, self.name, *name.split("/"))
         os.makedirs(os.path.dirname(target), exist_ok=True)
-        if not os.path.exists(target) or os.path.getsize(target) != os.path.getsize(path):
+        if not self._is_same(name, path, target):
             fs.copy_atomic(path, target, sync=False)
         return target
+
+    def _is_same(self, name: str, path: str, target: str) -> bool:
+        from ..base import hashes
+
+        if not os.path.isfile(target) or os.path.getsize(target) != os.path.getsize(path):
+            return False
+        digest = self.registry[name].digest if name in self.registry else None
+        digest = digest or hashes.hash_file(path)
+        return hashes.hash_file(target, digest.alg) == digest
 
     def open(self, name: str, mode: str = "rb", **kwargs: Any) -> IO[Any]:
         """Open a file for reading; fetch it if it is not here.
@@ -615,37 +643,20 @@ class PackageData:
             self.setting("extract_limit"),
         )
 
-    def _progress(
+    def _show(
         self, progress: Callback | bool | None, files: int = 0, total: int | None = None
     ) -> Callback:
         from ..base.progress import view
 
-        if progress is None:
-            return view(self.setting("progress"), files, total)
-        if isinstance(progress, bool):
-            return view(progress and "auto", files, total)
-        return progress
+        return view(progress, files, total, self.setting("progress"))
 
 
-def _can_map() -> bool:
-    from importlib import metadata
-
-    return hasattr(metadata, "packages_distributions")
+def _construct(kind: type[PackageData], name: str, arguments: dict[str, Any]) -> PackageData:
+    return kind(name, **arguments)
 
 
 def url_cache_root(package: str, cache_dir: str | None = None) -> str:
-    """Return where a package's unpinned downloads lie.
-
-    Parameters
-    ----------
-    cache_dir : str, optional
-        As given to `pkgdata.declare`.
-
-    Returns
-    -------
-    str
-        Within the declared cache, else where astropy would look (`pkgdata.cache.unpinned_dirs`).
-    """
+    """Return where a package's unpinned downloads lie: in the declared cache, else astropy's."""
     if cache_dir is not None:
         return os.path.join(cache_dir, package)
     from ..cache import unpinned_dirs
