@@ -103,8 +103,33 @@ def declare(
         "version": version,
     }
     given = {key: value for key, value in given.items() if value is not None}
-    data = _make(name, folder, folder or _caller_folder(), given, urls, settings)
+    data = _declare(name, None if folder else _caller_folder(), given, urls, settings)
     _declared[name] = data
+    return data
+
+
+def _declare(
+    name: str,
+    base: str | None,
+    given: dict[str, Any],
+    urls: Mapping[str, str] | None,
+    settings: dict[str, Any],
+) -> PackageData:
+    """Return the data as declared; relative paths lie in the package, else in ``base``."""
+    folder = _package_folder(name)
+    data = _make(name, folder, folder or base or os.getcwd(), given, urls, settings)
+    data._recipe = _declared_elsewhere, (name, base, given, urls, settings)
+    return data
+
+
+def _declared_elsewhere(name: str, *arguments: Any) -> PackageData:
+    """Return what another process declared; the same object if it is declared here too."""
+    known = _declared.get(name)
+    if known is not None and known._recipe == (_declared_elsewhere, (name, *arguments)):
+        return known
+    data = _declare(name, *arguments)
+    # tasks of one worker share what it reads and remembers; what it declares itself has precedence
+    _declared.setdefault(name, data)
     return data
 
 
@@ -239,7 +264,9 @@ def _in_folder(folder: str) -> PackageData:
             hint="name the folder of the package, such as src/mypkg",
         )
     name = _read_declaration(folder).get("name", os.path.basename(folder))
-    return _make(name, folder, folder, {}, None, {})
+    data = _make(name, folder, folder, {}, None, {})
+    data._recipe = _in_folder, (folder,)
+    return data
 
 
 def find_package(name: str) -> PackageData:

@@ -132,7 +132,7 @@ class Lookup:
         try:
             fs.remove(path)
         except OSError:
-            pass  # a site's cache; it is passed over
+            pass  # a site's cache; it is skipped
         return f"expected {entry.digest}, found {actual}; it will be fetched again"
 
 

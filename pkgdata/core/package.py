@@ -681,4 +681,4 @@ def _temporary_cache(error: CacheError, lock_timeout: float) -> Cache:
 
 def _warn_folder(name: str, place: Place) -> None:
     kind = CacheWarning if place.kind.endswith("cache") else FolderWarning
-    warn(f"passed over {place.where} for {name!r}: {place.note}", kind)
+    warn(f"skipped {place.where} for {name!r}: {place.note}", kind)
