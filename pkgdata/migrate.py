@@ -1,14 +1,16 @@
 """Adopt what astropy or pooch downloaded, without downloading it again.
 
-Both caches are read where they lie by the names of the two libraries (`pkgdata.download_file`,
-`pkgdata.compat.pooch`), so that a change of the import line needs none of this. It is for a package
-that goes on to pin its files by `pkgdata.declare`, and for astropy's downloads when the place of
-the cache was changed. The originals stay.
+Both caches are read where they are by the names of the two libraries (`pkgdata.download_file`,
+`pkgdata.compat.pooch`), so that a changed import line needs none of this. It is for a package that
+starts to pin its files by `pkgdata.declare`, and for astropy's downloads when the place of the
+cache was changed. The originals stay.
 """
 
 from __future__ import annotations
 
+import functools
 import os
+from typing import NamedTuple
 
 from .base import hashes, urls
 from .cache import unpinned_dirs
@@ -19,34 +21,21 @@ from .stores import canonical
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from .core.package import PackageData
     from .core.registry import Entry
 
 
-class Adopted:
-    """One file that was taken over.
+class Adopted(NamedTuple):
+    """One file that was taken over."""
 
-    Parameters
-    ----------
-    name : str
-        In the registry; a URL if no package was named.
-    source : str
-        Path in the other library's cache.
-    path : str or None
-        Path in ours; None in a dry run.
-    """
-
-    __slots__ = ("name", "path", "source")
-
-    def __init__(self, name: str, source: str, path: str | None) -> None:
-        self.name = name
-        self.source = source
-        self.path = path
-
-    def __repr__(self) -> str:
-        return f"<Adopted {self.name}: {self.source}>"
+    #: In the registry; a URL if no package was named.
+    name: str
+    #: Path in the other library's cache.
+    source: str
+    #: Path in ours; None in a dry run.
+    path: str | None
 
 
 def migrate_astropy(
@@ -56,25 +45,12 @@ def migrate_astropy(
     source: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
 ) -> list[Adopted]:
-    """Take over what lies in astropy's cache. No network is used.
+    """Adopt what is in astropy's cache, or list it in a dry run. No network is used.
 
-    Parameters
-    ----------
-    data : PackageData, optional
-        Take over what its registry names and what is not here yet: files that were downloaded from
-        one of its URLs, and any file with the right digest. Without it, all downloads are taken
-        over into the cache of the same package name, if that is another folder.
-    pkgname : str, default ``"astropy"``
-        Whose downloads are looked through.
-    source : path-like, optional
-        The folder with ``download/url`` in it; where astropy looks, by default.
-    dry_run : bool, default False
-        Only list.
-
-    Raises
-    ------
-    CacheError, OSError
-        Our cache cannot be used.
+    With ``data``, that is what its registry names and what is not here yet: files that came from
+    one of its URLs, and any file with the right digest. Without it, that is all downloads of
+    ``pkgname``, into our cache of the same name if that is another folder. ``source`` is the
+    folder with ``download/url`` in it; where astropy looks, by default.
     """
     root = unpinned_dirs.astropys_root(pkgname) if source is None else os.fspath(source)
     theirs = UrlCache(os.path.abspath(root))
@@ -93,23 +69,12 @@ def migrate_pooch(
     source: str | os.PathLike[str] | None = None,
     dry_run: bool = False,
 ) -> list[Adopted]:
-    """Take over what lies in a folder of pooch's. No network is used.
+    """Adopt what is in a folder of pooch's, or list it in a dry run. No network is used.
 
-    Parameters
-    ----------
-    data : PackageData
-        What its registry names and what is not here yet is taken over: files of that name, in the
-        folder or in that of a version below it, and what ``pooch.retrieve`` fetched from its URLs.
-        Of a name without a digest only this version's file will do.
-    source : path-like, optional
-        pooch's ``path``; what ``pooch.os_cache`` says for the package's name, by default.
-    dry_run : bool, default False
-        Only list.
-
-    Raises
-    ------
-    CacheError, OSError
-        Our cache cannot be used.
+    That is what the registry names and what is not here yet: files of that name, in the folder or
+    in that of a version below it, and what ``pooch.retrieve`` fetched from its URLs. For a name
+    without a digest only this version's file is accepted. ``source`` is pooch's ``path``; what
+    ``pooch.os_cache`` returns for the package's name, by default.
     """
     folder = os.path.abspath(os.fspath(os_cache(data.name) if source is None else source))
     return _missing(data, _Storage(folder, data), dry_run)
@@ -119,21 +84,26 @@ def migrate_pooch(
 
 
 def _missing(data: PackageData, search: _Downloads | _Storage, dry_run: bool) -> list[Adopted]:
-    """Adopt the files of a registry that are not here."""
+    """Adopt the files of a registry that are not here; each file is hashed once."""
+    digest_of = functools.cache(_digest_of)
     missing = [data.registry[name] for name in data.registry if data.find(name) is None]
-    found = (_one(data, entry, search, dry_run) for entry in missing)
+    found = (_one(data, entry, search, digest_of, dry_run) for entry in missing)
     return [one for one in found if one is not None]
 
 
 def _one(
-    data: PackageData, entry: Entry, search: _Downloads | _Storage, dry_run: bool
+    data: PackageData,
+    entry: Entry,
+    search: _Downloads | _Storage,
+    digest_of: Callable[[str, str], hashes.Digest | None],
+    dry_run: bool,
 ) -> Adopted | None:
     addresses = list(_urls_of(data, entry))
     for path in search.candidates(entry, addresses):
         if entry.digest is None:
             kept = None if dry_run else data._url_cache().put(addresses[0], path, replace=False)
             return Adopted(entry.name, path, kept)
-        if search.digests.of(path, entry.digest.alg) != entry.digest:
+        if digest_of(path, entry.digest.alg) != entry.digest:
             continue
         try:
             kept = None if dry_run else data.cache.add(path, entry.digest, entry.name, entry.size)
@@ -151,21 +121,12 @@ def _urls_of(data: PackageData, entry: Entry) -> Iterator[str]:
         yield urls.join(canonical(urls.expand(base, values)), entry.name)
 
 
-class _Digests:
-    """Hashes a file once for each algorithm."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, str], hashes.Digest | None] = {}
-
-    def of(self, path: str, alg: str) -> hashes.Digest | None:
-        """Return the digest of a file; None if it cannot be read."""
-        key = (path, alg)
-        if key not in self._known:
-            try:
-                self._known[key] = hashes.hash_file(path, alg)
-            except OSError:
-                self._known[key] = None  # somebody else's, or it was removed just now
-        return self._known[key]
+def _digest_of(path: str, alg: str) -> hashes.Digest | None:
+    """Return the digest of a file; None if it cannot be read."""
+    try:
+        return hashes.hash_file(path, alg)
+    except OSError:
+        return None  # another user's, or it was removed just now
 
 
 # -- where it may be -----------------------------------------------------------------------------
@@ -183,7 +144,6 @@ class _Downloads:
     """Looks through a cache of astropy's, by URL and by digest."""
 
     def __init__(self, cache: UrlCache) -> None:
-        self.digests = _Digests()
         self._cache = cache
         self._sizes = dict(_sized(path for _, path in cache.entries()))
 
@@ -193,7 +153,7 @@ class _Downloads:
         first = next((path for path in named if path is not None), None)
         if first is not None:
             yield first
-        if entry.digest is not None:  # nothing else tells what another URL's bytes are
+        if entry.digest is not None:  # nothing else shows what another URL's bytes are
             for path, size in self._sizes.items():
                 if path != first and entry.size in (None, size):
                     yield path
@@ -203,7 +163,6 @@ class _Storage:
     """Looks through a folder of pooch's, by name and by URL."""
 
     def __init__(self, folder: str, data: PackageData) -> None:
-        self.digests = _Digests()
         self._folder = folder
         self._data = data
         try:
@@ -216,7 +175,7 @@ class _Storage:
         """Yield files that may be an entry's, the likeliest first."""
         versions = self._versions
         if entry.digest is None:
-            # nothing would tell that another version's file is not the one
+            # nothing would show that another version's file is not the right one
             own = self._own_versions()
             versions = [one for one in versions if one in own]
         below = [self._folder, *(os.path.join(self._folder, version) for version in versions)]

@@ -1,12 +1,12 @@
-"""Where datasets are kept: the repository, the folder on this computer, and the keys.
+"""Where datasets are kept: the repository, the folder on this computer, and the credentials.
 
-The first of these files that is there counts, all of it:
+The first of these files that exists counts, all of it:
 
-1. ``datasets.toml`` beside the user's ``config.toml`` (``~/.config/pkgdata`` on Linux)
-2. ``~/.etc.toml``, etcetera's own file; with it datasets live where etcetera keeps them
-3. ``datasets.toml`` beside a site's ``config.toml``
+1. ``datasets.toml`` next to the user's ``config.toml`` (``~/.config/pkgdata`` on Linux)
+2. ``~/.etc.toml``, etcetera's own file; with it datasets are where etcetera keeps them
+3. ``datasets.toml`` next to a site's ``config.toml``
 
-``PKGDATA_DATASETS_URL`` and ``PKGDATA_DATASETS_HOME`` win over each. Nothing is read from the
+``PKGDATA_DATASETS_URL`` and ``PKGDATA_DATASETS_HOME`` override each. Nothing is read from the
 working directory.
 """
 
@@ -44,7 +44,7 @@ KEYS: dict[str, type | tuple[type, ...]] = {
     "compress": str,
 }
 
-#: Schemes for which keys, endpoint and region mean something.
+#: Schemes to which credentials, endpoint and region apply.
 _CLOUDS = ("s3", "gs", "az")
 
 
@@ -54,23 +54,23 @@ class Config:
     Parameters
     ----------
     url : str, optional
-        Of the repository: any URL of a `Store`, with a prefix or without. Local operations need
+        Of the repository: any URL of a `Store`, with or without a prefix. Local operations need
         none.
     home : path-like, optional
         Folder of the datasets on this computer; pkgdata's own place by default.
     public : bool, default False
-        What is pushed shall be readable by everybody.
+        Make what is pushed readable by everybody.
     endpoint_url : str, optional
-        Of the cloud's service, where it is not the provider's own.
+        Of the cloud's service, if it is not the provider's own.
     aws_access_key_id, aws_secret_access_key : str, optional
-        Keys; by default the provider's own chain.
+        Credentials; by default those that the provider's own chain finds.
     aws_access_key_secret : str, optional
         Another spelling of ``aws_secret_access_key``.
     region : str, optional
     anonymous : bool, optional
         See `Store`.
     secrets : mapping or str, optional
-        Keys of Google and Azure, or a file that holds them; see `Store`.
+        Credentials of Google and Azure, or a file that holds them; see `Store`.
     format : ``"pkgdata"`` or ``"etcetera"``, default ``"pkgdata"``
         The form that is pushed when a call does not say.
     compress : str, optional
@@ -96,24 +96,11 @@ class Config:
         compress: str | None = None,
         origin: str = "the call",
     ) -> None:
+        self._given = {name: value for name, value in locals().items() if name != "self"}
         if format not in FORMS:
             raise ConfigError(f"{origin}: format = {format!r}: expected one of {', '.join(FORMS)}")
         if compress not in (None, "", "none", "zstd"):
             raise ConfigError(f"{origin}: compress = {compress!r}: expected zstd or none")
-        self._given: dict[str, Any] = {
-            "url": url,
-            "home": home,
-            "public": public,
-            "endpoint_url": endpoint_url,
-            "aws_access_key_id": aws_access_key_id,
-            "aws_secret_access_key": aws_secret_access_key or aws_access_key_secret,
-            "region": region,
-            "anonymous": anonymous,
-            "secrets": secrets,
-            "format": format,
-            "compress": compress,
-            "origin": origin,
-        }
         self.url = url
         self.home = os.path.abspath(dirs.expand_path(os.fspath(home))) if home else own_home()
         self.public = public
@@ -130,12 +117,12 @@ class Config:
 
     @classmethod
     def load(cls, filename: str | os.PathLike[str] | None = None) -> Config:
-        """Read the settings from where they are.
+        """Read the settings from files and variables.
 
         Parameters
         ----------
         filename : path-like, optional
-            This file alone.
+            Read only this file.
 
         Returns
         -------
@@ -166,19 +153,11 @@ class Config:
         ----------
         **changes
             As for the constructor.
-
-        Returns
-        -------
-        Config
         """
         return type(self)(**{**self._given, **changes})
 
     def store(self) -> Store:
         """Return the repository; nothing is contacted.
-
-        Returns
-        -------
-        Store
 
         Raises
         ------
@@ -201,12 +180,13 @@ class Config:
                 "secrets": self._all_secrets(),
             }
         store = Store(self.url, **{key: one for key, one in options.items() if one is not None})
-        store.exact = True  # names say how objects are stored; nothing else is looked for
+        store.exact = True  # names say how objects are stored; nothing else is searched
         return store
 
     def _all_secrets(self) -> Mapping[str, Any] | str | None:
-        given = self._given
-        key, secret = given["aws_access_key_id"], given["aws_secret_access_key"]
+        given: dict[str, Any] = self._given
+        key = given["aws_access_key_id"]
+        secret = given["aws_secret_access_key"] or given["aws_access_key_secret"]
         if not (key or secret):
             secrets: Mapping[str, Any] | str | None = given["secrets"]
             return secrets
@@ -218,13 +198,7 @@ class Config:
 
 
 def read_file(path: str) -> dict[str, Any]:
-    """Read a file, etcetera's or ours, as the arguments of `Config`.
-
-    Raises
-    ------
-    ConfigError
-        It is not there, or a key of it is wrong.
-    """
+    """Read a file, etcetera's or ours, as the arguments of `Config`."""
     try:
         found = config.read_toml(path)
     except OSError as error:
@@ -249,13 +223,7 @@ def etc_home() -> str:
 
 
 def own_home() -> str:
-    """Return pkgdata's own place for datasets.
-
-    Raises
-    ------
-    ConfigError
-        This user has no home directory.
-    """
+    """Return pkgdata's own place for datasets."""
     import platformdirs
 
     try:
@@ -272,11 +240,7 @@ def own_home() -> str:
 
 def _places() -> list[tuple[str, str | None]]:
     """Return the files, strongest first, each with where datasets are by default."""
-    beside = [(kind, os.path.dirname(path)) for kind, path in dirs.config_files()]
-    own: list[tuple[str, str | None]] = [
-        (os.path.join(folder, "datasets.toml"), None) for kind, folder in beside if kind == "user"
-    ]
-    site: list[tuple[str, str | None]] = [
-        (os.path.join(folder, "datasets.toml"), None) for kind, folder in beside if kind == "site"
-    ]
-    return [*own, (etc_file(), etc_home()), *site]
+    found: dict[str, list[tuple[str, str | None]]] = {"user": [], "site": []}
+    for kind, path in dirs.config_files():
+        found[kind].append((os.path.join(os.path.dirname(path), "datasets.toml"), None))
+    return [*found["user"], (etc_file(), etc_home()), *found["site"]]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
+from pathlib import Path
 
+from ..core import scan
 from ..errors import DatasetError, UnknownNameError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator
-    from pathlib import Path
     from typing import Any
 
     from ..core.registry import Registry
@@ -19,13 +22,7 @@ _NAMED = 3
 
 
 def check(folder: str) -> None:
-    """Make sure that a directory is a dataset.
-
-    Raises
-    ------
-    DatasetError
-        It is not; the message says which rule it breaks.
-    """
+    """Raise a `DatasetError` that names the broken rule if a directory is no dataset."""
     data = os.path.join(folder, "data")
     if not os.path.isdir(folder):
         kind = "a file, not a directory" if os.path.exists(folder) else "not there"
@@ -75,8 +72,6 @@ class Dataset:
         name: str | None = None,
         absent: Collection[str] = (),
     ) -> None:
-        from pathlib import Path
-
         #: Its directory; ``root`` is the same.
         self.location = Path(location).resolve()
         check(str(self.location))
@@ -111,48 +106,24 @@ class Dataset:
         ----------
         *parts : str
             Relative to its directory.
-
-        Returns
-        -------
-        Path
         """
         return self.location.joinpath(*parts)
 
     def partitions(self) -> list[str]:
-        """Return the names of the partitions, sorted.
-
-        Returns
-        -------
-        list of str
-        """
+        """Return the names of the partitions, sorted."""
         return sorted(os.listdir(self.data))
 
     def keys(self) -> set[str]:
-        """Return the names of the partitions.
-
-        Returns
-        -------
-        set of str
-        """
+        """Return the names of the partitions."""
         return set(self.partitions())
 
     def values(self) -> Iterator[Path]:
-        """Yield the folders of the partitions.
-
-        Yields
-        ------
-        Path
-        """
+        """Yield the folders of the partitions."""
         for _, folder in self.items():
             yield folder
 
     def items(self) -> Iterator[tuple[str, Path]]:
-        """Yield the partitions, each with its folder.
-
-        Yields
-        ------
-        (str, Path)
-        """
+        """Yield the partitions, each with its folder."""
         for name in self.partitions():
             yield name, self.data / name
 
@@ -164,15 +135,11 @@ class Dataset:
         Registry
             Its ``digest()`` is the identity of the dataset.
         """
-        from ..core import scan
-
         return scan.make(self.location)
 
     def __getitem__(self, partition: str) -> Path:
         if partition in self.keys():
             return self.data / partition
-        import difflib
-
         known = self.partitions()
         if partition in self._absent:
             hint = f"it was not pulled: pkgdata dataset pull {self.name} --partition {partition}"
@@ -197,8 +164,6 @@ class Dataset:
 
 
 def _read_meta(path: str) -> dict[str, Any]:
-    import json
-
     try:
         with open(path, encoding="utf-8") as file:
             found = json.load(file)

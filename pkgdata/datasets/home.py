@@ -352,7 +352,7 @@ def check_name(name: str) -> str:
     hint = "a name such as flower"
     if problem is None and "/" in name:
         problem = "it holds a slash"
-        hint = "what stands before the slash belongs to the URL of the repository"
+        hint = "what comes before the slash belongs to the URL of the repository"
     elif problem is None and name[0] == ".":
         problem = "it begins with a dot"
     if problem is not None:

@@ -17,7 +17,7 @@ from ..base.hashes import Digest
 from ..base.progress import ended, silent
 from ..cache.group import Group
 from ..cache.objects import OBJECTS, split
-from ..errors import CacheError, IncompleteTransferError, IntegrityError, StoreError
+from ..errors import IncompleteTransferError, IntegrityError, StoreError
 from ..stores import Source, codecs
 from ..transfer.fetch import fetch
 from . import repository
@@ -164,7 +164,8 @@ class Pull:
         for entry, digest, _ in self._manifest.located():
             if digest in self.here:
                 self._tell(entry)
-        self._check_space()
+        need = sum(entry.size or 0 for entry, _, _ in self._missing)
+        fs.check_space(f"the dataset {self._name!r}", cache.root, need)
         try:
             rest = [one for one in self._missing if not self._take(*one[:2])]
             packed, alone = self._sort(rest)
@@ -178,16 +179,6 @@ class Pull:
 
     def _tell(self, entry: Entry) -> None:
         self._show(ended(entry.name, entry.size or 0))
-
-    def _check_space(self) -> None:
-        need = sum(entry.size or 0 for entry, _, _ in self._missing)
-        free = fs.free_bytes(self._cache.root)
-        if free is not None and free < need:
-            raise CacheError(
-                f"no space for the dataset {self._name!r} in {self._cache.root}: {need} bytes are "
-                f"needed, {free} are free",
-                hint="free some ('pkgdata cache prune'), or set PKGDATA_CACHE_DIR to a larger disk",
-            )
 
     def _all(self, action: Callable[[Any], None], items: list[Any], threads: int) -> None:
         with contextlib.closing(pool.run(action, items, threads)) as found:  # type: ignore[type-var]
