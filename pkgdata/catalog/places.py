@@ -23,7 +23,7 @@ import os
 from contextvars import ContextVar
 from pathlib import Path
 
-from ..base import config, fs
+from ..base import config, fs, owners
 from ..errors import CatalogError
 
 TYPE_CHECKING = False
@@ -77,6 +77,18 @@ def within(data: str | os.PathLike[str] | None) -> Iterator[None]:
 def is_aside(name: str) -> bool:
     """Return True if a folder's name is that of something being made."""
     return name.startswith(".") and name.endswith(ASIDE)
+
+
+def aside(folder: Path) -> Path:
+    """Return a new name in a folder, for what is being made or removed there."""
+    return folder / f".{owners.unique()}{ASIDE}"
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder of a dataset; it disappears at once, as a whole."""
+    former = aside(path.parent)
+    os.rename(path, former)
+    fs.discard(str(former))
 
 
 class UserSettings:

@@ -176,8 +176,7 @@ def _bring(definition: Definition, force: bool) -> None:
 def _make(resource: Resource, force: bool) -> None:
     """Make a resource aside and rename it."""
     path = resource.path
-    token = owners.unique()
-    aside = path.parent / f".{token}{places.ASIDE}"
+    aside = places.aside(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _sweep(path.parent)
@@ -187,7 +186,8 @@ def _make(resource: Resource, force: bool) -> None:
         if made.exists() or made.is_symlink():
             _install(made, path, aside, force)
             _stamp(resource)
-        elif not resource.files_present() and _promises(resource):
+        elif isinstance(resource, (FileResource, FolderResource)) and not resource.files_present():
+            # kinds of other libraries need not make anything
             raise resource.owner.wrong(f"its resource {resource.name!r} made nothing")
     except OSError as error:
         blocked = (*fs.UNWRITABLE, errno.ENOTDIR, errno.EEXIST)
@@ -199,20 +199,16 @@ def _make(resource: Resource, force: bool) -> None:
         raise
     finally:
         if aside.is_dir():
-            fs.remove_tree(str(aside))
-
-
-def _promises(resource: Resource) -> bool:
-    """Return True if a resource of this kind must have made something; older kinds need not."""
-    return isinstance(resource, (FileResource, FolderResource))
+            fs.discard(str(aside))
 
 
 def _install(made: Path, path: Path, aside: Path, force: bool) -> None:
     """Rename what was made; a folder that is there is replaced as a whole."""
-    _sync(made)
+    fs.sync(str(made))  # what has its name shall survive a power loss
     if made.is_dir():
         if path.is_dir() and not path.is_symlink():
-            if any(path.iterdir()) and not force and not _is_own_rest(path):
+            # notes and leftovers, as datamaestro leaves them, do not count
+            if not force and any(not one.name.startswith(".") for one in path.iterdir()):
                 return  # another process was faster
             os.rename(path, aside / "former")
         try:
@@ -226,28 +222,6 @@ def _install(made: Path, path: Path, aside: Path, force: bool) -> None:
         fs.replace(str(made), str(path))
 
 
-def _is_own_rest(path: Path) -> bool:
-    """Return True if a folder holds nothing but notes and leftovers, as datamaestro leaves them."""
-    return all(one.name.startswith(".") for one in path.iterdir())
-
-
-def _sync(made: Path) -> None:
-    """Make what was made survive a power loss, before it gets its name."""
-    if made.is_dir():
-        if fs.can_sync_all():
-            fs.sync_all(str(made))
-        return
-    # a read-only file can be synced through a descriptor for reading, but on Windows
-    fd = os.open(made, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(fd)
-    except OSError:
-        if not fs.WINDOWS:
-            raise
-    finally:
-        os.close(fd)
-
-
 def _stamp(resource: Resource) -> None:
     """Remember that the file was verified on its way, so that the next call need not hash it."""
     digest = resource.final_digest
@@ -259,23 +233,15 @@ def _stamp(resource: Resource) -> None:
 def _sweep(folder: Path) -> None:
     """Remove what killed processes left behind."""
     for name in os.listdir(folder):
-        if places.is_aside(name):
-            owner = name[1 : -len(places.ASIDE)].rpartition("-")[0]
-            if owners.is_gone(owner):
-                fs.remove_tree(str(folder / name))
+        if places.is_aside(name) and owners.is_leftover(name):
+            fs.discard(str(folder / name))
 
 
 def _clear(made: Sequence[Resource]) -> None:
     """Remove transient resources that nothing needs any more."""
     for one in made:
         if one.transient and one.dependents and one.files_present():
-            path = one.path
-            aside = path.parent / f".{owners.unique()}{places.ASIDE}"
-            os.rename(path, aside)
-            if aside.is_dir():
-                fs.remove_tree(str(aside))
-            else:
-                fs.remove(str(aside))
+            places.remove(one.path)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
-from ..base import fs, owners
+from ..base import fs
 from ..base.config import conf
 from ..base.urls import redact
 from ..errors import CatalogError, PkgdataError
@@ -115,9 +115,7 @@ def remove(orphan: Orphan) -> None:
     if path.is_symlink():
         path.unlink()
         return
-    aside = path.parent / f".{owners.unique()}{places.ASIDE}"
-    os.rename(path, aside)
-    fs.remove_tree(str(aside))
+    places.remove(path)
     above = path.parent
     while above.name not in ("data", "") and not any(above.iterdir()):
         above.rmdir()

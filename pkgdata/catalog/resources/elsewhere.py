@@ -161,6 +161,11 @@ class Elsewhere(Resource):
         self.checker = checker
 
     @property
+    def how_to_get_it(self) -> str:
+        """Instructions for the user, if there are any."""
+        return ""
+
+    @property
     def key(self) -> str:
         """Under which the user's answer is remembered."""
         return f"{self.owner.id}/{self.name}"
@@ -178,22 +183,11 @@ class Elsewhere(Resource):
         return False
 
     def files_present(self) -> bool:
-        return self.is_right(self.path)
+        return self._is_right(self.path)
 
-    def is_right(self, path: Path) -> bool:
-        """Return True if a path is what the definition wants.
-
-        Parameters
-        ----------
-        path : Path
-            A proposal, or the user's answer.
-
-        Returns
-        -------
-        bool
-        """
-        good = path.exists()
-        return good and (self.checker is None or self.checker.check(path) is not False)
+    def _is_right(self, path: Path) -> bool:
+        exists = {"file": path.is_file, "folder": path.is_dir}.get(self.kind, path.exists)
+        return exists() and (self.checker is None or self.checker.check(path) is not False)
 
     def download(self, force: bool = False) -> Any:
         if self.files_present() and not force:
@@ -205,7 +199,7 @@ class Elsewhere(Resource):
             except CatalogError as error:
                 tried.append(error.message)
                 continue
-            if self.is_right(path):
+            if self._is_right(path):
                 make_link(path, self.owner.datapath / self.name)
                 return
             tried.append(f"{path}: no such {self.kind}")
@@ -224,41 +218,24 @@ class Elsewhere(Resource):
         return places.DataFolder(path).resolve(self.owner.root)
 
     def _asked(self, tried: list[str]) -> Path:
-        told = self.owner.catalog.told.get(f"{self.owner.id}/{self.name}")
-        told = told or self.owner.catalog.told.get(self.name)
-        ask: Callable[[str], str] | None = self.owner.catalog.ask
+        owner, how = self.owner, self.how_to_get_it
+        told = owner.catalog.told.get(self.key) or owner.catalog.told.get(self.name)
+        ask: Callable[[str], str] | None = owner.catalog.ask
         if told is None and ask is not None:
-            told = ask(self.question()).strip()
+            question = f"Path of the {self.kind} {self.name!r} of {owner.id}: "
+            told = ask("\n".join(filter(None, [how, question]))).strip()
         if not told:
             listed = "".join(f"\n  {line}" for line in tried)
+            first = f"{how}; then " if how else ""
             raise CatalogError(
-                f"{self.owner.id} needs the {self.kind} {self.name!r}, which cannot be fetched"
-                f"{listed}",
-                hint=f"{self.advice()}pkgdata catalog download {self.owner.id} "
-                f"--path {self.name}=PATH",
+                f"{owner.id} needs the {self.kind} {self.name!r}, which cannot be fetched{listed}",
+                hint=f"{first}say where it is: "
+                f"pkgdata catalog download {owner.id} --path {self.name}=PATH",
             )
         path = Path(os.path.abspath(os.path.expanduser(told)))
-        if not self.is_right(path):
-            raise CatalogError(f"{self.owner.id}: {path} is no {self.kind} {self.name!r}")
+        if not self._is_right(path):
+            raise CatalogError(f"{owner.id}: {path} is no {self.kind} {self.name!r}")
         return path
-
-    def question(self) -> str:
-        """Return what the user is asked.
-
-        Returns
-        -------
-        str
-        """
-        return f"Path of the {self.kind} {self.name!r} of {self.owner.id}: "
-
-    def advice(self) -> str:
-        """Return how the user can get it; the command that says where it is follows.
-
-        Returns
-        -------
-        str
-        """
-        return "say where it is: "
 
     def _remember(self, path: Path) -> None:
         here = self.owner.datapath / self.name
@@ -268,24 +245,9 @@ class Elsewhere(Resource):
 
 
 class linkfolder(Elsewhere):
-    """A folder that the computer has already.
-
-    Parameters
-    ----------
-    varname : str
-        Its name.
-    proposals : path, DataFolder, or sequence of them
-        Where it may lie. A plain word is the key of a data folder.
-    transient : bool, default False
-        See `Resource`.
-    checker : object, optional
-        Its method ``check(path)`` returns False for what is not it.
-    """
+    """A folder that the computer has already; parameters as of `linkfile`, without ``path``."""
 
     kind = "folder"
-
-    def is_right(self, path: Path) -> bool:
-        return path.is_dir() and super().is_right(path)
 
 
 class linkfile(Elsewhere):
@@ -320,9 +282,6 @@ class linkfile(Elsewhere):
             proposals = places.DataFolder(proposals, path)
         super().__init__(varname, proposals, transient=transient, checker=checker)
 
-    def is_right(self, path: Path) -> bool:
-        return path.is_file() and super().is_right(path)
-
 
 class manual(Elsewhere):
     """A file or folder that the user must get; where it lies is asked once and remembered.
@@ -355,16 +314,9 @@ class manual(Elsewhere):
         self.url = url
         self.digest = digest
 
-    def _how(self) -> str:
+    @property
+    def how_to_get_it(self) -> str:
         return " ".join(filter(None, [self.instructions.strip(), self.url]))
-
-    def question(self) -> str:
-        how = self._how()
-        return f"{how}\n{super().question()}" if how else super().question()
-
-    def advice(self) -> str:
-        how = self._how()
-        return f"{how}; then say where it is: " if how else super().advice()
 
     def _remember(self, path: Path) -> None:
         if self.digest is not None:
