@@ -51,9 +51,6 @@ class AndCondition(Condition):
 class OrCondition(AndCondition):
     """Any of several conditions."""
 
-    def __init__(self, *conditions: Condition) -> None:
-        super().__init__(*conditions)
-
     def match(self, dataset: Any) -> bool:
         return any(one.match(dataset) for one in self.conditions)
 

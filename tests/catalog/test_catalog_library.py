@@ -10,34 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from cataloging import HEAD, one, paths_below, run, zipped
 from chromium import Chromium
-from test_catalog import HEAD, Plugins, one, paths_below, run
 
 import pkgdata
 from pkgdata import catalog, errors
 from pkgdata.catalog import active, copying, index, repository, search, site, upkeep
-from pkgdata.testing import FaultServer
-
-
-@pytest.fixture
-def plugins(tmp_path, monkeypatch):
-    found = Plugins(tmp_path)
-    monkeypatch.syspath_prepend(str(found.lib))
-    return found
-
-
-@pytest.fixture
-def data(tmp_path, monkeypatch):
-    path = tmp_path / "data"
-    monkeypatch.setenv("PKGDATA_CATALOG_DIR", str(path))
-    return path
-
-
-@pytest.fixture
-def server():
-    with FaultServer({}) as found:
-        yield found
-
 
 TWO = """
 @datatags("image", "digits")
@@ -501,8 +479,6 @@ EXPECTED = [
 
 @pytest.fixture
 def copied(plugins, data, server, tmp_path):
-    from test_catalog import zipped
-
     server.contents["a.txt"] = b"hello"
     server.contents["a.zip"] = zipped({"a.csv": b"a", "b/c.csv": b"c"})
     (tmp_path / "mine.txt").write_bytes(b"mine")

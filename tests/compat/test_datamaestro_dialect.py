@@ -20,7 +20,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from test_catalog import Plugins, paths_below, run, tar, zipped
+from cataloging import Plugins, paths_below, run, tar, zipped
 
 import pkgdata
 from pkgdata import catalog, errors

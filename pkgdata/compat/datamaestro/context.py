@@ -19,18 +19,7 @@ if TYPE_CHECKING:
 
 
 class Repository(repository.Repository):
-    """A package with a tree ``config`` of definitions; its data lie where datamaestro keeps them.
-
-    Parameters
-    ----------
-    context : object, optional
-        Not used.
-    **options
-        See `pkgdata.catalog.Repository`.
-    """
-
-    def __init__(self, context: Any = None, **options: Any) -> None:
-        super().__init__(context, **options)
+    """A package with a tree ``config`` of definitions, whose data lie in datamaestro's folder."""
 
     def default_data(self) -> str | None:
         return datamaestro_folder()
@@ -44,13 +33,7 @@ class BaseRepository(Repository):
 
 
 class Context(active.Context):
-    """Where data lie, and what users set.
-
-    Parameters
-    ----------
-    path : path-like, optional
-        By default ``DATAMAESTRO_DIR``, else ``~/datamaestro``.
-    """
+    """Where data lie, and what users set; by default in datamaestro's folder."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         super().__init__(_folder() if path is None else path)
@@ -91,29 +74,13 @@ def prepare_dataset(
     variant: Mapping[str, Any] | None = None,
     download: bool | None = None,
 ) -> Any:
-    """Bring a dataset here, if it is not, and return its data.
-
-    Parameters
-    ----------
-    context : path-like or Context, optional
-        Where data lie.
-    variant : mapping, optional
-        Which variant of it.
-    download : bool, optional
-        False: whatever is here.
-    """
+    """Fetch what is missing of a dataset, unless ``download`` is False, and return its data."""
     wanted = download is not False
     return _catalog(context).prepare(dataset_id, download=wanted, variant=variant)
 
 
 def get_dataset(dataset_id: Any, *, variant: Mapping[str, Any] | None = None) -> Any:
-    """Return a dataset's data as they are here; nothing is fetched.
-
-    Parameters
-    ----------
-    variant : mapping, optional
-        Which variant of it.
-    """
+    """Return a dataset's data as they are here; nothing is fetched."""
     return prepare_dataset(dataset_id, variant=variant, download=False)
 
 
@@ -135,18 +102,7 @@ class ResolvablePath:
 
 
 class DatafolderPath(places.DataFolder, ResolvablePath):  # type: ignore[misc]  # two kinds of resolve()
-    """A path below a folder that each computer has elsewhere.
-
-    Parameters
-    ----------
-    folderid : str
-        Key of the folder.
-    path : str
-        Below it.
-    """
-
-    def __init__(self, folderid: str, path: str) -> None:
-        super().__init__(folderid, path)
+    """A path below a folder that each computer has elsewhere."""
 
     def __call__(self, context: Any) -> Path:
         return places.DataFolder.resolve(self, context.path)

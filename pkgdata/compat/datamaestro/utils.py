@@ -18,18 +18,9 @@ __all__ = ["CachedFile", "FileChecker", "HashCheck", "JsonEncoder", "XPMEncoder"
 
 
 class JsonEncoder(json.JSONEncoder):
-    """Writes data as ``pkgdata catalog prepare`` does.
-
-    Parameters
-    ----------
-    **options
-        Of `json.JSONEncoder`.
-    """
+    """Writes data as ``pkgdata catalog prepare`` does."""
 
     _name = "normal"
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
 
     def default(self, o: Any) -> Any:
         """Return what JSON can hold of an object."""
@@ -37,22 +28,13 @@ class JsonEncoder(json.JSONEncoder):
 
 
 class XPMEncoder(JsonEncoder):
-    """The same with types, for experimaestro.
-
-    Parameters
-    ----------
-    **options
-        Of `json.JSONEncoder`.
-    """
+    """The same with types, for experimaestro."""
 
     _name = "xpm"
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-
 
 def deprecated(message: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that tells, when it is called, that it is deprecated."""
+    """Return a function that logs, when it is called, that it is deprecated."""
 
     @functools.wraps(function, updated=())
     def wrapped(*args: Any, **options: Any) -> Any:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from ...catalog.names import split_selector as split_id_selector
-from ...catalog.variants import AxesVariants, Axis, Variants
+from ...catalog.names import split_selector
+from ...catalog.variants import AxesVariants as AxesVariants
+from ...catalog.variants import Axis as Axis
+from ...catalog.variants import Variants as Variants
 
-__all__ = ["AxesVariants", "Axis", "Variants", "split_id_selector"]
+split_id_selector = split_selector

@@ -50,13 +50,7 @@ class _Field:
 
 
 def field(*, default: Any = None, **options: Any) -> Any:
-    """Give a field a default.
-
-    Parameters
-    ----------
-    **options
-        Not used.
-    """
+    """Give a field a default."""
     return _Field(default)
 
 
@@ -67,19 +61,7 @@ def argument(
     required: bool | None = None,
     **options: Any,
 ) -> Any:
-    """Give a class a field, as a decorator.
-
-    Parameters
-    ----------
-    type : type, optional
-        Not used.
-    default : object, optional
-        By default it must be given.
-    required : bool, optional
-        False: it is None by default.
-    **options
-        Not used.
-    """
+    """Give a class a field, as a decorator."""
     if required is False and default is objects._NONE:
         default = None
 
@@ -92,13 +74,7 @@ def argument(
 
 
 def constant(name: str, value: Any, **options: Any) -> Any:
-    """Give a class a field that does not change, as a decorator.
-
-    Parameters
-    ----------
-    **options
-        Not used.
-    """
+    """Give a class a field that does not change, as a decorator."""
     return argument(name, default=value)
 
 

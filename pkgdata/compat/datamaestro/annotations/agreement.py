@@ -12,20 +12,7 @@ if TYPE_CHECKING:
 
 @hook("pre-use")
 def useragreement(definition: Definition, message: str, id: str | None = None) -> None:
-    """Ask the user to agree, once.
-
-    Parameters
-    ----------
-    message : str
-        What to agree to.
-    id : str, optional
-        Under which the answer is remembered; the dataset's name by default.
-
-    Raises
-    ------
-    CatalogError
-        The user does not agree, or there is nobody to ask.
-    """
+    """Ask the user to agree, once."""
     context = definition.context
     key = id or definition.id
     if context.settings.agreements.get(key) == "yes":

@@ -35,13 +35,7 @@ class LocalResourceMixin:
 
 
 class Download(Resource):
-    """What kinds of resources derived from once: ``download()`` does all, ``prepare()`` tells.
-
-    Parameters
-    ----------
-    varname : str
-        Its name.
-    """
+    """The former base of resources: ``download()`` does all, ``prepare()`` returns the result."""
 
     def __init__(self, varname: str) -> None:
         super().__init__(varname)
@@ -54,23 +48,17 @@ class Download(Resource):
         return self.dataset
 
     def register(self, dataset: Any) -> Any:
-        """Belong to a definition.
-
-        Returns
-        -------
-        object
-            The dataset.
-        """
+        """Belong to a definition."""
         return self(dataset)
 
     def postinit(self) -> None:
-        """Do what is to be done before the first use."""
+        """Prepare the first use."""
 
     def has_files(self) -> bool:
         return self.hasfiles()
 
     def hasfiles(self) -> bool:
-        """Say the same, by the name that it had then."""
+        """Do as `has_files`, by its former name."""
         return True
 
     def files_present(self) -> bool:

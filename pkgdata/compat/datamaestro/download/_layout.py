@@ -10,16 +10,10 @@ if TYPE_CHECKING:
 
 
 def found(resource: Resource, own: Path, name: str) -> Path:
-    """Return where a folder lies: where pkgdata puts it, unless only datamaestro's is there.
+    """Return where a folder lies: at pkgdata's own place, unless only datamaestro's is there.
 
-    datamaestro unpacks an archive into the dataset's own folder if that is its only resource.
-
-    Parameters
-    ----------
-    own : Path
-        Where pkgdata puts it.
-    name : str
-        What datamaestro calls it, where there are several resources.
+    datamaestro unpacks an archive into the dataset's own folder if that is its only resource, else
+    into one of the given name.
     """
     if own.exists():
         return own
@@ -31,7 +25,7 @@ def found(resource: Resource, own: Path, name: str) -> Path:
 
 
 def _has_content(resource: Resource, folder: Path) -> bool:
-    """Say whether a dataset's folder holds more than notes, and folders of other datasets."""
+    """Return True if a dataset's folder holds more than notes, and folders of other datasets."""
     if not folder.is_dir():
         return False
     names = [one.name for one in folder.iterdir() if not one.name.startswith(".")]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+
 from ....catalog.resources import ValueResource
 from ....errors import MissingExtraError
 
@@ -13,22 +15,7 @@ __all__ = ["HFDownloader", "hf_download", "load"]
 
 
 def load(repo_id: str, name: Any, split: Any, data_files: Any, local_path: Any) -> Any:
-    """Load a dataset.
-
-    Parameters
-    ----------
-    name, split, data_files : object or None
-        See ``datasets.load_dataset``.
-    local_path : path-like or None
-        A copy on disk.
-
-    Raises
-    ------
-    MissingExtraError
-        The package ``datasets`` is not installed.
-    """
-    import importlib
-
+    """Load a dataset."""
     try:
         datasets = importlib.import_module("datasets")
     except ImportError as error:
@@ -42,19 +29,7 @@ def load(repo_id: str, name: Any, split: Any, data_files: Any, local_path: Any) 
 
 
 class HFDownloader(ValueResource):
-    """A dataset of the hub.
-
-    Parameters
-    ----------
-    varname : str
-        Its name.
-    name, split, data_files : object, optional
-        See ``datasets.load_dataset``.
-    local_path : path-like, optional
-        A copy on disk.
-    transient : bool, default False
-        Not used.
-    """
+    """A dataset of the hub."""
 
     def __init__(
         self,

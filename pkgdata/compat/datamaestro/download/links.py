@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from pathlib import Path
 
@@ -16,10 +17,7 @@ Links = links
 class GlobChecker:
     """Checks a folder by its files of a pattern: MD5 of their MD5s, by name, decompressed.
 
-    Parameters
-    ----------
-    md5 : str, optional
-        None: there must be such files.
+    Without a digest there must only be such files.
     """
 
     def __init__(self, glob: str, md5: str | None = None) -> None:
@@ -27,13 +25,7 @@ class GlobChecker:
         self.md5 = md5
 
     def compute(self, path: Path) -> str | None:
-        """Return the digest of a folder.
-
-        Returns
-        -------
-        str or None
-            None if it has no such files.
-        """
+        """Return the digest of a folder, None if it has no such files."""
         files = sorted(one for one in path.glob(self.glob) if one.is_file())
         total = hashlib.md5(usedforsecurity=False)
         for file in files:
@@ -41,14 +33,12 @@ class GlobChecker:
         return total.hexdigest() if files else None
 
     def check(self, path: Path) -> bool:
-        """Say whether a folder is right."""
+        """Return True if a folder is right."""
         found = self.compute(path)
         return found is not None and self.md5 in (None, found)
 
 
 def _md5(file: Path) -> str:
-    import gzip
-
     found = hashlib.md5(usedforsecurity=False)
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as source:
         while block := source.read(1 << 20):

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ....catalog.resources.elsewhere import linkfile, linkfolder, manual
-
-__all__ = ["linkfile", "linkfolder", "manual"]
+from ....catalog.resources.elsewhere import linkfile as linkfile
+from ....catalog.resources.elsewhere import linkfolder as linkfolder
+from ....catalog.resources.elsewhere import manual as manual

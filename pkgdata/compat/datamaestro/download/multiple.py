@@ -14,17 +14,7 @@ __all__ = ["Datasets", "FilesDownloader", "List"]
 
 
 class List(FilesDownloader):
-    """A folder of files, each by its own address; names that begin with ``__`` are left out.
-
-    Parameters
-    ----------
-    varname : str
-        Its name.
-    files : mapping of str to str, (str, str) or FileDownloader
-        By the file's name in the folder.
-    transient : bool, default False
-        See `pkgdata.catalog.Resource`.
-    """
+    """A folder of files, each by its own address; names that begin with ``__`` are left out."""
 
     def __init__(self, varname: str, files: Mapping[str, Any], *, transient: bool = False) -> None:
         wanted = {name: one for name, one in files.items() if not name.startswith("__")}
@@ -32,15 +22,7 @@ class List(FilesDownloader):
 
 
 class Datasets(links):
-    """Links to other datasets; names that begin with ``__`` are left out.
-
-    Parameters
-    ----------
-    varname : str
-        Its name.
-    datasets : mapping of str to dataset
-        By the link's name.
-    """
+    """Links to other datasets; names that begin with ``__`` are left out."""
 
     def __init__(self, varname: str, datasets: Mapping[str, Any]) -> None:
         wanted = {name: one for name, one in datasets.items() if not name.startswith("__")}

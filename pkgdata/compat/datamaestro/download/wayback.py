@@ -2,6 +2,4 @@
 
 from __future__ import annotations
 
-from ....catalog.resources.files import wayback_documents
-
-__all__ = ["wayback_documents"]
+from ....catalog.resources.files import wayback_documents as wayback_documents

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 TYPE_CHECKING = False
@@ -15,11 +16,7 @@ class Transform:
     @staticmethod
     def createFromPath(path: Path) -> Transform:
         """Return what a file's name asks for."""
-        if path.suffix == ".gz":
-            from .compress import Gunzip
-
-            return Gunzip()
-        return Identity()
+        return Gunzip() if path.suffix == ".gz" else Identity()
 
     def path(self, path: Path) -> Path:
         """Return the name of what it makes."""
@@ -34,6 +31,16 @@ class Identity(Transform):
 
     def __call__(self, input: Any) -> Any:
         return input
+
+
+class Gunzip(Transform):
+    """What gzip compressed."""
+
+    def __call__(self, input: Any) -> Any:
+        return gzip.GzipFile(fileobj=input)
+
+    def path(self, path: Path) -> Path:
+        return path.with_suffix("") if path.suffix == ".gz" else path
 
 
 class TransformList(Transform):
