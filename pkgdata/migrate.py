@@ -101,7 +101,9 @@ def _one(
     addresses = list(_urls_of(data, entry))
     for path in search.candidates(entry, addresses):
         if entry.digest is None:
-            kept = None if dry_run else data._url_cache().put(addresses[0], path, replace=False)
+            kept = (
+                None if dry_run else data._settings.url_cache.put(addresses[0], path, replace=False)
+            )
             return Adopted(entry.name, path, kept)
         if digest_of(path, entry.digest.alg) != entry.digest:
             continue

@@ -16,7 +16,7 @@ import threading
 from collections import deque
 
 from ..base import fs, hashes, owners
-from ..base.progress import DONE, HIT, START, Event, silent
+from ..base.progress import DONE, HIT, START, Event, silent, view
 from ..cache.group import Group
 from ..cache.objects import PARTIAL, key_of
 from ..cache.partial import owner_of
@@ -27,14 +27,15 @@ from ..transfer.sockets import Run, Server
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Any, TypeVar
+    from typing import TypeVar
 
-    from ..base.hashes import Hasher
+    from ..base.hashes import Digest, Hasher
     from ..base.progress import Callback
     from ..base.report import Report
     from ..cache.objects import Cache
     from ..transfer.mirrors import Mirrors
-    from .registry import Entry
+    from .registry import Entry, Registry
+    from .settings import Settings
 
     T = TypeVar("T")
 
@@ -185,19 +186,19 @@ class Batch:
         report: Report,
         one: Callable[..., str],
         mirrors: Mirrors,
-        setting: Callable[[str], Any],
-        show: Callback,
+        settings: Settings,
     ) -> None:
         self._entries = entries
         self._cache = cache
         self._report = report
         self._one = one
         self._mirrors = mirrors
-        self._connections: int = setting("connections")
-        self._timeout: float = setting("remote_timeout")
-        self._durability: str = setting("durability")
-        self._retries: int = setting("retries")
-        self._show = show
+        self._connections: int = settings["connections"]
+        self._timeout: float = settings["remote_timeout"]
+        self._durability: str = settings["durability"]
+        self._retries: int = settings["retries"]
+        self._progress = settings["progress"]
+        self._show: Callback = silent
         self._lock = threading.Lock()
         #: Of the server that bulk asks now.
         self.url = ""
@@ -272,11 +273,14 @@ class Batch:
 
     # -- the whole -------------------------------------------------------------------------
 
-    def run(self) -> None:
+    def run(self, progress: Callback | bool | None) -> None:
         """Fetch everything; errors go into the report.
 
         Ctrl-C cuts the transfers in flight; what they brought stays for the next time.
         """
+        sizes = [entry.size for entry in self._entries]
+        total = None if None in sizes else sum(size or 0 for size in sizes)
+        self._show = view(progress, len(sizes), total, self._progress)
         first: list[Entry] = []
         again: list[Entry] = []
         seen: set[object] = set()
@@ -388,6 +392,28 @@ class Batch:
         finally:
             for thread in second:
                 thread.join()
+
+
+def export(report: Report, folder: str, registry: Registry) -> None:
+    """Write what was fetched below a folder; what is there stays if it has the same bytes."""
+    for name, path in list(report.succeeded.items()):
+        target = os.path.join(folder, *name.split("/"))
+        entry = registry.get(name)
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if not _is_same(path, target, entry and entry.digest):
+                fs.copy_atomic(path, target, sync=False)
+            report.succeeded[name] = target
+        except OSError as error:
+            del report.succeeded[name]
+            report.failed[name] = error
+
+
+def _is_same(path: str, target: str, digest: Digest | None) -> bool:
+    if not os.path.isfile(target) or os.path.getsize(target) != os.path.getsize(path):
+        return False
+    digest = digest or hashes.hash_file(path)
+    return hashes.hash_file(target, digest.alg) == digest
 
 
 def _key(entry: Entry) -> str:

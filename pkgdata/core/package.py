@@ -10,11 +10,12 @@ from __future__ import annotations
 import os
 from os import stat as _stat
 
-from ..base import config, dirs, fs
+from ..base import config, dirs
 from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report
 from ..cache.objects import Cache
-from ..errors import CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
+from ..errors import CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
 from .registry import as_registry
+from .settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from ..base.progress import Callback
-    from ..cache.partial import Partial
     from ..cache.stamps import Stamps
-    from ..cache.unpinned import UrlCache
-    from ..transfer.mirrors import Health, Mirrors
-    from .lookup import Folder, Lookup
+    from .download import Downloads
+    from .lookup import Lookup
     from .registry import Entry, Registry
 
 #: Variables whose change makes a remembered answer void.
@@ -80,25 +79,14 @@ class PackageData:
                 },
             ),
         )
-        self._settings = {
-            key: config.convert(key, value, f"declare({name!r})") for key, value in settings.items()
-        }
+        self._settings = Settings(name, settings, [env] if env else [])
         # answers by name: path, size, mtime in ns; void when what they rest on changes
         self._known: dict[str, tuple[str, int, int]] = {}
         self._watched = dirs.environment_reader(
             [f"PKGDATA_{key}" for key in _WATCHED] + ([env] if env else [])
         )
         self._basis: tuple[object, object] = ((), ())
-        # settings as resolved and what was made of them, void when any variable of ours changes
-        self._memo: dict[str, Any] = {}
-        self._memo_basis: tuple[object, object] = ((), ())
-        self._all_watched = dirs.environment_reader(
-            ["PKGDATA_CONFIG", "HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"]
-            + [f"PKGDATA_{key.upper()}" for key in config.FIELDS]
-            + ([env] if env else [])
-        )
         self._stamps: Stamps | None = None
-        self._refuge: Cache | None = None
 
     def __repr__(self) -> str:
         from ..base.urls import redact
@@ -141,37 +129,12 @@ class PackageData:
         -------
         object
         """
-        return self._resolved(name)[0]
-
-    def _resolved(self, name: str) -> tuple[Any, str]:
-        """Return a setting and its origin, resolved again if the environment or `conf` changed."""
-        if name in self._settings:
-            return self._settings[name], "declare()"
-        self._refresh()
-        found: tuple[Any, str] | None = self._memo.get(name)
-        if found is None:
-            found = self._memo[name] = config.resolve(name)
-        return found
-
-    def _refresh(self) -> None:
-        basis = (self._all_watched(), config.state())
-        if basis != self._memo_basis:
-            self._memo, self._memo_basis = {}, basis
+        return self._settings[name]
 
     @property
     def cache(self) -> Cache:
         """The user cache; a temporary one after the real one could not be written to."""
-        if self._refuge is not None:
-            return self._refuge
-        self._refresh()
-        found: Cache | None = self._memo.get("cache")
-        if found is None:
-            if "cache_dir" in self._settings:
-                path, origin = self._settings["cache_dir"], "declare()"
-            else:
-                path, origin = config.cache_dir()
-            found = self._memo["cache"] = Cache(path, self.setting("lock_timeout"), origin)
-        return found
+        return self._settings.cache
 
     # -- lookup ----------------------------------------------------------------------------
 
@@ -244,7 +207,9 @@ class PackageData:
     ) -> Any:
         path, action = self.find(name), "fetch"
         if path is None:
-            show = self._show(progress)
+            from ..base.progress import view
+
+            show = view(progress, setting=self.setting("progress"))
             path, action = self._download(self.registry[name], show, timeout), "download"
         if processor is not None:
             return self._process(processor, path, action, name)
@@ -298,84 +263,46 @@ class PackageData:
         """
         places = list(self._local_places(name))
         if name in self.registry:
-            note = "offline" if self._is_offline() else ""
-            entry = self.registry[name]
-            sources = self._mirrors().sources(name, entry.urls)
+            note = "offline" if self._settings.is_offline else ""
+            sources = self._downloads().sources(self.registry[name])
             places += [Place("mirror", source.address, UNTRIED, note) for source in sources]
         return places
 
     def _local_places(self, name: str) -> Iterator[Place]:
         yield from self._lookup().places(name, self.registry)
         if name in self.registry and self.registry[name].digest is None:
-            from .lookup import in_url_cache
+            from .lookup import in_url_cache, url_of
 
-            yield in_url_cache(self._url_of(self.registry[name]), self._url_cache())
+            url = url_of(self.registry[name], self.name, self.dataurl, lambda: self.version)
+            yield in_url_cache(url, self._settings.url_cache)
 
     def _lookup(self) -> Lookup:
-        """Return the places to look into; made again if a setting may have changed."""
-        self._refresh()
-        found = self._memo.get("lookup")
-        if found is None:
-            from ..cache.stamps import Stamps
-            from .lookup import Lookup
+        """Return the places to look into, as the settings are now."""
+        found: Lookup = self._settings.remembered("lookup", self._make_lookup)
+        return found
 
-            try:
-                caches = [("user cache", self.cache)]
-                root: str | None = self.cache.root
-            except CacheError:
-                caches, root = [], None  # no home directory: a hit in a folder needs none
-            if self._stamps is None or self._stamps.root != root:
-                self._stamps = Stamps(root)
-            sites = [("site cache", Cache(path)) for path in self.setting("site_caches")]
-            found = self._memo["lookup"] = Lookup(
-                self.package_dir,
-                list(self._folders()),
-                sites + caches,
-                self.setting("verify"),
-                self._stamps,
-            )
-        lookup: Lookup = found
-        return lookup
+    def _make_lookup(self) -> Lookup:
+        from .lookup import lookup_of
 
-    def _folders(self) -> Iterator[Folder]:
-        """Yield the local folders in the order of lookup."""
-        from .lookup import Folder
-
-        if self.env:
-            for folder in filter(None, os.environ.get(self.env, "").split(os.pathsep)):
-                yield Folder("variable", os.path.abspath(dirs.expand_path(folder)), "", self.env)
-        configured, origin = self._resolved("folders")
-        for folder in configured:
-            yield Folder("configured folder", folder, f"{self.name}/", origin)
-        for folder in self.folders:
-            yield Folder("package folder", folder)
+        made = lookup_of(
+            self.name, self.package_dir, self.env, self.folders, self._settings, self._stamps
+        )
+        self._stamps = made.stamps
+        return made
 
     # -- bringing it here ------------------------------------------------------------------
 
-    def _mirrors(self, timeout: float | None = None) -> Mirrors:
-        from ..transfer.mirrors import Mirrors
+    def _downloads(self) -> Downloads:
+        from .download import Downloads
 
-        # finding the version costs 30 ms
-        version = self.version if any("{version}" in url for url in self.dataurl) else None
-        return Mirrors(
-            self.dataurl,
-            self.setting("rewrite"),
-            self.setting("remote_timeout") if timeout is None else timeout,
-            {"version": version, "package": self.name},
-            self._health(),
-        )
+        return Downloads(self.name, self.dataurl, lambda: self.version, self._settings)
 
-    def _health(self) -> Health | None:
-        from ..transfer.mirrors import Health
-
-        try:
-            return Health(self.cache.root)
-        except CacheError:
-            return None  # no home directory; what needs the cache reports it
-
-    def _is_offline(self) -> bool:
-        declared = self._settings.get("offline")
-        return config.is_offline() if declared is None else bool(declared)
+    def _download(
+        self, entry: Entry, show: Callback, timeout: float | None = None, **rounds: Any
+    ) -> str:
+        if self._settings.is_offline:  # before anything that speaks HTTP is imported
+            raise self._offline(entry.name)
+        return self._downloads().bring(entry, show, timeout, **rounds)
 
     def _offline(self, name: str) -> OfflineError:
         searched = "\n".join(
@@ -387,70 +314,6 @@ class PackageData:
             "add DIR to PKGDATA_FOLDERS here",
             name=name,
         )
-
-    def _download(
-        self, entry: Entry, show: Callback, timeout: float | None = None, **rounds: Any
-    ) -> str:
-        """Fetch a file into the cache; ``rounds`` as for `first_good`."""
-        if self._is_offline():  # before anything that speaks HTTP is imported
-            raise self._offline(entry.name)
-        from ..base.progress import WAIT, Event
-        from ..transfer.fetch import fetch, shown
-        from ..transfer.limits import configured
-
-        def fill(partial: Partial) -> None:
-            fetch(
-                entry.name,
-                partial,
-                self._mirrors(timeout).sources(entry.name, entry.urls),
-                entry.digest,
-                entry.size,
-                show,
-                limits=configured(self.setting),
-                health=self._health(),
-                **{"retries": self.setting("retries"), **rounds},
-            )
-
-        def waiting(_: float, who: str, size: int) -> None:
-            show(Event(entry.name, WAIT, size, entry.size, who))
-
-        def bring() -> str:
-            if entry.digest is None:
-                return self._url_cache().obtain(self._url_of(entry), self.cache, fill)
-            sync = self.setting("durability") != "none"
-            return self.cache.obtain(entry.digest, entry.name, entry.size, fill, waiting, sync)
-
-        with shown(entry.name, show, lambda: os.stat(path).st_size):
-            try:
-                path = bring()
-            except CacheError as error:
-                if not getattr(error, "unwritable", False) or self._refuge is not None:
-                    raise
-                self._refuge = _temporary_cache(error, self.setting("lock_timeout"))
-                self._memo = {}  # what was made for the cache that failed
-                path = bring()
-        return path
-
-    def _url_of(self, entry: Entry) -> str:
-        """Return the URL that names an unpinned file in the cache."""
-        from ..base import urls
-        from ..stores import canonical
-
-        if entry.urls:
-            return entry.urls[0]
-        if not self.dataurl:
-            from ..errors import ConfigError
-
-            raise ConfigError(f"{self.name} has no dataurl to fetch {entry.name!r} from")
-        values = {"version": self.version, "package": self.name}
-        return urls.join(canonical(urls.expand(self.dataurl[0], values)), entry.name)
-
-    def _url_cache(self) -> UrlCache:
-        from ..cache.unpinned import UrlCache
-
-        if self._refuge is not None:
-            return UrlCache(os.path.join(self._refuge.root, self.name))
-        return UrlCache(url_cache_root(self.name, self._settings.get("cache_dir")))
 
     # -- more than one file ----------------------------------------------------------------
 
@@ -494,51 +357,20 @@ class PackageData:
                     report.succeeded[name] = path
             except (PkgdataError, OSError) as error:
                 report.failed[name] = error
-        if missing:
-            sizes = [entry.size for entry in missing]
-            total = None if None in sizes else sum(size or 0 for size in sizes)
-            show = self._show(progress, len(missing), total)
-            self._bring_all(missing, report, show)
+        if missing and self._settings.is_offline:
+            report.failed.update((entry.name, self._offline(entry.name)) for entry in missing)
+        elif missing:
+            from .batch import Batch
+
+            mirrors = self._downloads().mirrors()
+            batch = Batch(missing, self.cache, report, self._download, mirrors, self._settings)
+            batch.run(progress)
         if to is not None:
-            self._export_all(report, os.fspath(to))
+            from .batch import export
+
+            export(report, os.path.join(os.fspath(to), self.name), self.registry)
         report.raise_if_failed(self.name)
         return report
-
-    def _bring_all(self, entries: list[Entry], report: Report, show: Callback) -> None:
-        if self._is_offline():
-            for entry in entries:
-                report.failed[entry.name] = self._offline(entry.name)
-            return
-        from .batch import Batch
-
-        batch = Batch(
-            entries, self.cache, report, self._download, self._mirrors(), self.setting, show
-        )
-        batch.run()
-
-    def _export_all(self, report: Report, to: str) -> None:
-        for name, path in list(report.succeeded.items()):
-            try:
-                report.succeeded[name] = self._export(name, path, to)
-            except OSError as error:
-                del report.succeeded[name]
-                report.failed[name] = error
-
-    def _export(self, name: str, path: str, to: str) -> str:
-        target = os.path.join(to, self.name, *name.split("/"))
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if not self._is_same(name, path, target):
-            fs.copy_atomic(path, target, sync=False)
-        return target
-
-    def _is_same(self, name: str, path: str, target: str) -> bool:
-        from ..base import hashes
-
-        if not os.path.isfile(target) or os.path.getsize(target) != os.path.getsize(path):
-            return False
-        digest = self.registry[name].digest if name in self.registry else None
-        digest = digest or hashes.hash_file(path)
-        return hashes.hash_file(target, digest.alg) == digest
 
     def open(self, name: str, mode: str = "rb", **kwargs: Any) -> IO[Any]:
         """Open a file for reading; fetch it if it is not here.
@@ -643,40 +475,9 @@ class PackageData:
             self.setting("extract_limit"),
         )
 
-    def _show(
-        self, progress: Callback | bool | None, files: int = 0, total: int | None = None
-    ) -> Callback:
-        from ..base.progress import view
-
-        return view(progress, files, total, self.setting("progress"))
-
 
 def _construct(kind: type[PackageData], name: str, arguments: dict[str, Any]) -> PackageData:
     return kind(name, **arguments)
-
-
-def url_cache_root(package: str, cache_dir: str | None = None) -> str:
-    """Return where a package's unpinned downloads lie: in the declared cache, else astropy's."""
-    if cache_dir is not None:
-        return os.path.join(cache_dir, package)
-    from ..cache import unpinned_dirs
-
-    try:
-        return unpinned_dirs.root_of(package)
-    except ValueError:  # a name that was declared without being a package's
-        return os.path.join(os.path.dirname(unpinned_dirs.root_of("pkgdata")), package)
-
-
-def _temporary_cache(error: CacheError, lock_timeout: float) -> Cache:
-    import atexit
-    import tempfile
-
-    root = tempfile.mkdtemp(prefix="pkgdata-")
-    if config.conf.delete_temporary_downloads_at_exit:
-        owner = os.getpid()
-        atexit.register(lambda: fs.remove_tree(root) if os.getpid() == owner else None)
-    warn(f"{error.message}; files are kept in {root} until the program ends", CacheWarning)
-    return Cache(os.path.join(root, "cache"), lock_timeout, "the lack of a writable cache")
 
 
 def _warn_folder(name: str, place: Place) -> None:

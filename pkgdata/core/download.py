@@ -1,0 +1,98 @@
+"""The files of one package on their way here: from the mirrors into the cache."""
+
+from __future__ import annotations
+
+import os
+
+from ..base.progress import WAIT, Event
+from ..errors import CacheError
+from ..transfer.fetch import fetch, shown
+from ..transfer.limits import configured
+from ..transfer.mirrors import Health, Mirrors
+from .lookup import url_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any
+
+    from ..base.progress import Callback
+    from ..cache.partial import Partial
+    from ..stores import Source
+    from .registry import Entry
+    from .settings import Settings
+
+
+class Downloads:
+    """Brings the files of one package into its cache."""
+
+    def __init__(
+        self,
+        name: str,
+        dataurl: Sequence[str],
+        version: Callable[[], str | None],
+        settings: Settings,
+    ) -> None:
+        self._name = name
+        self._dataurl = dataurl
+        self._version = version
+        self._settings = settings
+
+    def mirrors(self, timeout: float | None = None) -> Mirrors:
+        """Return the package's mirrors; ``timeout`` in seconds, the setting by default."""
+        # finding the version costs 30 ms
+        version = self._version() if any("{version}" in url for url in self._dataurl) else None
+        return Mirrors(
+            self._dataurl,
+            self._settings["rewrite"],
+            self._settings["remote_timeout"] if timeout is None else timeout,
+            {"version": version, "package": self._name},
+            self._health(),
+        )
+
+    def _health(self) -> Health | None:
+        try:
+            return Health(self._settings.cache.root)
+        except CacheError:
+            return None  # no home directory; what needs the cache reports it
+
+    def sources(self, entry: Entry, timeout: float | None = None) -> list[Source]:
+        """Return where a file should be, in order."""
+        return self.mirrors(timeout).sources(entry.name, entry.urls)
+
+    def bring(
+        self, entry: Entry, show: Callback, timeout: float | None = None, **rounds: Any
+    ) -> str:
+        """Fetch a file into the cache; ``rounds`` as for `fetch`."""
+        settings = self._settings
+
+        def fill(partial: Partial) -> None:
+            fetch(
+                entry.name,
+                partial,
+                self.sources(entry, timeout),
+                entry.digest,
+                entry.size,
+                show,
+                limits=configured(settings.__getitem__),
+                health=self._health(),
+                **{"retries": settings["retries"], **rounds},
+            )
+
+        def waiting(_: float, who: str, size: int) -> None:
+            show(Event(entry.name, WAIT, size, entry.size, who))
+
+        def bring() -> str:
+            if entry.digest is None:
+                url = url_of(entry, self._name, self._dataurl, self._version)
+                return settings.url_cache.obtain(url, settings.cache, fill)
+            sync = settings["durability"] != "none"
+            return settings.cache.obtain(entry.digest, entry.name, entry.size, fill, waiting, sync)
+
+        with shown(entry.name, show, lambda: os.stat(path).st_size):
+            try:
+                path = bring()
+            except CacheError as error:
+                settings.take_refuge(error)
+                path = bring()
+        return path
