@@ -9,6 +9,7 @@
   sizes-v1/<alg>/<aa>.txt              bytes of objects, where no registry tells
   trees-v1/<alg>/<aa>/<rest>/          directory; digest of its sorted lines
   derived-v1/<alg>/<aa>/<rest>/<key>/  what a processor made of an object
+  contents-v1/<key>.txt                what such a directory holds, to notice a loss
   stamps-v1/<md5 of folder>.txt        files of predefined folders, once verified
   partial-v1/<key>.part                unfinished bytes of a pinned object, at rest
   partial-v1/<key>.note                where they came from, and what to send as If-Range
@@ -24,8 +25,9 @@
 
 1. A path in objects, trees or derived exists only after its bytes were verified. Commit is: write
    on the same file system, flush, sync, rename. There is no separate "done" flag.
-2. Objects and trees never change; their files are read-only. Removal needs .lock exclusively; a
-   returned path is good until the next removal.
+2. Objects, trees and derived files never change; they are read-only. Removal needs .lock
+   exclusively; a returned path is good until the next removal. What something else removed, such as
+   a computing centre's purge, is missed when it is asked for, and made again in its place.
 3. Readers take no key lock. Writers look, lock the key, look again, write.
 4. Rule 1 gives correctness; locks only save repeated work. Where locks do nothing, the cost is
    bandwidth, never bad data: a process writes only to a file that carries its own name. It goes on
@@ -50,7 +52,7 @@ import errno
 import os
 import stat
 
-from ..base import fs, locks, owners
+from ..base import config, fs, locks, owners
 from ..base.hashes import Digest
 from ..errors import CacheError, CacheLockTimeoutError, CacheWarning, warn
 from . import sizes
@@ -60,11 +62,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
+    from . import staging
+
 #: Buckets of the root. A change of one's format takes the next number here, and changes the golden
 #: tree of ``tests/cache/test_format.py``.
 OBJECTS, SIZES, TREES = "objects-v1", sizes.BUCKET, "trees-v1"
-DERIVED, STAMPS, PARTIAL, LOCKS = "derived-v1", "stamps-v1", "partial-v1", "locks-v1"
-HOSTS = "hosts-v1"
+DERIVED, CONTENTS, STAMPS = "derived-v1", "contents-v1", "stamps-v1"
+PARTIAL, LOCKS, HOSTS = "partial-v1", "locks-v1", "hosts-v1"
 
 #: Plain joining: what is joined here is clean, and a batch asks thousands of times.
 _SEP = os.sep
@@ -322,6 +326,19 @@ class Cache:
         """
         return _Work(self, key, done, waiting)
 
+    def turn(
+        self, key: str, done: Callable[[], bool], sign: Callable[[], object] | None = None
+    ) -> staging.Turn:
+        """Return a `staging.Turn` for work outside of the cache, whose lock lies here if it can."""
+        from . import staging
+
+        try:
+            self.prepare()
+            path = os.path.join(self.bucket(LOCKS), f"{key}.lock")
+        except OSError:
+            path = None  # a cache that cannot be written to; a lock only saves work
+        return staging.Turn(path, self.lock_timeout, done, sign)
+
     def _from_another(
         self,
         key: str,
@@ -423,21 +440,15 @@ class Cache:
                 fs.make_dirs(os.path.dirname(target))
                 self.share(source, target)
 
-        return self._directory(self._folder(TREES, digest), f"tree-{key_of(digest)}", build)
+        key = f"tree-{key_of(digest)}"
+        return self._directory(self._folder(TREES, digest), key, build, sync=False)
 
     def find_tree(self, digest: Digest) -> str | None:
-        """Return the directory of a tree if it is here.
+        """Return the directory of a tree if all of it is here."""
+        from . import staging
 
-        Parameters
-        ----------
-        digest : Digest
-
-        Returns
-        -------
-        str or None
-        """
         path = self._folder(TREES, digest)
-        return path if os.path.isdir(path) else None
+        return path if staging.is_complete(path, self.record(f"tree-{key_of(digest)}")) else None
 
     def derived(self, digest: Digest, recipe: str, build: Callable[[str], None]) -> str:
         """Return the directory that a processor made of an object; make it if it is not here.
@@ -459,26 +470,32 @@ class Cache:
 
         short = hashlib.sha256(recipe.encode()).hexdigest()[:16]
         target = os.path.join(self._folder(DERIVED, digest), short)
-        return self._directory(target, f"derived-{key_of(digest)}-{short}", build)
+        return self._directory(target, f"derived-{key_of(digest)}-{short}", build, sync=True)
 
-    def _directory(self, target: str, key: str, build: Callable[[str], None]) -> str:
-        if os.path.isdir(target):
+    def record(self, key: str) -> str:
+        """Return the file that says what a directory holds, see `staging.Contents`."""
+        return os.path.join(self.root, CONTENTS, f"{key}.txt")
+
+    def _directory(self, target: str, key: str, build: Callable[[str], None], sync: bool) -> str:
+        from . import staging
+
+        record = self.record(key)
+
+        def here() -> bool:
+            return staging.is_complete(target, record)
+
+        if here():
             return target
-        with self.working_on(key, lambda: os.path.isdir(target), None):
-            if os.path.isdir(target):
-                return target
-            aside = os.path.join(self.bucket(PARTIAL), f"{key}.{_unique()}.dir")
-            fs.make_dirs(aside)
-            try:
-                build(aside)
-                fs.make_dirs(os.path.dirname(target))
-                try:
-                    os.rename(aside, target)
-                except OSError:
-                    if not os.path.isdir(target):  # else another process was faster
-                        raise
-            finally:
-                fs.remove_tree(aside)
+        with self.working_on(key, here, None):
+            if not here():
+                self.bucket(CONTENTS)
+                partial = self.bucket(PARTIAL)
+                staging.sweep(partial, f"{key}.")
+                aside = os.path.join(partial, f"{key}.{owners.unique()}.dir")
+                with staging.folder(aside):
+                    build(aside)
+                    sync = sync and config.conf.durability != "none"
+                    staging.settle(aside, target, record, sync)
         return target
 
     def digests(self, bucket: str) -> Iterator[tuple[Digest, str]]:
@@ -534,18 +551,17 @@ class _Work:
         self._waiting = waiting
 
     def __enter__(self) -> None:
+        from . import staging
+
         cache = self._cache
         try:
             cache.prepare()
-            folder = cache.bucket(LOCKS)
+            path = os.path.join(cache.bucket(LOCKS), f"{self._key}.lock")
             self._usage = cache.usage()
-            self._lock = locks.KeyLock(
-                os.path.join(folder, f"{self._key}.lock"), cache.lock_timeout
-            )
+            self._turn = staging.Turn(path, cache.lock_timeout, self._done, self._sign, self._tell)
             self._enter_usage()
             try:
-                if self._lock.acquire(self._done, self._sign, self._tell) == locks.ALONE:
-                    self._warn()
+                self._turn.__enter__()
             except BaseException:
                 self._usage.__exit__()
                 raise
@@ -564,7 +580,7 @@ class _Work:
         return list(unfinished(os.path.join(self._cache.root, PARTIAL), self._key))
 
     def _sign(self) -> object:
-        # the time changes too while the owner hashes what it goes on from
+        # the time changes too while the owner hashes what it resumes
         return [(path, size, _mtime_of(path)) for path, size in self._others()]
 
     def _tell(self, seconds: float) -> None:
@@ -575,19 +591,8 @@ class _Work:
         who = f"process {owner.rpartition('-')[2]}" if owner else "another process"
         self._waiting(seconds, who, size)
 
-    def _warn(self) -> None:
-        warn(
-            f"the lock {self._lock.path} was held for {self._cache.lock_timeout:g} s without any "
-            "progress; going on without it (PKGDATA_LOCK_TIMEOUT changes the time)",
-            CacheWarning,
-        )
-
     def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        if error is None:
-            # the work is done, so whoever still waits for this file finds the result when it looks
-            # again; a lock file an object would double the cache's inodes
-            self._lock.remove()
-        self._lock.release()
+        self._turn.__exit__(kind)
         self._usage.__exit__()
         if isinstance(error, OSError) and not isinstance(error, CacheError):
             from ..errors import PkgdataError

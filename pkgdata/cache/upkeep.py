@@ -6,10 +6,11 @@ import errno
 import os
 
 from ..base import fs, owners
-from ..base.hashes import Digest, new
+from ..base.hashes import Digest, hash_file, new
 from ..errors import CacheError, ExtractionError, IntegrityError
-from . import validators
+from . import staging, validators
 from .objects import (
+    CONTENTS,
     DERIVED,
     HOSTS,
     LOCKS,
@@ -135,6 +136,38 @@ def prune(
         return old, _sweep(cache, now)
 
 
+def verify(cache: Cache) -> Iterator[tuple[str, str]]:
+    """Yield (path, what is wrong) of damaged objects and of incomplete directories.
+
+    Objects are hashed; of trees and of unpacked directories names and sizes are looked at.
+    """
+    for item in items(cache):
+        try:
+            actual = hash_file(item.path, item.digest.alg)
+        except OSError as error:
+            yield item.path, f"cannot be read: {error.strerror}"
+            continue
+        if actual != item.digest:
+            yield item.path, f"expected {item.digest}, found {actual}"
+    for folder, record in _directories(cache):
+        contents = staging.Contents.read(record)
+        if contents is None:
+            yield folder, "what it must hold is not known"
+        else:
+            for name in contents.missing(folder):
+                yield os.path.join(folder, *name.split("/")), "is missing or has another size"
+
+
+def _directories(cache: Cache) -> Iterator[tuple[str, str]]:
+    """Yield (directory, record of what it holds) of every tree and derived directory."""
+    for digest, folder in cache.digests(TREES):
+        yield folder, cache.record(f"tree-{key_of(digest)}")
+    for digest, folder in cache.digests(DERIVED):
+        for short in listdir(folder):
+            key = f"derived-{key_of(digest)}-{short}"
+            yield os.path.join(folder, short), cache.record(key)
+
+
 def sweep(cache: Cache, now: float | None = None) -> int:
     """Remove what killed processes left: unfinished files, lock files, empty folders.
 
@@ -180,6 +213,10 @@ def _sweep(cache: Cache, now: float) -> int:
             count += fs.remove(os.path.join(cache.root, name))
     for bucket in (OBJECTS, TREES, DERIVED):
         count += _remove_leftovers(os.path.join(cache.root, bucket))
+    known = {record for _, record in _directories(cache)}
+    for name in listdir(os.path.join(cache.root, CONTENTS)):
+        path = os.path.join(cache.root, CONTENTS, name)
+        count += path not in known and fs.remove(path)
     return count
 
 
@@ -200,7 +237,7 @@ def clear(cache: Cache) -> int:
         return 0
     with cache.usage(exclusive=True):
         size = sum(item.size for item in items(cache))
-        buckets = (OBJECTS, SIZES, TREES, DERIVED, STAMPS, PARTIAL, HOSTS, LOCKS)
+        buckets = (OBJECTS, SIZES, TREES, DERIVED, CONTENTS, STAMPS, PARTIAL, HOSTS, LOCKS)
         for bucket in (*buckets, validators.BUCKET):
             fs.remove_tree(os.path.join(cache.root, bucket))
     return size

@@ -399,6 +399,138 @@ def test_directory_that_another_process_made_meanwhile(cache):
     assert os.listdir(os.path.join(cache.root, PARTIAL)) == []
 
 
+# -- what is handed out is complete ------------------------------------------------------------
+
+
+def purge(path: str) -> None:
+    """Remove a file as a computing centre's cleaning does."""
+    fs.remove(path)
+
+
+def put(folder: str, name: str, content: str = "x") -> None:
+    path = os.path.join(folder, *name.split("/"))
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(content)
+
+
+def test_purged_file_of_a_tree_is_linked_again(cache):
+    path = fill_by_hand(cache)
+    files = [("deep/er/map.fits", path), ("other.fits", path)]
+    folder = cache.tree(sha(b"a tree"), files)
+    purge(os.path.join(folder, "deep", "er", "map.fits"))
+    assert cache.find_tree(sha(b"a tree")) is None, "a part of a tree is no tree"
+    assert cache.tree(sha(b"a tree"), files) == folder
+    assert files_below(folder) == {"deep/er/map.fits", "other.fits"}
+    assert cache.find_tree(sha(b"a tree")) == folder
+    assert os.listdir(os.path.join(cache.root, PARTIAL)) == []
+
+
+@pytest.mark.parametrize("gone", ["one.txt", "deep/two.txt", "deep", "empty"])
+def test_purged_part_of_a_derived_folder_is_made_again(cache, gone):
+    def build(folder: str) -> None:
+        put(folder, "one.txt")
+        put(folder, "deep/two.txt")
+        os.mkdir(os.path.join(folder, "empty"))
+
+    folder = cache.derived(DIGEST, "recipe", build)
+    path = os.path.join(folder, *gone.split("/"))
+    if os.path.isdir(path):
+        fs.remove_tree(path)
+    else:
+        purge(path)
+    assert cache.derived(DIGEST, "recipe", build) == folder
+    assert files_below(folder) == {"one.txt", "deep/two.txt"}
+    assert sorted(os.listdir(folder)) == ["deep", "empty", "one.txt"]
+    assert cache.derived(DIGEST, "recipe", refuse) == folder
+
+
+def test_what_a_processor_left_next_to_its_file_stays_when_that_is_purged(cache):
+    folder = cache.derived(DIGEST, "recipe", lambda folder: put(folder, "map.fits"))
+    put(folder, "map.fits.result")
+    assert cache.derived(DIGEST, "recipe", refuse) == folder, "an extra file does no harm"
+    purge(os.path.join(folder, "map.fits"))
+    cache.derived(DIGEST, "recipe", lambda folder: put(folder, "map.fits", "new"))
+    assert files_below(folder) == {"map.fits", "map.fits.result"}
+    purge(os.path.join(folder, "map.fits.result"))
+    assert cache.derived(DIGEST, "recipe", refuse) == folder, "it is not ours to bring back"
+
+
+def test_cut_file_is_noticed_when_its_folder_has_changed(cache):
+    folder = cache.derived(DIGEST, "recipe", lambda folder: put(folder, "one.txt", "whole"))
+    fs.remove(os.path.join(folder, "one.txt"))
+    put(folder, "one.txt", "wh")
+    cache.derived(DIGEST, "recipe", lambda folder: put(folder, "one.txt", "whole"))
+    assert read(os.path.join(folder, "one.txt")) == b"whole"
+
+
+def test_complete_folder_costs_one_stat_for_each_folder(cache, monkeypatch):
+    def build(folder: str) -> None:
+        for i in range(50):
+            put(folder, f"sub/{i}.txt")
+
+    folder = cache.derived(DIGEST, "recipe", build)
+    stats: list[str] = []
+    stat_of = os.stat
+
+    def count(path, *args, **kwargs):
+        stats.append(os.fspath(path) if not isinstance(path, int) else str(path))
+        return stat_of(path, *args, **kwargs)
+
+    monkeypatch.setattr(os, "stat", count)
+    monkeypatch.setattr(os, "lstat", count)
+    cache.derived(DIGEST, "recipe", refuse)
+    assert sorted(stats) == [folder, os.path.join(folder, "sub")]
+
+
+def test_copied_cache_whose_folders_have_other_times_is_complete(cache):
+    folder = cache.derived(DIGEST, "recipe", lambda folder: put(folder, "one.txt"))
+    os.utime(folder)
+    assert cache.derived(DIGEST, "recipe", refuse) == folder
+
+
+@pytest.mark.parametrize("text", ["", "\n", "12 .\n", "never .\n\n1 one.txt\n", "\x00"])
+def test_damaged_record_of_a_folder_is_a_miss(cache, text):
+    build = lambda folder: put(folder, "one.txt")  # noqa: E731 (twice the same)
+    folder = cache.derived(DIGEST, "recipe", build)
+    (record,) = Path(cache.root, "contents-v1").iterdir()
+    record.write_text(text)
+    purge(os.path.join(folder, "one.txt"))
+    cache.derived(DIGEST, "recipe", build)
+    assert files_below(folder) == {"one.txt"}
+    assert cache.derived(DIGEST, "recipe", refuse) == folder
+
+
+def test_folder_that_an_earlier_release_made_is_checked_once(cache):
+    build = lambda folder: put(folder, "one.txt")  # noqa: E731 (twice the same)
+    folder = cache.derived(DIGEST, "recipe", build)
+    fs.remove_tree(os.path.join(cache.root, "contents-v1"))
+    purge(os.path.join(folder, "one.txt"))
+    assert cache.derived(DIGEST, "recipe", build) == folder
+    assert files_below(folder) == {"one.txt"}
+    assert cache.derived(DIGEST, "recipe", refuse) == folder
+
+
+@needs_modes
+def test_derived_files_are_read_only(cache):
+    folder = cache.derived(DIGEST, "recipe", lambda folder: put(folder, "deep/one.txt"))
+    assert os.stat(os.path.join(folder, "deep", "one.txt")).st_mode & 0o222 == 0
+    assert os.stat(os.path.join(folder, "deep")).st_mode & 0o200
+
+
+def test_leftovers_of_a_killed_process_go_when_the_folder_is_made(cache):
+    dead = subprocess.run(
+        [sys.executable, "-c", "from pkgdata.base import fs, owners; print(owners.token())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    key = f"tree-{key_of(sha(b'a tree'))}"
+    put(cache.bucket(PARTIAL), f"{key}.{dead}-00000000.dir/deep/half.txt")
+    cache.tree(sha(b"a tree"), [("one", fill_by_hand(cache))])
+    assert os.listdir(os.path.join(cache.root, PARTIAL)) == []
+
+
 # -- unfinished bytes ------------------------------------------------------------------------
 
 

@@ -208,6 +208,8 @@ def test_the_very_paths(data, monkeypatch):
         f"trees-v1/{at(identity)}/large.bin",
         f"trees-v1/{at(identity)}/small.txt",
         f"derived-v1/{at(sha(archive()))}/{recipe}/inside/one.txt",
+        f"contents-v1/tree-sha256-{identity.hex[:40]}.txt",
+        f"contents-v1/derived-sha256-{sha(archive()).hex[:40]}-{recipe}.txt",
         f"stamps-v1/{folder_key}.txt",
         f"hosts-v1/{hashlib.md5(DEAD.rstrip('/').encode()).hexdigest()}.down",
         f"partial-v1/{key}.part",
@@ -246,6 +248,7 @@ def test_every_bucket_has_a_version_and_a_line():
         cache.SIZES,
         cache.TREES,
         cache.DERIVED,
+        cache.CONTENTS,
         cache.STAMPS,
         cache.PARTIAL,
         cache.HOSTS,
@@ -287,7 +290,7 @@ def test_modes_follow_the_root(data, monkeypatch, root_mode):
         bucket = os.path.relpath(folder, root).partition(os.sep)[0]
         assert stat.S_IMODE(os.stat(folder).st_mode) == root_mode, folder
         for name in files:
-            drop = 0o222 if bucket in ("objects-v1", "trees-v1") else 0
+            drop = 0o222 if bucket in ("objects-v1", "trees-v1", "derived-v1") else 0
             mode = stat.S_IMODE(os.stat(os.path.join(folder, name)).st_mode)
             assert mode == root_mode & 0o666 & ~drop, os.path.join(folder, name)
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -141,7 +142,7 @@ def put_link(folder: str) -> None:
 def left_after_all(content: bytes) -> set[str]:
     return (
         {"CACHEDIR.TAG", "README.txt", ".lock", "locks-v1", "partial-v1"}
-        | {f"{bucket}-v1" for bucket in ("objects", "trees", "derived")}
+        | {f"{bucket}-v1" for bucket in ("objects", "trees", "derived", "contents")}
         | {SIZES, f"{SIZES}/sha256", f"{SIZES}/sha256/{sha(content).hex[:2]}.txt"}
     )
 
@@ -152,6 +153,40 @@ def test_prune_keeps_a_tree_in_use_though_its_objects_are_old(cache):
     os.utime(path, (NOW - DAY, NOW - 90 * DAY))
     upkeep.prune(cache, 30, now=NOW)
     assert read(os.path.join(tree, "sub", "old.txt")) == b"old"
+
+
+def test_verify_finds_damage_and_gaps(cache):
+    path, other = put(cache, b"12345", "one.txt"), put(cache, b"abc", "two.txt")
+    cache.tree(sha(b"tree"), [("sub/one.txt", path)])
+
+    def build(folder: str) -> None:
+        with open(os.path.join(folder, "out.txt"), "w") as file:
+            file.write("out")
+
+    derived = cache.derived(sha(b"12345"), "recipe", build)
+    assert list(upkeep.verify(cache)) == []
+    fs.remove(os.path.join(derived, "out.txt"))
+    fs.remove_tree(os.path.join(cache.find_tree(sha(b"tree")), "sub"))
+    os.chmod(other, 0o644)
+    Path(other).write_bytes(b"abd")
+    before = paths_below(cache.root)
+    found = {os.path.relpath(where, cache.root): what for where, what in upkeep.verify(cache)}
+    kinds = sorted((name.partition(os.sep)[0], os.path.basename(name)) for name in found)
+    assert kinds == [
+        ("derived-v1", "out.txt"),
+        ("objects-v1", "two.txt"),
+        ("trees-v1", "one.txt"),
+        ("trees-v1", "sub"),
+    ]
+    wrong = found[os.path.relpath(other, cache.root)]
+    assert wrong == f"expected {sha(b'abc')}, found {sha(b'abd')}"
+    assert paths_below(cache.root) == before, "nothing is changed"
+
+
+def test_verify_names_a_directory_of_unknown_contents(cache):
+    folder = cache.derived(sha(b"x"), "recipe", lambda aside: os.mkdir(f"{aside}/empty"))
+    fs.remove_tree(os.path.join(cache.root, "contents-v1"))
+    assert list(upkeep.verify(cache)) == [(folder, "what it must hold is not known")]
 
 
 def test_prune_of_no_cache_creates_none(cache):

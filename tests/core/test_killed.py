@@ -258,6 +258,7 @@ def test_tree(kill_at_every_step, server, when):
     entries = [Entry(name, sha(content), len(content)) for name, content in TREE.items()]
     identity = Registry(entries).under("dir").digest()
     golden = objects(TREE) | {f"trees-v1/{at(identity)}/{name[4:]}" for name in TREE}
+    golden.add(f"contents-v1/tree-sha256-{identity.hex[:40]}.txt")
     for _, root in kill_at_every_step("tree", when, entries, stride=3):
         check_objects(root)
         found = Cache(root).find_tree(identity)
@@ -278,6 +279,7 @@ def test_unpacking(kill_at_every_step, server, when):
     recipe = hashlib.sha256(b"Unzip [] ").hexdigest()[:16]
     inside = f"derived-v1/{at(sha(pack()))}/{recipe}"
     golden = objects({"pack.zip": pack()}) | {f"{inside}/{name}" for name in MEMBERS}
+    golden.add(f"contents-v1/derived-sha256-{sha(pack()).hex[:40]}-{recipe}.txt")
     for _, root in kill_at_every_step("unzip", when, entries, stride=3):
         check_objects(root)
         if os.path.isdir(os.path.join(root, inside)):

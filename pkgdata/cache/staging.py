@@ -1,0 +1,332 @@
+"""Make something next to where it goes, by one process at a time; and notice when it got lost.
+
+The order is always the same: look, take the lock (`Turn`), look again, sweep what killed processes
+left (`sweep`), make it under a name of our own (`folder`, `pkgdata.base.fs.writing`), sync, rename
+(`place`). Correctness rests on the rename; a lock saves work, no more.
+
+What a folder holds is written down when it is placed (`Contents`)::
+
+  <nanoseconds> <folder>    of each folder its modification time
+                            an empty line
+  <bytes> <file>            of each file its size; names are relative, with /
+
+Removing or adding an entry changes a folder's time, so looking again costs one stat for each
+folder. Only where a time differs are the files looked at, and what is missing is made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import time
+from typing import NamedTuple
+
+from ..base import fs, locks, owners
+from ..errors import CacheWarning, ExtractionError, warn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+#: Tries to replace something that others replace and remove at the same time.
+_TRIES = 20
+
+#: How far the times of a new folder are set back, in ns, so that a change right after that shows:
+#: the clock of a file system ticks every few ms, FAT's every 2 s.
+_BACK = 4_000_000_000
+
+
+class Turn:
+    """A context manager in which this process alone works on something, where locks work.
+
+    Without a lock file (None) it does nothing. `done` ends the wait when it returns True: another
+    process has finished, look again. `sign` is any value that changes while another process makes
+    progress; without a change for `timeout` seconds we go on without the lock. By default it is the
+    time of the lock file, which the holder changes by `touch`. `waiting` is called with the seconds
+    waited so far.
+    """
+
+    def __init__(
+        self,
+        path: str | None,
+        timeout: float,
+        done: Callable[[], bool],
+        sign: Callable[[], object] | None = None,
+        waiting: Callable[[float], None] | None = None,
+    ) -> None:
+        self._path = path
+        self._timeout = timeout
+        self._done = done
+        self._sign = sign or self._time
+        self._waiting = waiting
+        self._lock: locks.KeyLock | None = None
+        self._touched = 0.0
+
+    def _time(self) -> int:
+        try:
+            return os.stat(self._path or "").st_mtime_ns
+        except OSError:
+            return 0
+
+    def __enter__(self) -> Turn:
+        if self._path is None:
+            return self
+        self._lock = locks.KeyLock(self._path, self._timeout)
+        if self._lock.acquire(self._done, self._sign, self._waiting) == locks.ALONE:
+            warn(
+                f"the lock {self._path} was held for {self._timeout:g} s without any progress; "
+                "going on without it (PKGDATA_LOCK_TIMEOUT changes the time)",
+                CacheWarning,
+            )
+        return self
+
+    def touch(self) -> None:
+        """Let those who wait see that the work goes on."""
+        now = time.monotonic()
+        if self._path is not None and now - self._touched >= 0.5:
+            self._touched = now
+            with contextlib.suppress(OSError):  # it would have helped those who wait, no more
+                os.utime(self._path)
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._lock is None:
+            return
+        if kind is None:
+            # those who still wait find the result when they look again; a lock file for each
+            # object would double the cache's inodes
+            with contextlib.suppress(OSError):
+                self._lock.remove()
+        self._lock.release()
+
+
+def growth(paths: Iterator[str]) -> object:
+    """Return what changes while another process works on files, or on what lies below folders."""
+    found = []
+    for path in paths:
+        below = [os.path.join(at, name) for at, _, names in os.walk(path) for name in names]
+        for one in (path, *below):
+            with contextlib.suppress(OSError):  # it has its final name now
+                facts = os.stat(one)
+                found.append((one, facts.st_size, facts.st_mtime_ns))
+    return found
+
+
+def made_under(folder: str, key: str) -> Iterator[str]:
+    """Yield the paths in a folder whose names begin with a key and carry an owner."""
+    with contextlib.suppress(OSError):
+        for name in os.listdir(folder):
+            if name.startswith(key) and owners.of(name) is not None:
+                yield os.path.join(folder, name)
+
+
+def sweep(folder: str, key: str = "", end: str = "") -> None:
+    """Remove what killed processes left in a folder under names that begin and end so."""
+    for path in made_under(folder, key):
+        if path.endswith(end) and owners.is_leftover(path):
+            with contextlib.suppress(OSError):  # another user's; it is not in the way
+                fs.discard(path)
+
+
+@contextlib.contextmanager
+def folder(path: str, follow: bool = True) -> Iterator[str]:
+    """Make a folder, mode after the one above or as the umask says; remove what is left of it."""
+    if follow:
+        fs.make_dirs(path)
+    else:
+        os.mkdir(path)
+    try:
+        yield path
+    finally:
+        fs.discard(path)
+
+
+# -- giving a name -----------------------------------------------------------------------------
+
+
+def place(made: str, target: str, replace: bool) -> bool:
+    """Give a folder or link its name; return False if something is there and must stay.
+
+    Whoever looks finds all of the old one or all of the new one; where the system can exchange two
+    folders there is no moment without either.
+    """
+    for _ in range(_TRIES):
+        if not os.path.lexists(target):
+            try:
+                fs.retry_denied(lambda: os.rename(made, target))
+                return True
+            except OSError:
+                if not os.path.lexists(target):
+                    raise
+        elif not replace:
+            return False
+        elif _exchange(made, target):
+            return True
+        else:
+            take_away(target)
+    raise FileExistsError(errno.EEXIST, "other programs replace it all the time", target)
+
+
+def take_away(target: str) -> None:
+    """Remove a file, link or folder, out of sight at once, so that nobody meets half of it."""
+    above, name = os.path.split(target)
+    away = os.path.join(above, owners.aside(name if name.startswith(".") else f".{name}"))
+    try:
+        fs.retry_denied(lambda: os.rename(target, away))
+    except FileNotFoundError:
+        return  # another process was faster
+    fs.discard(away)
+
+
+def merge(made: str, target: str, keep: Callable[[str], bool] = lambda name: False) -> None:
+    """Move the files of a folder into another one, but for those whose relative names stay."""
+    for path, directories, files in os.walk(made):
+        inside = os.path.relpath(path, made)
+        for name in directories:
+            below = os.path.normpath(os.path.join(target, inside, name))
+            if os.path.islink(below):
+                # left by another program; what is behind it is not ours to change
+                raise ExtractionError(f"{below} is a link; refused to write through it")
+            fs.make_dirs(below)
+        for name in files:
+            file = os.path.normpath(os.path.join(inside, name))
+            if not keep(file):
+                fs.replace(os.path.join(path, name), os.path.join(target, file))
+
+
+#: ``renameat2`` of Linux: paths are relative to the working directory; swap the two.
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
+
+
+def _exchange(one: str, other: str) -> bool:
+    """Swap two directory entries in one step; return False where the system cannot."""
+    import ctypes
+    import sys
+
+    if not sys.platform.startswith("linux"):
+        return False
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    names = os.fsencode(one), os.fsencode(other)
+    if call(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOENT, errno.EPERM):
+        return False  # not on this file system, or the other one has gone meanwhile
+    raise OSError(code, os.strerror(code), other)
+
+
+# -- what is handed out is complete ------------------------------------------------------------
+
+
+class Contents(NamedTuple):
+    """What a folder must hold: its folders, "." among them, and the size of each file."""
+
+    folders: list[str]
+    files: dict[str, int]
+
+    @classmethod
+    def of(cls, top: str) -> Contents:
+        """List a folder."""
+        found = cls([], {})
+        for path, _, names in os.walk(top):
+            inside = os.path.relpath(path, top).replace(os.sep, "/")
+            found.folders.append(inside)
+            for name in names:
+                file = name if inside == "." else f"{inside}/{name}"
+                found.files[file] = _size(top, file)
+        return found
+
+    @classmethod
+    def read(cls, record: str) -> Contents | None:
+        """Return what was written down; None if nothing was, or it is damaged."""
+        try:
+            with open(record, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+                folders, middle, files = file.read().partition("\n\n")
+            pairs = [line.partition(" ") for line in files.split("\n")[:-1]]
+            found = cls([x.partition(" ")[2] for x in folders.split("\n")], {})
+            found.files.update((name, int(size)) for size, _, name in pairs)
+        except (OSError, ValueError):
+            return None
+        return found if middle and found.folders[0] == "." else None
+
+    def write(self, top: str, record: str) -> None:
+        """Write it down, together with the folders' times."""
+        lines = [f"{os.stat(_below(top, one)).st_mtime_ns} {one}\n" for one in self.folders]
+        lines += ["\n", *(f"{size} {name}\n" for name, size in self.files.items())]
+        text = "".join(lines).encode(errors="surrogateescape")
+        fs.write_atomic(record, text, sync=False, follow=True)
+
+    def missing(self, top: str) -> list[str]:
+        """Return the folders and files that are not there, or not with their size."""
+        gone = [one for one in self.folders if not os.path.isdir(_below(top, one))]
+        return gone + [name for name, size in self.files.items() if _size(top, name) != size]
+
+
+def is_complete(top: str, record: str) -> bool:
+    """Return True if a folder holds all that was written down; a damaged record is a miss."""
+    try:
+        with open(record, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            if _unchanged(top, file):
+                return True
+    except (OSError, ValueError):
+        return False
+    found = Contents.read(record)
+    if found is None or found.missing(top):
+        return False
+    with contextlib.suppress(OSError):
+        # an extra file, or a copied cache; a time that is not of just now tells again next time
+        times = [os.stat(_below(top, one)).st_mtime_ns for one in found.folders]
+        if time.time_ns() - max(times) > _BACK:
+            found.write(top, record)
+    return True
+
+
+def _unchanged(top: str, lines: Iterator[str]) -> bool:
+    seen = False
+    for line in lines:
+        if line == "\n":
+            return seen
+        when, _, name = line[:-1].partition(" ")
+        if os.stat(_below(top, name)).st_mtime_ns != int(when):
+            return False
+        seen = True
+    return False
+
+
+def settle(made: str, target: str, record: str, sync: bool) -> None:
+    """Give a folder that was just made its name, or fill the gaps of the one that has it."""
+    found = Contents.of(made)
+    for name in found.files:
+        path = _below(made, name)
+        if not os.path.islink(path):
+            fs.follow_mode(path, 0o666, drop=0o222)  # as objects are
+    if sync:
+        fs.sync(made)
+    _set_back(made, found.folders)
+    fs.make_dirs(os.path.dirname(target))
+    if not place(made, target, replace=False):
+        sizes = found.files
+        merge(made, target, lambda file: _size(target, file) == sizes[file.replace(os.sep, "/")])
+        _set_back(target, found.folders)
+    found.write(target, record)
+
+
+def _set_back(top: str, folders: list[str]) -> None:
+    for one in folders:
+        facts = os.stat(_below(top, one))
+        with contextlib.suppress(OSError):  # another user's folder
+            os.utime(_below(top, one), ns=(facts.st_atime_ns, facts.st_mtime_ns - _BACK))
+
+
+def _below(top: str, name: str) -> str:
+    return top if name == "." else os.path.join(top, *name.split("/"))
+
+
+def _size(top: str, name: str) -> int:
+    try:
+        return os.lstat(_below(top, name)).st_size
+    except OSError:
+        return -1
