@@ -329,7 +329,20 @@ class Cache:
     def turn(
         self, key: str, done: Callable[[], bool], sign: Callable[[], object] | None = None
     ) -> staging.Turn:
-        """Return a `staging.Turn` for work outside of the cache, whose lock lies here if it can."""
+        """Return a context manager for work outside of the cache, whose lock lies here if it can.
+
+        Parameters
+        ----------
+        key : str
+        done : callable
+            True ends the wait for another process, because it has finished.
+        sign : callable, optional
+            Any value that changes while another process makes progress.
+
+        Returns
+        -------
+        context manager
+        """
         from . import staging
 
         try:
@@ -444,7 +457,17 @@ class Cache:
         return self._directory(self._folder(TREES, digest), key, build, sync=False)
 
     def find_tree(self, digest: Digest) -> str | None:
-        """Return the directory of a tree if all of it is here."""
+        """Return the directory of a tree if all of it is here.
+
+        Parameters
+        ----------
+        digest : Digest
+            Identity of the tree.
+
+        Returns
+        -------
+        str or None
+        """
         from . import staging
 
         path = self._folder(TREES, digest)
@@ -473,7 +496,17 @@ class Cache:
         return self._directory(target, f"derived-{key_of(digest)}-{short}", build, sync=True)
 
     def record(self, key: str) -> str:
-        """Return the file that says what a directory holds, see `staging.Contents`."""
+        """Return the file that says what a directory holds.
+
+        Parameters
+        ----------
+        key : str
+            Of the directory, as it is drawn above.
+
+        Returns
+        -------
+        str
+        """
         return os.path.join(self.root, CONTENTS, f"{key}.txt")
 
     def _directory(self, target: str, key: str, build: Callable[[str], None], sync: bool) -> str:
