@@ -6,12 +6,16 @@ is the engine's: locks, strict checks, retries, sources in order.
 
 from __future__ import annotations
 
+import atexit
 import os
+from contextvars import Context, copy_context
 from os import stat as _stat
 from stat import S_ISREG
 
-from ...base import config, dirs
+from ...base import config, dirs, fs, pool
+from ...base.progress import DONE, FAILED, HIT, Event, view
 from ...cache import unpinned_dirs
+from ...cache.unpinned import Scratch, UrlCache, is_url
 from ...errors import CacheError, CacheMissingWarning, PkgdataWarning, warn
 
 TYPE_CHECKING = False
@@ -23,10 +27,10 @@ if TYPE_CHECKING:
     from ...base.progress import Callback
     from .fetch import Job
 
-#: Temporary files that go when the program ends. The name is astropy's, which others read.
+#: Temporary files to remove when the program ends. The name is astropy's, which others read.
 _tempfilestodel: list[Path] = []
 
-#: On what the remembered answers rest, and they: paths by URL and package name.
+#: The settings that the remembered answers depend on, and they: paths by URL and package name.
 _known: tuple[object, dict[tuple[str, str], str]] = ((), {})
 _watched = dirs.environment_reader(
     [
@@ -57,10 +61,11 @@ def download_file(
     remote_url : str
         Also the name under which the contents are cached.
     cache : bool or ``"update"``, default False
-        False gives a temporary file that goes when the program ends; True what is cached, fetched
-        only if it is not; ``"update"`` fetches it again, unless the server says it is the same.
+        False gives a temporary file that is removed when the program ends; True fetches the file
+        only if it is not cached; ``"update"`` fetches it again, unless the server reports that it
+        has not changed.
     show_progress : bool, default True
-        Draw a bar where somebody looks.
+        Draw a bar in a terminal or a notebook.
     timeout : float, optional
         Seconds to connect, and between bytes; ``conf.remote_timeout`` by default.
     sources : sequence of str, optional
@@ -72,9 +77,9 @@ def download_file(
         Sent with HTTP requests.
     ssl_context : mapping, optional
         Arguments of `ssl.create_default_context`, and ``certfile``, ``keyfile`` and ``password`` of
-        a certificate of the caller's.
+        a client certificate.
     allow_insecure : bool, default False
-        Go on, with a warning, where the certificate of the server cannot be verified.
+        Continue, with a warning, if the certificate of the server cannot be verified.
 
     Returns
     -------
@@ -88,7 +93,7 @@ def download_file(
     KeyError
         It is not cached and ``sources`` is empty.
     ValueError
-        It is no URL, or ``cache`` is another text than ``"update"``.
+        It is not a URL, or ``cache`` is another text than ``"update"``.
     OSError
         The disk is full.
     """
@@ -103,7 +108,7 @@ def download_file(
 
 
 def _remembered(url: str, pkgname: str) -> str | None:
-    """Return the path of a URL that is known to be cached, if that still holds."""
+    """Return the path of a URL that is known to be cached, if it still is."""
     basis, paths = _known
     path = paths.get((url, pkgname))
     if path is None:
@@ -131,9 +136,7 @@ def _remember(url: str, pkgname: str, path: str, basis: object) -> str:
 
 
 def _view(show_progress: bool, files: int = 0) -> Callback:
-    from ...base.progress import silent, view
-
-    return view(config.conf.progress, files) if show_progress else silent
+    return view(config.conf.progress if show_progress else False, files)
 
 
 def _download(
@@ -144,10 +147,8 @@ def _download(
     pkgname: str,
     *wishes: Any,
 ) -> str:
-    from ...cache.unpinned import UrlCache, is_url
-
     def job() -> Job:
-        from .fetch import Job
+        from .fetch import Job  # loads what speaks HTTP, which a hit needs not
 
         return Job(url, sources, pkgname, show, *wishes)
 
@@ -176,7 +177,7 @@ def _download(
 
 
 def _temporary(path: str, missing: str = "") -> str:
-    """Let a file go when the program ends; tell if there should have been a cache."""
+    """Let a file be removed when the program ends; warn if there should have been a cache."""
     from pathlib import Path
 
     path = os.path.abspath(path)
@@ -191,8 +192,6 @@ def _stand_in(path: str, error: OSError) -> str:
     """Keep new bytes that could not enter the cache."""
     import shutil
 
-    from ...cache.unpinned import Scratch
-
     with Scratch() as scratch:
         scratch.close()
         shutil.move(path, scratch.path)
@@ -205,8 +204,6 @@ def _stand_in(path: str, error: OSError) -> str:
 
 def _deltemps() -> None:
     """Remove the temporary files, as at the end of the program."""
-    from ...base import fs
-
     while _tempfilestodel:
         path = os.fspath(_tempfilestodel.pop())
         try:
@@ -215,16 +212,10 @@ def _deltemps() -> None:
             pass  # held open by somebody, on Windows
 
 
-def _at_exit() -> None:
-    import atexit
-
-    atexit.register(_deltemps)
-    if hasattr(os, "register_at_fork"):
-        # a child that ends must not take its parent's files along
-        os.register_at_fork(after_in_child=_tempfilestodel.clear)
-
-
-_at_exit()
+atexit.register(_deltemps)
+if hasattr(os, "register_at_fork"):
+    # a child that ends must not remove its parent's files
+    os.register_at_fork(after_in_child=_tempfilestodel.clear)
 
 
 # -- many ----------------------------------------------------------------------------------------
@@ -248,14 +239,14 @@ def download_files_in_parallel(
     cache : bool or ``"update"``, default ``"update"``
         See `download_file`. False is taken for ``"update"``, with a warning.
     show_progress : bool, default True
-        Draw a bar over all of them where somebody looks.
+        Draw a bar over all of them in a terminal or a notebook.
     timeout : float, optional
         Seconds to connect, and between bytes; ``conf.remote_timeout`` by default.
     sources : mapping of str to sequence of str, optional
         For each URL that has some, where to fetch it from instead.
     multiprocessing_start_method : str, optional
-        One of Python's, for astropy's sake. The workers are threads of this process, which see its
-        temporary cache and its settings whatever the method.
+        One of Python's, accepted for compatibility. The workers are threads of this process, which
+        see its temporary cache and its settings whatever the method.
     pkgname : str, default ``"astropy"``
         Whose cache.
 
@@ -271,23 +262,34 @@ def download_files_in_parallel(
     ValueError
         There is no such start method.
     """
-    _check_method(multiprocessing_start_method)
+    if multiprocessing_start_method is not None:
+        import multiprocessing  # like the other imports in here: a hit needs none of them
+
+        multiprocessing.get_context(multiprocessing_start_method)
     if not cache:
         text = "files that are fetched in parallel are cached: cache=False is taken for 'update'"
         warn(f"Disabling the cache does not work: {text}", PkgdataWarning)
         cache = "update"
-    unique = list(dict.fromkeys(urls))
-    show = _view(show_progress, len(unique))
-    found = _in_threads(
-        lambda url: _each(url, cache, show, (sources or {}).get(url), pkgname, timeout), unique
-    )
+    # settings made for this thread alone hold in its workers too
+    jobs = {url: copy_context() for url in urls}
+    show = _view(show_progress, len(jobs))
+
+    def work(job: tuple[str, Context]) -> str:
+        url, context = job
+        own = (sources or {}).get(url)
+        return context.run(_each, url, cache, show, own, pkgname, timeout)
+
+    found: dict[str, Any] = {}
+    threads = min(len(jobs), max(1, config.conf.connections))
+    for (url, _), path, error in pool.run(work, jobs.items(), threads):
+        if error is not None:
+            raise error
+        found[url] = path
     return [found[url] for url in urls]
 
 
 def _each(url: str, cache: bool | str, show: Callback, *rest: Any) -> str:
-    """Bring one of many; what was here already, or came by another process, is told as a hit."""
-    from ...base.progress import DONE, FAILED, HIT, Event
-
+    """Fetch one of many; report a hit for what was here already or came by another process."""
     states = set()
 
     def tell(event: Event) -> None:
@@ -298,29 +300,3 @@ def _each(url: str, cache: bool | str, show: Callback, *rest: Any) -> str:
     if not states & {DONE, FAILED}:
         show(Event(url, HIT))
     return path
-
-
-def _check_method(method: str | None) -> None:
-    if method is not None:
-        import multiprocessing
-
-        multiprocessing.get_context(method)
-
-
-def _in_threads(work: Any, urls: Sequence[str]) -> dict[str, str]:
-    """Do some work for each URL, several at once; the first failure stops what has not begun."""
-    from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-    from contextvars import copy_context
-
-    if not urls:
-        return {}
-    width = min(len(urls), max(1, config.conf.connections))
-    with ThreadPoolExecutor(width, thread_name_prefix="pkgdata-download") as pool:
-        # settings made for this thread alone hold in its workers too
-        futures = {url: pool.submit(copy_context().run, work, url) for url in urls}
-        done, waiting = wait(futures.values(), return_when=FIRST_EXCEPTION)
-        for future in waiting:
-            future.cancel()
-        for future in done:
-            future.result()
-        return {url: future.result() for url, future in futures.items()}

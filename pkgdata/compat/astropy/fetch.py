@@ -1,23 +1,45 @@
-"""One unpinned URL on its way here: its sources, the transfer, and what is told when all fail."""
+"""One unpinned URL: its sources as stores, the transfer, and the error when all of them fail.
+
+The stores of a package's mirrors take no headers, TLS settings or conditions on purpose; code
+written for astropy asks for them, so that a URL has a store of its own here.
+"""
 
 from __future__ import annotations
 
 import os
+import ssl
+import warnings
+from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 from ...base.config import conf, is_offline, resolve
-from ...base.urls import redact
+from ...base.tls import ca_bundle
+from ...base.urls import redact, rewrite, scheme
 from ...cache import unpinned_dirs
+from ...cache.objects import Cache
 from ...cache.unpinned import UNCHANGED, Scratch, UrlCache, folder_name
 from ...cache.validators import Validators
-from ...errors import AllMirrorsFailedError, CacheError, PkgdataError
-from ...stores import Body, Source
-from ...transfer.limits import Limits
-from ...transfer.one import Transfer, unexpected_page
+from ...errors import (
+    AllMirrorsFailedError,
+    CacheError,
+    PkgdataError,
+    PkgdataWarning,
+    StoreError,
+    warn,
+)
+from ...stores import Body, Source, open_store
+from ...stores import http as web
+from ...stores.ftp import FtpStore
+from ...transfer.fetch import fetch, shown
+from ...transfer.one import unexpected_page
+from .errors import DownloadSpaceError, UrlOfflineError, failed, find_cause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import Any
+
+    import requests
 
     from ...base.progress import Callback
     from ...cache.partial import Partial
@@ -31,28 +53,22 @@ _DATA = frozenset(
     )
 )
 
+#: Seconds by which a change must precede the answer for its date to tell two versions apart.
+_SETTLED = 60.0
+
+
+class RequestOptions(NamedTuple):
+    """How a URL is requested: seconds, headers, arguments of an SSL context, unverified or not."""
+
+    timeout: float
+    headers: Mapping[str, str] | None = None
+    #: Of `ssl.create_default_context`; certfile, keyfile and password are for `load_cert_chain`.
+    tls: Mapping[str, Any] | None = None
+    insecure: bool = False
+
 
 class Job:
-    """One URL to fetch.
-
-    Parameters
-    ----------
-    sources : sequence of str or None
-        Where to fetch it instead of from the URL itself.
-    pkgname : str
-        Whose cache it is for.
-    show : callable
-        Is told about the progress.
-    insecure : bool
-        See `pkgdata.compat.astropy.source.Wish`.
-
-    Raises
-    ------
-    KeyError
-        There are no sources.
-    UrlOfflineError
-        Nothing may be fetched.
-    """
+    """One URL to fetch, from some sources instead of from itself if there are any."""
 
     def __init__(
         self,
@@ -60,51 +76,35 @@ class Job:
         sources: Sequence[str] | None,
         pkgname: str,
         show: Callback,
-        timeout: float | None = None,
-        headers: Mapping[str, str] | None = None,
-        tls: Mapping[str, Any] | None = None,
-        insecure: bool = False,
+        timeout: float | None,
+        *options: Any,
     ) -> None:
         self.url = url
         self._from = [url] if sources is None else list(dict.fromkeys(sources))
         self._pkgname = pkgname
         self._show = show
-        self._timeout = timeout
-        self._wishes = (headers, tls, insecure)
+        self._options = RequestOptions(
+            conf.remote_timeout if timeout is None else timeout, *options
+        )
         if not self._from:
             raise KeyError(f"{url} is not in the cache, and no source is listed to fetch it from")
-        if is_offline():  # before anything that speaks HTTP is imported
-            raise self._offline()
-
-    def _offline(self) -> PkgdataError:
-        from .errors import UrlOfflineError
-
-        why = "allow_internet is false or offline is true"
-        return UrlOfflineError(
-            f"URL {redact(self.url)} was to be downloaded, but {why}",
-            hint="'pkgdata config' shows where that is set",
-            name=self.url,
-            reason=why,
-        )
+        if is_offline():
+            why = "allow_internet is false or offline is true"
+            raise UrlOfflineError(
+                f"URL {redact(url)} was to be downloaded, but {why}",
+                hint="'pkgdata config' shows where that is set",
+                name=url,
+                reason=why,
+            )
 
     def to_temporary(self) -> str:
-        """Bring the URL into a temporary file and return its path."""
+        """Fetch the URL into a temporary file and return its path."""
         with Scratch() as partial:
             self.fill(partial)
         return partial.path
 
     def into(self, cache: UrlCache, update: bool, rescue: Callable[[str, OSError], str]) -> str:
-        """Bring the URL into a cache and return its path there.
-
-        Parameters
-        ----------
-        update : bool
-            Fetch it even if it is there, unless the server says that it is the same.
-        rescue : callable
-            See `UrlCache.obtain`.
-        """
-        from ...cache.objects import Cache
-
+        """Fetch the URL into a cache and return its path there; see `UrlCache.obtain`."""
         try:
             root = unpinned_dirs.beside(self._pkgname)
         except CacheError:  # no home directory, but a place for the downloads
@@ -124,89 +124,45 @@ class Job:
     def fill(
         self, partial: Partial, validators: Validators | None = None, here: str | None = None
     ) -> object:
-        """Write the bytes of the URL into a file.
-
-        Parameters
-        ----------
-        here : str, optional
-            File with the bytes that need not be fetched if they are the server's.
-
-        Returns
-        -------
-        object
-            `UNCHANGED` if they are.
-
-        Raises
-        ------
-        UrlFailedError
-            No source could serve it.
-        DownloadSpaceError
-            The disk is full.
-        """
-        from ...base.progress import DONE, FAILED, Event
-
-        try:
-            result = self._run(partial, validators, here)
-        except BaseException:
-            self._show(Event(self._name(), FAILED))
-            raise
-        self._show(Event(self._name(), DONE, partial.offset, partial.offset))
-        return result
-
-    def _run(self, partial: Partial, validators: Validators | None, here: str | None) -> object:
-        from ...transfer.mirrors import first_good
-
-        limits = Limits(conf.download_block_size, conf.stall_bytes, conf.stall_seconds)
-        transfer = Transfer(self._name(), partial, None, None, limits, self._show, check=unexpected)
-        sources = self._open(validators, here)
-        origin = {id(source): url for source, url in sources}
-
-        def attempt(source: Source) -> object:
-            from .source import UnmodifiedError
-
+        """Write the URL's bytes into a file; return `UNCHANGED` if the file `here` has them."""
+        # without its secrets and its query, for bars and errors
+        name = redact(self.url.partition("?")[0].partition("#")[0])
+        with shown(name, self._show, lambda: partial.offset):
+            stores = [self._open(url, validators, here) for url in self._from]
+            sources = [Source(store, "") for store in stores]
             try:
-                transfer.run(source.store, source.name)
-            except UnmodifiedError:
+                store = fetch(
+                    *(name, partial, sources, None, None, self._show),
+                    check=unexpected,
+                    retries=_rounds(),
+                ).source.store
+            except UnmodifiedError as unmodified:
                 if validators is not None and here is not None:
-                    validators.confirm(origin[id(source)], here)
+                    validators.confirm(unmodified.url, here)
                 return UNCHANGED
+            except AllMirrorsFailedError as error:
+                raise self._failure(error, stores[0]) from error.attempts[0][1]
+            except CacheError as error:
+                raise _as_oserror(error) from error
             if validators is not None:
-                ask: Callable[[], dict[str, str]] = getattr(source.store, "validators", dict)
-                validators.note(origin[id(source)], ask(), os.fstat(partial.fd))
+                asked = (
+                    (store.asked, store.validators()) if isinstance(store, UrlStore) else ("", {})
+                )
+                validators.note(*asked, os.fstat(partial.fd))
             return None
 
-        try:
-            return first_good(self.url, [one for one, _ in sources], attempt, _rounds())
-        except AllMirrorsFailedError as error:
-            raise self._failure(error, sources[0][0]) from error.attempts[0][1]
-        except CacheError as error:
-            raise _as_oserror(error) from error
+    def _open(self, url: str, validators: Validators | None, here: str | None) -> Any:
+        known = {}
+        if validators is not None and here is not None:
+            known = validators.conditions(url, here)
+        return open_url(url, self._options, known)
 
-    def _name(self) -> str:
-        """Return the URL without its secrets and its query, for bars and errors."""
-        return redact(self.url.partition("?")[0].partition("#")[0])
-
-    def _open(self, validators: Validators | None, here: str | None) -> list[tuple[Source, str]]:
-        from .source import Wish, open_url
-
-        timeout = conf.remote_timeout if self._timeout is None else self._timeout
-        wish = Wish(timeout, *self._wishes)
-        found = []
-        for url in self._from:
-            known = {}
-            if validators is not None and here is not None:
-                known = validators.conditions(url, here)
-            found.append((Source(open_url(url, wish, known), ""), url))
-        return found
-
-    def _failure(self, error: AllMirrorsFailedError, first: Source) -> PkgdataError:
-        from .errors import failed
-
+    def _failure(self, error: AllMirrorsFailedError, first: Any) -> PkgdataError:
         attempts = list(error.attempts)
         lines = [getattr(one, "message", str(one)) for _, one in attempts]
         if len(self._from) == 1:
             hint = getattr(attempts[0][1], "hint", None)
-            answer = getattr(first.store, "answer", {})
+            answer = getattr(first, "answer", {})
             facts = answer if answer.get("code", 0) >= 300 else {}
             return failed(lines[0], attempts, name=self.url, hint=hint, **facts)
         listed = "".join(f"\n  {line}" for line in lines)
@@ -219,19 +175,9 @@ class Job:
 
 
 def unexpected(name: str, head: bytes, size: int, body: Body) -> str | None:
-    """Say why bytes cannot be what a URL was asked for; more patient than for a package's files.
+    """Return why bytes cannot be the URL's; more patient than `unexpected_page`.
 
-    Parameters
-    ----------
-    name : str
-        URL without its query.
-    head : bytes
-        First bytes.
-
-    Returns
-    -------
-    str or None
-        A file may be empty if its length says so, and HTML unless its name is that of data.
+    A file may be empty if its length says so, and HTML unless its name is that of data.
     """
     if size == 0:
         return None if body.size == 0 else "the server sent no bytes"
@@ -244,17 +190,222 @@ def unexpected(name: str, head: bytes, size: int, body: Body) -> str | None:
 
 def _as_oserror(error: CacheError) -> CacheError:
     """Return the error for a disk that is full or fails, as one that is an OSError too."""
-    from .errors import DownloadSpaceError
-
     if isinstance(error, OSError):
         return error
     return DownloadSpaceError(error.message, hint=error.hint)
 
 
 def _rounds() -> int:
-    """Return how often all sources are tried again; once, if nobody asked for more.
+    """Return how often all sources are tried again; once by default.
 
     Callers who know astropy expect an error after one timeout, not after five.
     """
     retries, where = resolve("retries")
     return 1 if where == "default" else int(retries)
+
+
+# -- a URL as a store ----------------------------------------------------------------------------
+
+
+class UnmodifiedError(Exception):
+    """The server answers that what we have is what it has."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+
+def open_url(url: str, options: RequestOptions, condition: Mapping[str, str] | None = None) -> Any:
+    """Return a URL's store; condition: headers that ask for the bytes only if they changed.
+
+    Of an unknown kind of URL it is one that fails when it is opened.
+    """
+    asked, url = url, rewrite(url, conf.rewrite)
+    tls = dict(options.tls or {})
+    if not tls.get("certfile") and {"keyfile", "password"} & set(tls):
+        raise ValueError("ssl_context has a keyfile or password, which need a certfile as well")
+    try:
+        if scheme(url) in ("http", "https"):
+            return UrlStore(url, asked=asked, options=options, condition=condition)
+        if scheme(url) == "ftp":
+            return FtpStore(url, options.timeout, lambda: _context(tls, options.insecure))
+        return open_store(url, timeout=options.timeout)
+    except PkgdataError as error:
+        return _Unknown(url, error)
+
+
+class _Unknown:
+    """Stands in for the store of a URL of an unknown kind."""
+
+    def __init__(self, url: str, error: PkgdataError) -> None:
+        self.url = redact(url)
+        self._error = error
+
+    def address(self, _: str) -> str:
+        return self.url
+
+    def open(self, *_: object) -> Body:
+        raise StoreError(self._error.message, url=self.url, hint=self._error.hint)
+
+
+class UrlStore(web.HttpStore):
+    """One HTTP URL, requested with the caller's options; `asked` is it before any rewrite."""
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        asked: str,
+        options: RequestOptions,
+        condition: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(url, timeout=options.timeout)
+        self.exact = True  # bytes as they come
+        self.asked = asked
+        self._tls = dict(options.tls or {})
+        self._insecure = options.insecure
+        # bytes are counted and kept as they are on the wire
+        self._headers = {
+            key: value
+            for key, value in (options.headers or {}).items()
+            if key.lower() != "accept-encoding"
+        }
+        self._condition = dict(condition or {})
+        #: ``code``, ``msg``, ``headers`` and ``url`` of the last answer.
+        self.answer: dict[str, Any] = {}
+
+    def validators(self) -> dict[str, str]:
+        """Return the headers that ask whether the object has changed, if there are any."""
+        headers = self.answer.get("headers") or {}
+        etag = headers.get("ETag", "")
+        if etag and not etag.startswith("W/"):
+            return {"If-None-Match": etag}
+        changed = headers.get("Last-Modified", "")
+        return {"If-Modified-Since": changed} if _is_settled(changed, headers) else {}
+
+    def _request(self, method: str, name: str, headers: dict[str, str]) -> requests.Response:
+        extra = {"Accept": "*/*", **self._headers, **self._condition, **headers}
+        try:
+            response = self._send(method, name, extra, False)
+        except StoreError as error:
+            if find_cause(error, ssl.SSLCertVerificationError) is None:
+                raise
+            text = (
+                f"Verification of TLS/SSL certificate at {self.url} failed: the server is "
+                "misconfigured, or the certificates of this machine are out of date; "
+                "'pip install -U certifi' may help"
+            )
+            if not self._insecure:
+                raise StoreError(
+                    f"{text} ({error.message})",
+                    url=self.url,
+                    hint="allow_insecure=True continues without verification; know what that means",
+                ) from error
+            warn(f"{text}. Continuing without, as allow_insecure=True says.", PkgdataWarning)
+            response = self._send(method, name, extra, True)
+        self._note(response)
+        return response
+
+    def _send(
+        self, method: str, name: str, headers: dict[str, str], insecure: bool
+    ) -> requests.Response:
+        login = any(key.lower() == "authorization" for key in headers)
+        if not (self._tls or insecure or login):
+            return super()._request(method, name, headers)
+        from urllib3.exceptions import HTTPError
+
+        agent = {"Accept-Encoding": "identity", "User-Agent": web.user_agent()}
+        try:
+            return _session(self._tls, insecure).request(
+                method,
+                self._full(name),
+                headers={**agent, **headers},
+                # a login of the caller's comes before that of ~/.netrc
+                auth=(lambda request: request) if login else None,
+                stream=True,
+                allow_redirects=True,
+                timeout=(self.timeout, self.timeout),
+            )
+        except StoreError:
+            raise
+        except (OSError, HTTPError, UnicodeError) as error:
+            raise web._translate(error, self.address(name)) from error
+
+    def _note(self, response: requests.Response) -> None:
+        self.answer = {
+            "code": response.status_code,
+            "msg": response.reason or "",
+            "headers": response.headers,
+            "url": response.url,
+        }
+        if response.status_code == 304 and self._condition:
+            response.close()
+            raise UnmodifiedError(self.asked)
+
+
+def _is_settled(changed: str, headers: Mapping[str, str]) -> bool:
+    """Return True if a date of change tells versions apart: a second has room for several."""
+    try:
+        before = parsedate_to_datetime(changed).timestamp()
+        return parsedate_to_datetime(headers.get("Date", "")).timestamp() - before >= _SETTLED
+    except (ValueError, TypeError):
+        return False
+
+
+# -- TLS -----------------------------------------------------------------------------------------
+
+_sessions: dict[object, requests.Session] = {}
+
+
+def _session(tls: Mapping[str, Any], insecure: bool) -> requests.Session:
+    """Return this process's session for some TLS settings."""
+    key = (os.getpid(), insecure, tuple(sorted((k, str(v)) for k, v in tls.items())))
+    found = _sessions.get(key)
+    if found is None:
+        found = web._session_class()()
+        found.mount("https://", _adapter(_context(tls, insecure), insecure))
+        _sessions[key] = found
+    return found
+
+
+def _context(tls: Mapping[str, Any], insecure: bool) -> ssl.SSLContext:
+    wanted = dict(tls)
+    chain = {key: wanted.pop(key) for key in ("certfile", "keyfile", "password") if key in wanted}
+    if "cafile" not in wanted:
+        import certifi
+
+        bundle = ca_bundle() or certifi.where()
+        wanted.setdefault("capath" if os.path.isdir(bundle) else "cafile", bundle)
+    context = ssl.create_default_context(**wanted)
+    if insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if chain:
+        context.load_cert_chain(**chain)
+    return context
+
+
+def _adapter(context: ssl.SSLContext, insecure: bool) -> Any:
+    from requests.adapters import HTTPAdapter
+    from urllib3.exceptions import InsecureRequestWarning
+
+    class Adapter(HTTPAdapter):
+        """Leaves all decisions about certificates to one context."""
+
+        def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+            super().init_poolmanager(*args, ssl_context=context, **kwargs)
+
+        def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
+            return super().proxy_manager_for(proxy, ssl_context=context, **kwargs)
+
+        def cert_verify(self, conn: Any, url: str, verify: Any, cert: Any) -> None:
+            conn.cert_reqs = "CERT_NONE" if insecure else "CERT_REQUIRED"
+            conn.ca_certs = conn.ca_cert_dir = None
+
+        def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
+            with warnings.catch_warnings():
+                if insecure:  # we warned, at the caller's line
+                    warnings.simplefilter("ignore", InsecureRequestWarning)
+                return super().send(request, *args, **{**kwargs, "verify": not insecure})
+
+    return Adapter()
