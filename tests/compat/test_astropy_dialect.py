@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import os
 import subprocess
@@ -69,6 +70,20 @@ def test_no_name_of_astropys_is_missing(astropy):
         assert hasattr(data, name)
         assert hasattr(pkgdata, name)
         assert name not in pkgdata.__all__
+
+
+def test_the_dialects_module_passes_the_same_names_on():
+    from pkgdata.compat import astropy as data
+
+    names = {*pkgdata.__all__, *pkgdata._READ_BY_OTHERS}
+    assert all(getattr(data, name) is getattr(pkgdata, name) for name in names)
+    assert set(pkgdata.__all__) <= set(dir(data))
+    # and type checkers see them
+    tree = ast.parse(Path(data.__file__).with_suffix(".pyi").read_text())
+    lines = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
+    assert {line.module for line in lines} == {"pkgdata"}
+    found = [alias for line in lines for alias in line.names]
+    assert {one.asname for one in found if one.asname == one.name} == {*names, "__all__"}
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name[0].islower() and name != "conf"])

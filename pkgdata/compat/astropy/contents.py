@@ -1,22 +1,27 @@
-"""What was downloaded without a digest: list, look up, clear, check, import.
+"""What was downloaded without a digest: list, look up, clear, check, export, import.
 
 The functions have astropy's names and meanings; the tree is described in `pkgdata.cache.unpinned`.
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
+import zipfile
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import quote, unquote
 
 from ...base import fs, hashes
 from ...cache import unpinned_dirs
-from ...cache.unpinned import UrlCache, folder_name, is_url, read_url
+from ...cache.unpinned import Scratch, UrlCache, folder_name, is_url, read_url
 from ...errors import CacheDamaged, CacheMissingWarning, warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
-    from typing import Literal
+    from collections.abc import Container, Iterable, Iterator, Mapping
+    from typing import IO, Any, Literal
 
     OnMissing = Literal["ignore", "warn", "error"]
 
@@ -27,16 +32,16 @@ def cache_of(pkgname: str) -> UrlCache:
 
 
 def _is_there(cache: UrlCache, on_missing: str) -> bool:
-    """Say whether a package has a cache; an absent one is told of as asked for."""
+    """Return whether a package has a cache; a missing one is reported as asked for."""
     if os.path.isdir(cache.folder):
         return True
     if os.path.lexists(cache.folder):
         raise NotADirectoryError(f"Data cache directory {cache.folder} is not a directory")
-    _tell_missing(cache.folder, on_missing)
+    _report_missing(cache.folder, on_missing)
     return False
 
 
-def _tell_missing(folder: str, on_missing: str) -> None:
+def _report_missing(folder: str, on_missing: str) -> None:
     if on_missing not in ("ignore", "warn", "error"):
         raise ValueError(f"on_missing is 'ignore', 'warn' or 'error', not {on_missing!r}")
     if on_missing == "error":
@@ -49,8 +54,6 @@ def _get_download_cache_loc(
     pkgname: str = "astropy", *, ensure_exists: bool = False, on_missing: OnMissing = "warn"
 ) -> Path:
     """Return the folder of a package's entries, as astropy's function of that name does."""
-    from pathlib import Path
-
     cache = cache_of(pkgname)
     if ensure_exists:
         os.makedirs(cache.folder, exist_ok=True)
@@ -64,7 +67,7 @@ def _get_download_cache_loc(
 def is_url_in_cache(
     url_key: str, pkgname: str = "astropy", *, on_missing: OnMissing = "warn"
 ) -> bool:
-    """Say whether a URL is cached.
+    """Return whether a URL is cached.
 
     Parameters
     ----------
@@ -81,7 +84,7 @@ def is_url_in_cache(
     Raises
     ------
     ValueError
-        It is no URL.
+        It is not a URL.
     OSError
         A file is where the folder of the entries should be.
     """
@@ -90,13 +93,7 @@ def is_url_in_cache(
 
 
 def checked(url: str) -> str:
-    """Return a URL as it is.
-
-    Raises
-    ------
-    ValueError
-        It is none that can be cached.
-    """
+    """Return a URL unchanged; one that cannot be cached is a ValueError."""
     if not is_url(url):
         raise ValueError(f"malformed URL: {url!r}")
     return url
@@ -105,7 +102,7 @@ def checked(url: str) -> str:
 def cache_contents(
     pkgname: str = "astropy", *, on_missing: OnMissing = "warn"
 ) -> Mapping[str, str]:
-    """Return the paths of all cached files by URL, as they are at this moment.
+    """Return the paths of all files that are cached at this moment, by URL.
 
     Parameters
     ----------
@@ -124,8 +121,6 @@ def cache_contents(
     OSError
         A file is where the folder of the entries should be.
     """
-    from types import MappingProxyType
-
     cache = cache_of(pkgname)
     return MappingProxyType(dict(cache.entries() if _is_there(cache, on_missing) else ()))
 
@@ -164,7 +159,7 @@ def cache_total_size(pkgname: str = "astropy") -> int:
         try:
             total += os.stat(path).st_size
         except FileNotFoundError:
-            pass  # it went in the meantime
+            pass  # removed in the meantime
     return total
 
 
@@ -184,15 +179,7 @@ def compute_hash(localfn: str | os.PathLike[str]) -> str:
 
 
 def find_by_hash(md5: str, pkgname: str = "astropy") -> str | None:
-    """Return the cached file with some contents.
-
-    Parameters
-    ----------
-    md5 : str
-        Of the contents, hexadecimal.
-    pkgname : str, default ``"astropy"``
-        Whose cache.
-    """
+    """Return the cached file with contents of an MD5, if there is one."""
     paths = cache_contents(pkgname, on_missing="ignore").values()
     return next((path for path in paths if compute_hash(path) == md5.lower()), None)
 
@@ -209,7 +196,7 @@ def clear_download_cache(
     ----------
     hashorurl : str, optional
         A URL; the path of its ``contents`` or ``url`` file or of the folder of both, within the
-        cache; or the MD5 of the contents. All, by default. What is not there is no error.
+        cache; or the MD5 of the contents. All, by default. A missing one is no error.
     pkgname : str, default ``"astropy"``
         Whose cache.
     on_missing : str, default ``"warn"``
@@ -228,18 +215,15 @@ def clear_download_cache(
         It could not be removed.
     """
     cache = cache_of(pkgname)
+    if not os.path.lexists(cache.folder):
+        _report_missing(cache.folder, on_missing)
+        return
     try:
-        if not os.path.isdir(cache.folder) and not os.path.lexists(cache.folder):
-            missing = True
-        else:
-            missing = not _is_there(cache, "ignore")
-            _clear(cache, hashorurl, pkgname)
+        _is_there(cache, "ignore")  # or a file is in the folder's place
+        _clear(cache, hashorurl, pkgname)
     except OSError as error:
         text = f"Not clearing data from cache - problem arose {type(error).__name__}: {error}"
         warn(text, CacheMissingWarning)
-        return
-    if missing:
-        _tell_missing(cache.folder, on_missing)
 
 
 def _clear(cache: UrlCache, wanted: str | None, pkgname: str) -> None:
@@ -272,7 +256,7 @@ def _clear(cache: UrlCache, wanted: str | None, pkgname: str) -> None:
 
 
 def check_download_cache(pkgname: str = "astropy") -> None:
-    """Make sure that nothing but whole entries lies in a package's cache.
+    """Check that there is nothing but complete entries in a package's cache.
 
     Parameters
     ----------
@@ -282,12 +266,10 @@ def check_download_cache(pkgname: str = "astropy") -> None:
     Raises
     ------
     CacheDamaged
-        ``bad_files`` lists what `clear_download_cache` should be called with.
+        ``bad_files`` lists what to call `clear_download_cache` with.
     OSError
         A file is where the folder of the entries should be.
     """
-    from pathlib import Path
-
     cache = cache_of(pkgname)
     problems: dict[str, str] = {}
     for name in sorted(os.listdir(cache.folder)) if _is_there(cache, "ignore") else ():
@@ -339,7 +321,7 @@ def import_file_to_cache(
     pkgname : str, default ``"astropy"``
         Whose cache.
     replace : bool, default True
-        Take the place of contents that are cached; otherwise they stay.
+        Replace contents that are cached; otherwise they stay.
 
     Returns
     -------
@@ -349,7 +331,7 @@ def import_file_to_cache(
     Raises
     ------
     ValueError
-        It is no URL.
+        It is not a URL.
     OSError
         The file cannot be read, or the cache cannot be written to.
     """
@@ -357,3 +339,161 @@ def import_file_to_cache(
     if remove_original:
         os.remove(filename)
     return path
+
+
+# -- archives for another machine -----------------------------------------------------------------
+
+
+def export_download_cache(
+    filename_or_obj: str | os.PathLike[str] | IO[bytes],
+    urls: Iterable[str] | None = None,
+    overwrite: bool = False,
+    pkgname: str = "astropy",
+) -> None:
+    """Write downloads into a ZIP archive; a member's name is the quoted URL.
+
+    Parameters
+    ----------
+    filename_or_obj : path-like or binary file
+    urls : iterable of str, optional
+        All that are cached, by default.
+    overwrite : bool, default False
+        Replace an archive that exists.
+    pkgname : str, default ``"astropy"``
+        Whose cache.
+
+    Raises
+    ------
+    KeyError
+        A URL is not cached; nothing is written then.
+    FileExistsError
+        The archive exists.
+    """
+    cache = cache_of(pkgname)
+    members: dict[str, str] = {}
+    for url in get_cached_urls(pkgname) if urls is None else urls:
+        path = cache.find(checked(url))
+        if path is None:
+            raise KeyError(f"{url} is not in the cache of {pkgname}")
+        members[quote(url, safe="")] = path
+    if not isinstance(filename_or_obj, (str, os.PathLike)):
+        _write_archive(filename_or_obj, members)
+        return
+    target = os.fspath(filename_or_obj)
+    if not overwrite and os.path.lexists(target):
+        raise FileExistsError(f"the archive exists and is not overwritten: {target}")
+    with fs.writing(target, if_absent=not overwrite) as fd, _file(fd) as file:
+        _write_archive(file, members)
+
+
+def _file(fd: int) -> IO[bytes]:
+    return open(fd, "wb", closefd=False)
+
+
+def _write_archive(file: IO[bytes], members: Mapping[str, str]) -> None:
+    # a file from before 1980 gets that year instead of an error
+    with zipfile.ZipFile(file, "w", strict_timestamps=False) as archive:
+        for name, path in members.items():
+            archive.write(path, name)
+
+
+def import_download_cache(
+    filename_or_obj: str | os.PathLike[str] | IO[bytes],
+    urls: Container[str] | None = None,
+    update_cache: bool = False,
+    pkgname: str = "astropy",
+) -> None:
+    """Import the downloads of an archive that `export_download_cache` wrote.
+
+    Parameters
+    ----------
+    filename_or_obj : path-like or binary file
+    urls : container of str, optional
+        All of the archive's, by default.
+    update_cache : bool, default False
+        Replace what is cached.
+    pkgname : str, default ``"astropy"``
+        Whose cache.
+
+    Raises
+    ------
+    ValueError
+        A member's name is not a URL; nothing is imported then.
+    """
+    cache = cache_of(pkgname)
+    with zipfile.ZipFile(filename_or_obj, "r") as archive:
+        named = [(unquote(info.filename), info) for info in archive.infolist()]
+        chosen: list[tuple[str, Any]] = [
+            (checked(url), info) for url, info in named if urls is None or url in urls
+        ]
+        for url, info in chosen:
+            if not update_cache and cache.find(url) is not None:
+                continue
+            with Scratch() as scratch, archive.open(info) as source, _file(scratch.fd) as file:
+                shutil.copyfileobj(source, file, 1 << 20)
+            try:
+                cache.put(url, scratch.path, replace=update_cache, move=True)
+            finally:
+                fs.remove(scratch.path)
+
+
+# -- room on a disk ------------------------------------------------------------------------------
+
+
+def get_free_space_in_dir(path: str | os.PathLike[str], unit: Any = False) -> Any:
+    """Return the free space of the disk that a folder is on.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder.
+    unit : bool or astropy unit, default False
+        Return a quantity in this unit (True: bytes), which needs astropy.
+
+    Returns
+    -------
+    int or astropy quantity
+        Bytes, if no unit is asked for.
+
+    Raises
+    ------
+    FileExistsError
+        The path is a file.
+    FileNotFoundError
+        There is no such folder.
+    """
+    if not os.path.isdir(path):
+        start = f"Cannot determine free space from {os.fspath(path)}"
+        if os.path.isfile(path):
+            raise FileExistsError(f"{start} (found a file, expected a directory)")
+        raise FileNotFoundError(f"{start} (no such file or directory)")
+    free = shutil.disk_usage(path).free
+    if unit is False or unit is None:
+        return free
+    from astropy import units
+
+    return units.Quantity(free, units.byte).to(units.byte if unit is True else unit)
+
+
+def check_free_space_in_dir(path: str | os.PathLike[str], size: Any) -> None:
+    """Check that so many bytes fit onto the disk that a folder is on.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder.
+    size : int or astropy quantity
+        Bytes, if it has no unit.
+
+    Raises
+    ------
+    OSError
+        They do not fit, or there is no such folder.
+    """
+    free = get_free_space_in_dir(path, getattr(size, "unit", False))
+    if free < size:
+        needed, left = (
+            f"{one:,} bytes" if isinstance(one, int) else str(one) for one in (size, free)
+        )
+        text = f"not enough free space: {needed} are needed, {left} are left"
+        raise OSError(errno.ENOSPC, text, os.fspath(path))

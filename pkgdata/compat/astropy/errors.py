@@ -1,6 +1,6 @@
 """Errors that are ours and urllib's at once, for those who catch what astropy raises.
 
-They stand apart from `pkgdata.errors` because urllib's classes take ten milliseconds to load.
+They are not in `pkgdata.errors` because urllib's classes take ten milliseconds to load.
 """
 
 from __future__ import annotations
@@ -21,13 +21,7 @@ if TYPE_CHECKING:
 
 
 class UrlFailedError(AllMirrorsFailedError, URLError):
-    """A URL could not be fetched from any of its sources; ``reason`` is the first one's failure.
-
-    Parameters
-    ----------
-    **facts
-        Kept as attributes of the error.
-    """
+    """A URL could not be fetched from any of its sources; ``reason`` is the first one's failure."""
 
     reason: Any = ""
     filename: Any = None
@@ -66,18 +60,7 @@ class UrlStatusError(UrlFailedError, HTTPError):
         raise AttributeError(f"{type(self).__name__!r} has no attribute {name!r}")
 
     def read(self, *_: object) -> bytes:
-        """Return the body of the answer, which is not kept.
-
-        Parameters
-        ----------
-        *_ : object
-            A size.
-
-        Returns
-        -------
-        bytes
-            None of it.
-        """
+        """Return nothing: the body of the answer is not kept."""
         return b""
 
     def close(self) -> None:
@@ -100,7 +83,7 @@ class MissingModuleError(MissingExtraError, ModuleNotFoundError):
 
 
 def is_timeout(error: BaseException) -> bool:
-    """Say whether a source's failure was that it took too long."""
+    """Return True if a source's failure was that it took too long."""
     return find_cause(error, TimeoutError) is not None or "timed out" in str(error)
 
 
@@ -121,14 +104,10 @@ def find_cause(error: BaseException, kind: type[BaseException]) -> BaseException
 
 
 def failed(message: str, attempts: list[tuple[str, Exception]], **facts: Any) -> UrlFailedError:
-    """Return the error for sources that all failed; of a single one it tells the kind.
+    """Return the error for sources that all failed, for a single one of its kind.
 
-    Parameters
-    ----------
-    attempts : list of (str, Exception)
-        Redacted URL and failure of each source, the most telling first.
-    **facts
-        ``code``, ``headers`` and ``url`` of an HTTP answer; ``name`` and ``hint``.
+    Attempts are redacted URLs with failures, the most useful first; facts are ``code``, ``headers``
+    and ``url`` of an HTTP answer, ``name`` and ``hint``.
     """
     first = attempts[0][1] if attempts else None
     reason = find_cause(first, OSError) if first is not None else None

@@ -1,14 +1,26 @@
 """`get_readable_fileobj` and `get_file_contents`: a path, URL or file, decompressed, as text.
 
-How a file is compressed is told by its first bytes, not by its name. A broken archive is handed
-over as it is.
+The compression is recognised by the first bytes, not by the name. A broken archive is passed on as
+it is.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
+import importlib
 import io
 import os
+import shutil
+import struct
+import tempfile
+import zlib
+from pathlib import Path
+
+from ...base import fs
+from ...cache.unpinned import is_url
+from .download import _tempfilestodel, download_file
+from .errors import MissingModuleError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,10 +43,10 @@ def get_readable_fileobj(
     fsspec_filesystem: Any = None,
     close_files: bool = True,
 ) -> Iterator[IO[Any]]:
-    """Give a readable, seekable file, decompressed if need be; a context manager.
+    """Open a readable, seekable file, decompressed if necessary; a context manager.
 
-    Compression by gzip, bzip2, xz, zstd and LZW (``.Z``) is told by the first bytes. zstd needs
-    Python 3.14 or the package ``zstandard``, LZW the package ``uncompresspy``.
+    gzip, bzip2, xz, zstd and LZW (``.Z``) are recognised by the first bytes. zstd needs Python 3.14
+    or the package ``zstandard``, LZW the package ``uncompresspy``.
 
     Parameters
     ----------
@@ -43,9 +55,9 @@ def get_readable_fileobj(
     encoding : str, optional
         ``"binary"`` for bytes, else the text encoding; the system's by default.
     cache : bool or ``"update"``, default False
-        For a URL, see `pkgdata.download_file`. What is not cached is removed in the end.
+        For a URL, see `pkgdata.download_file`. What is not cached is removed at the end.
     show_progress : bool, default True
-        Draw a bar where somebody looks.
+        Draw a bar in a terminal or a notebook.
     remote_timeout : float, optional
         Seconds; ``conf.remote_timeout`` by default.
     sources : sequence of str, optional
@@ -53,13 +65,13 @@ def get_readable_fileobj(
     http_headers : mapping of str to str, optional
         Sent with HTTP requests.
     use_fsspec : bool, optional
-        Open by fsspec, as by default what begins with ``s3://`` or ``gs://``.
+        Open with fsspec; by default what begins with ``s3://`` or ``gs://``.
     fsspec_kwargs : mapping, optional
         Arguments of `fsspec.open`.
     fsspec_filesystem : optional
-        A file system of fsspec to open it by.
+        A file system of fsspec to open it with.
     close_files : bool, default True
-        Close the file in the end.
+        Close the file at the end.
 
     Yields
     ------
@@ -72,7 +84,7 @@ def get_readable_fileobj(
     ModuleNotFoundError
         The format needs a package that is not installed.
     TypeError
-        fsspec was asked for something that is no name.
+        fsspec is to open something that is not a name.
     """
     options: dict[str, Any] = {"cache": cache, "show_progress": show_progress}
     options |= {"timeout": remote_timeout, "sources": sources, "http_headers": http_headers}
@@ -91,7 +103,7 @@ def get_readable_fileobj(
 
 
 def get_file_contents(*args: Any, **kwargs: Any) -> Any:
-    """Return the contents of a path, URL or file, decompressed if need be.
+    """Return the contents of a path, URL or file, decompressed if necessary.
 
     Parameters
     ----------
@@ -116,9 +128,7 @@ def _opened(
     options: Mapping[str, Any],
     by_fsspec: tuple[Any, Any, Any],
 ) -> Any:
-    """Return an open binary file; what is to be closed or removed in the end goes onto stacks."""
-    from ...cache.unpinned import is_url
-
+    """Return an open binary file; what is to be closed or removed at the end goes onto stacks."""
     wanted, arguments, filesystem = by_fsspec
     if isinstance(name, os.PathLike):
         name = os.fspath(name)
@@ -127,8 +137,6 @@ def _opened(
     if not isinstance(name, str):
         return name
     if is_url(name):
-        from .download import download_file
-
         name = download_file(name, **options)
         if not options["cache"]:
             last.callback(_forget, name)
@@ -136,7 +144,7 @@ def _opened(
 
 
 def _requires_fsspec(url: object) -> bool:
-    """Say whether fsspec opens a URL unless told otherwise; astropy.io.fits asks this too."""
+    """Return True if fsspec opens a URL by default; astropy.io.fits calls this too."""
     return isinstance(url, str) and url.startswith(("s3://", "gs://"))
 
 
@@ -152,22 +160,20 @@ def _by_fsspec(
 
 def _forget(path: str) -> None:
     """Remove a temporary download now instead of at the end of the program."""
-    from pathlib import Path
-
-    from ...base.fs import remove
-    from .download import _tempfilestodel
-
-    remove(path)
+    fs.remove(path)
     if Path(path) in _tempfilestodel:
         _tempfilestodel.remove(Path(path))
 
 
 def _seekable(file: Any) -> Any:
-    """Return a file that can seek: itself, or its contents in memory."""
+    """Return the file if it can seek, otherwise its contents in memory."""
     if hasattr(file, "seek"):
         return file
     read = getattr(file, "read_binary", file.read)  # of py.path, whose read() gives text
     return io.BytesIO(read())
+
+
+_TEXT = "a file that was opened as text cannot be decoded; open it as 'rb'"
 
 
 class _Borrowed(io.RawIOBase):
@@ -185,14 +191,14 @@ class _Borrowed(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         data = self._file.read(len(buffer))
         if isinstance(data, str):
-            raise TypeError("a file that was opened as text cannot be decoded; open it as 'rb'")
+            raise TypeError(_TEXT)
         buffer[: len(data)] = data
         return len(data)
 
     def readall(self) -> bytes:
         data = self._file.read()
         if isinstance(data, str):
-            raise TypeError("a file that was opened as text cannot be decoded; open it as 'rb'")
+            raise TypeError(_TEXT)
         return bytes(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -237,10 +243,7 @@ def _if_sound(opener: Callable[[Any], Any], file: Any, opened: contextlib.ExitSt
 
 
 def _is_broken(error: Exception) -> bool:
-    """Say whether an error means that an archive is none, or was cut short."""
-    import struct
-    import zlib
-
+    """Return True if an error means that a file is not an archive, or is cut short."""
     known = (OSError, EOFError, ValueError, zlib.error, struct.error)
     # those two derive from Exception alone, and their modules may not be there
     return isinstance(error, known) or type(error).__name__ in ("LZMAError", "ZstdError")
@@ -248,23 +251,13 @@ def _is_broken(error: Exception) -> bool:
 
 def _module(name: str, package: str, what: object) -> Any:
     """Import a module of Python or of an optional package."""
-    import importlib
-
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        from .errors import MissingModuleError
-
         raise MissingModuleError(
             f"the module {error.name or name} is needed to read {what}",
             hint=f"pip install {package}",
         ) from error
-
-
-def _gzip(file: Any) -> Any:
-    import gzip
-
-    return gzip.GzipFile(fileobj=file, mode="rb")
 
 
 def _bzip2(file: Any) -> Any:
@@ -280,20 +273,15 @@ def _lzw(file: Any) -> Any:
 
 
 def _zstd(file: Any) -> Any:
-    import importlib
-
     for name in ("compression.zstd", "backports.zstd"):
         try:
             return importlib.import_module(name).ZstdFile(file)
         except ModuleNotFoundError:
             pass  # Python 3.14 has the first; the second brings it to older ones
-    import shutil
-    import tempfile
-
     reader = _module("zstandard", "zstandard", "zstd files").ZstdDecompressor()
-    whole = tempfile.TemporaryFile()  # noqa: SIM115 - closed by who asked; has no name to remove
+    whole = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it; it has no name
     try:
-        # its reader cannot go back, which what we give must be able to
+        # its reader cannot seek back, which our result must be able to
         with reader.stream_reader(file, closefd=False, read_across_frames=True) as stream:
             shutil.copyfileobj(stream, whole)
         whole.seek(0)
@@ -304,7 +292,7 @@ def _zstd(file: Any) -> Any:
 
 
 _FORMATS: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b\x08": _gzip,
+    b"\x1f\x8b\x08": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
     b"BZh": _bzip2,
     b"\xfd7zXZ\x00": _xz,
     b"\x28\xb5\x2f\xfd": _zstd,
