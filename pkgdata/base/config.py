@@ -21,16 +21,7 @@ if TYPE_CHECKING:
 
 
 class Field:
-    """One setting: its kind, default, variable and meaning.
-
-    Parameters
-    ----------
-    kind : str
-        ``"str"``, ``"path"``, ``"paths"``, ``"bool"``, ``"int"``, ``"seconds"``, ``"bytes"``,
-        ``"map"`` or the allowed words separated by ``|``.
-    meaning : str
-        For ``pkgdata config`` and the documentation.
-    """
+    """One setting: its kind, see `as_kind`, its default and its meaning."""
 
     __slots__ = ("default", "kind", "meaning")
 
@@ -121,45 +112,91 @@ def _text(value: Any) -> str:
     return value
 
 
+def _texts(value: Any) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError("expected a list of texts")
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("expected true or false")
+    return value
+
+
+def _table(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError("expected a table")
+    return value
+
+
+#: What brings a value to its kind. ``flag`` and ``table`` are as TOML has them, unchanged.
 _CONVERT: dict[str, Callable[[Any], Any]] = {
     "str": _text,
+    "texts": _texts,
     "path": _path,
     "paths": _paths,
     "bool": _bool,
+    "flag": _flag,
     "int": lambda value: _number(value, int, 0),
     "bytes": lambda value: _number(value, int, 1),
     "seconds": lambda value: _number(value, float, 0),
     "map": _map,
+    "table": _table,
 }
 
 
-def convert(name: str, value: Any, source: str) -> Any:
-    """Check a value and bring it to its setting's type.
-
-    Parameters
-    ----------
-    source : str
-        Where it came from, for the error.
-
-    Raises
-    ------
-    ConfigError
-        Unknown setting or wrong value.
-    """
-    field = FIELDS.get(name)
-    if field is None:
-        raise unknown_key(name, FIELDS, source)
-    words = field.kind.split("|")
-    try:
-        if len(words) == 1:
-            return _CONVERT[field.kind](value)
-        if value in words and value != "bool":
-            return value
-        if "bool" in words:
-            return _bool(value)
+def as_kind(kind: str, value: Any) -> Any:
+    """Bring a value to a kind such as ``str|texts`` or ``auto|bool``, or raise ValueError."""
+    words = kind.split("|")
+    kinds = [word for word in words if word in _CONVERT]
+    if isinstance(value, str) and value in words and value not in kinds:
+        return value
+    problems = []
+    for one in kinds:
+        try:
+            return _CONVERT[one](value)
+        except (ValueError, TypeError, AttributeError) as error:
+            problems.append(str(error).removeprefix("expected "))
+    if not kinds:
         raise ValueError(f"expected one of {', '.join(words)}")
-    except (ValueError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{source}: {name} = {value!r}: {error}") from None
+    raise ValueError(f"expected {' or '.join(problems)}")
+
+
+def check(values: Mapping[str, Any], kinds: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Check a table by the kinds of its keys; a mapping of kinds stands for a table in it.
+
+    Raises `ConfigError` for an unknown key, with close matches, and for a wrong value.
+    """
+    found = {}
+    for key, value in values.items():
+        kind = kinds.get(key)
+        if kind is None:
+            raise unknown_key(key, kinds, source)
+        try:
+            if isinstance(kind, str):
+                found[key] = as_kind(kind, value)
+                continue
+            inside = _table(value)
+        except ValueError as error:
+            raise ConfigError(f"{source}: {key} = {value!r}: {error}") from None
+        found[key] = check(inside, kind, f"{source}, [{key}]")
+    return found
+
+
+def read(path: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
+    """Read a TOML file and `check` it; `ConfigError` too if it cannot be read."""
+    try:
+        found = read_toml(path)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
+    return check(found, kinds, path)
+
+
+def convert(name: str, value: Any, source: str) -> Any:
+    """Bring a setting's value, which came from `source`, to its type; see `check`."""
+    field = FIELDS.get(name)
+    return check({name: value}, {name: field.kind} if field else FIELDS, source)[name]
 
 
 def unknown_key(name: str, known: Mapping[str, object], source: str) -> ConfigError:
@@ -172,15 +209,7 @@ def unknown_key(name: str, known: Mapping[str, object], source: str) -> ConfigEr
 
 
 def read_toml(path: str) -> dict[str, Any]:
-    """Read a TOML file.
-
-    Raises
-    ------
-    FileNotFoundError
-        There is no such file.
-    ConfigError
-        It cannot be read as TOML.
-    """
+    """Read a TOML file; `ConfigError` if it is none, FileNotFoundError if it is not there."""
     import sys
 
     with open(path, "rb") as file:
@@ -191,7 +220,7 @@ def read_toml(path: str) -> dict[str, Any]:
         try:
             found: dict[str, Any] = tomllib.load(file)
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}", hint="mend the file; it is TOML") from None
+            raise ConfigError(f"{path}: {error}", hint="fix the TOML syntax") from None
     return found
 
 
@@ -285,7 +314,7 @@ class Conf:
             self.__delattr__(one)
 
     def reload(self, name: str | None = None) -> None:
-        """Do as `reset`; astropy's other word. Files are read anew whenever they change.
+        """Do as `reset`; astropy's other word. Files are read again whenever they change.
 
         Parameters
         ----------
@@ -314,11 +343,8 @@ def _file_settings(path: str) -> dict[str, Any]:
         return {}
     mark = (found.st_mtime_ns, found.st_size)
     if path not in _files or _files[path][0] != mark:
-        try:
-            data = read_toml(path)
-        except OSError as error:
-            raise ConfigError(f"the configuration file cannot be read: {error}") from None
-        _files[path] = (mark, {name: convert(name, data[name], path) for name in data})
+        kinds = {name: field.kind for name, field in FIELDS.items()}
+        _files[path] = (mark, read(path, kinds))
     return _files[path][1]
 
 
@@ -341,13 +367,7 @@ def sources(name: str) -> Iterator[tuple[Any, str]]:
 
 
 def resolve(name: str) -> tuple[Any, str]:
-    """Return a setting's value and where it came from.
-
-    Raises
-    ------
-    ConfigError
-        The value set is wrong.
-    """
+    """Return a setting's value and where it came from; `ConfigError` if the value is wrong."""
     found = sources(name)
     if FIELDS[name].kind not in ("paths", "map"):
         return next(found)
@@ -370,10 +390,7 @@ def resolve(name: str) -> tuple[Any, str]:
 def cache_dir() -> tuple[str, str]:
     """Return the folder of the user cache and where that was set.
 
-    Raises
-    ------
-    CacheError
-        None is set and the user has no home directory.
+    Raises `CacheError` if none is set and the user has no home directory.
     """
     path, where = resolve("cache_dir")
     if path is None:
@@ -382,5 +399,5 @@ def cache_dir() -> tuple[str, str]:
 
 
 def is_offline() -> bool:
-    """Say whether the network may not be used."""
+    """Return True if the network may not be used."""
     return bool(conf.offline or not conf.allow_internet)

@@ -11,15 +11,28 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from queue import SimpleQueue
     from threading import Thread
     from typing import Protocol
+
+    from ..errors import IntegrityError
 
     class Hasher(Protocol):
         """What every hash object offers."""
 
         def update(self, data: bytes | bytearray | memoryview, /) -> None: ...
         def hexdigest(self) -> str: ...
+
+    class Facts(Protocol):
+        """What is known of a file's bytes; the time in seconds since the epoch."""
+
+        @property
+        def size(self) -> int | None: ...
+        @property
+        def digest(self) -> Digest | None: ...
+        @property
+        def modified(self) -> float | None: ...
 
 
 #: Hexadecimal digits of each algorithm's digest. Known here so that parsing a registry needs
@@ -130,24 +143,53 @@ class Digest:
         return f"Digest({str(self)!r})"
 
 
-def new(alg: str) -> Hasher:
-    """Return a fresh hash object.
+#: Why two files differ, see `difference`.
+SIZE, DIGEST, NEWER, UNKNOWN = "size", "digest", "newer", "unknown"
 
-    Parameters
-    ----------
-    alg : str
-        Name of the algorithm, one of `HEX_LENGTH`.
 
-    Returns
-    -------
-    Hasher
-        With ``update`` and ``hexdigest``.
+def difference(mine: Facts, its: Facts) -> str:
+    """Return why two files need not hold the same bytes; "" if they do. The rule of all comparing.
 
-    Raises
-    ------
-    MissingExtraError
-        The algorithm needs the package ``xxhash``, which is not installed.
+    Two sizes that differ decide (`SIZE`); then two digests of one algorithm (`DIGEST` or ""); then
+    two times (`NEWER` if mine is later, else ""). With none of them it is `UNKNOWN`: hash, or copy.
     """
+    if mine.size is not None and its.size is not None and mine.size != its.size:
+        return SIZE
+    if mine.digest is not None and its.digest is not None and mine.digest.alg == its.digest.alg:
+        return "" if mine.digest == its.digest else DIGEST
+    if mine.modified is None or its.modified is None:
+        return UNKNOWN
+    if mine.modified == int(mine.modified) or its.modified == int(its.modified):
+        later = int(mine.modified) > int(its.modified)  # a service that keeps whole seconds
+    else:
+        later = mine.modified > its.modified
+    return NEWER if later else ""
+
+
+def mismatch(
+    what: str,
+    expected: Digest | str,
+    actual: Digest | str,
+    *,
+    name: str = "",
+    source: str = "",
+    hint: str | None = None,
+) -> IntegrityError:
+    """Return the error for wrong bytes: ``WHAT: expected EXPECTED, found ACTUAL``."""
+    from ..errors import IntegrityError
+
+    return IntegrityError(
+        f"{what}: expected {expected}, found {actual}",
+        hint=hint,
+        name=name,
+        source=source,
+        expected=str(expected),
+        actual=str(actual),
+    )
+
+
+def new(alg: str) -> Hasher:
+    """Return a fresh hash object; `MissingExtraError` if it needs xxhash, which is not there."""
     if alg.startswith("xxh"):
         try:
             import xxhash
@@ -168,39 +210,28 @@ def new(alg: str) -> Hasher:
     return made
 
 
+def short_key(text: str, alg: str = "md5") -> str:
+    """Return the hexadecimal digest of a text that names a file: a path, a URL, a recipe."""
+    hasher = new(alg)
+    hasher.update(text.encode(errors="surrogateescape"))
+    return hasher.hexdigest()
+
+
+def hash_blocks(blocks: Iterable[bytes | bytearray | memoryview], alg: str = "sha256") -> Digest:
+    """Hash what an iterable yields; for bytes in memory a tuple of one."""
+    hasher = new(alg)
+    for block in blocks:
+        hasher.update(block)
+    return Digest(alg, hasher.hexdigest())
+
+
 def hash_file(path: str | os.PathLike[str], alg: str = "sha256") -> Digest:
-    """Hash a file.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    alg : str, default ``"sha256"``
-        Name of the algorithm.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    """
+    """Hash a file."""
     return measure_file(path, alg)[0]
 
 
 def measure_file(path: str | os.PathLike[str], alg: str = "sha256") -> tuple[Digest, int]:
-    """Hash a file and count its bytes, in one pass: the two belong together even while it grows.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    alg : str, default ``"sha256"``
-        Name of the algorithm.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
-    """
+    """Hash a file and count its bytes, in one pass: the two belong together even while it grows."""
     fd = os.open(path, _READ)
     try:
         return _measure(fd, alg, os.read(fd, _FIRST))
@@ -209,28 +240,9 @@ def measure_file(path: str | os.PathLike[str], alg: str = "sha256") -> tuple[Dig
 
 
 def measure_small(path: str | os.PathLike[str], alg: str, limit: int) -> tuple[Digest | None, int]:
-    """Hash a file and count its bytes, but leave a large one for later.
+    """Hash a file and count its bytes, but give None and the size for one of `limit` bytes or more.
 
-    Small files are the common case, and this spares them a stat.
-
-    Parameters
-    ----------
-    path : path-like
-        The file.
-    alg : str
-        Name of the algorithm.
-    limit : int
-        From this many bytes on a file is large; at least 64 KiB.
-
-    Returns
-    -------
-    (Digest or None, int)
-        None for a large file, with its size as the file system tells it.
-
-    Raises
-    ------
-    OSError
-        The file cannot be read.
+    Small files are the common case, and this spares them a stat. The limit is at least 64 KiB.
     """
     fd = os.open(path, _READ)
     try:
@@ -270,14 +282,9 @@ def _stream(fd: int, hasher: Hasher) -> int:
 
 
 class Lane:
-    """Hashes the blocks of a stream beside whoever reads it: in line at first, then in a thread.
+    """Hashes the blocks of a stream while it is read: in line at first, then in a thread.
 
     A context manager; when its block ends, all that was handed over is hashed.
-
-    Parameters
-    ----------
-    block : int
-        Bytes of a buffer.
     """
 
     def __init__(self, hasher: Hasher, block: int) -> None:

@@ -53,7 +53,7 @@ import os
 import stat
 
 from ..base import config, fs, locks, owners
-from ..base.hashes import Digest
+from ..base.hashes import Digest, short_key
 from ..errors import CacheError, CacheLockTimeoutError, CacheWarning, warn
 from . import sizes
 from .partial import Partial, owner_of, unfinished
@@ -489,9 +489,7 @@ class Cache:
         -------
         str
         """
-        import hashlib
-
-        short = hashlib.sha256(recipe.encode()).hexdigest()[:16]
+        short = short_key(recipe, "sha256")[:16]
         target = os.path.join(self._folder(DERIVED, digest), short)
         return self._directory(target, f"derived-{key_of(digest)}-{short}", build, sync=True)
 

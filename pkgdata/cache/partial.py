@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import os
 
-from ..base import fs, owners
-from ..errors import CacheError, IntegrityError
+from ..base import fs, hashes, owners
+from ..base.hashes import Digest
+from ..errors import CacheError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import IO
-
-    from ..base.hashes import Digest
 
 
 class Partial:
@@ -149,26 +148,18 @@ class Partial:
         IntegrityError
             They hash to something else.
         """
-        from ..base import hashes
-
         self.restart()
         hasher = hashes.new(digest.alg)
         while data := source.read(1 << 20):
             hasher.update(data)
-            left = memoryview(data)
-            while left:
-                count = os.write(self.fd, left)
-                self.offset, left = self.offset + count, left[count:]
-        actual = f"{digest.alg}:{hasher.hexdigest()}"
-        if actual != str(digest):
-            self.restart()  # nobody goes on from wrong bytes
-            raise IntegrityError(
-                f"wrong bytes for {name!r}: expected {digest}, found {actual}",
-                name=name,
-                source=str(getattr(source, "name", "")),
-                expected=str(digest),
-                actual=actual,
-            )
+            fs.write_all(self.fd, data)
+            self.offset += len(data)
+        actual = Digest(digest.alg, hasher.hexdigest())
+        if actual != digest:
+            self.restart()  # nobody resumes from wrong bytes
+            origin = str(getattr(source, "name", ""))
+            what = f"wrong bytes for {name!r}"
+            raise hashes.mismatch(what, digest, actual, name=name, source=origin)
 
     def close(self) -> None:
         """Close the file."""

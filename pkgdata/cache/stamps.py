@@ -34,10 +34,7 @@ class Stamps:
         self._known: dict[str, dict[str, str]] = {}
 
     def _file(self, folder: str) -> str:
-        import hashlib
-
-        key = hashlib.md5(folder.encode(errors="surrogateescape"), usedforsecurity=False)
-        return os.path.join(self.root or "", _BUCKET, f"{key.hexdigest()}.txt")
+        return os.path.join(self.root or "", _BUCKET, f"{hashes.short_key(folder)}.txt")
 
     def _load(self, folder: str) -> dict[str, str]:
         known = self._known.get(folder)

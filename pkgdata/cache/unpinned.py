@@ -27,6 +27,7 @@ import errno
 import os
 
 from ..base import fs, owners
+from ..base.hashes import short_key
 from ..errors import CacheError, PkgdataWarning, warn
 from .objects import PARTIAL
 from .partial import Partial, owner_of, unfinished
@@ -79,9 +80,7 @@ def normalise(url: str) -> str:
 
 def folder_name(url: str) -> str:
     """Return the name of a URL's entry."""
-    import hashlib
-
-    return hashlib.md5(normalise(url).encode(), usedforsecurity=False).hexdigest()
+    return short_key(normalise(url))
 
 
 class UrlCache:

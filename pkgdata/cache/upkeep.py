@@ -6,8 +6,8 @@ import errno
 import os
 
 from ..base import fs, owners
-from ..base.hashes import Digest, hash_file, new
-from ..errors import CacheError, ExtractionError, IntegrityError
+from ..base.hashes import Digest, hash_file, mismatch, new
+from ..errors import CacheError, ExtractionError
 from . import staging, validators
 from .objects import (
     CONTENTS,
@@ -339,15 +339,15 @@ def _export_one(archive: tarfile.TarFile, item: Item) -> None:
     with open(item.path, "rb") as file:
         reader = _Reader(file, item.digest.alg)
         archive.addfile(info, reader)
-    actual = f"{item.digest.alg}:{reader.hasher.hexdigest()}"
-    if actual != str(item.digest):
-        raise IntegrityError(
-            f"{item.path} is damaged: expected {item.digest}, found {actual}",
-            hint="remove the file; it is then fetched again",
+    actual = Digest(item.digest.alg, reader.hasher.hexdigest())
+    if actual != item.digest:
+        raise mismatch(
+            f"{item.path} is damaged",
+            item.digest,
+            actual,
             name=item.name,
             source=item.path,
-            expected=str(item.digest),
-            actual=actual,
+            hint="remove the file; it is then fetched again",
         )
 
 

@@ -234,7 +234,7 @@ def test_a_file_that_is_no_text_or_no_file(files, tmp_path, monkeypatch):
     with pytest.raises(ConfigError, match=r"config\.toml: "):
         _ = conf.retries
     monkeypatch.setenv("PKGDATA_CONFIG", str(tmp_path))
-    with pytest.raises(ConfigError, match="the configuration file cannot be read: "):
+    with pytest.raises(ConfigError, match=" cannot be read: "):
         _ = conf.retries
 
 
@@ -478,3 +478,29 @@ def test_the_environment_reader_works_without_the_raw_table(monkeypatch):
     monkeypatch.setattr(dirs, "_raw", None)
     monkeypatch.setenv("PKGDATA_TEST_A", "1")
     assert dirs.environment_reader(["PKGDATA_TEST_A", "PKGDATA_TEST_B"])() == ["1", None]
+
+
+KINDS = {"url": "str", "to": "str|texts", "format": "own|tgz", "public": "flag", "in": {"n": "int"}}
+
+
+@pytest.mark.parametrize(
+    ("values", "problem"),
+    [
+        ({"ulr": "x"}, "unknown key 'ulr'"),
+        ({"to": 3}, "to = 3: expected a text or a list of texts"),
+        ({"to": ["a", 3]}, "expected a text or a list of texts"),
+        ({"format": "zip"}, "format = 'zip': expected one of own, tgz"),
+        ({"public": "yes"}, "public = 'yes': expected true or false"),
+        ({"in": 3}, "in = 3: expected a table"),
+        ({"in": {"n": -1}}, r"\[in\]: n = -1: expected at least 0"),
+        ({"in": {"m": 1}}, r"\[in\]: unknown key 'm'"),
+    ],
+)
+def test_a_table_is_checked_by_the_kinds_of_its_keys(values, problem):
+    with pytest.raises(ConfigError, match=f"^file.*{problem}"):
+        config.check(values, KINDS, "file")
+
+
+def test_a_good_table_passes_unchanged():
+    values = {"url": "x", "to": ["a"], "format": "tgz", "public": True, "in": {"n": 3}}
+    assert config.check(values, KINDS, "file") == values

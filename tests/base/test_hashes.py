@@ -6,6 +6,7 @@ import copy
 import hashlib
 import pickle
 import sys
+from typing import NamedTuple
 
 import pytest
 
@@ -145,3 +146,46 @@ def test_a_lane_keeps_its_hands_off_blocks_that_lie_elsewhere():
             lane.buffer()
             lane.hash(memoryview(block))
     assert hasher.hexdigest() == reference("md5", b"".join(blocks))
+
+
+class Known(NamedTuple):
+    size: int | None = None
+    digest: Digest | None = None
+    modified: float | None = None
+
+
+MD5, OTHER_MD5 = Digest("md5", "0" * 32), Digest("md5", "1" * 32)
+SHA = Digest("sha256", "0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("mine", "its", "why"),
+    [
+        (Known(3, MD5), Known(4, MD5), hashes.SIZE),
+        (Known(3, MD5, 2.0), Known(3, MD5, 1.0), ""),
+        (Known(None, MD5), Known(3, MD5), ""),
+        (Known(3, MD5, 1.0), Known(3, OTHER_MD5, 1.0), hashes.DIGEST),
+        (Known(3, MD5), Known(3, SHA), hashes.UNKNOWN),
+        (Known(3, MD5, 2.0), Known(3, SHA, 1.0), hashes.NEWER),
+        (Known(3, None, 1.5), Known(3, None, 1.25), hashes.NEWER),
+        (Known(3, None, 1.5), Known(3, None, 1.0), ""),  # its clock keeps whole seconds
+        (Known(3, None, 1.0), Known(3, None, 2.0), ""),
+        (Known(3), Known(3, SHA, 1.0), hashes.UNKNOWN),
+        (Known(), Known(), hashes.UNKNOWN),
+    ],
+)
+def test_one_rule_says_whether_two_files_hold_the_same_bytes(mine, its, why):
+    assert hashes.difference(mine, its) == why
+
+
+def test_mismatch_names_both():
+    error = hashes.mismatch("wrong bytes for 'a'", MD5, OTHER_MD5, name="a", source="there")
+    assert str(error).startswith(f"wrong bytes for 'a': expected {MD5}, found {OTHER_MD5}")
+    assert (error.name, error.source, error.expected) == ("a", "there", str(MD5))
+    assert error.actual == str(OTHER_MD5)
+
+
+def test_blocks_are_hashed_as_one():
+    assert hashes.hash_blocks((b"ab", memoryview(b"c")), "md5") == hashes.hash_blocks(
+        [b"abc"], "md5"
+    )

@@ -149,7 +149,7 @@ def test_a_relative_folder_lies_in_the_package_and_not_where_the_program_runs(
         ("[package]\nversion = 1.0\n", "version = 1.0: expected a text", None),
         ("[package]\nsettings = 1\n", "settings = 1: expected a table", None),
         ("[publish]\npublic = 'yes'\n", "public = 'yes': expected true or false", None),
-        ("[package\n", "Expected", "mend the file; it is TOML"),
+        ("[package\n", "Expected", "fix the TOML syntax"),
     ],
 )
 def test_a_wrong_file_is_named_with_what_was_expected(make, toml, message, hint):
