@@ -41,14 +41,14 @@ def using(catalog: Any) -> Iterator[None]:
         _current.reset(token)
 
 
-class Fetched:
+class CachedFile:
     """A file that `Context.downloadURL` fetched; a context manager."""
 
     def __init__(self, path: Path, keep: bool = True) -> None:
         self.path = path
         self.keep = keep
 
-    def __enter__(self) -> Fetched:
+    def __enter__(self) -> CachedFile:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -86,12 +86,12 @@ class Context:
         """Whether pytest runs: the user is not asked then."""
         return "PYTEST_CURRENT_TEST" in os.environ
 
-    def downloadURL(self, url: str, size: int | None = None) -> Fetched:
+    def downloadURL(self, url: str, size: int | None = None) -> CachedFile:
         """Fetch a file without a digest, for resources that do it themselves.
 
         The path of the result is valid inside a ``with`` block.
         """
-        return Fetched(Path(fetch.file(url, size)))
+        return CachedFile(Path(fetch.file(url, size)))
 
     def dataset(self, name: str) -> Any:
         """Return a definition."""

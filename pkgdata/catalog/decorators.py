@@ -49,12 +49,7 @@ class DefinitionClass:
     data_path = _DataPath()
 
     def config(self) -> Any:
-        """Return the data.
-
-        Returns
-        -------
-        object
-        """
+        """Return the data."""
         raise NotImplementedError(f"{type(self).__name__} has no method config()")
 
 

@@ -225,21 +225,11 @@ class Definition(Notes):
         return next((path for path in paths if path.is_dir()), paths[0])
 
     def has_files(self) -> bool:
-        """Return True if something of it lies in its folder.
-
-        Returns
-        -------
-        bool
-        """
+        """Return True if something of it lies in its folder."""
         return any(one.has_files() for one in self.resources.values())
 
     def owns_folder(self) -> bool:
-        """Return True if its folder is its own, if only for links.
-
-        Returns
-        -------
-        bool
-        """
+        """Return True if its folder is its own, if only for links."""
         return self.as_prepare or bool(self.resources)
 
     # -- what is made of it --------------------------------------------------------------------
@@ -302,6 +292,7 @@ class Definition(Notes):
         Returns
         -------
         object
+            Of the definition's type, or whatever its function returns.
 
         Raises
         ------
@@ -374,10 +365,7 @@ class Definition(Notes):
         Parameters
         ----------
         problem : str
-
-        Returns
-        -------
-        CatalogError
+            Follows file, line and name in the message.
         """
         where = f"{self.file}, line {self.line}: " if self.file else ""
         return CatalogError(f"{where}{self.id}: {problem}", file=self.file, line=self.line)

@@ -65,27 +65,13 @@ class Catalog:
         return self._indexes
 
     def active(self) -> AbstractContextManager[None]:
-        """Make this the catalog at work inside a ``with`` block.
-
-        Definitions find others by it, and their data in its data folder.
-
-        Returns
-        -------
-        context manager
-            For this thread or task alone.
-        """
+        """Make this the catalog at work inside a ``with`` block, for this thread or task alone."""
         return active.using(self)
 
     # -- repositories --------------------------------------------------------------------------
 
     def repositories(self) -> list[Any]:
-        """Return the repositories, loaded. One that does not load is a warning that names it.
-
-        Returns
-        -------
-        list of Repository
-            By the names of their entry points.
-        """
+        """Return the repositories, loaded; one that does not load is a warning that names it."""
         found = []
         for one in self.indexes:
             try:
@@ -122,28 +108,17 @@ class Catalog:
         raise CatalogError(f"no repository {name!r} is installed", hint=f"installed: {known}")
 
     def repository_of(self, module: str) -> Repository | None:
-        """Return the installed repository that a definition module belongs to.
+        """Return the installed repository of a definition module, or None.
 
         Parameters
         ----------
         module : str
             Its dotted name.
-
-        Returns
-        -------
-        Repository or None
-            None if it belongs to none.
         """
         return index.of_module(module)
 
     def problems(self) -> list[CatalogError]:
-        """Return what did not load at the last search, of repositories and definitions.
-
-        Returns
-        -------
-        list of CatalogError
-            Each names file and line.
-        """
+        """Return what did not load at the last search; each error names file and line."""
         return [problem for one in self.indexes for problem in one.problems]
 
     def _warn(self, error: CatalogError) -> None:
@@ -154,15 +129,7 @@ class Catalog:
     # -- definitions ---------------------------------------------------------------------------
 
     def records(self) -> Iterator[IndexEntry]:
-        """Yield what the index knows of each definition.
-
-        What does not load is left out; `problems` reports it.
-
-        Yields
-        ------
-        IndexEntry
-            With ``id``, ``title``, ``description``, ``tags``, ``tasks``, ``types``, ``repository``.
-        """
+        """Yield what the index knows of each definition; `problems` reports what does not load."""
         for one in self.indexes:
             yield from one.records()
 
@@ -409,18 +376,7 @@ def prepare_dataset(
 def get_dataset(
     dataset: Any, context: Any = None, *, variant: Mapping[str, Any] | None = None
 ) -> Any:
-    """Return a dataset's data as they are here; nothing is fetched.
-
-    Parameters
-    ----------
-    dataset, context, variant
-        See `prepare_dataset`.
-
-    Returns
-    -------
-    object
-        What the definition makes of it.
-    """
+    """Return a dataset's data as they are here; for the parameters see `prepare_dataset`."""
     return prepare_dataset(dataset, context, variant=variant, download=False)
 
 

@@ -92,13 +92,7 @@ class Base:
         return self.__dict__.get("__datamaestro_dataset__")
 
     def dataset_information(self) -> dict[str, Any]:
-        """Return what its definition says about it.
-
-        Returns
-        -------
-        dict
-            ``id``, ``name`` and ``description``.
-        """
+        """Return ``id``, ``name`` and ``description`` of its definition."""
         made_by = self.definition
         return {
             "id": self.id,
@@ -112,17 +106,12 @@ class Base:
             self.definition.download()
 
     def prepare(self, *args: Any, **options: Any) -> Any:
-        """Fetch the files of its dataset that are missing.
+        """Fetch the files of its dataset that are missing, and return the object itself.
 
         Parameters
         ----------
         *args, **options
             Not used.
-
-        Returns
-        -------
-        Base
-            Itself.
         """
         self.download()
         return self
@@ -170,13 +159,7 @@ def _declared(cls: type) -> dict[str, Any]:
 
 
 def field_names(cls: type) -> dict[str, bool]:
-    """Return the fields of a type, and whether each must be given.
-
-    Returns
-    -------
-    dict of str to bool
-        Empty if the type does not say.
-    """
+    """Return the fields of a type, as far as it says, and whether each must be given."""
     if is_configuration(cls):
         arguments = cls.__getxpmtype__().arguments  # type: ignore[attr-defined]
         return {name: bool(one.required) for name, one in arguments.items() if name != "id"}

@@ -94,11 +94,6 @@ class Repository:
         ----------
         context : object, optional
             Not used.
-
-        Returns
-        -------
-        Repository
-            The same one each time.
         """
         found = cls.__dict__.get("INSTANCE")
         if not isinstance(found, cls):
@@ -108,23 +103,11 @@ class Repository:
 
     @classmethod
     def basemodule(cls) -> str:
-        """Return the name of its package.
-
-        Returns
-        -------
-        str
-            The dotted name.
-        """
+        """Return the name of its package."""
         return cls.__module__
 
     def default_data(self) -> str | None:
-        """Return where its data lie unless somebody says otherwise.
-
-        Returns
-        -------
-        str or None
-            None: where those of all repositories do.
-        """
+        """Return where its data lie by default; None: where those of all repositories do."""
         return None
 
     @property
@@ -145,13 +128,7 @@ class Repository:
     # -- its definitions -----------------------------------------------------------------------
 
     def files(self) -> dict[str, tuple[int, int]]:
-        """Return its definition modules.
-
-        Returns
-        -------
-        dict of str to (int, int)
-            By their names relative to the package: time of change in ns, and size in bytes.
-        """
+        """Return its definition modules, each with its time of change (ns) and size (bytes)."""
         return definition_files(str(self.basedir))
 
     def definitions_in(self, file: str) -> list[Definition]:
@@ -196,13 +173,7 @@ class Repository:
         return ".".join([self.module, *parts])
 
     def modules(self) -> Iterator[tuple[str, list[Definition]]]:
-        """Yield its modules' names and their definitions; what does not load is in `problems`.
-
-        Yields
-        ------
-        (str, list of Definition)
-            In the order of `files`.
-        """
+        """Yield its modules' names and definitions; what does not load is in `problems`."""
         self.problems = []
         for file in self.files():
             try:
@@ -215,29 +186,18 @@ class Repository:
             yield from found
 
     def search(self, name: str) -> Definition | None:
-        """Return the definition of a name.
+        """Return the definition of a name, or None.
 
         Parameters
         ----------
         name : str
             Its name, or one that it had before.
-
-        Returns
-        -------
-        Definition or None
-            None if there is none.
         """
         return next((one for one in self if name in one.aliases), None)
 
     @classmethod
     def version(cls) -> str | None:
-        """Return the version of its distribution.
-
-        Returns
-        -------
-        str or None
-            None if it is not installed as a distribution.
-        """
+        """Return the version of its distribution, None if it is not installed as one."""
         package = cls.__module__.partition(".")[0]
         found = metadata.packages_distributions().get(package, [package])
         try:

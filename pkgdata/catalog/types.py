@@ -103,24 +103,13 @@ class CSV(File):
         return {"delimiter": self.delimiter}
 
     def columns(self) -> list[str] | None:
-        """Return the names of the columns.
-
-        Returns
-        -------
-        list of str or None
-            None if no row has them.
-        """
+        """Return the names of the columns, None if no row has them."""
         if self.names_row < 0:
             return None
         return next(itertools.islice(self._lines(), self.names_row, None), [])
 
     def rows(self) -> Iterator[list[str]]:
-        """Yield the rows below the one with the names; empty rows are left out.
-
-        Yields
-        ------
-        list of str
-        """
+        """Yield the rows below the one with the names; empty rows are left out."""
         return (row for row in itertools.islice(self._lines(), self.names_row + 1, None) if row)
 
 
@@ -195,12 +184,7 @@ class Tensor(Base):
     __xpmid__ = "pkgdata.catalog.types.tensor.tensor"
 
     def data(self) -> Any:
-        """Return the array.
-
-        Returns
-        -------
-        numpy.ndarray
-        """
+        """Return the array, a `numpy.ndarray`."""
         raise NotImplementedError(f"{type(self).__name__} has no method data()")
 
 
@@ -293,12 +277,7 @@ class FolderBased(Folder):
     classes: Any = None
 
     def names(self) -> list[str]:
-        """Return the names of the classes.
-
-        Returns
-        -------
-        list of str
-        """
+        """Return the names of the classes."""
         if self.classes is not None:
             return list(self.classes)
         with os.scandir(self.path) as found:

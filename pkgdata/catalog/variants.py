@@ -182,13 +182,7 @@ class Variants:
         raise NotImplementedError
 
     def enumerate(self) -> Iterator[dict[str, Any]]:
-        """Yield the variants that can be listed.
-
-        Yields
-        ------
-        dict
-            As from `resolve`.
-        """
+        """Yield the variants that can be listed, as from `resolve`."""
         raise NotImplementedError
 
 

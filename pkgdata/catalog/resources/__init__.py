@@ -72,10 +72,6 @@ class Resource:
         ----------
         *args, **options
             As of the class.
-
-        Returns
-        -------
-        Resource
         """
         return cls(*args, **options)
 
@@ -126,13 +122,7 @@ class Resource:
 
     @property
     def owner(self) -> Any:
-        """The definition that it belongs to.
-
-        Raises
-        ------
-        CatalogError
-            It belongs to none.
-        """
+        """The definition that it belongs to; a `CatalogError` if there is none."""
         if self.dataset is None:
             raise CatalogError(
                 f"the resource {self.name or type(self).__name__!r} belongs to no dataset",
@@ -172,21 +162,11 @@ class Resource:
         return self.owner.datapath / ".downloads" / self.path.name if aside is None else aside
 
     def has_files(self) -> bool:
-        """Return True if it is a file or folder of its own.
-
-        Returns
-        -------
-        bool
-        """
+        """Return True if it is a file or folder of its own."""
         return True
 
     def files_present(self) -> bool:
-        """Return True if its file or folder is here.
-
-        Returns
-        -------
-        bool
-        """
+        """Return True if its file or folder is here."""
         return self.path.exists()
 
     @property
@@ -195,21 +175,11 @@ class Resource:
         return None
 
     def entries(self) -> Sequence[Entry]:
-        """Return what is downloaded for it.
-
-        Returns
-        -------
-        sequence of Entry
-        """
+        """Return what is downloaded for it."""
         return ()
 
     def sources(self) -> Sequence[str]:
-        """Return the addresses that it is fetched from, for ``pkgdata catalog check``.
-
-        Returns
-        -------
-        sequence of str
-        """
+        """Return the addresses that it is fetched from, for ``pkgdata catalog check``."""
         return [url for entry in self.entries() for url in entry.urls]
 
     def make(self, destination: Path) -> None:
@@ -230,22 +200,11 @@ class Resource:
         ----------
         force : bool, default False
             Make it even if it is here.
-
-        Returns
-        -------
-        object
-            Not used.
         """
         raise NotImplementedError(f"{type(self).__name__} has no method download()")
 
     def prepare(self) -> Any:
-        """Return what a definition gets for it.
-
-        Returns
-        -------
-        object
-            Its path, unless a kind of resources gives something else.
-        """
+        """Return what a definition gets for it; its path, unless its kind says otherwise."""
         return self.path
 
 
@@ -300,12 +259,7 @@ class FileResource(_Made):
         return self.path.is_file()
 
     def stream(self) -> Any:
-        """Open the file for reading.
-
-        Returns
-        -------
-        file object
-        """
+        """Open the file for reading."""
         return self.path.open("rb")
 
 

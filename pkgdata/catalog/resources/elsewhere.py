@@ -52,13 +52,7 @@ class reference(ValueResource):
         self.reference = reference
 
     def target(self) -> Any:
-        """Return the dataset that it stands for.
-
-        Returns
-        -------
-        Definition
-            Of this library, or of datamaestro.
-        """
+        """Return the definition that it stands for, of this library or of datamaestro."""
         return resolve(self.reference, self.owner)
 
     def download(self, force: bool = False) -> Any:
@@ -68,13 +62,7 @@ class reference(ValueResource):
         return self.target().prepare(download=False)
 
     def config(self) -> Any:
-        """Do as `prepare`; datamaestro's other name.
-
-        Returns
-        -------
-        object
-            The dataset's data.
-        """
+        """Do as `prepare`; datamaestro's other name."""
         return self.prepare()
 
 

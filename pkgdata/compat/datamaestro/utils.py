@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import json
 
-from ...catalog.active import Fetched as CachedFile
+from ...catalog.active import CachedFile
 from ...catalog.objects import encoded
 from ...catalog.resources import FileChecker, HashCheck
 
