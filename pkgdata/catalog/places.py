@@ -4,6 +4,7 @@
   <data>/data/<repository>/<id as path>/<name>  one prepared file or folder of a dataset
   <data>/data/__custom__/<package>/...          the same, of a definition in no repository
   <data>/data/.../.<owner>.pkgdata/             what is being made, until it is complete
+  <data>/data/.../.<name>.<owner>.tmp           what is being removed
 
 1. A name in a dataset's folder exists only after what it stands for is complete: it is made aside,
    in the folder in which it will lie, and renamed into place.
@@ -75,20 +76,8 @@ def within(data: str | os.PathLike[str] | None) -> Iterator[None]:
 
 
 def is_aside(name: str) -> bool:
-    """Return True if a folder's name is that of something being made."""
-    return name.startswith(".") and name.endswith(ASIDE)
-
-
-def aside(folder: Path) -> Path:
-    """Return a new name in a folder, for what is being made or removed there."""
-    return folder / f".{owners.unique()}{ASIDE}"
-
-
-def remove(path: Path) -> None:
-    """Remove a file or folder of a dataset; it disappears at once, as a whole."""
-    former = aside(path.parent)
-    os.rename(path, former)
-    fs.discard(str(former))
+    """Return True if a name is that of something being made or removed."""
+    return name.startswith(".") and owners.of(name) is not None
 
 
 class UserSettings:

@@ -15,13 +15,13 @@ import os
 from contextvars import ContextVar
 from pathlib import Path
 
-from ..base import fs, locks, owners
+from ..base import fs, owners
 from ..base.config import cache_dir, conf
-from ..cache import stamps
-from ..cache.objects import LOCKS, Cache
+from ..cache import staging, stamps
+from ..cache.objects import Cache
 from ..errors import CacheError, CatalogError, FolderWarning, PkgdataError, warn
 from . import fetch, places
-from .resources import FileResource, FolderResource
+from .resources import FileResource, FolderResource, Resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .definition import Definition
-    from .resources import Resource
 
 #: Datasets that are being prepared, each for the one before it.
 _stack: ContextVar[tuple[str, ...]] = ContextVar("pkgdata_catalog_stack", default=())
@@ -166,7 +165,7 @@ def _bring(definition: Definition, force: bool) -> None:
     entries = [entry for one in files for entry in one.entries()]
     with fetch.session(entries):
         fetch.bring(definition.id, entries)
-        with _alone(definition, files, force):
+        with _turn(definition, files, force):
             for one in files:
                 if force or not is_here(one):
                     _make(one, force)
@@ -176,19 +175,21 @@ def _bring(definition: Definition, force: bool) -> None:
 def _make(resource: Resource, force: bool) -> None:
     """Make a resource aside and rename it."""
     path = resource.path
-    aside = places.aside(path.parent)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path.parent)
-        aside.mkdir()
-        made = aside / path.name
-        resource.make(made)
-        if made.exists() or made.is_symlink():
-            _install(made, path, aside, force)
-            _stamp(resource)
-        elif isinstance(resource, (FileResource, FolderResource)) and not resource.files_present():
-            # kinds of other libraries need not make anything
-            raise resource.owner.wrong(f"its resource {resource.name!r} made nothing")
+        staging.sweep(str(path.parent), ".")
+        aside = str(path.parent / f".{owners.unique()}{places.ASIDE}")
+        with staging.folder(aside, follow=False):
+            made = Path(aside, path.name)
+            resource.make(made)
+            if made.exists() or made.is_symlink():
+                _install(made, path, force)
+                _stamp(resource)
+            elif not resource.files_present() and isinstance(
+                resource,
+                (FileResource, FolderResource),  # kinds of other libraries need not make anything
+            ):
+                raise resource.owner.wrong(f"its resource {resource.name!r} made nothing")
     except OSError as error:
         blocked = (*fs.UNWRITABLE, errno.ENOTDIR, errno.EEXIST)
         if error.errno in blocked and not isinstance(error, PkgdataError):
@@ -197,29 +198,22 @@ def _make(resource: Resource, force: bool) -> None:
                 hint="set PKGDATA_CATALOG_DIR, or say --data, for a folder that can be written",
             ) from error
         raise
-    finally:
-        if aside.is_dir():
-            fs.discard(str(aside))
 
 
-def _install(made: Path, path: Path, aside: Path, force: bool) -> None:
+def _install(made: Path, path: Path, force: bool) -> None:
     """Rename what was made; a folder that is there is replaced as a whole."""
     fs.sync(str(made))  # what has its name shall survive a power loss
-    if made.is_dir():
-        if path.is_dir() and not path.is_symlink():
-            # notes and leftovers, as datamaestro leaves them, do not count
-            if not force and any(not one.name.startswith(".") for one in path.iterdir()):
-                return  # another process was faster
-            os.rename(path, aside / "former")
-        try:
-            os.rename(made, path)
-        except OSError:
-            if not path.is_dir():  # else another process was faster
-                raise
-    else:
-        if path.is_dir() and not path.is_symlink():
-            os.rename(path, aside / "former")
+    folder = path.is_dir() and not path.is_symlink()
+    if not made.is_dir():
+        if folder:
+            staging.take_away(str(path))
         fs.replace(str(made), str(path))
+        return
+    # a folder with content was made by a faster process; what begins with a dot are notes and
+    # leftovers, as datamaestro leaves them
+    empty = folder and all(one.name.startswith(".") for one in path.iterdir())
+    if not staging.place(str(made), str(path), folder and (force or empty)) and not path.is_dir():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
 
 
 def _stamp(resource: Resource) -> None:
@@ -230,60 +224,28 @@ def _stamp(resource: Resource) -> None:
         _stamps().add(str(path.parent), path.name, os.stat(path), digest)
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what killed processes left behind."""
-    for name in os.listdir(folder):
-        if places.is_aside(name) and owners.is_leftover(name):
-            fs.discard(str(folder / name))
-
-
 def _clear(made: Sequence[Resource]) -> None:
     """Remove transient resources that nothing needs any more."""
     for one in made:
         if one.transient and one.dependents and one.files_present():
-            places.remove(one.path)
+            staging.take_away(str(one.path))
 
 
-@contextlib.contextmanager
-def _alone(definition: Definition, files: Sequence[Resource], force: bool) -> Iterator[None]:
+def _turn(
+    definition: Definition, files: Sequence[Resource], force: bool
+) -> contextlib.AbstractContextManager[Any]:
     """Let one process at a time make a dataset, where locks work."""
     folder = str(definition.datapath)
     key = hashlib.sha256(folder.encode(errors="surrogateescape")).hexdigest()[:40]
-    try:
-        cache = Cache(cache_dir()[0], conf.lock_timeout)
-        cache.prepare()
-        bucket = cache.bucket(LOCKS)
-    except (OSError, CacheError):
-        yield  # the lock saves work, no more
-        return
-    lock = locks.KeyLock(os.path.join(bucket, f"catalog-{key}.lock"), conf.lock_timeout)
-    places_of_work = {one.path.parent for one in files}
+    above = {str(one.path.parent) for one in files}
 
     def done() -> bool:
         return not force and all(map(is_here, files))
 
+    def sign() -> object:
+        return staging.growth(path for one in above for path in staging.made_under(one, "."))
+
     try:
-        lock.acquire(done, lambda: _signs(places_of_work))
-        yield
-        lock.remove()
-    finally:
-        lock.release()
-
-
-def _signs(where: set[Path]) -> object:
-    """Return what changes while another process makes something there."""
-    found = []
-    for folder in where:
-        for name in os.listdir(folder) if folder.is_dir() else ():
-            if places.is_aside(name):
-                found += [(path, size) for path, size in _sizes(folder / name)]
-    return found
-
-
-def _sizes(folder: Path) -> Iterator[tuple[str, int]]:
-    for above, _, files in os.walk(folder):
-        for file in files:
-            try:
-                yield os.path.join(above, file), os.stat(os.path.join(above, file)).st_size
-            except OSError:
-                pass  # it has its final name now
+        return Cache(cache_dir()[0], conf.lock_timeout).turn(f"catalog-{key}", done, sign)
+    except CacheError:
+        return contextlib.nullcontext()  # without a cache; the lock only saves work

@@ -12,6 +12,7 @@ from typing import NamedTuple
 from ..base import fs
 from ..base.config import conf
 from ..base.urls import redact
+from ..cache import staging
 from ..errors import CatalogError, PkgdataError
 from ..transfer.mirrors import Mirrors
 from . import names, places
@@ -111,12 +112,8 @@ def _folders(folder: Path) -> list[Path]:
 
 def remove(orphan: Orphan) -> None:
     """Remove an orphan: it disappears at once, then its files and empty folders go."""
-    path = orphan.path
-    if path.is_symlink():
-        path.unlink()
-        return
-    places.remove(path)
-    above = path.parent
+    staging.take_away(str(orphan.path))
+    above = orphan.path.parent
     while above.name not in ("data", "") and not any(above.iterdir()):
         above.rmdir()
         above = above.parent
