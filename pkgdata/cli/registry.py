@@ -7,7 +7,7 @@ import sys
 
 from ..base import fs, text
 from ..base.config import conf
-from ..base.progress import Bar, ended, wanted
+from ..base.progress import Bar, wanted
 from ..core import scan
 from ..core.registry import Registry
 
@@ -56,7 +56,7 @@ def run_make(args: Namespace) -> int:
         Exit code.
     """
     with _hashed(args.folder) as bar:
-        registry = scan.make(args.folder, args.alg, progress=lambda *file: bar(ended(*file)))
+        registry = scan.make(args.folder, args.alg, progress=bar)
     if args.output:
         # a registry that lies in its own folder does not list itself
         inside = fs.name_inside(args.folder, args.output)
@@ -79,9 +79,9 @@ def _check(args: Namespace) -> int:
     file = args.registry or os.path.join(args.folder, "registry.txt")
     registry = Registry.load(file)
     with _hashed(args.folder) as bar:
-        found = scan.compare(args.folder, registry, progress=lambda *file: bar(ended(*file)))
+        found = scan.compare(args.folder, registry, progress=bar)
     inside = fs.name_inside(args.folder, file)
-    found.extra = [name for name in found.extra if name != inside]
+    found = found._replace(extra=[name for name in found.extra if name != inside])
     if args.json:
         text.json({"missing": found.missing, "extra": found.extra, "changed": found.changed})
     else:

@@ -176,11 +176,8 @@ class Registry(Mapping[str, Entry]):
         return self
 
     def _fill_plain(self, text: str, lines: list[str]) -> bool:
-        """Fill the rows at the speed of C if the lines are as regular as those that we write.
-
-        That is: each is just a name and a digest, and there are no comments, or one with the size
-        above each.
-        """
+        """Fill the rows at the speed of C if the lines are as regular as those that we write."""
+        # each just a name and a digest, and no comments, or one with the size above each
         sizes: list[str] = []
         if "#" in text:
             sizes, lines = lines[: len(lines) // 2 * 2 : 2], lines[1::2]
@@ -267,16 +264,15 @@ class Registry(Mapping[str, Entry]):
         return row if isinstance(row, str) else row[0] if isinstance(row, tuple) else ""
 
     def _uniform(self) -> bool:
-        """Say whether all digests are valid and of one kind, looking at all of them at once."""
+        """Return True if all digests are valid and of one kind, looking at all of them at once."""
         texts = [
             row if isinstance(row, str) else row[0] if isinstance(row, tuple) else ""
             for row in self._rows.values()
         ]
         prefix, colon, value = texts[0].rpartition(":")
         joined = "\n" + "\n".join(texts)
-        if HEX_LENGTH.get(prefix if colon else "sha256") != len(value) or set(map(len, texts)) != {
-            len(texts[0])
-        }:
+        right = HEX_LENGTH.get(prefix if colon else "sha256") == len(value)
+        if not right or len(set(map(len, texts))) > 1:
             return False
         if colon:
             mark = "\n" + prefix + colon
@@ -361,17 +357,16 @@ class Registry(Mapping[str, Entry]):
         -------
         Entry or object
         """
-        # by asking first: a mapping's own would look for close names, to throw them away
+        # a mapping's own get would search for close names, to throw them away
         return self[name] if name in self._rows else default
 
     def _unknown(self, name: str) -> UnknownNameError:
         import difflib
 
         close = difflib.get_close_matches(name, list(self._rows), 3, 0.5)
+        hint = f"it has {len(self)} names; 'pkgdata list' shows them"
         if close:
             hint = f"did you mean {' or '.join(map(repr, close))}?"
-        else:
-            hint = f"it has {len(self)} names; 'pkgdata list' shows them"
         where = f" {self.file}" if self.file else ""
         return UnknownNameError(
             f"{name!r} is not in the registry{where}", hint=hint, name=name, close=close
@@ -480,13 +475,7 @@ def as_registry(
     source: Registry | Mapping[str, str | None] | str | os.PathLike[str] | None,
     urls: Mapping[str, str] | None = None,
 ) -> Registry:
-    """Make a registry of a file, or of pooch's ``registry`` and ``urls`` mappings.
-
-    Raises
-    ------
-    RegistryError
-        A digest or line is malformed.
-    """
+    """Make a registry of a file, or of pooch's ``registry`` and ``urls`` mappings."""
     if isinstance(source, Registry):
         registry = source
     elif isinstance(source, (str, os.PathLike)):

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from typing import NamedTuple
 
-from ..base import fs, hashes
+from ..base import fs, hashes, pool
+from ..base.progress import ended, silent
 from .registry import Entry, Registry
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from ..base.hashes import Digest
+    from ..base.progress import Callback
 
-    Progress = Callable[[str, int], None]
     Job = tuple[str, str, str]  # name, path, algorithm
 
 #: Files from this size on are hashed in threads; below it, handing a file to a thread and fighting
@@ -26,28 +29,12 @@ def make(
     alg: str = "sha256",
     *,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Callback = silent,
 ) -> Registry:
-    """Make the registry of a directory: every file below it, hashed.
+    """Make the registry of a directory: every file below it, hashed, sorted by name.
 
-    Parameters
-    ----------
-    workers : int, optional
-        Threads for large files; the number of usable cores by default, at most 8.
-    progress : callable, optional
-        Called with (name, bytes) after each file, in the caller's thread.
-
-    Returns
-    -------
-    Registry
-        Sorted by name, with sizes.
-
-    Raises
-    ------
-    UnsafeNameError
-        A file's name could not be fetched safely.
-    OSError
-        The directory or a file cannot be read.
+    ``workers`` are threads for large files: the usable cores by default, at most 8. Progress is
+    reported at the end of each file.
     """
     # all names are checked before the first byte is read
     jobs = [(fs.safe_name(name), path, alg) for name, path in _files(folder)]
@@ -55,23 +42,15 @@ def make(
     return Registry(Entry(name, *found[name]) for name in sorted(found))
 
 
-class Comparison:
-    """How a directory and a registry differ.
+class Comparison(NamedTuple):
+    """How a directory and a registry differ; true if they do."""
 
-    Attributes
-    ----------
-    missing : list of str
-        In the registry, not in the directory.
-    extra : list of str
-        In the directory, not in the registry.
-    changed : dict of str to str
-        What differs, by name.
-    """
-
-    def __init__(self) -> None:
-        self.missing: list[str] = []
-        self.extra: list[str] = []
-        self.changed: dict[str, str] = {}
+    #: Names in the registry that the directory has not.
+    missing: list[str]
+    #: Names in the directory that the registry has not.
+    extra: list[str]
+    #: What differs, by name.
+    changed: dict[str, str]
 
     def __bool__(self) -> bool:
         return bool(self.missing or self.extra or self.changed)
@@ -81,28 +60,11 @@ def compare(
     folder: str | os.PathLike[str],
     registry: Registry,
     *,
-    progress: Progress | None = None,
+    progress: Callback = silent,
 ) -> Comparison:
-    """Compare a directory with a registry.
-
-    Parameters
-    ----------
-    progress : callable, optional
-        Called with (name, bytes) after each file, in the caller's thread.
-
-    Returns
-    -------
-    Comparison
-        True if they differ.
-
-    Raises
-    ------
-    OSError
-        The directory or a file cannot be read.
-    """
+    """Compare a directory with a registry; progress is reported at the end of each file."""
     here = dict(_files(folder))
-    result = Comparison()
-    result.extra = sorted(set(here) - set(registry))
+    result = Comparison([], sorted(set(here) - set(registry)), {})
     jobs, pinned = [], []
     for entry in registry.values():
         path = here.get(entry.name)
@@ -116,8 +78,7 @@ def compare(
             jobs.append((entry.name, path, entry.digest.alg))
             pinned.append((entry.name, entry.digest))
             continue  # reported when it is hashed
-        if progress is not None:
-            progress(entry.name, size)
+        progress(ended(entry.name, size))
     found = _measure(jobs, _cores(), progress)
     for name, digest in pinned:
         actual = found[name][0]
@@ -134,23 +95,19 @@ def _files(folder: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
 
 
 def _cores() -> int:
-    """Return how many threads may hash: the cores this process may use, of which a job on a shared
-    machine often has a few alone."""
-    try:
+    """Return how many threads may hash."""
+    try:  # the cores that this process may use: a job on a shared machine often has only a few
         return min(8, len(os.sched_getaffinity(0)))
     except AttributeError:  # macOS and Windows
         return min(8, os.cpu_count() or 1)
 
 
-def _measure(
-    jobs: list[Job], workers: int, progress: Progress | None
-) -> dict[str, tuple[Digest, int]]:
+def _measure(jobs: list[Job], workers: int, progress: Callback) -> dict[str, tuple[Digest, int]]:
     """Hash files; return (digest, bytes) by name."""
     done = {}
     for name, digest, size in _results(jobs, workers):
         done[name] = (digest, size)
-        if progress is not None:
-            progress(name, size)
+        progress(ended(name, size))
     return done
 
 
@@ -166,23 +123,15 @@ def _results(jobs: list[Job], workers: int) -> Iterator[tuple[str, Digest, int]]
             yield name, digest, size
     # the largest first: begun last, it would keep one core busy while the others idle
     large.sort(key=lambda item: -item[0])
-    yield from _in_threads([job for _, job in large], workers)
+    found = pool.run(_hash, [job for _, job in large], min(workers, len(large)))
+    with contextlib.closing(found):  # type: ignore[type-var]  # after an error the rest is not read
+        for job, result, error in found:
+            if error is not None:
+                raise error
+            assert result is not None
+            yield job[0], *result
 
 
-def _in_threads(jobs: list[Job], workers: int) -> Iterator[tuple[str, Digest, int]]:
-    workers = min(workers, len(jobs))
-    if workers < 2:
-        yield from map(_one, jobs)
-        return
-    from concurrent.futures import ThreadPoolExecutor
-
-    pool = ThreadPoolExecutor(workers, "pkgdata-hash")
-    try:
-        yield from pool.map(_one, jobs)
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error the rest need not be read
-
-
-def _one(job: Job) -> tuple[str, Digest, int]:
-    name, path, alg = job
-    return name, *hashes.measure_file(path, alg)
+def _hash(job: Job) -> tuple[Digest, int]:
+    _, path, alg = job
+    return hashes.measure_file(path, alg)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 
-from ..base.progress import ended
 from ..core import scan
 from ..errors import DatasetError
 from . import repository, tgz
@@ -16,9 +15,8 @@ from .transfers import pull, shown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from ..base.progress import Callback
     from ..core.registry import Registry
     from ..stores import Store
     from .transfers import Progress
@@ -215,7 +213,7 @@ def verify(
         promised = record.here().registry
     total = sum(entry.size or 0 for entry in promised.values())
     show = shown(progress, len(promised), total)
-    return scan.compare(folder, promised, progress=_telling(show))
+    return scan.compare(folder, promised, progress=show)
 
 
 def diff(
@@ -251,7 +249,7 @@ def diff(
         promised = _remote_registry(store_of(config), name, parts)
     else:
         promised = scan.make(_folder_of(home, os.fspath(other)))
-    return scan.compare(folder, promised, progress=_telling(shown(progress, folder=folder)))
+    return scan.compare(folder, promised, progress=shown(progress, folder=folder))
 
 
 def _folder_of(home: Home, text: str) -> str:
@@ -274,7 +272,3 @@ def _remote_registry(store: Store, name: str, partitions: list[str] | None) -> R
         f"is not in {store.url}, so there is nothing to compare it with",
         "pkgdata dataset push puts it there",
     )
-
-
-def _telling(show: Callback) -> Callable[[str, int], None]:
-    return lambda name, size: show(ended(name, size))

@@ -105,11 +105,7 @@ class Publication:
         """
         files, total = plan.measure(self._folder, self._file)
         show = self._show("hashing", files, total)
-        self.items = plan.collect(
-            self._folder,
-            self._file,
-            lambda name, size: show(Event(name, DONE, size, size)),
-        )
+        self.items = plan.collect(self._folder, self._file, show)
         plan.check_registry(self.items, self.registry, self._replace)
         for destination in self._destinations:
             destination.check(self.items)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import os
 
 from ..base import fs, owners, pool
+from ..base.progress import silent
 from ..core import scan
 from ..errors import AlreadyPublishedError, PublishError
 from .destination import Item, stamp_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
+    from collections.abc import Collection, Sequence
 
+    from ..base.progress import Callback, Event
     from ..core.registry import Registry
     from .destination import Destination, Held
-
-    Progress = Callable[[str, int], None]
 
 
 class Plan:
@@ -88,7 +88,7 @@ def _paths(folder: str, registry_file: str | None) -> dict[str, str]:
     return {name: path for name, path in found if name != inside and not owners.is_aside(name)}
 
 
-def collect(folder: str, registry_file: str | None, progress: Progress | None = None) -> list[Item]:
+def collect(folder: str, registry_file: str | None, progress: Callback = silent) -> list[Item]:
     """Hash the files of a folder.
 
     Parameters
@@ -96,7 +96,7 @@ def collect(folder: str, registry_file: str | None, progress: Progress | None = 
     registry_file : str or None
         Not published, should it lie in the folder.
     progress : callable, optional
-        Called with (name, bytes) after each file.
+        Called with the `Event` of each file that is hashed.
 
     Returns
     -------
@@ -120,9 +120,9 @@ def collect(folder: str, registry_file: str | None, progress: Progress | None = 
     _check_links(folder, paths.values())
     stamps = {name: _stamp(path) for name, path in paths.items()}
 
-    def hashed(name: str, size: int) -> None:
-        if progress is not None and name in paths:
-            progress(name, size)
+    def hashed(event: Event) -> None:
+        if event.name in paths:
+            progress(event)
 
     found = scan.make(folder, progress=hashed)
     items = []

@@ -38,7 +38,7 @@ def folder(tmp_path):
 def test_make(folder, workers, alg):
     seen = []
     found = scan.make(
-        folder, alg, workers=workers, progress=lambda name, size: seen.append((name, size))
+        folder, alg, workers=workers, progress=lambda event: seen.append((event.name, event.done))
     )
     assert list(found.values()) == [
         Entry(name, Digest(alg, hashlib.new(alg, FILES[name]).hexdigest()), len(FILES[name]))
@@ -64,7 +64,7 @@ def test_compare_lists_every_kind_of_difference(folder):
     (folder / "new").write_bytes(b"")
     (folder / "also new").write_bytes(b"")
     seen = []
-    result = scan.compare(folder, registry, progress=lambda name, size: seen.append(name))
+    result = scan.compare(folder, registry, progress=lambda event: seen.append(event.name))
     assert result
     assert result.missing == ["a.txt", "large1"]
     assert result.extra == ["also new", "new"]
