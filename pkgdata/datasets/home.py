@@ -5,49 +5,40 @@
   NAME/                  a dataset that was pulled or created
   NAME -> /some/folder   one that was registered
   .NAME.manifest         what a pulled one holds: its manifest, and which folder that is
-  .NAME.lock             one process at a time pulls it; removed when it is there
+  .NAME.lock             one process at a time pulls it; removed afterwards
   .NAME.<owner>.tmp/     a dataset until it is complete, or until it is removed
 
-1. A dataset appears, is replaced and goes by a rename: whoever looks finds all of one version or
+1. A dataset appears, is replaced and disappears by a rename: a reader finds all of one version or
    none. Where the system can exchange two folders, there is no moment without either.
-2. The manifest is written behind the dataset and names the folder's inode. If the two do not
-   belong together, as after another program replaced the folder, there is no manifest.
+2. The manifest is written after the dataset and names the folder's inode. If the two do not belong
+   together, as after another program replaced the folder, there is no manifest.
 3. A registered folder is never written to, and never removed.
 4. Locks only save repeated work, as in `pkgdata.cache`.
-5. What a killed process left in ``.NAME.<owner>.tmp`` the next one to write here removes.
+5. What a killed process left in ``.NAME.<owner>.tmp`` is removed by the next one that writes here.
 
-The files beside the datasets are files, so that etcetera, which lists folders and links, does not
+The files next to the datasets are files, so that etcetera, which lists folders and links, does not
 take them for datasets.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import difflib
-import errno
 import os
-import sys
-import time
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
-from ..base import fs, locks, owners
+from ..base import fs, owners
 from ..base.config import conf
-from ..errors import CacheWarning, DatasetError, RegistryError, UnknownNameError, warn
+from ..cache import staging
+from ..errors import DatasetError, RegistryError, UnknownNameError
 from .repository import Manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from .config import Config
-
-#: Tries to replace a dataset that others replace and remove at the same time.
-_TRIES = 20
-
-#: Least seconds between two signs of work.
-_SIGN_EVERY = 0.5
 
 
 class Pulled(NamedTuple):
@@ -68,29 +59,20 @@ class Pulled(NamedTuple):
 
 
 class Home:
-    """The folder of the datasets. Making one touches no disk.
-
-    Parameters
-    ----------
-    lock_timeout : float, default 60
-        Seconds to wait for another process that shows no sign of work.
-    """
+    """The folder of the datasets. Making one touches no disk."""
 
     def __init__(self, path: str, lock_timeout: float = 60.0) -> None:
         self.folder = path
         self.lock_timeout = lock_timeout
 
-    def __repr__(self) -> str:
-        return f"<Home {self.folder}>"
-
     # -- looking -------------------------------------------------------------------------------
 
     def path(self, name: str) -> str:
-        """Return where a dataset lies if it is here."""
+        """Return where a dataset is if it is here."""
         return os.path.join(self.folder, check_name(name))
 
     def has(self, name: str) -> bool:
-        """Say whether a dataset is here, a link that leads nowhere included."""
+        """Return True if a dataset is here, or a dangling link to one."""
         return os.path.lexists(self.path(name))
 
     def names(self) -> list[str]:
@@ -106,15 +88,7 @@ class Home:
             return []
 
     def find(self, name: str) -> str:
-        """Return where a dataset lies.
-
-        Raises
-        ------
-        UnknownNameError
-            It is not here; the hint names similar ones.
-        DatasetError
-            It was registered, and its folder is gone.
-        """
+        """Return where a dataset is, or raise an error if it is not here or its folder is gone."""
         path = self.path(name)
         if os.path.isdir(path):
             return path
@@ -132,12 +106,9 @@ class Home:
     def record(self, name: str) -> Pulled | None:
         """Return what is known of a dataset that was pulled.
 
-        Returns
-        -------
-        Pulled or None
-            None for one that was not, and where the folder is another than the one pulled.
+        None for one that was not, and where the folder is not the one that was pulled.
         """
-        path = self._beside(name, "manifest")
+        path = self._file(name, "manifest")
         try:
             with open(path, encoding="utf-8") as file:
                 first, _, text = file.read().partition("\n")
@@ -156,167 +127,67 @@ class Home:
     def prepare(self) -> None:
         """Create the folder, and remove what killed processes left in it."""
         os.makedirs(self.folder, exist_ok=True)
-        for name in os.listdir(self.folder):
-            parts = name.rsplit(".", 2)
-            if name[0] == "." and len(parts) == 3 and parts[2] == "tmp":
-                owner = parts[1].rpartition("-")[0]
-                if owners.is_gone(owner):
-                    discard(os.path.join(self.folder, name))
+        staging.sweep(self.folder, ".", owners.ASIDE)
 
-    @contextlib.contextmanager
-    def aside(self, name: str) -> Iterator[str]:
-        """Give a folder in which a dataset is made ready; it is removed if it is still there."""
-        path = self._unique(name)
-        os.mkdir(path)
-        try:
-            yield path
-        finally:
-            discard(path)
+    def aside(self, name: str) -> AbstractContextManager[str]:
+        """Give a folder in which a dataset is prepared; it is removed if it is still there."""
+        return staging.folder(self._aside(name), follow=False)
 
     def commit(self, name: str, aside: str, record: Pulled | None, replace: bool) -> bool:
-        """Give a folder, or a link, its final name.
+        """Give a folder, or a link, its final name, and keep a record next to it.
 
-        Parameters
-        ----------
-        record : Pulled or None
-            To be kept beside it.
-        replace : bool
-            Take the place of what is there.
-
-        Returns
-        -------
-        bool
-            False if something is there and must stay.
+        Return False if something is there that is not to be replaced.
         """
-        identity = _identity(aside)
-        if not self._place(aside, self.path(name), replace):
-            return False
+        identity, target = _identity(aside), self.path(name)
+        try:
+            if not staging.place(aside, target, replace):
+                return False
+        except FileExistsError as error:
+            raise DatasetError(
+                f"{target} cannot be replaced: {error.strerror}", path=target
+            ) from None
         if record is None:
-            fs.remove(self._beside(name, "manifest"))
+            fs.remove(self._file(name, "manifest"))
         else:
             self._write_record(name, identity, record)
         return True
-
-    def _place(self, aside: str, target: str, replace: bool) -> bool:
-        for _ in range(_TRIES):
-            if not os.path.lexists(target):
-                try:
-                    os.rename(aside, target)
-                    return True
-                except OSError:
-                    if not os.path.lexists(target):
-                        raise
-            elif not replace:
-                return False
-            elif _exchange(aside, target):
-                return True
-            else:
-                self._make_way(target)
-        raise DatasetError(
-            f"{target} cannot be replaced: other programs replace it all the time", path=target
-        )
-
-    def _make_way(self, target: str) -> None:
-        """Remove what is under a name by renaming it first."""
-        away = self._unique(os.path.basename(target))
-        try:
-            os.rename(target, away)
-        except FileNotFoundError:
-            return  # another process was faster
-        discard(away)
 
     def _write_record(self, name: str, identity: str, record: Pulled) -> None:
         first = f"#: here={identity}"
         if record.partitions is not None:
             first += " partitions=" + ",".join(quote(one, safe="") for one in record.partitions)
         text = f"{first}\n{record.manifest.dumps()}"
-        fs.write_atomic(self._beside(name, "manifest"), text.encode(), sync=False)
+        fs.write_atomic(self._file(name, "manifest"), text.encode(), sync=False)
 
     def link(self, name: str, folder: str, replace: bool) -> bool:
-        """Make a name for a folder that lies elsewhere.
-
-        Returns
-        -------
-        bool
-            False if something is there and must stay.
-        """
-        aside = self._unique(name)
+        """Make a name for a folder elsewhere; return False as `commit` does."""
+        aside = self._aside(name)
         os.symlink(folder, aside, target_is_directory=True)
         try:
             return self.commit(name, aside, None, replace)
         finally:
-            discard(aside)
+            fs.discard(aside)
 
     def purge(self, name: str) -> bool:
-        """Remove a dataset; of a registered one the link alone.
-
-        Returns
-        -------
-        bool
-            False if it was not here.
-        """
-        path = self.path(name)
-        found = os.path.lexists(path)
+        """Remove a dataset, of a registered one the link; return False if it was not here."""
+        found = self.has(name)
         if found:
-            self._make_way(path)
-        fs.remove(self._beside(name, "manifest"))
+            staging.take_away(self.path(name))
+        fs.remove(self._file(name, "manifest"))
         return found
 
-    @contextlib.contextmanager
-    def working_on(
-        self, name: str, done: Callable[[], bool], waiting: Callable[[float], None] | None = None
-    ) -> Iterator[Callable[[], None]]:
-        """Let this process alone pull a dataset, where locks work.
+    def turn(
+        self, name: str, done: Callable[[], bool], waiting: Callable[[float], None]
+    ) -> staging.Turn:
+        """Return the context manager in which this process alone pulls a dataset."""
+        lock = self._file(name, "lock")
+        return staging.Turn(lock, self.lock_timeout, done, waiting=waiting)
 
-        Parameters
-        ----------
-        done : callable
-            True ends the wait for another process, because it has finished.
-        waiting : callable, optional
-            Called with the seconds waited so far.
-
-        Yields
-        ------
-        callable
-            To be called while the work goes on, so that those who wait see it.
-        """
-        path = self._beside(name, "lock")
-        lock = locks.KeyLock(path, self.lock_timeout)
-        if lock.acquire(done, lambda: _mtime(path), waiting) == locks.ALONE:
-            warn(
-                f"the lock {path} was held for {self.lock_timeout:g} s without any progress; going "
-                "on without it (PKGDATA_LOCK_TIMEOUT changes the time)",
-                CacheWarning,
-            )
-        try:
-            yield _Sign(path)
-        finally:
-            lock.remove()
-            lock.release()
-
-    def _beside(self, name: str, kind: str) -> str:
+    def _file(self, name: str, kind: str) -> str:
         return os.path.join(self.folder, f".{check_name(name)}.{kind}")
 
-    def _unique(self, name: str) -> str:
-        owner = owners.unique()
-        return os.path.join(self.folder, f".{name}.{owner}.tmp")
-
-
-class _Sign:
-    """Touches a lock file, now and then."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._last = 0.0
-
-    def __call__(self) -> None:
-        now = time.monotonic()
-        if now - self._last >= _SIGN_EVERY:
-            self._last = now
-            try:
-                os.utime(self._path)
-            except OSError:
-                pass  # it would have helped those who wait, no more
+    def _aside(self, name: str) -> str:
+        return owners.aside(os.path.join(self.folder, f".{check_name(name)}"))
 
 
 def home_of(config: Config) -> Home:
@@ -336,18 +207,7 @@ def taken(home: Home, name: str) -> DatasetError:
 
 
 def check_name(name: str) -> str:
-    """Make sure that a text can name a dataset.
-
-    Returns
-    -------
-    str
-        The name itself.
-
-    Raises
-    ------
-    DatasetError
-        It is no plain file name.
-    """
+    """Return a text that can name a dataset, or raise an error."""
     problem = fs.name_problem(name)
     hint = "a name such as flower"
     if problem is None and "/" in name:
@@ -363,72 +223,14 @@ def check_name(name: str) -> str:
 def unknown(name: str, known: list[str], where: str, otherwise: str) -> UnknownNameError:
     """Return the error for a dataset that is not there.
 
-    Parameters
-    ----------
-    known : list of str
-        Those that are.
-    where : str
-        Such as ``"is not in FOLDER"``.
-    otherwise : str
-        What to do, if no name is similar.
+    ``where`` is such as ``"is not in FOLDER"``; ``otherwise`` is the hint if no name is similar.
     """
     close = difflib.get_close_matches(name, known, 3, 0.5)
     hint = f"did you mean {' or '.join(close)}?" if close else otherwise
     return UnknownNameError(f"the dataset {name!r} {where}", hint=hint, name=name, close=close)
 
 
-def discard(path: str) -> None:
-    """Remove a folder with all that is in it, or a link and not what it leads to.
-
-    Parameters
-    ----------
-    path : str
-        Missing is no error.
-    """
-    if os.path.islink(path):
-        os.unlink(path)
-        return
-    try:
-        fs.remove_tree(path)
-    except PermissionError:
-        # a pulled folder may be read-only, as tar keeps modes
-        os.chmod(path, 0o700)
-        for folder, below, _ in os.walk(path):
-            for one in below:
-                if not os.path.islink(os.path.join(folder, one)):
-                    os.chmod(os.path.join(folder, one), 0o700)
-        fs.remove_tree(path)
-
-
 def _identity(path: str) -> str:
-    """Return what tells a folder from one that replaces it; a rename changes nothing of it."""
+    """Return what distinguishes a folder from one that replaces it; a rename does not change it."""
     found = os.lstat(path)
     return f"{found.st_dev}-{found.st_ino}"
-
-
-def _mtime(path: str) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
-
-
-#: ``renameat2`` of Linux: paths are relative to the working directory; swap the two.
-_AT_FDCWD, _RENAME_EXCHANGE = -100, 2
-
-
-def _exchange(one: str, other: str) -> bool:
-    """Swap two directory entries in one step; False where the system cannot."""
-    if not sys.platform.startswith("linux"):
-        return False
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (OSError, AttributeError):
-        return False
-    names = os.fsencode(one), os.fsencode(other)
-    if call(_AT_FDCWD, names[0], _AT_FDCWD, names[1], _RENAME_EXCHANGE) == 0:
-        return True
-    if ctypes.get_errno() in (errno.EINVAL, errno.ENOSYS, errno.ENOENT, errno.EPERM):
-        return False  # not on this file system, or the other one has gone meanwhile
-    code = ctypes.get_errno()
-    raise OSError(code, os.strerror(code), other)

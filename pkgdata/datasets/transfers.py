@@ -270,31 +270,27 @@ def pull(
         job.plan(form)
         return job.outcome
     home.prepare()
-    with home.working_on(name, job.is_here, job.waits) as sign:
+    with home.turn(name, job.is_here, job.waits) as turn:
         job.waits_no_more()
         if not job.is_here():  # else another process was faster
-            job.run(form, sign)
+            job.run(form, turn.touch)
     return job.outcome
 
 
+@dataclass
 class _Pulling:
     """Pulls one dataset."""
 
-    def __init__(
-        self,
-        home: Home,
-        store: Store,
-        name: str,
-        force: bool,
-        wanted: list[str] | None,
-        progress: Progress,
-    ) -> None:
-        self._home, self._store, self._name = home, store, name
-        self._force = force
-        self._wanted = wanted
-        self._progress = progress
-        self._waiting: Callback | None = None
-        self.outcome = Outcome(name, home.path(name), OWN)
+    _home: Home
+    _store: Store
+    _name: str
+    _force: bool
+    _wanted: list[str] | None
+    _progress: Progress
+    _waiting: Callback | None = None
+
+    def __post_init__(self) -> None:
+        self.outcome = Outcome(self._name, self._home.path(self._name), OWN)
 
     def is_here(self) -> bool:
         """Return True if what is wanted is here, and is not to be replaced."""

@@ -10,8 +10,9 @@ from datasetting import FLOWER, make, read, visible
 
 import pkgdata
 from pkgdata import ConfigError, DatasetError, OfflineError, UnknownNameError, datasets
+from pkgdata.base.fs import discard
 from pkgdata.datasets.config import own_home
-from pkgdata.datasets.home import Home, Pulled, discard
+from pkgdata.datasets.home import Home, Pulled
 from pkgdata.datasets.repository import Manifest, Spot
 
 
@@ -258,7 +259,7 @@ def test_a_manifest_of_another_folder_does_not_count(tmp_path):
 
 
 def test_without_an_exchange_of_folders_the_old_one_goes_first(tmp_path, monkeypatch):
-    from pkgdata.datasets import home as module
+    from pkgdata.cache import staging as module
 
     monkeypatch.setattr(module, "_exchange", lambda one, other: False)
     home = Home(str(tmp_path / "home"))

@@ -20,13 +20,14 @@ import contextlib
 import hashlib
 import os
 
-from ...base import config, dirs, fs, hashes, locks, owners
+from ...base import config, dirs, fs, hashes
 from ...base.hashes import Digest
+from ...cache import staging
 from ...cache import stamps as folders
-from ...cache.objects import LOCKS, Cache
-from ...cache.partial import Partial, owner_of, unfinished
+from ...cache.objects import Cache
+from ...cache.partial import Partial, unfinished
 from ...cache.stamps import Stamps
-from ...errors import CacheError, CacheWarning, UnsafeNameError, warn
+from ...errors import CacheError, UnsafeNameError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,49 +110,17 @@ def _facts(found: os.stat_result) -> tuple[int, ...]:
     return found.st_size, found.st_mtime_ns, found.st_ino, found.st_dev
 
 
-class Lock:
-    """A lock in the user cache on a path; a context manager that continues without one if need be.
+def turn(
+    path: str, done: Callable[[], bool], sign: Callable[[], object] = lambda: None
+) -> staging.Turn:
+    """Return the context manager in which this process alone works on a path.
 
-    ``done()`` ends the wait, because another process has finished; what ``sign()`` returns changes
-    while another process makes progress.
+    The lock is in the user cache; without a cache that can be written to there is none.
     """
-
-    def __init__(
-        self, path: str, done: Callable[[], bool], sign: Callable[[], object] = lambda: None
-    ) -> None:
-        self._path = path
-        self._done = done
-        self._sign = sign
-        self._lock: locks.KeyLock | None = None
-
-    def __enter__(self) -> Lock:
-        root = settings()[1]
-        if root is None:
-            return self
-        timeout = config.conf.lock_timeout
-        cache = Cache(root, timeout)
-        try:
-            cache.prepare()
-            file = os.path.join(cache.bucket(LOCKS), f"place-{short(self._path)}.lock")
-            self._lock = locks.KeyLock(file, timeout)
-            if self._lock.acquire(self._done, self._sign) == locks.ALONE:
-                warn(
-                    f"the lock {file} was held for {timeout:g} s without any progress; going on "
-                    "without it (PKGDATA_LOCK_TIMEOUT changes the time)",
-                    CacheWarning,
-                )
-        except OSError:
-            self._lock = None  # a cache that cannot be written to; a lock only saves work
-        return self
-
-    def __exit__(self, kind: object, *_: object) -> None:
-        if self._lock is not None:
-            try:
-                if kind is None:
-                    self._lock.remove()
-            except OSError:
-                pass  # it stays, empty and harmless
-            self._lock.release()
+    root, timeout = settings()[1], config.conf.lock_timeout
+    if root is None:
+        return staging.Turn(None, timeout, done)
+    return Cache(root, timeout).turn(f"place-{short(path)}", done, sign)
 
 
 def short(text: str) -> str:
@@ -163,18 +132,6 @@ def short(text: str) -> str:
 def work_key(name: str) -> str:
     """Return the prefix of the names of unfinished files and folders."""
     return f"pkgdata-{short(name)}"
-
-
-def sweep(folder: str, key: str) -> None:
-    """Remove what killed processes left of one unfinished file or folder."""
-    for name in os.listdir(folder):
-        if name.startswith(f"{key}."):
-            owner, path = owner_of(name), os.path.join(folder, name)
-            if owner is None or owners.is_gone(owner):
-                try:
-                    (fs.remove_tree if os.path.isdir(path) else fs.remove)(path)
-                except OSError:
-                    pass  # another user's; it is not in the way
 
 
 class LocalFile:
@@ -257,9 +214,9 @@ class LocalFile:
             return facts(self.path) != before
 
         def sign() -> object:
-            return [(path, size, facts(path)) for path, size in unfinished(here, key)]
+            return staging.growth(path for path, _ in unfinished(here, key))
 
-        with Lock(self.path, changed, sign):
+        with turn(self.path, changed, sign):
             if changed() and self.look(fresh=True) == "fetch":
                 return
             announce(_VERBS[action])
@@ -272,18 +229,11 @@ class LocalFile:
             except PermissionError as error:
                 raise self._denied(error, "write to") from error
             fill(partial)
-            _sync(partial.path)
+            fs.sync(partial.path)
             partial.close()
             found = os.stat(partial.path)  # a rename changes none of it
             fs.replace(partial.path, self.path)
         self._stamp(found)
-        sweep(here, key)
-
-
-def _sync(path: str) -> None:
-    """Make a file's bytes survive a power loss before a stamp says that they are right."""
-    fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+        staging.sweep(here, f"{key}.")
+        for kind in ("part", "note", "spans"):
+            fs.remove(os.path.join(here, f"{key}.{kind}"))  # at rest, from an earlier attempt

@@ -12,10 +12,10 @@ from __future__ import annotations
 import os
 
 from ...base import config, fs, owners
+from ...cache import staging
 from ...core import extract
-from ...errors import ExtractionError
 from .bring import logger
-from .place import UNPINNED, LocalFile, Lock, facts, short, stamps, sweep, work_key
+from .place import UNPINNED, LocalFile, short, stamps, turn, work_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -37,16 +37,11 @@ def _aside(folder: str, key: str, kind: str) -> str:
     return os.path.join(folder, f"{key}.{owners.unique()}.{kind}")
 
 
-def _growing(folder: str, key: str) -> list[object]:
-    """Return what changes while another process builds something under a key."""
-    seen: list[object] = []
-    for name in os.listdir(folder):
-        if name.startswith(f"{key}."):
-            path = os.path.join(folder, name)
-            seen.append((name, facts(path)))
-            for below, _, files in os.walk(path):
-                seen.extend(facts(os.path.join(below, one)) for one in files)
-    return seen
+def _turn(target: str, folder: str, key: str) -> staging.Turn:
+    """Let this process alone build something under a key in a folder."""
+    return turn(
+        target, lambda: False, lambda: staging.growth(staging.made_under(folder, f"{key}."))
+    )
 
 
 class _Archive:
@@ -73,7 +68,7 @@ class _Archive:
             return self._stamp()
         above, key = os.path.dirname(self._folder), work_key(os.path.basename(self._folder))
         os.makedirs(above, exist_ok=True)
-        with Lock(self._folder, lambda: False, lambda: _growing(above, key)):
+        with _turn(self._folder, above, key):
             found = self._listing()
             if self._is_complete(found, fresh=True):  # another process was faster
                 return found
@@ -114,14 +109,11 @@ class _Archive:
 
     def _unpack(self, above: str, key: str) -> None:
         self._log()
-        aside = _aside(above, key, "dir")
-        fs.make_dirs(aside)
-        try:
+        with staging.folder(_aside(above, key, "dir")) as aside:
             extract.unpack(self._kind, self._path, aside, self._choose, config.conf.extract_limit)
-            _move_in(aside, self._folder)
-        finally:
-            fs.remove_tree(aside)
-        sweep(above, key)
+            if not staging.place(aside, self._folder, replace=False):
+                staging.merge(aside, self._folder)  # next to what other members left there
+        staging.sweep(above, f"{key}.")
 
     def _choose(self, names: list[str]) -> Collection[str]:
         if self._members is None:
@@ -141,26 +133,6 @@ def _begins(name: str, wanted: list[str]) -> bool:
     return any(name.startswith(one) for one in wanted)  # as texts: pooch does not stop at a slash
 
 
-def _move_in(aside: str, folder: str) -> None:
-    """Put what was unpacked into its folder, next to what other members left there."""
-    try:
-        os.rename(aside, folder)
-        return
-    except OSError:
-        if not os.path.isdir(folder):
-            raise
-    for path, directories, files in os.walk(aside):
-        target = os.path.normpath(os.path.join(folder, os.path.relpath(path, aside)))
-        for name in directories:
-            below = os.path.join(target, name)
-            if os.path.islink(below):
-                # left by an earlier unpacking; what is behind it is not ours to change
-                raise ExtractionError(f"{below} is a link; refused to write through it")
-            os.makedirs(below, exist_ok=True)
-        for name in files:
-            fs.replace(os.path.join(path, name), os.path.join(target, name))
-
-
 def _decompressed(processor: Any, file: LocalFile, action: str) -> str:
     """Return the decompressed file; make it if it is not here."""
     path = file.path
@@ -177,7 +149,7 @@ def _decompressed(processor: Any, file: LocalFile, action: str) -> str:
     if complete(fresh=False):
         return target
     start = work_key(name)
-    with Lock(target, lambda: False, lambda: _growing(above, start)):
+    with _turn(target, above, start):
         if complete(fresh=True):  # another process was faster
             return target
         logger().info(
@@ -191,5 +163,5 @@ def _decompressed(processor: Any, file: LocalFile, action: str) -> str:
         finally:
             fs.remove(aside)
         stamps().add(above, key, archive, digest)
-        sweep(above, start)
+        staging.sweep(above, f"{start}.")
     return target

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import errno
+import functools
 import os
 import socket
 
@@ -53,11 +54,10 @@ class RunFiles:
         self._default = os.path.join(root, package) if "/" in package else package
         self._offline = offline
         self._strict = strict
-        self._installed: dict[str, str] | None = None
         self._folders: dict[str, PackageData] = {}
         self._owners: dict[Need, str] = {}
         self._paths: dict[Need, str] = {}
-        # why nothing of a package can be fetched: each further attempt would wait as long
+        # why nothing of a package can be fetched: another attempt would wait as long
         self._unreachable: dict[str, str] = {}
         # the run's settings while a fixture has changed them
         self._outside: _Settings | None = None
@@ -70,13 +70,12 @@ class RunFiles:
             if package not in self._folders:
                 self._folders[package] = declaration.find_package(package)
             return self._folders[package]
-        found = declaration.declaration_of(self._announced().get(package, package))
+        found = declaration.declaration_of(self._announced.get(package, package))
         return declaration.find_package(package) if found is None else found
 
+    @functools.cached_property
     def _announced(self) -> dict[str, str]:
-        if self._installed is None:
-            self._installed = declaration.installed()
-        return self._installed
+        return declaration.installed()
 
     def owner(self, name: str, package: str | None) -> str:
         """Return the package that a file belongs to; ``package`` is as the test gives it."""
@@ -92,28 +91,23 @@ class RunFiles:
                 data.find(name)  # shipped in the package, or an error that names close ones
             return package
         names: dict[str, list[str]] = {}
-        for candidate in self._announced():
+        for candidate in self._announced:
             try:
                 registry = self._data(candidate).registry
             except (PkgdataError, OSError):
-                continue  # another package's broken declaration is no matter of these tests
+                continue  # another package's broken declaration does not concern these tests
             for known in registry:
                 names.setdefault(known, []).append(candidate)
         owners = names.get(name, [])
         if len(owners) == 1:
             return owners[0]
+        hint = "give package=..., or set pkgdata_package in pytest's configuration"
         if owners:
-            raise ConfigError(
-                f"{name!r} is in the registries of {' and '.join(sorted(owners))}",
-                hint="give package=..., or set pkgdata_package in pytest's configuration",
-            )
-        close = difflib.get_close_matches(name, names, 3, 0.5)
-        raise ConfigError(
-            f"{name!r} is in the registry of no installed package",
-            hint=f"did you mean {' or '.join(map(repr, close))}?"
-            if close
-            else "give package=..., or set pkgdata_package in pytest's configuration",
-        )
+            problem = f"is in the registries of {' and '.join(sorted(owners))}"
+            raise ConfigError(f"{name!r} {problem}", hint=hint)
+        if close := difflib.get_close_matches(name, names, 3, 0.5):
+            hint = f"did you mean {' or '.join(map(repr, close))}?"
+        raise ConfigError(f"{name!r} is in the registry of no installed package", hint=hint)
 
     # -- markers ---------------------------------------------------------------------------
 
@@ -256,21 +250,21 @@ class _Settings:
 
     def __init__(self) -> None:
         self._variables = {name: value for name, value in os.environ.items() if _is_ours(name)}
-        self._assigned = _assigned()
+        found = config.state()[0]
+        assert isinstance(found, dict)
+        self._assigned = dict(found)
 
     def restore(self) -> None:
         """Restore them."""
-        for name in [name for name in os.environ if _is_ours(name)]:
-            if name not in self._variables:
+        for name in list(os.environ):
+            if _is_ours(name) and name not in self._variables:
                 del os.environ[name]
         os.environ.update(self._variables)
         self.restore_conf()
 
     def restore_conf(self) -> None:
         """Restore what was assigned to `conf`."""
-        for name in _assigned():
-            if name not in self._assigned:
-                delattr(conf, name)
+        conf.reset()
         for name, value in self._assigned.items():
             setattr(conf, name, value)
 
@@ -280,20 +274,13 @@ def _is_ours(variable: str) -> bool:
     return variable.startswith("PKGDATA_") or variable in ("XDG_CONFIG_DIRS", "ASTROPY_CACHE_DIR")
 
 
-def _assigned() -> dict[str, object]:
-    """Return what was assigned to `conf` in this process."""
-    found = config.state()[0]
-    assert isinstance(found, dict)
-    return dict(found)
-
-
 def isolate(patch: pytest.MonkeyPatch, folder: str) -> None:
     """Give all settings their defaults, and a cache below an empty folder."""
     offline = config.is_offline()
-    for name in [name for name in os.environ if _is_ours(name) and name not in _KEPT]:
-        patch.delenv(name)
-    for name in _assigned():
-        delattr(conf, name)
+    for name in list(os.environ):
+        if _is_ours(name) and name not in _KEPT:
+            patch.delenv(name)
+    conf.reset()
     # neither the user's nor the site's file: both are looked for in an empty folder
     patch.setenv("PKGDATA_CONFIG", os.path.join(folder, "config.toml"))
     patch.setenv("XDG_CONFIG_DIRS", folder)

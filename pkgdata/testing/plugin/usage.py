@@ -13,7 +13,7 @@ import os
 import pytest
 
 from ...base import text
-from ...base.progress import BYTES, START
+from ...base.progress import BYTES, START, view
 from ...base.report import HIT
 from ...base.urls import redact
 from ...core.package import PackageData
@@ -21,7 +21,7 @@ from ...errors import BatchError, PkgdataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
     from typing import Any
 
     from ...base.progress import Callback, Event
@@ -40,25 +40,31 @@ class Usage:
         self._rows: dict[tuple[str, str], Row] = {}
         self._unsent: list[Row] = []
         self._mirrors: dict[tuple[str, str], str] = {}
-        self._originals = {
-            name: getattr(PackageData, name) for name in ("get", "fetch", "tree", "_progress")
-        }
+        self._originals = {name: getattr(PackageData, name) for name in ("get", "fetch", "tree")}
         for name in self._originals:
-            self._wrap(name, getattr(self, f"_after_{name.strip('_')}"))
+            self._wrap(name)
 
-    def _wrap(self, name: str, after: Callable[..., Any]) -> None:
-        original = self._originals[name]
+    def _wrap(self, verb: str) -> None:
+        original = self._originals[verb]
 
         @functools.wraps(original)
         def wrapped(data: PackageData, *args: Any, **kwargs: Any) -> Any:
+            if verb != "tree":
+                kwargs["progress"] = self._learning(data, kwargs.get("progress"))
             try:
                 result = original(data, *args, **kwargs)
             except BatchError as error:
                 self._note_all(data, error.report.succeeded)
                 raise
-            return after(data, result, *args, **kwargs)
+            if verb == "fetch":
+                self._note_all(data, result.succeeded)
+            elif verb == "get":
+                self._note(data, args[0] if args else kwargs["name"])
+            else:
+                self._note_all(data, _below(data, *args, **kwargs))
+            return result
 
-        setattr(PackageData, name, wrapped)
+        setattr(PackageData, verb, wrapped)
 
     def stop(self) -> None:
         """Remove the wrappers."""
@@ -67,28 +73,16 @@ class Usage:
 
     # -- what is used ----------------------------------------------------------------------
 
-    def _after_get(self, data: PackageData, result: Any, name: str, *_: Any, **__: Any) -> Any:
-        self._note(data, name)
-        return result
+    def _learning(self, data: PackageData, progress: Callback | bool | None) -> Callback:
+        """Return a callback that learns from events which mirror serves, and passes them on."""
+        show = view(progress, setting=data.setting("progress"))
 
-    def _after_fetch(self, data: PackageData, report: Any, *_: Any, **__: Any) -> Any:
-        self._note_all(data, report.succeeded)
-        return report
-
-    def _after_tree(self, data: PackageData, path: str, prefix: str = "") -> str:
-        start = prefix.strip("/") + "/" if prefix.strip("/") else ""
-        self._note_all(data, (start + name for name in data.registry.under(prefix)))
-        return path
-
-    def _after_progress(self, data: PackageData, show: Callback, *_: Any, **__: Any) -> Callback:
-        """Learn from the events of a transfer which mirror serves."""
-
-        def shown(event: Event) -> None:
+        def learning(event: Event) -> None:
             if event.source and event.state in (START, BYTES):
                 self._mirrors[data.name, event.name] = redact(event.source)
             show(event)
 
-        return shown
+        return learning
 
     def _note_all(self, data: PackageData, names: Iterable[str]) -> None:
         for name in list(names):
@@ -143,3 +137,9 @@ class Usage:
         terminalreporter.write_line(
             f"{len(cells)} files, {total}; fetched: {len(fetched)}, {text.size(sum(fetched))}"
         )
+
+
+def _below(data: PackageData, prefix: str = "") -> list[str]:
+    """Return the names that `PackageData.tree` takes in."""
+    start = prefix.strip("/") + "/" if prefix.strip("/") else ""
+    return [start + name for name in data.registry.under(prefix)]
