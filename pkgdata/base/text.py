@@ -8,6 +8,7 @@ import sys
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from typing import Any
 
 
 def size(count: float | None) -> str:
@@ -41,6 +42,26 @@ def json(value: object) -> None:
     from json import dumps
 
     print(dumps(value, indent=2, ensure_ascii=False))
+
+
+def add_json(parser: Any) -> None:
+    """Add ``--json`` to the parser of a command."""
+    parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+
+def differences(found: Any, as_json: bool) -> int:
+    """Print what is missing, extra and changed in a comparison; return the exit code."""
+    if as_json:
+        json({"missing": found.missing, "extra": found.extra, "changed": found.changed})
+        return 3 if found else 0
+    rows = [["missing", name] for name in found.missing]
+    rows += [["extra", name] for name in found.extra]
+    rows += [["changed", f"{name}: {what}"] for name, what in found.changed.items()]
+    if rows:
+        table(["STATE", "NAME"], rows)
+    else:
+        print("no difference", file=sys.stderr)
+    return 3 if found else 0
 
 
 def say(line: str) -> None:

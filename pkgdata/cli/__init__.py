@@ -7,41 +7,42 @@ Exit codes: 0 done; 1 an error; 2 wrong usage; 3 a check found differences; 130 
 
 from __future__ import annotations
 
+import argparse
+import importlib
 import os
+import string
 import sys
+import warnings
 
 from .. import __version__
 from ..errors import PkgdataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Sequence
     from typing import Any
 
 OK, ERROR, USAGE, DIFFERS, INTERRUPTED = 0, 1, 2, 3, 130
 
+#: The commands of each module, in the order of the help. Only the module of the command that runs
+#: is loaded, so that no command waits for the imports of another one.
+MODULES = {
+    "files": ("get", "where", "fetch", "list", "verify"),
+    "demo": ("demo",),
+    "copying": ("cp", "mv", "sync"),
+    "stores": ("ls", "du", "rm", "cat", "head", "touch"),
+    "registry": ("registry",),
+    "publish": ("publish",),
+    "init": ("init",),
+    "cache": ("cache", "migrate", "config", "ci-key"),
+    "dataset": ("dataset",),
+    "catalog": ("catalog",),
+    "complete": ("completion", "complete-words"),
+}
 
-def parser() -> argparse.ArgumentParser:
-    """Return the parser of all commands."""
-    import argparse
 
-    from . import (
-        cache,
-        catalog,
-        complete,
-        copying,
-        dataset,
-        files,
-        init,
-        migrate,
-        publish,
-        registry,
-        settings,
-        stores,
-        testing,
-    )
-
+def parser(command: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of one command, or of all if it is none of them."""
     top = argparse.ArgumentParser(
         prog="pkgdata",
         description="Find, fetch and check the data files of Python packages.",
@@ -50,9 +51,10 @@ def parser() -> argparse.ArgumentParser:
     )
     top.add_argument("--version", action="version", version=f"pkgdata {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    known = (files, copying, stores, registry, publish, init, cache, migrate, settings, testing)
-    for module in (*known, dataset, catalog, complete):
-        module.add(commands)
+    if command != "--version":
+        wanted = [name for name, verbs in MODULES.items() if command in verbs]
+        for name in wanted or MODULES:
+            importlib.import_module(f"{__name__}.{name}").add(commands)
     return top
 
 
@@ -69,11 +71,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     int
         The exit code.
     """
-    import warnings
-
     warnings.showwarning = _show_warning
+    words = sys.argv[1:] if argv is None else [*argv]
     try:
-        args = parser().parse_args(argv)
+        args = parser(words[0] if words else None).parse_args(words)
         code: int = args.run(args)
         sys.stdout.flush()
         return code
@@ -83,11 +84,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("\npkgdata: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # whoever read our output has seen enough; the interpreter must not complain at its end
+        # the reader of our output has seen enough; the interpreter must not complain at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except OSError as error:
         return _fail(str(error))
+
+
+def template(name: str, /, **words: str) -> str:
+    """Return the text of a file of ``templates``, with each ``$word`` replaced if there are any."""
+    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates", name)
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    return string.Template(text).substitute(words) if words else text
 
 
 def _fail(text: str) -> int:

@@ -1,17 +1,30 @@
-"""``cache ls``, ``du``, ``prune``, ``clear``, ``export``, ``import`` and ``path``."""
+"""``cache``, ``migrate``, ``config`` and ``ci-key``: the user cache, and the settings."""
 
 from __future__ import annotations
 
+import datetime
+import os
 import sys
 
 from ..base import config, text
-from ..cache import upkeep
+from ..base.urls import redact
+from ..cache import unpinned_dirs, upkeep
 from ..cache.objects import Cache
+from ..core.declaration import find_package, installed
+from ..errors import ConfigError, PkgdataError
+from ..migrate import migrate_astropy, migrate_pooch
+from ..testing import ci_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Iterator
     from typing import Any
+
+    from ..migrate import Adopted
+
+    #: Package, and what of it was adopted.
+    Found = tuple[str, Adopted]
 
 
 def add(commands: Any) -> None:
@@ -27,13 +40,13 @@ def add(commands: Any) -> None:
         ("du", _du, "say how much space it takes"),
     ):
         verb = verbs.add_parser(name, help=about)
-        verb.add_argument("--json", action="store_true", help="for scripts")
+        text.add_json(verb)
         verb.set_defaults(run=run)
 
     prune = verbs.add_parser("prune", help="remove what was not used for long, and leftovers")
     prune.add_argument("--older-than", type=float, default=90.0, metavar="DAYS", help="default: 90")
     prune.add_argument("--dry-run", action="store_true", help="list only")
-    prune.add_argument("--json", action="store_true", help="for scripts")
+    text.add_json(prune)
     prune.set_defaults(run=_prune)
 
     clear = verbs.add_parser("clear", help="remove everything")
@@ -49,6 +62,54 @@ def add(commands: Any) -> None:
     imports.add_argument("archive", metavar="FILE.tar")
     imports.set_defaults(run=_import)
 
+    _add_migrate(commands)
+    _add_rest(commands)
+
+
+def _add_migrate(commands: Any) -> None:
+    migrate = commands.add_parser(
+        "migrate",
+        help="take over what astropy or pooch downloaded; nothing is downloaded",
+        description="Take over, by digest and by URL, what astropy or pooch downloaded. Nothing "
+        "is downloaded, and the originals stay.",
+    )
+    migrate.add_argument(
+        "package",
+        nargs="?",
+        metavar="PKG",
+        help="package, or path of its folder; if left out, all that announce data, and from "
+        "astropy all URLs too, if pkgdata's cache is elsewhere",
+    )
+    migrate.add_argument("--from", dest="origin", choices=("astropy", "pooch"), required=True)
+    migrate.add_argument(
+        "--source",
+        metavar="DIR",
+        help="pooch's folder of PKG, or astropy's folder with download/url; where they keep it by "
+        "default",
+    )
+    migrate.add_argument(
+        "--pkgname", metavar="NAME", help="whose downloads of astropy's (default: astropy)"
+    )
+    migrate.add_argument("--dry-run", action="store_true", help="list only")
+    text.add_json(migrate)
+    migrate.set_defaults(run=_migrate)
+
+
+def _add_rest(commands: Any) -> None:
+    parser = commands.add_parser("config", help="show each setting and where it comes from")
+    parser.add_argument("name", nargs="?", metavar="SETTING", help="print this one's value alone")
+    text.add_json(parser)
+    parser.set_defaults(run=_config)
+
+    key = commands.add_parser(
+        "ci-key", help="print the key under which a CI service keeps the cache of some packages"
+    )
+    key.add_argument("packages", nargs="+", metavar="PKG", help="package, or path of its folder")
+    key.set_defaults(run=_ci_key)
+
+
+# -- cache ------------------------------------------------------------------------------------
+
 
 def _cache() -> Cache:
     path, origin = config.cache_dir()
@@ -61,8 +122,6 @@ def _path(_: Namespace) -> int:
 
 
 def _rows(items: list[upkeep.Item], as_json: bool) -> None:
-    import datetime
-
     if as_json:
         text.json(
             [
@@ -139,4 +198,140 @@ def _export(args: Namespace) -> int:
 def _import(args: Namespace) -> int:
     added = upkeep.import_archive(_cache(), args.archive)
     print(f"{len(added)} files from {args.archive} are here", file=sys.stderr)
+    return 0
+
+
+# -- migrate ----------------------------------------------------------------------------------
+
+
+def _migrate(args: Namespace) -> int:
+    wrong = _misused(args)
+    if wrong:
+        print(f"pkgdata: error: {wrong}", file=sys.stderr)
+        return 2
+    _check_source(args)
+    if args.package is not None:
+        found, missing = _of_package(args, args.package)
+        _print_adopted(args, found, missing)
+        return 0
+    found, missing, code = list(_downloads(args)), 0, 0
+    for package in sorted(installed()):
+        try:
+            more, left = _of_package(args, package)
+        except (PkgdataError, OSError) as error:  # one that is broken must not stop the others
+            print(f"pkgdata: error: {package} is passed over: {error}", file=sys.stderr)
+            code = 1
+        else:
+            found += more
+            missing += left
+    _print_adopted(args, found, missing)
+    return code
+
+
+def _misused(args: Namespace) -> str | None:
+    if args.origin == "pooch" and args.pkgname is not None:
+        return "--pkgname goes with --from astropy"
+    if args.origin == "pooch" and args.source is not None and args.package is None:
+        return "name the package whose files are in the folder of --source"
+    return None
+
+
+def _check_source(args: Namespace) -> None:
+    """Tell of a folder that was named and is not there, rather than find nothing in it."""
+    if args.source is None:
+        return
+    inside = os.path.join("download", "url") if args.origin == "astropy" else ""
+    if not os.path.isdir(os.path.join(args.source, inside)):
+        raise ConfigError(
+            f"{args.source} is no folder" + (f" with {inside} in it" if inside else ""),
+            hint=f"name the cache folder of {args.origin}'s, such as ~/.cache/"
+            + ("astropy" if inside else args.package),
+        )
+
+
+def _of_package(args: Namespace, package: str) -> tuple[list[Found], int]:
+    """Take over the files of one package; also return how many are still not here."""
+    data = find_package(package)
+    if args.origin == "pooch":
+        adopted = migrate_pooch(data, source=args.source, dry_run=args.dry_run)
+    else:
+        pkgname = args.pkgname or "astropy"
+        adopted = migrate_astropy(data, pkgname=pkgname, source=args.source, dry_run=args.dry_run)
+    names = {one.name for one in adopted}
+    missing = [name for name in data.registry if name not in names and data.find(name) is None]
+    return [(data.name, one) for one in adopted], len(missing)
+
+
+def _downloads(args: Namespace) -> Iterator[Found]:
+    """Take over astropy's downloads as they are, whoever declares them or not."""
+    if args.origin != "astropy":
+        return
+    name = args.pkgname or "astropy"
+    theirs = args.source or unpinned_dirs.astropys_root(name)
+    if os.path.realpath(theirs) == os.path.realpath(unpinned_dirs.root_of(name)):
+        print(f"{theirs}: pkgdata reads astropy's downloads where they are", file=sys.stderr)
+    for one in migrate_astropy(pkgname=name, source=args.source, dry_run=args.dry_run):
+        yield name, one
+
+
+def _print_adopted(args: Namespace, found: list[Found], missing: int) -> None:
+    rows = [(os.path.getsize(one.source), package, one) for package, one in found]
+    if args.json:
+        text.json(
+            [
+                {
+                    "package": package,
+                    "name": one.name,
+                    "size": size,
+                    "source": one.source,
+                    "path": one.path,
+                }
+                for size, package, one in rows
+            ]
+        )
+    elif rows:
+        text.table(
+            ["SIZE", "PACKAGE", "NAME", "FROM"],
+            [[text.size(size), package, one.name, one.source] for size, package, one in rows],
+        )
+    verb = "would be adopted" if args.dry_run else "adopted"
+    total = text.size(sum(size for size, _, _ in rows))
+    left = f"; {missing} not found there, still to be fetched" if missing else ""
+    print(f"{len(rows)} files ({total}) {verb}{left}", file=sys.stderr)
+
+
+# -- config and ci-key --------------------------------------------------------------------------
+
+
+def _config(args: Namespace) -> int:
+    names = [args.name] if args.name else list(config.FIELDS)
+    found = {name: _value(name) for name in names}
+    if args.json:
+        text.json({name: {"value": value, "from": where} for name, (value, where) in found.items()})
+    elif args.name:
+        print(_shown(found[args.name][0]))
+    else:
+        rows = [[name, _shown(value), where] for name, (value, where) in found.items()]
+        text.table(["SETTING", "VALUE", "FROM"], rows)
+    return 0
+
+
+def _value(name: str) -> tuple[Any, str]:
+    if name not in config.FIELDS:
+        raise config.unknown_key(name, config.FIELDS, "pkgdata config")
+    return config.cache_dir() if name == "cache_dir" else config.resolve(name)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{redact(key)}={redact(url)}" for key, url in value.items()) or "-"
+    if isinstance(value, tuple):
+        return os.pathsep.join(value) or "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
+
+
+def _ci_key(args: Namespace) -> int:
+    print(ci_key(*args.packages))
     return 0

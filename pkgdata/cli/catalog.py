@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import sys
 
+from .. import __version__
 from ..base import text
+from ..base.urls import redact
+from ..catalog import copying, site, upkeep
+from ..catalog.active import Context
+from ..catalog.library import Catalog
+from ..catalog.objects import dumps
 from ..errors import CatalogError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
-
-    from ..catalog.library import Catalog
 
 _TERMS = (
     "regular expressions, all of which must match: plain for names, tag:, task:, repo: and type: "
@@ -28,12 +33,12 @@ def add(commands: Any) -> None:
 
     search = verbs.add_parser("search", help="find datasets", description=f"TERM: {_TERMS}.")
     search.add_argument("terms", nargs="*", metavar="TERM")
-    _json(search)
+    text.add_json(search)
     search.set_defaults(run=_search)
 
     info = verbs.add_parser("info", help="say what a dataset is")
     info.add_argument("dataset", metavar="DATASET")
-    _json(info)
+    text.add_json(info)
     info.set_defaults(run=_info)
 
     download = verbs.add_parser("download", help="bring the files of a dataset here")
@@ -48,7 +53,7 @@ def add(commands: Any) -> None:
     prepare.set_defaults(run=_prepare)
 
     repositories = verbs.add_parser("repositories", help="list the repositories")
-    _json(repositories)
+    text.add_json(repositories)
     repositories.set_defaults(run=_repositories)
 
     _add_upkeep(verbs)
@@ -60,13 +65,13 @@ def _add_upkeep(verbs: Any) -> None:
     orphans.add_argument("--size", action="store_true", help="say how large they are")
     orphans.add_argument("--remove", action="store_true", help="remove them after a question")
     orphans.add_argument("--yes", action="store_true", help="do not ask")
-    _json(orphans)
+    text.add_json(orphans)
     orphans.set_defaults(run=_orphans)
 
     check = verbs.add_parser("check", help="ask the sources whether they still answer")
     check.add_argument("terms", nargs="*", metavar="TERM", help=_TERMS)
     check.add_argument("-o", "--output", metavar="FILE.json")
-    _json(check)
+    text.add_json(check)
     check.set_defaults(run=_check)
 
     create = verbs.add_parser("create-dataset", help="write a new definition file to be filled in")
@@ -76,7 +81,7 @@ def _add_upkeep(verbs: Any) -> None:
     folders = verbs.add_parser("datafolders", help="folders that each computer has elsewhere")
     actions = folders.add_subparsers(dest="action", metavar="list|set", required=True)
     listing = actions.add_parser("list", help="list them")
-    _json(listing)
+    text.add_json(listing)
     listing.set_defaults(run=_datafolders)
     setting = actions.add_parser("set", help="say where one is")
     setting.add_argument("key", metavar="KEY")
@@ -94,7 +99,7 @@ def _add_more(verbs: Any) -> None:
     copy.add_argument("dataset", metavar="DATASET")
     copy.add_argument("where", metavar="WHERE")
     copy.add_argument("--force", action="store_true", help="copy what is there already, too")
-    _json(copy)
+    text.add_json(copy)
     copy.set_defaults(run=_copy)
 
     site = verbs.add_parser("site", help="write a page of all datasets, with a search")
@@ -104,10 +109,6 @@ def _add_more(verbs: Any) -> None:
 
     version = verbs.add_parser("version", help="print the version")
     version.set_defaults(run=_version)
-
-
-def _json(parser: Any) -> None:
-    parser.add_argument("--json", action="store_true", help="for scripts")
 
 
 def _dataset(parser: Any) -> None:
@@ -122,8 +123,6 @@ def _dataset(parser: Any) -> None:
 
 
 def _catalog(args: Namespace) -> Catalog:
-    from ..catalog.library import Catalog
-
     told = {}
     for pair in getattr(args, "path", ()) if args.verb in ("download", "prepare") else ():
         name, equals, path = pair.partition("=")
@@ -246,8 +245,6 @@ def _download(args: Namespace) -> int:
 
 
 def _prepare(args: Namespace) -> int:
-    from ..catalog.objects import dumps
-
     found = _catalog(args).prepare(args.dataset, download=not args.no_downloads)
     print(dumps(found, args.encoder, indent=2))
     return 0
@@ -257,8 +254,6 @@ def _prepare(args: Namespace) -> int:
 
 
 def _orphans(args: Namespace) -> int:
-    from ..catalog import upkeep
-
     found = upkeep.orphans(_catalog(args))
     sizes = [one.size() if args.size or args.json else None for one in found]
     if args.json:
@@ -274,8 +269,6 @@ def _orphans(args: Namespace) -> int:
 
 
 def _remove(found: list[Any], yes: bool) -> int:
-    from ..catalog import upkeep
-
     if not yes:
         if not sys.stdin.isatty():
             print("pkgdata: error: nobody to ask; say --yes", file=sys.stderr)
@@ -289,15 +282,11 @@ def _remove(found: list[Any], yes: bool) -> int:
 
 
 def _check(args: Namespace) -> int:
-    from ..catalog import upkeep
-
     catalog = _catalog(args)
     wanted = [one.load() for one in catalog.search(*args.terms)]
     found = upkeep.check(catalog, wanted)
     rows = [one._asdict() for one in found]
     if args.output is not None:
-        import json
-
         with open(args.output, "w", encoding="utf-8") as file:
             json.dump(rows, file, indent=2, ensure_ascii=False)
     failed = sum(one.status != "ok" for one in found)
@@ -312,8 +301,6 @@ def _check(args: Namespace) -> int:
 
 
 def _create(args: Namespace) -> int:
-    from ..catalog import upkeep
-
     catalog = _catalog(args)
     if len(args.words) > 2:
         args.usage("expected [REPOSITORY] NAME|URL")
@@ -331,8 +318,6 @@ def _create(args: Namespace) -> int:
 
 
 def _datafolders(args: Namespace) -> int:
-    from ..catalog.active import Context
-
     catalog = _catalog(args)
     with catalog.active():
         found = Context().settings.datafolders
@@ -345,8 +330,6 @@ def _datafolders(args: Namespace) -> int:
 
 
 def _set_datafolder(args: Namespace) -> int:
-    from ..catalog.active import Context
-
     catalog = _catalog(args)
     with catalog.active():
         Context().settings.set_datafolder(args.key, args.path)
@@ -357,9 +340,6 @@ def _set_datafolder(args: Namespace) -> int:
 
 
 def _copy(args: Namespace) -> int:
-    from ..base.urls import redact
-    from ..catalog import copying
-
     report = copying.copy(_catalog(args), args.dataset, args.where, force=args.force)
     if args.json:
         text.json(report.succeeded)
@@ -369,15 +349,11 @@ def _copy(args: Namespace) -> int:
 
 
 def _site(args: Namespace) -> int:
-    from ..catalog import site
-
     count, path = site.write(_catalog(args), args.folder, args.title)
     print(f"{count} datasets are in {path}", file=sys.stderr)
     return 0
 
 
 def _version(_: Namespace) -> int:
-    from .. import __version__
-
     print(__version__)
     return 0

@@ -1,37 +1,23 @@
 """``completion``: what the shells offer after a tab.
 
-One Python function answers for all three shells, from the parser itself, so that no list of
-commands has to be kept; package and file names are offered too.
+One function answers all three shells from the parser itself, so that there is no second list of
+commands; package and file names are offered too.
 """
 
 from __future__ import annotations
 
+import argparse
+
+from ..core.declaration import find_package, installed
+from ..errors import PkgdataError
+from . import parser, template
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import argparse
     from argparse import Namespace
     from typing import Any
 
-_SCRIPTS = {
-    "bash": """_pkgdata() {
-  local IFS=$'\\n'
-  COMPREPLY=($(pkgdata complete-words "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
-}
-complete -o default -F _pkgdata pkgdata
-""",
-    "zsh": """#compdef pkgdata
-_pkgdata() {
-  local -a found
-  found=("${(@f)$(pkgdata complete-words "${(@)words[2,CURRENT]}" 2>/dev/null)}")
-  compadd -a found || _files
-}
-compdef _pkgdata pkgdata
-""",
-    "fish": """complete -c pkgdata -a '(
-  pkgdata complete-words (commandline -opc)[2..-1] (commandline -ct) 2>/dev/null
-)'
-""",
-}
+_SHELLS = ("bash", "fish", "zsh")
 
 
 def add(commands: Any) -> None:
@@ -42,7 +28,7 @@ def add(commands: Any) -> None:
         description='bash: eval "$(pkgdata completion bash)" in ~/.bashrc; zsh the same in '
         "~/.zshrc; fish: pkgdata completion fish > ~/.config/fish/completions/pkgdata.fish",
     )
-    parser.add_argument("shell", choices=sorted(_SCRIPTS))
+    parser.add_argument("shell", choices=_SHELLS)
     parser.set_defaults(run=_completion)
 
     words = commands.add_parser("complete-words")
@@ -51,7 +37,7 @@ def add(commands: Any) -> None:
 
 
 def _completion(args: Namespace) -> int:
-    print(_SCRIPTS[args.shell], end="")
+    print(template(f"completion.{args.shell}"), end="")
     return 0
 
 
@@ -62,17 +48,7 @@ def _words(args: Namespace) -> int:
 
 
 def candidates(before: list[str], current: str) -> list[str]:
-    """Return what may stand at a place of the command line.
-
-    Parameters
-    ----------
-    before : list of str
-        The complete words before it, without ``pkgdata``.
-    current : str
-        The word that is being typed.
-    """
-    from . import parser
-
+    """Return what may replace the word ``current`` after the complete words before it."""
     level: argparse.ArgumentParser = parser()
     rest = list(before)
     while rest and (verbs := _verbs(level)):
@@ -98,9 +74,6 @@ def _verbs(level: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]
 
 def _values(level: argparse.ArgumentParser, given: list[str]) -> list[str]:
     """Return packages for the first place and the package's files for the next ones."""
-    from ..core.declaration import find_package, installed
-    from ..errors import PkgdataError
-
     positional = [action for action in level._actions if not action.option_strings]
     for action in positional:
         if action.choices:

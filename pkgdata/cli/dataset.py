@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import sys
 
+from .. import datasets
 from ..base import text
+from ..datasets import Config, repository
+from ..datasets.home import unknown
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
-    from ..core.scan import Comparison
-    from ..datasets import Config, Outcome
+    from ..datasets import Outcome
 
 _ABOUT = """Whole directories as named, immutable datasets: data/PARTITION/..., and beside it
 meta.json, README.md and whatever else. The repository is any store; it is set in datasets.toml
@@ -31,12 +33,12 @@ def add(commands: Any) -> None:
 
     verify = _verb(verbs, "verify", _verify, "hash the files of a dataset again")
     verify.add_argument("name", metavar="NAME")
-    verify.add_argument("--json", action="store_true", help="for scripts")
+    text.add_json(verify)
 
     diff = _verb(verbs, "diff", _diff, "compare a dataset with the repository, or with another")
     diff.add_argument("name", metavar="NAME", help="a dataset, or a path such as ./flower")
     diff.add_argument("other", metavar="OTHER", nargs="?", help="the repository if left out")
-    diff.add_argument("--json", action="store_true", help="for scripts")
+    text.add_json(diff)
 
 
 def _verb(verbs: Any, name: str, run: Any, about: str) -> Any:
@@ -53,7 +55,7 @@ def _add_local(verbs: Any) -> None:
     ls = _verb(verbs, "ls", _ls, "list the datasets of this computer")
     ls.add_argument("-r", "--remote", action="store_true", help="those of the repository")
     ls.add_argument("-l", "--long", action="store_true", help="what each is, and where")
-    ls.add_argument("--json", action="store_true", help="for scripts")
+    text.add_json(ls)
 
     register = _verb(verbs, "register", _register, "give a directory a name; nothing is copied")
     register.add_argument("directory", metavar="DIR")
@@ -97,7 +99,7 @@ def _add_remote(verbs: Any) -> None:
             "--format", choices=("pkgdata", "etcetera"), help="etcetera's is NAME.tgz"
         )
         verb.add_argument("--dry-run", action="store_true", help="say what would be moved")
-        verb.add_argument("--json", action="store_true", help="for scripts")
+        text.add_json(verb)
         _add_force(verb)
 
 
@@ -106,8 +108,6 @@ def _add_force(verb: Any) -> None:
 
 
 def _config(args: Namespace) -> Config:
-    from ..datasets import Config
-
     config = Config.load(args.config)
     if args.repo is not None:
         config = config.replaced(url=args.repo)
@@ -138,8 +138,6 @@ def _ls(args: Namespace) -> int:
 
 
 def _remote_rows(config: Config) -> list[dict[str, Any]]:
-    from ..datasets import repository
-
     store = repository.store_of(config)
     return [
         {"name": name, "kind": "+".join(sorted(forms)), "partitions": None, "where": store.url}
@@ -148,8 +146,6 @@ def _remote_rows(config: Config) -> list[dict[str, Any]]:
 
 
 def _local_rows(config: Config) -> list[dict[str, Any]]:
-    from .. import datasets
-
     rows = []
     for name in datasets.ls(config=config):
         path = os.path.join(config.home, name)
@@ -170,8 +166,6 @@ def _local_rows(config: Config) -> list[dict[str, Any]]:
 
 
 def _register(args: Namespace) -> int:
-    from .. import datasets
-
     words = args.words[1:] if args.words[:1] == ["as"] and len(args.words) > 1 else args.words
     if len(words) > 1:
         args.usage(f"expected DIR as NAME, found {' '.join([args.directory, *args.words])}")
@@ -182,17 +176,12 @@ def _register(args: Namespace) -> int:
 
 
 def _create(args: Namespace) -> int:
-    from .. import datasets
-
     partitions = args.partition or datasets.operations.PARTITIONS
     print(datasets.create(args.name, partitions, args.force, _config(args)).location)
     return 0
 
 
 def _purge(args: Namespace) -> int:
-    from .. import datasets
-    from ..datasets.home import unknown
-
     config = _config(args)
     path = datasets.purge(args.name, config, dry_run=args.dry_run)
     if path is None:
@@ -206,8 +195,6 @@ def _purge(args: Namespace) -> int:
 
 
 def _pull(args: Namespace) -> int:
-    from .. import datasets
-
     outcome = datasets.pull(
         args.name,
         args.force,
@@ -223,8 +210,6 @@ def _pull(args: Namespace) -> int:
 
 
 def _push(args: Namespace) -> int:
-    from .. import datasets
-
     outcome = datasets.push(
         args.name,
         args.force,
@@ -268,26 +253,8 @@ def _tell(args: Namespace, outcome: Outcome, verb: str) -> None:
 
 
 def _verify(args: Namespace) -> int:
-    from .. import datasets
-
-    return _compared(args, datasets.verify(args.name, _config(args)))
+    return text.differences(datasets.verify(args.name, _config(args)), args.json)
 
 
 def _diff(args: Namespace) -> int:
-    from .. import datasets
-
-    return _compared(args, datasets.diff(args.name, args.other, _config(args)))
-
-
-def _compared(args: Namespace, found: Comparison) -> int:
-    if args.json:
-        text.json({"missing": found.missing, "extra": found.extra, "changed": found.changed})
-        return 3 if found else 0
-    rows = [["missing", name] for name in found.missing]
-    rows += [["extra", name] for name in found.extra]
-    rows += [["changed", f"{name}: {what}"] for name, what in found.changed.items()]
-    if rows:
-        text.table(["STATE", "NAME"], rows)
-    else:
-        print("no difference", file=sys.stderr)
-    return 3 if found else 0
+    return text.differences(datasets.diff(args.name, args.other, _config(args)), args.json)

@@ -19,31 +19,17 @@ import tempfile
 import threading
 import time
 
-from ..base import config
+from ..base import config, fs
 from ..core import scan
 from ..core.declaration import declare
 from ..core.package import PackageData
 from ..errors import OfflineError, PkgdataError
+from . import template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
-
-_INIT = '''"""A package whose data are too large for its wheel."""
-
-import pkgdata
-
-data = pkgdata.declare(__name__)
-get_data = data.get
-'''
-
-_TOML = """[package]
-name = "starpkg"
-dataurl = ["{url}"]
-registry = "registry.txt"
-env = "STARPKG_DATA"
-"""
 
 #: Bytes of the one large sample: enough for a progress bar and for two processes to meet.
 _LARGE = 48 << 20
@@ -79,13 +65,7 @@ class _Site:
 
 
 class Demo:
-    """The stage: a temporary folder, a site, a package.
-
-    Parameters
-    ----------
-    root : str
-        An empty folder.
-    """
+    """The stage: an empty folder, in which a site, a package and caches are made."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -101,13 +81,7 @@ class Demo:
         return declare("starpkg", **{"cache_dir": os.path.join(self.root, cache), **arguments})
 
     def step(self, title: str, action: Callable[[], str]) -> None:
-        """Carry out a step and remember how it went.
-
-        Parameters
-        ----------
-        action : callable
-            Returns what happened; raises if that is not what it promises.
-        """
+        """Run a step, which returns what happened or raises, and remember the outcome."""
         began = time.perf_counter()
         try:
             good, text = True, action()
@@ -128,9 +102,11 @@ class Demo:
         package = self._folder("lib", "starpkg")
         registry = scan.make(self.site.folder)
         registry.write(os.path.join(package, "registry.txt"))
-        for name, text in (("__init__.py", _INIT), ("pkgdata.toml", _TOML)):
-            with open(os.path.join(package, name), "w", encoding="utf-8") as file:
-                file.write(text.format(url=self.site.url) if name.endswith("toml") else text)
+        for name, text in (
+            ("__init__.py", template("demo.py.txt")),
+            ("pkgdata.toml", template("demo.toml.txt", url=self.site.url)),
+        ):
+            fs.write_atomic(os.path.join(package, name), text.encode())
         sys.path.insert(0, os.path.dirname(package))
         _check(not scan.compare(self.site.folder, registry), "the registry differs from the files")
         total = sum(entry.size or 0 for entry in registry.values())
@@ -203,7 +179,7 @@ class Demo:
         return "its bytes were refused, the next mirror's are in the cache"
 
     def offline(self) -> str:
-        """Go on without a network."""
+        """Work without a network."""
         before = len(self.site.requests)
         with config.conf.set_temp("offline", True):
             self._data("cache").get("spiral.png")
@@ -242,14 +218,14 @@ def _undisturbed() -> Iterator[None]:
                     os.environ[key] = text
 
 
-def run() -> int:
-    """Run the demo and print its table.
+def add(commands: Any) -> None:
+    """Add this command to the parser."""
+    demo = commands.add_parser("demo", help="show the life of a file, on this machine alone")
+    demo.set_defaults(run=lambda _: run())
 
-    Returns
-    -------
-    int
-        0 if each step did what it says, else 1.
-    """
+
+def run() -> int:
+    """Run the demo and print its table; return the exit code."""
     root = tempfile.mkdtemp(prefix="pkgdata-demo-")
     try:
         with _undisturbed():
@@ -263,14 +239,11 @@ def run() -> int:
             demo.step("offline", demo.offline)
             demo.site.close()
     finally:
-        # our own cache of sample files; its objects are read-only
-        from ..base import fs
-
-        fs.remove_tree(root)
+        fs.remove_tree(root)  # not shutil's: objects of the cache are read-only
     width = max(len(title) for title, *_ in demo.rows)
     print(f"\n{'STEP':<{width}}  RESULT     TIME  WHAT HAPPENED")
     for title, good, seconds, text in demo.rows:
         print(f"{title:<{width}}  {'ok' if good else 'FAILED':<6} {seconds:6.2f} s  {text}")
     good = all(row[1] for row in demo.rows)
-    print(f"\n{sum(row[1] for row in demo.rows)} of {len(demo.rows)} steps did what they say")
+    print(f"\n{sum(row[1] for row in demo.rows)} of {len(demo.rows)} steps did what they promise")
     return 0 if good else 1

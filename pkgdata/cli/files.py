@@ -1,4 +1,4 @@
-"""``get``, ``where``, ``fetch``, ``list``, ``verify`` and ``demo``."""
+"""``get``, ``where``, ``fetch``, ``list`` and ``verify``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from ..base.config import conf
 from ..base.progress import view
 from ..core.declaration import find_package, installed
 from ..errors import BatchError, ConfigError
-from .timeline import Timeline
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +26,7 @@ def add(commands: Any) -> None:
 
     where = commands.add_parser("where", help="list every place that is looked into for a file")
     _package_and_name(where)
-    where.add_argument("--json", action="store_true", help="for scripts")
+    text.add_json(where)
     where.set_defaults(run=_where)
 
     fetch = commands.add_parser("fetch", help="fetch files of a package")
@@ -39,22 +38,19 @@ def add(commands: Any) -> None:
     fetch.add_argument("names", nargs="*", metavar="NAME", help="all of them if left out")
     fetch.add_argument("--to", metavar="DIR", help="also write them as DIR/PKG/NAME")
     fetch.add_argument("--timeline", metavar="FILE.svg", help="draw when each was in flight")
-    fetch.add_argument("--json", action="store_true", help="for scripts")
+    text.add_json(fetch)
     fetch.set_defaults(run=_fetch)
 
     lists = commands.add_parser("list", help="list packages, or the files of one")
     lists.add_argument("package", nargs="?", metavar="PKG")
-    lists.add_argument("--json", action="store_true", help="for scripts")
+    text.add_json(lists)
     lists.set_defaults(run=_list)
 
     verify = commands.add_parser("verify", help="hash the files that are here again")
     verify.add_argument("package", metavar="PKG")
     verify.add_argument("names", nargs="*", metavar="NAME")
-    verify.add_argument("--json", action="store_true", help="for scripts")
+    text.add_json(verify)
     verify.set_defaults(run=_verify)
-
-    demo = commands.add_parser("demo", help="show the life of a file, on this machine alone")
-    demo.set_defaults(run=_demo)
 
 
 def _package_and_name(parser: Any) -> None:
@@ -99,6 +95,8 @@ def _fetch(args: Namespace) -> int:
     data = find_package(args.package)
     progress = None
     if args.timeline:
+        from .timeline import Timeline  # its XML library would slow down every `get`
+
         names = args.names or list(data.registry)
         sizes = [data.registry[name].size for name in names if name in data.registry]
         total = None if None in sizes else sum(size or 0 for size in sizes)
@@ -164,10 +162,3 @@ def _verify(args: Namespace) -> int:
     else:
         text.table(["STATE", "NAME"], [[state, name] for name, state in result.items()])
     return 3 if bad else 0
-
-
-def _demo(_: Namespace) -> int:
-    from . import demo
-
-    code: int = demo.run()
-    return code

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 
-from ..base import text as _text
+from ..base import text
 from ..base.config import conf
 from ..base.progress import Bar, Event, view, wanted
+from ..core.registry import Registry
 from ..errors import PublishError
+from ..publish import destinations_for, engine
+from ..publish.engine import Publication
+from ..publish.readback import mirrors_of
+from ..publish.settings import settings_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,8 +23,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.progress import Callback
-    from ..core.registry import Registry
-    from ..publish.engine import Publication
     from ..publish.plan import Plan
     from ..publish.readback import Finding, Mirror
     from ..publish.settings import Settings
@@ -68,7 +73,7 @@ def add_arguments(parser: Any) -> None:
         "--check", action="store_true", help="only download again and compare; needs no DIR"
     )
     parser.add_argument("--index", action="store_true", help="put an index.html beside the files")
-    parser.add_argument("--json", action="store_true", help="for scripts")
+    text.add_json(parser)
     _add_options(parser)
 
 
@@ -103,8 +108,6 @@ def _add_options(parser: Any) -> None:
 def _options(args: Namespace) -> dict[str, Any]:
     found = {name: getattr(args, name) for name in _OPTIONS}
     if args.metadata is not None:
-        import json
-
         try:
             with open(args.metadata, encoding="utf-8") as file:
                 found["metadata"] = json.load(file)
@@ -116,15 +119,7 @@ def _options(args: Namespace) -> dict[str, Any]:
 
 
 def run(args: Namespace) -> int:
-    """Publish, or check what is published.
-
-    Returns
-    -------
-    int
-        Exit code: 3 if a file differs.
-    """
-    from ..publish.settings import settings_of
-
+    """Publish, or check what is published; return the exit code, 3 if a file differs."""
     settings = settings_of(args.package) if args.package else None
     if args.check:
         return _check(args, settings)
@@ -134,8 +129,6 @@ def run(args: Namespace) -> int:
 
 
 def _registry_file(args: Namespace, settings: Settings | None) -> str:
-    import os
-
     if args.registry:
         return str(args.registry)
     if settings is not None:
@@ -167,9 +160,6 @@ def _note(text: str) -> None:
 
 
 def _publish(args: Namespace, settings: Settings | None) -> int:
-    from ..publish import destinations_for
-    from ..publish.engine import Publication
-
     options = _options(args)
     if settings is not None and settings.public and not args.to:
         options["public"] = True
@@ -203,8 +193,6 @@ def _publish(args: Namespace, settings: Settings | None) -> int:
 
 
 def _title(settings: Settings | None, args: Namespace) -> str:
-    import os
-
     return settings.name if settings is not None else os.path.basename(os.path.abspath(args.folder))
 
 
@@ -215,7 +203,7 @@ def _summary(plan: Plan) -> str:
         (len(plan.there), "there"),
     ]
     told = ", ".join(f"{count} {what}" for count, what in counts if count)
-    size = _text.size(sum(item.size for item in plan.to_send))
+    size = text.size(sum(item.size for item in plan.to_send))
     return f"{plan.destination.url}: {told}; {size} to send"
 
 
@@ -226,9 +214,9 @@ def _print_plans(plans: Sequence[Plan], as_json: bool) -> int:
         for state, what in plan.rows()
     ]
     if as_json:
-        _text.json([{"to": to, "state": state, "name": name} for to, state, name in rows])
+        text.json([{"to": to, "state": state, "name": name} for to, state, name in rows])
     else:
-        _text.table(["STATE", "TO", "NAME"], [[state, to, name] for to, state, name in rows])
+        text.table(["STATE", "TO", "NAME"], [[state, to, name] for to, state, name in rows])
     for plan in plans:
         _note(_summary(plan))
     return 3 if any(plan.differs for plan in plans) else 0
@@ -246,7 +234,7 @@ def _tell(
     dataurl = [base for base in bases if base is not None]
     dois = [plan.destination.doi for plan in work.plans if plan.destination.doi]
     if as_json:
-        _text.json({**_as_json(findings), "dataurl": dataurl, "doi": dois, "pages": pages})
+        text.json({**_as_json(findings), "dataurl": dataurl, "doi": dois, "pages": pages})
     else:
         _print_findings(findings)
     bad = {one.mirror for one in findings if one.state != "ok"}
@@ -264,8 +252,6 @@ def _tell(
 
 
 def _toml_list(texts: Sequence[str]) -> str:
-    import json
-
     return json.dumps([*texts], ensure_ascii=False)  # the same as TOML's for plain texts
 
 
@@ -273,9 +259,6 @@ def _toml_list(texts: Sequence[str]) -> str:
 
 
 def _check(args: Namespace, settings: Settings | None) -> int:
-    from ..core.registry import Registry
-    from ..publish import engine
-
     registry = Registry.load(_registry_file(args, settings))
     mirrors = _mirrors(args, settings, registry)
     if not any(mirror.entries for mirror in mirrors):
@@ -285,16 +268,13 @@ def _check(args: Namespace, settings: Settings | None) -> int:
         )
     findings = engine.check(mirrors, _show)
     if args.json:
-        _text.json(_as_json(findings))
+        text.json(_as_json(findings))
     else:
         _print_findings(findings)
     return _code(findings)
 
 
 def _mirrors(args: Namespace, settings: Settings | None, registry: Registry) -> list[Mirror]:
-    from ..publish import destinations_for
-    from ..publish.readback import mirrors_of
-
     if args.url and not args.to:
         bases = [*args.url]
     elif args.to:
@@ -325,9 +305,9 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     rows = []
     for one in findings:
         name = one.entry.name + (f"  ({one.note})" if one.note else "")
-        size = _text.size(one.entry.size)
+        size = text.size(one.entry.size)
         rows.append([one.state, size, *([one.mirror] if several else []), name])
-    _text.table(["STATE", "SIZE", *(["MIRROR"] if several else []), "NAME"], rows)
+    text.table(["STATE", "SIZE", *(["MIRROR"] if several else []), "NAME"], rows)
     for mirror in dict.fromkeys(one.mirror for one in findings):
         here = [one for one in findings if one.mirror == mirror]
         good = sum(one.state == "ok" for one in here)

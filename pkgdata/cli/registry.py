@@ -10,6 +10,7 @@ from ..base.config import conf
 from ..base.progress import Bar, wanted
 from ..core import scan
 from ..core.registry import Registry
+from ..publish import merge, records
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def add(commands: Any) -> None:
 
     check = verbs.add_parser("check", help="compare a folder with a registry")
     check.add_argument("folder", metavar="DIR")
-    check.add_argument("registry", metavar="FILE", nargs="?", help="DIR/registry.txt by default")
-    check.add_argument("--json", action="store_true", help="for scripts")
+    check.add_argument("registry", metavar="FILE", nargs="?", help="default: DIR/registry.txt")
+    text.add_json(check)
     check.set_defaults(run=_check)
 
     update = verbs.add_parser("update", help="add the files of a Zenodo, Figshare or Dataverse DOI")
@@ -43,22 +44,16 @@ def add(commands: Any) -> None:
 def add_make_arguments(parser: Any) -> None:
     """Add the arguments of ``registry make``."""
     parser.add_argument("folder", metavar="DIR")
-    parser.add_argument("-o", "--output", metavar="FILE", help="standard output if left out")
+    parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
     parser.add_argument("--alg", default="sha256", help="hash algorithm (default: sha256)")
 
 
 def run_make(args: Namespace) -> int:
-    """Make a registry.
-
-    Returns
-    -------
-    int
-        Exit code.
-    """
+    """Make a registry."""
     with _hashed(args.folder) as bar:
         registry = scan.make(args.folder, args.alg, progress=bar)
     if args.output:
-        # a registry that lies in its own folder does not list itself
+        # a registry in its own folder does not list itself
         inside = fs.name_inside(args.folder, args.output)
         registry = Registry(entry for entry in registry.values() if entry.name != inside)
         registry.write(args.output)
@@ -82,29 +77,17 @@ def _check(args: Namespace) -> int:
         found = scan.compare(args.folder, registry, progress=bar)
     inside = fs.name_inside(args.folder, file)
     found = found._replace(extra=[name for name in found.extra if name != inside])
-    if args.json:
-        text.json({"missing": found.missing, "extra": found.extra, "changed": found.changed})
-    else:
-        rows = [["missing", name] for name in found.missing]
-        rows += [["extra", name] for name in found.extra]
-        rows += [["changed", f"{name}: {what}"] for name, what in found.changed.items()]
-        if rows:
-            text.table(["STATE", "NAME"], rows)
-        else:
-            print("no difference", file=sys.stderr)
-    return 3 if found else 0
+    return text.differences(found, args.json)
 
 
 def _update(args: Namespace) -> int:
-    from ..publish import merge, records
-
     found = records.from_record(args.record)
     before = merge.load(args.registry)
     changes = records.update(before, found)
     merge.write(args.registry, before, changes.registry)
     print(
-        f"{args.registry}: {len(changes.added)} new, {len(changes.placed)} with another address, "
-        f"{len(found) - len(changes.added) - len(changes.placed)} as before",
+        f"{args.registry}: {len(changes.added)} new, {len(changes.placed)} with a new address, "
+        f"{len(found) - len(changes.added) - len(changes.placed)} unchanged",
         file=sys.stderr,
     )
     return 0

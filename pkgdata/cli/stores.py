@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
     du.add_argument(
         "-N", "--count-files", action="store_true", help="print the number of objects, too"
     )
-    du.add_argument("--json", action="store_true", help="for scripts")
+    text.add_json(du)
     du.set_defaults(run=_du, usage=du.error)
 
     rm = commands.add_parser("rm", help="remove files and objects")
@@ -68,7 +68,7 @@ def add(commands: Any) -> None:
 
     head = commands.add_parser("head", help="print what is known about objects: size, type, time")
     _paths(head)
-    head.add_argument("--json", action="store_true", help="for scripts")
+    text.add_json(head)
     head.set_defaults(run=_head, usage=head.error)
 
     touch = commands.add_parser("touch", help="make empty objects where there are none")

@@ -25,6 +25,7 @@ from pathlib import Path
 import pytest
 
 import pkgdata
+from pkgdata import cli
 
 STORIES = sorted((Path(__file__).parent / "scripts").glob("*.txt"))
 
@@ -199,6 +200,13 @@ def test_completion_offers(before, current, offered):
     assert set(offered) <= set(found)
     assert all(word.startswith(current) for word in found)
     assert "complete-words" not in found
+
+
+@pytest.mark.parametrize("module", cli.MODULES)
+def test_each_command_is_in_the_module_that_is_loaded_for_it(module):
+    for command in cli.MODULES[module]:
+        (action,) = [a for a in cli.parser(command)._actions if a.dest == "command"]
+        assert set(action.choices) == set(cli.MODULES[module])
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

@@ -15,7 +15,7 @@ import pytest
 
 import pkgdata
 from pkgdata import cli
-from pkgdata.cli import migrate
+from pkgdata.cli import cache
 
 CONTENTS = {"a.txt": b"aaa\n", "maps/b c.fits": b"bbbb\n"}
 NOWHERE = "http://127.0.0.1:9/"
@@ -39,7 +39,7 @@ def caches(tmp_path, monkeypatch):
 def packages(tmp_path, monkeypatch):
     """Let only the packages that a test makes be installed; return the function that makes one."""
     made = {}
-    monkeypatch.setattr(migrate, "installed", lambda: made)
+    monkeypatch.setattr(cache, "installed", lambda: made)
 
     def make(name, registry, dataurl=NOWHERE):
         folder = tmp_path / "lib" / name

@@ -18,7 +18,7 @@ def test_the_demo_passes(tmp_path):
         env=None,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "7 of 7 steps did what they say" in done.stdout
+    assert "7 of 7 steps did what they promise" in done.stdout
 
 
 def test_a_step_that_breaks_its_word_fails_the_demo(monkeypatch, capsys):

@@ -341,13 +341,13 @@ def test_the_command_fills_a_registry(zenodo, tmp_path, capsys):
     record = f"zenodo:{zenodo.published()[0].id}"
     code, told = run(capsys, "registry", "update", file, "--from", record)
     assert (code, told.out) == (0, "")
-    assert told.err == f"{file}: 2 new, 0 with another address, 0 as before\n"
+    assert told.err == f"{file}: 2 new, 0 with a new address, 0 unchanged\n"
     assert file.read_text().startswith(f"# ours\nz {SHA.hex}\n")
     check_entries(records.from_record(record))
     assert set(Registry.load(file)) == {"z", *FILES}
     before = file.read_bytes()
     _, told = run(capsys, "registry", "update", file, "--from", record)
-    assert told.err == f"{file}: 0 new, 0 with another address, 2 as before\n"
+    assert told.err == f"{file}: 0 new, 0 with a new address, 2 unchanged\n"
     assert file.read_bytes() == before
 
 
