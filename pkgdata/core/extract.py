@@ -42,35 +42,10 @@ def apply(
     digest: Digest,
     growth: int,
 ) -> Any:
-    """Run a processor on a fetched file.
+    """Run a processor, of pooch's or any callable of their signature, on a fetched file.
 
-    Parameters
-    ----------
-    processor : callable
-        pooch's ``Unzip``, ``Untar``, ``Decompress``, or any callable of their signature.
-    path : str
-        The file.
-    action : str
-        ``"download"`` or ``"fetch"``, as in pooch.
-    caller : object
-        Passed as the third argument.
-    cache : Cache
-        Where the result is kept.
-    digest : Digest
-        Of the file.
-    growth : int
-        An archive may grow to this many times its size, or to 1 GB.
-
-    Returns
-    -------
-    object
-        A list of paths for ``Unzip`` and ``Untar``, one path for ``Decompress``, else whatever the
-        callable returns.
-
-    Raises
-    ------
-    ExtractionError
-        The archive was refused or cannot be read.
+    ``action`` and ``caller`` are passed on. An archive may grow to ``growth`` times its size, or to
+    1 GB. ``Unzip`` and ``Untar`` give a list of paths, ``Decompress`` gives one.
     """
     kind = type(processor).__name__ if type(processor).__module__ == "pooch.processors" else ""
     if kind in ("Unzip", "Untar"):
@@ -100,39 +75,13 @@ def apply(
 
 
 def unpack(kind: str, path: str, folder: str, choose: Choose, growth: int) -> None:
-    """Unpack an archive into a folder that nobody else writes to.
-
-    Parameters
-    ----------
-    kind : str
-        ``"Unzip"`` or ``"Untar"``.
-    choose : callable
-        Called with the names of all members; returns those to unpack.
-    growth : int
-        See `apply`.
-
-    Raises
-    ------
-    ExtractionError
-        The archive was refused or cannot be read.
-    """
+    """Unpack an archive (``"Unzip"``, ``"Untar"``) into a folder that nobody else writes to."""
     work = _unzip if kind == "Unzip" else _untar
     work(path, folder, choose, _Budget(path, _limit(path, growth)))
 
 
 def names(kind: str, path: str) -> list[str]:
-    """Return the names of an archive's members.
-
-    Parameters
-    ----------
-    kind : str
-        ``"Unzip"`` or ``"Untar"``.
-
-    Raises
-    ------
-    ExtractionError
-        The archive cannot be read.
-    """
+    """Return the names of an archive's members."""
     found: list[str] = []
 
     def none(names: list[str]) -> Collection[str]:
@@ -184,7 +133,7 @@ class _Budget:
 
 
 def _wanted(name: str, members: list[str]) -> bool:
-    """Say whether a member is one of those asked for, or below a folder that is."""
+    """Return True if a member is one of those asked for, or below a folder that is."""
     clean = os.path.normpath(name)
     chosen = (os.path.normpath(member) for member in members)
     return not members or any(clean == one or clean.startswith(one + os.sep) for one in chosen)
@@ -332,22 +281,7 @@ _MODULES = {"lzma": "lzma", "xz": "lzma", "gzip": "gzip", "bzip2": "bz2"}
 
 
 def decompress(path: str, target: str, method: str, growth: int) -> None:
-    """Decompress a file.
-
-    Parameters
-    ----------
-    target : str
-        Written to; nobody else reads it yet.
-    method : str
-        ``"auto"``, ``"lzma"``, ``"xz"``, ``"gzip"`` or ``"bzip2"``.
-    growth : int
-        See `apply`.
-
-    Raises
-    ------
-    ExtractionError
-        The method is not known, or the file was refused or cannot be read.
-    """
+    """Decompress a file; by its suffix if ``method`` is ``"auto"``."""
     import importlib
     import lzma
     import zlib

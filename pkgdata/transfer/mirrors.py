@@ -1,4 +1,4 @@
-"""The order of sources: which is tried, when the next one is, and what is told when all fail.
+"""The order of sources: which is tried, when the next one is, and which error all failures make.
 
 Sources are tried in rounds. Within a round each is tried once, in order, so a mirror that is down
 costs one attempt before the next one helps. Sources that failed in passing (connection, timeout,
@@ -39,18 +39,7 @@ DOWN_SECONDS = 600.0
 class Mirrors:
     """Ordered base URLs that are expected to hold the same bytes.
 
-    Parameters
-    ----------
-    bases : sequence of str
-        URLs with placeholders, in order; repeated ones count once.
-    rules : mapping of str to str
-        Site rewrites of URL prefixes.
-    timeout : float
-        Seconds to connect, and between bytes.
-    values : mapping of str to str or None
-        What the placeholders stand for.
-    health : Health, optional
-        Which servers failed of late; theirs are tried last.
+    ``values`` fill the placeholders of the URLs; ``rules`` are the site's rewrites of prefixes.
     """
 
     def __init__(
@@ -68,18 +57,7 @@ class Mirrors:
         self._bases = list(dict.fromkeys(bases))
 
     def sources(self, name: str, own: Sequence[str] = ()) -> list[Source]:
-        """Return where an object should be, in order.
-
-        Parameters
-        ----------
-        own : sequence of str
-            Addresses of this object alone; they come first.
-
-        Raises
-        ------
-        ConfigError
-            A URL is malformed.
-        """
+        """Return where an object should be, in order; ``own`` are addresses of it alone."""
         found: dict[str, Source] = {}
         for url in own:
             store = open_store(self.resolved(url), self._timeout)
@@ -107,15 +85,8 @@ class Mirrors:
 class Health:
     """Remembers for a while which servers failed, for all of a user's processes.
 
-    A file ``hosts-v1/<md5 of scheme and host>.down`` in the cache tells, by its time; an old one
+    The time of a file ``hosts-v1/<md5 of scheme and host>.down`` in the cache says when; an old one
     means nothing. It changes the order in which mirrors are tried, never the outcome.
-
-    Parameters
-    ----------
-    root : str
-        Of the cache.
-    clock : callable, optional
-        Stand-in for `time.time`.
     """
 
     def __init__(self, root: str, clock: Callable[[], float] | None = None) -> None:
@@ -132,7 +103,7 @@ class Health:
         return os.path.join(self._folder, f"{key}.down")
 
     def is_down(self, url: str) -> bool:
-        """Say whether the server of a URL failed of late."""
+        """Return True if the server of a URL failed recently."""
         try:
             return self._clock() - os.stat(self._file(url)).st_mtime < DOWN_SECONDS
         except OSError:
@@ -148,7 +119,7 @@ class Health:
                 fs.make_dirs(self._folder)
                 fs.write_atomic(path, b"", sync=False, follow=True)
         except OSError:
-            pass  # a help for the next call, no more
+            pass  # only the next call would have been faster
 
 
 def first_good(
@@ -160,27 +131,11 @@ def first_good(
     uniform: Callable[[float, float], float] | None = None,
     health: Health | None = None,
 ) -> T:
-    """Return what the first source that works gives.
+    """Return what ``attempt`` returns for the first source that works.
 
-    Parameters
-    ----------
-    name : str
-        For errors.
-    attempt : callable
-        Called with a source; raises a `PkgdataError` if that source fails.
-    retries : int
-        Further rounds after the first.
-    sleep, uniform : callable, optional
-        Stand-ins for `time.sleep` and `random.uniform`.
-    health : Health, optional
-        Is told which servers failed while another one worked.
-
-    Raises
-    ------
-    IntegrityError
-        Bytes came, and were wrong, and nothing else may help.
-    AllMirrorsFailedError
-        Each source failed; ``attempts`` lists why.
+    ``attempt`` raises a `PkgdataError` if a source fails; ``retries`` are rounds after the first.
+    An `IntegrityError` means that wrong bytes came and nothing else may help; an
+    `AllMirrorsFailedError` lists in ``attempts`` why each source failed.
     """
     policy = retry.POLICY._replace(sleep=sleep, uniform=uniform)
     failures: dict[str, PkgdataError] = {}

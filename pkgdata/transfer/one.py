@@ -56,7 +56,7 @@ _WORTH_A_NOTE = 1 << 20
 #: bytes, would take it so many seconds more.
 _LOOK_AFTER, _WORTH_RANGES, _WORTH_SECONDS = 0.2, 8 << 20, 2.0
 
-#: Bytes of an earlier process that are hashed between two signs of work.
+#: Bytes of an earlier process that are hashed between two touches of the file.
 _SIGN_EVERY = 256 << 20
 
 _PAGE_STARTS = (b"<!doctype html", b"<html")
@@ -67,22 +67,8 @@ _LFS_START = b"version https://git-lfs.github.com/spec/"
 class Transfer:
     """One object on its way into a file; survives any number of attempts.
 
-    Parameters
-    ----------
-    name : str
-        The object, for progress and errors.
-    target : Target
-        Where the bytes go; those below ``target.offset`` are there already.
-    digest : Digest or None
-        What the bytes must hash to; None accepts any and hashes with SHA-256.
-    size : int or None
-        Bytes expected, if known.
-    clock : callable, optional
-        Stand-in for `time.monotonic`.
-    others : sequence of Source
-        Mirrors that may serve ranges of it as well, while one connection is evidently slow.
-    check : callable, optional
-        Called as `unexpected_page` is, in its place.
+    Bytes below ``target.offset`` are there already. A digest of None accepts any bytes, if
+    ``check`` does. ``others`` may serve ranges of the object as well, while one connection is slow.
     """
 
     def __init__(
@@ -132,7 +118,7 @@ class Transfer:
             self._hasher.update(data)
             left -= len(data)
             if left % _SIGN_EVERY < len(data):
-                os.utime(self.target.path)  # a sign of work for those who wait for our lock
+                os.utime(self.target.path)  # those that wait for our lock see that we work
 
     def _restart(self) -> None:
         self.target.restart()
@@ -141,21 +127,10 @@ class Transfer:
         self.head = b""
 
     def run(self, store: Primitives, name: str) -> Digest:
-        """Bring the missing bytes from one store and verify the whole.
+        """Fetch the missing bytes from one store, verify the whole and return its digest.
 
-        Returns
-        -------
-        Digest
-            Of the bytes in the file.
-
-        Raises
-        ------
-        IntegrityError
-            The bytes are wrong, and all of them came from this store.
-        IncompleteTransferError, StoreError
-            The store failed; what came stays in the file for the next attempt.
-        CacheError
-            The disk is full.
+        An `IntegrityError` means that wrong bytes came, all of them from this store. After an
+        `IncompleteTransferError` or `StoreError` what came stays in the file for the next attempt.
         """
         fresh = False
         while True:
@@ -198,7 +173,7 @@ class Transfer:
                 best = self._on_disk()
 
     def _forget_later(self) -> None:
-        """Go on from the front alone, over one connection."""
+        """Resume from the front alone, over one connection."""
         self._may_split = False
         if self.target.later:
             os.ftruncate(self.target.fd, self.target.offset)
@@ -289,7 +264,7 @@ class Transfer:
         if not at and body.size is None and self._digest() != self.digest:
             # http.client takes headers that were cut short for whole ones
             raise IncompleteTransferError(
-                f"{address}: no bytes came, nor a word that there are none ({kind})", url=address
+                f"{address}: empty response without Content-Length ({kind})", url=address
             )
         self._kind = kind
         if self.digest is None:
@@ -314,7 +289,7 @@ class Transfer:
         )
 
     def _over_ranges(self, store: Primitives, name: str, body: Body | None, size: int) -> None:
-        """Bring the rest over several connections, as many as prove to help."""
+        """Fetch the rest over several connections, as many as prove to help."""
         first = Source(store, name)
         others = [source for source in self.others if source.address != first.address]
         url, target = store.url, self.target
@@ -339,7 +314,7 @@ class Transfer:
             self._givers += ranges.givers
 
     def _is_slow(self, body: Body, size: int | None, began: float, start: int) -> bool:
-        """Say whether more connections are worth a try, from the first moments of this one."""
+        """Return True if the first moments of this connection make more of them worth a try."""
         if not self._may_split or size is None or not body.ranges or self.digest is None:
             return False
         took, left = self.clock() - began, size - self.target.offset
@@ -401,15 +376,7 @@ def _write_all(fd: int, view: memoryview, offset: int) -> None:
 
 
 def unexpected_page(name: str, head: bytes, size: int, body: Body) -> str | None:
-    """Say why bytes that no digest vouches for cannot be what was asked for.
-
-    Parameters
-    ----------
-    head : bytes
-        First bytes of the object.
-    size : int
-        Its length.
-    """
+    """Return why bytes without a digest cannot be what was asked for, by their head and size."""
     base = name.partition("?")[0].rpartition("/")[2]
     start = head.lstrip(b"\xef\xbb\xbf \r\n\t").lower()
     if size == 0:

@@ -48,15 +48,7 @@ class Span:
 
 
 def gaps(size: int, front: int, later: Sequence[tuple[int, int]]) -> list[Span]:
-    """Return what is missing of an object.
-
-    Parameters
-    ----------
-    front : int
-        Bytes there from the beginning.
-    later : sequence of (int, int)
-        Intervals there beyond the front.
-    """
+    """Return what is missing of an object, given what is there: a front and later intervals."""
     found, at = [], front
     for start, end in sorted(later):
         if start > at:
@@ -68,28 +60,11 @@ def gaps(size: int, front: int, later: Sequence[tuple[int, int]]) -> list[Span]:
 
 
 class Ranges:
-    """Bring the missing spans of an object into a file and hash it to its end.
+    """Fetch the missing spans of an object into a file and hash it to its end.
 
-    Parameters
-    ----------
-    fd : int
-        The file; written at the bytes' own offsets.
-    size : int
-        Bytes of the object.
-    spans : list of Span
-        What is missing.
-    hasher : Hasher
-        Has taken the bytes before ``front``.
-    sources : sequence of Source
-        The first one is trusted to serve ranges; the others are tried.
-    limits : Limits
-        Connections at once, bytes per read, and when a connection is stalled.
-    record : callable
-        Called now and then with (front, intervals beyond it) that are on disk.
-    moved : callable
-        Called now and then with the bytes on disk.
-    clock : callable, optional
-        Stand-in for `time.monotonic`.
+    ``hasher`` has taken the bytes before ``front``. The first source is trusted to serve ranges,
+    the others are tried. ``record`` is called with the front and the intervals beyond it that are
+    on disk, ``moved`` with their bytes.
     """
 
     def __init__(
@@ -169,21 +144,8 @@ class Ranges:
     def run(self, first: Body | None, latency: float, rate: float) -> None:
         """Work until nothing is missing and everything is hashed.
 
-        Parameters
-        ----------
-        first : Body or None
-            An open body at the first span's position.
-        latency : float
-            Seconds that the server takes to answer, for judging.
-        rate : float
-            Bytes a second that one connection brought; 0 if that is not known.
-
-        Raises
-        ------
-        StoreError, IncompleteTransferError
-            No source could bring the rest; what is there is in the record.
-        OSError
-            The file could not be written.
+        ``first`` is an open body at the first span's position; ``latency`` (seconds until the
+        server answers) and ``rate`` (bytes a second, 0 if unknown) are those of one connection.
         """
         self._record(*self.on_disk())
         follower = threading.Thread(target=self._follow, name="pkgdata-hash", daemon=True)

@@ -1,7 +1,7 @@
 """Many small objects over few connections: the plain case of HTTP, as fast as sockets allow.
 
 One thread drives all connections to one server through a selector. It takes on only what is simple
-and strict: ``HTTP/1.1 200`` with a ``Content-Length`` and no coding. Whatever else comes (a
+and strict: ``HTTP/1.1 200`` with a ``Content-Length`` and no coding. Anything else (a
 redirect, an error, a chunked or compressed body, a dropped connection) is *refused*: the object
 then goes through `pkgdata.stores.http`, which knows redirects, proxies, logins and retries and
 words the errors. So this module may give up at any point and nothing is lost but time.
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
             """Take bytes."""
 
         def finish(self) -> bool:
-            """Say whether the bytes are right."""
+            """Return True if the bytes are right."""
 
         def abandon(self) -> None:
             """Forget what came."""
@@ -58,15 +58,7 @@ _ALIVE = 1 << 10
 
 
 class Server:
-    """Where the objects of one run lie, and how to reach it.
-
-    Parameters
-    ----------
-    scheme : str
-        ``"http"`` or ``"https"``.
-    agent : str
-        The ``User-Agent``.
-    """
+    """Where the objects of one run lie, and how to reach it."""
 
     def __init__(self, scheme: str, host: str, port: int, agent: str) -> None:
         self.scheme = scheme
@@ -83,34 +75,13 @@ class Server:
             self._context = tls_context()
 
     def request(self, target: str) -> bytes:
-        """Return the bytes that ask for a path and query.
-
-        Parameters
-        ----------
-        target : str
-            Quoted, beginning with ``/``.
-        """
+        """Return the bytes that ask for a quoted path and query."""
         return b"GET " + target.encode("ascii") + self._rest
 
     def connect(self, address: Any, timeout: float) -> socket.socket:
-        """Begin a connection.
+        """Return a socket that begins a connection and does not block.
 
-        Parameters
-        ----------
-        address : object
-            What an earlier connection's peer was, or None for the first one.
-        timeout : float
-            Seconds, for the first one, which is waited for.
-
-        Returns
-        -------
-        socket.socket
-            Not blocking.
-
-        Raises
-        ------
-        OSError
-            It failed at once.
+        ``address`` is what an earlier connection's peer was; the first one, of None, is waited for.
         """
         if address is None:
             sock = socket.create_connection((self.host, self.port), timeout)
@@ -146,22 +117,10 @@ class _Connection:
 
 
 class Run:
-    """Fetch objects from one server.
+    """Fetch objects from one server; several runs may share ``jobs``.
 
-    Parameters
-    ----------
-    jobs : Jobs
-        Taken from the left; several runs may share it.
-    connections : int
-        At once.
-    timeout : float
-        Seconds to connect, and between bytes.
-    done : callable
-        Called with each job whose bytes are right.
-    refused : callable
-        Called with each job that has to go another way.
-    stopped : callable
-        Asked now and then; True ends the run.
+    ``done`` is called with each job whose bytes are right, ``refused`` with each that has to go
+    another way. ``stopped`` is asked now and then; True ends the run.
     """
 
     def __init__(
@@ -183,11 +142,11 @@ class Run:
         self._stopped = stopped
         self._open: set[_Connection] = set()
         self._address: object = None
-        #: Objects fetched and their bytes, for whoever decides on a second run beside this one.
+        #: Objects fetched and their bytes: they decide whether a second run is worth it.
         self.objects = self.bytes = 0
 
     def narrow(self, connections: int) -> None:
-        """Go on with fewer connections; those that are too many end with their object."""
+        """Use fewer connections; those that are too many end with their object."""
         self._width = connections
 
     def run(self) -> None:
@@ -370,22 +329,9 @@ class Run:
 
 
 def parse_head(head: bytes) -> tuple[int, bool]:
-    """Read the head of a plain response.
+    """Return the length of a plain response's body, and whether the connection ends after it.
 
-    Parameters
-    ----------
-    head : bytes
-        Status line and header fields, each ended by CR LF.
-
-    Returns
-    -------
-    (int, bool)
-        Length of the body, and whether the connection ends after it.
-
-    Raises
-    ------
-    ValueError
-        It is not a plain ``200`` with one length and no coding.
+    A ValueError means that it is not a plain ``200`` with one length and no coding.
     """
     if head[:12] != b"HTTP/1.1 200" or head[12:13] not in b" \r":
         raise ValueError("not HTTP/1.1 200")

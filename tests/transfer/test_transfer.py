@@ -392,7 +392,7 @@ def test_body_without_length_that_ends_early(target):
 
 @pytest.mark.parametrize("digest", [digest_of(CONTENT), None])
 def test_no_bytes_and_no_length_is_a_break(target, digest):
-    with pytest.raises(IncompleteTransferError, match="no bytes came"):
+    with pytest.raises(IncompleteTransferError, match="empty response without Content-Length"):
         transfer_of(target, digest=digest).run(FakeStore(FakeBody([])), NAME)
 
 
