@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import importlib.util
 import json
 import os
@@ -18,7 +17,7 @@ import types
 from importlib import metadata
 
 from .. import __version__
-from ..base import fs
+from ..base import fs, hashes
 from ..base.config import cache_dir
 from ..errors import CacheError, CatalogError
 from . import repository
@@ -221,8 +220,7 @@ class Index:
     def file(self) -> str:
         """The index's file."""
         one = self.installed
-        words = f"{one.group} {one.name} {one.value} {one.folder}"
-        key = hashlib.sha256(words.encode(errors="surrogateescape")).hexdigest()[:32]
+        key = hashes.short_key(f"{one.group} {one.name} {one.value} {one.folder}")
         return os.path.join(cache_dir()[0], BUCKET, f"{key}.json")
 
     def _load(self) -> dict[str, Any]:

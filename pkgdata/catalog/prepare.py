@@ -10,12 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
 from contextvars import ContextVar
 from pathlib import Path
 
-from ..base import fs, owners
+from ..base import fs, hashes, owners
 from ..base.config import cache_dir, conf
 from ..cache import staging, stamps
 from ..cache.objects import Cache
@@ -235,8 +234,7 @@ def _turn(
     definition: Definition, files: Sequence[Resource], force: bool
 ) -> contextlib.AbstractContextManager[Any]:
     """Let one process at a time make a dataset, where locks work."""
-    folder = str(definition.datapath)
-    key = hashlib.sha256(folder.encode(errors="surrogateescape")).hexdigest()[:40]
+    key = hashes.short_key(str(definition.datapath))
     above = {str(one.path.parent) for one in files}
 
     def done() -> bool:

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ...base import fs, hashes
 from ...base.hashes import Digest
-from ...errors import CatalogError, IntegrityError
+from ...errors import CatalogError
 from .. import names, notes
 
 TYPE_CHECKING = False
@@ -366,11 +366,11 @@ def verify(path: str | os.PathLike[str], digest: Digest, source: str) -> None:
     actual = hashes.hash_file(path, digest.alg)
     if actual != digest:
         name = Path(path).name
-        raise IntegrityError(
-            f"wrong bytes for {name!r} from {source}: expected {digest}, found {actual}",
-            hint="the source changed, or the definition is wrong; report it to its authors",
+        raise hashes.mismatch(
+            f"wrong bytes for {name!r} from {source}",
+            digest,
+            actual,
             name=name,
             source=source,
-            expected=str(digest),
-            actual=str(actual),
+            hint="the source changed, or the definition is wrong; report it to its authors",
         )

@@ -27,16 +27,12 @@ class ArchiveDownloader(archives.ArchiveDownloader):
         return _layout.found(self, self.owner.datapath / self.name, name)
 
 
-class ZipDownloader(ArchiveDownloader):
+class ZipDownloader(ArchiveDownloader, archives.ZipDownloader):
     """A folder that comes as a zip archive."""
 
-    _kind = "Unzip"
 
-
-class TarDownloader(ArchiveDownloader):
+class TarDownloader(ArchiveDownloader, archives.TarDownloader):
     """A folder that comes as a tar archive, compressed or not."""
-
-    _kind = "Untar"
 
 
 zipdownloader = ZipDownloader

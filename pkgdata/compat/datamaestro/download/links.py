@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 from pathlib import Path
 
+from ....base import hashes
 from ....catalog.resources.elsewhere import Elsewhere as linkpath
 from ....catalog.resources.elsewhere import linkfile, linkfolder, links
 
@@ -27,10 +27,8 @@ class GlobChecker:
     def compute(self, path: Path) -> str | None:
         """Return the digest of a folder, None if it has no such files."""
         files = sorted(one for one in path.glob(self.glob) if one.is_file())
-        total = hashlib.md5(usedforsecurity=False)
-        for file in files:
-            total.update(_md5(file).encode())
-        return total.hexdigest() if files else None
+        digests = (_md5(file).encode() for file in files)
+        return hashes.hash_blocks(digests, "md5").hex if files else None
 
     def check(self, path: Path) -> bool:
         """Return True if a folder is right."""
@@ -39,8 +37,5 @@ class GlobChecker:
 
 
 def _md5(file: Path) -> str:
-    found = hashlib.md5(usedforsecurity=False)
     with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as source:
-        while block := source.read(1 << 20):
-            found.update(block)
-    return found.hexdigest()
+        return hashes.hash_blocks(iter(lambda: source.read(hashes.BLOCK), b""), "md5").hex
