@@ -67,7 +67,7 @@ class dataset:
         return. A class below ``@metadataset`` stands for its type, and gives its tags and tasks.
     id : str, optional
         Its name instead of that which its place gives it: a whole name, such as
-        ``org.example.custom``; an end behind the module's name (``.v2`` or ``v2``); or ``""`` for
+        ``org.example.custom``; an end after the module's name (``.v2`` or ``v2``); or ``""`` for
         the module's name alone.
     url, doi : str, optional
         A page and a paper about it.

@@ -61,7 +61,7 @@ def entry(
 ) -> Entry:
     """Return the entry by which the engine fetches what a resource needs.
 
-    The addresses have the same bytes; ``number`` tells the files of one resource apart.
+    The addresses have the same bytes; ``number`` distinguishes the files of one resource.
     """
     owner = resource.owner
     parts = [owner.storage, *owner.id.split("."), resource.name]

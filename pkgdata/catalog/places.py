@@ -7,7 +7,7 @@
   <data>/data/.../.<name>.<owner>.tmp           what is being removed
 
 1. A name in a dataset's folder exists only after what it stands for is complete: it is made aside,
-   in the folder in which it will lie, and renamed into place.
+   in the folder in which it will lie, and renamed.
 2. What was prepared does not change. Removing the folder of a dataset is always safe.
 3. ``<data>`` is what the caller says, else the setting ``catalog_dir``, else the repository's own
    default, else ``<user data>/pkgdata`` (``~/.local/share/pkgdata`` on Linux).

@@ -116,8 +116,8 @@ class CSV(File):
 class Matrix(CSV):
     """A table of numbers.
 
-    Fields besides those of `CSV`: ``target``, name or number of the column with what is to be
-    predicted; ``size_row``, a row that only tells how large the table is, or -1.
+    Further fields: ``target``, name or number of the column with what is to be
+    predicted; ``size_row``, a row that only says how large the table is, or -1.
     """
 
     __xpmid__ = "pkgdata.catalog.types.csv.matrix"
@@ -164,7 +164,9 @@ class Matrix(CSV):
         if not 0 <= column < width:
             raise CatalogError(
                 f"{self.path}: no column {self.target!r}",
-                hint=f"its columns: {', '.join(names)}" if names else "names_row tells the names",
+                hint=f"its columns: {', '.join(names)}"
+                if names
+                else "names_row says which row has the names",
             )
         return column
 

@@ -1,6 +1,6 @@
 """Variants: one definition for a family of datasets that differ along some axes.
 
-A variant is asked for behind the name, ``org.example.family[size=small,lang=fr]``, or as
+A variant is asked for after the name, ``org.example.family[size=small,lang=fr]``, or as
 ``prepare_dataset(name, variant={"size": "small"})``. Axes that are left out have their defaults.
 ``@dataset(..., variants=...)`` takes an object or a class::
 

@@ -43,7 +43,7 @@ def add(commands: Any) -> None:
 
     download = verbs.add_parser("download", help="bring the files of a dataset here")
     _dataset(download)
-    download.add_argument("--force", action="store_true", help="anew, even if they are here")
+    download.add_argument("--force", action="store_true", help="fetch and make all files again")
     download.set_defaults(run=_download)
 
     prepare = verbs.add_parser("prepare", help="the same, and print what was made of it as JSON")

@@ -90,7 +90,7 @@ def find_dataset(dataset_id: str, context: Any = None) -> Definition:
 
 
 class ResolvablePath:
-    """A path that only a computer's settings tell: ``path(context)``."""
+    """A path that only a computer's settings know: ``path(context)``."""
 
     @staticmethod
     def resolve(context: Any, path: Any) -> Path:

@@ -29,7 +29,7 @@ class Option(_Annotation):
 
 
 class Meta(_Annotation):
-    """A field that does not tell two objects apart."""
+    """A field by which two objects are not distinguished."""
 
 
 class Constant(_Annotation):

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class Generic(types.CSV, File):
     """A table in a text file.
 
-    Fields besides those of `pkgdata.catalog.CSV`: ``separator``, which datamaestro's documentation
+    Further fields: ``separator``, which datamaestro's documentation
     calls the delimiter, and ``size``, the number of rows.
     """
 
