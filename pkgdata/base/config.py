@@ -146,6 +146,10 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
 }
 
 
+#: Keys with these words may hold a secret, which no message shows.
+_SECRETS = ("secret", "token", "password")
+
+
 def as_kind(kind: str, value: Any) -> Any:
     """Bring a value to a kind such as ``str|texts`` or ``auto|bool``, or raise ValueError."""
     words = kind.split("|")
@@ -179,7 +183,8 @@ def check(values: Mapping[str, Any], kinds: Mapping[str, Any], source: str) -> d
                 continue
             inside = _table(value)
         except ValueError as error:
-            raise ConfigError(f"{source}: {key} = {value!r}: {error}") from None
+            shown = "" if any(word in key for word in _SECRETS) else f" = {value!r}"
+            raise ConfigError(f"{source}: {key}{shown}: {error}") from None
         found[key] = check(inside, kind, f"{source}, [{key}]")
     return found
 

@@ -29,19 +29,19 @@ FORMS = OWN, TGZ = "pkgdata", "etcetera"
 
 #: Keys of a file. ``aws_access_key_secret`` is how etcetera's code spells what its documentation
 #: calls ``aws_secret_access_key``.
-KEYS: dict[str, type | tuple[type, ...]] = {
-    "url": str,
-    "home": str,
-    "public": bool,
-    "endpoint_url": str,
-    "aws_access_key_id": str,
-    "aws_secret_access_key": str,
-    "aws_access_key_secret": str,
-    "region": str,
-    "anonymous": bool,
-    "secrets": (str, dict),
-    "format": str,
-    "compress": str,
+KEYS = {
+    "url": "str",
+    "home": "str",
+    "public": "flag",
+    "endpoint_url": "str",
+    "aws_access_key_id": "str",
+    "aws_secret_access_key": "str",
+    "aws_access_key_secret": "str",
+    "region": "str",
+    "anonymous": "flag",
+    "secrets": "str|table",
+    "format": "str",
+    "compress": "str",
 }
 
 #: Schemes to which credentials, endpoint and region apply.
@@ -199,17 +199,7 @@ class Config:
 
 def read_file(path: str) -> dict[str, Any]:
     """Read a file, etcetera's or ours, as the arguments of `Config`."""
-    try:
-        found = config.read_toml(path)
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
-    for key, value in found.items():
-        if key not in KEYS:
-            raise config.unknown_key(key, KEYS, path)
-        if not isinstance(value, KEYS[key]):
-            kind = {bool: "true or false"}.get(KEYS[key], "a text")  # type: ignore[arg-type]
-            raise ConfigError(f"{path}: {key}: expected {kind}, found {type(value).__name__}")
-    return {**found, "origin": path}
+    return {**config.read(path, KEYS), "origin": path}
 
 
 def etc_file() -> str:

@@ -282,11 +282,9 @@ class Pull:
         """Compare bytes with their digest, and write them."""
         group = self._group
         assert group is not None
-        hasher = hashes.new(digest.alg)
-        hasher.update(content)
-        actual = hasher.hexdigest()
-        if actual != digest.hex:
-            raise _wrong(entry, source, f"{digest.alg}:{actual}")
+        actual = hashes.hash_blocks((content,), digest.alg)
+        if actual != digest:
+            raise _wrong(entry, source, str(actual))
         if digest in self._kept:
             return  # by the first attempt
         path, fd = group.create(digest)
@@ -365,13 +363,13 @@ class BlockFile:
 
 
 def _wrong(entry: Entry, source: str, actual: str) -> IntegrityError:
-    return IntegrityError(
-        f"wrong bytes for {entry.name!r} from {source}: expected {entry.digest}, found {actual}",
-        hint="the repository is damaged; push the dataset again, with --force",
+    return hashes.mismatch(
+        f"wrong bytes for {entry.name!r} from {source}",
+        str(entry.digest),
+        actual,
         name=entry.name,
         source=source,
-        expected=str(entry.digest),
-        actual=actual,
+        hint="the repository is damaged; push the dataset again, with --force",
     )
 
 

@@ -197,7 +197,7 @@ class Push:
                 self._modes[name] = found.st_mode & 0o777
             if found.st_size <= repository.LARGE:
                 content = file.read()
-                return _sha256(content), len(content), content
+                return hashes.hash_blocks((content,)), len(content), content
         digest, size = hashes.measure_file(path)
         return digest, size, None
 
@@ -218,7 +218,7 @@ class Push:
             spots[digest] = Spot(None, offset, len(stored) if smaller else None)
             lines += f"{digest.hex} {len(stored)}\n"
             offset += len(stored)
-        name = _sha256(lines.encode()).hex
+        name = hashes.hash_blocks((lines.encode(),)).hex
         self._packs.append((name, offset))
         number = self._packs.index((name, offset))
         stored_name = repository.pack_name(self._name, name)
@@ -271,12 +271,6 @@ class Push:
                 hint="push again when nobody writes to it",
                 path=path,
             )
-
-
-def _sha256(content: bytes) -> Digest:
-    hasher = hashes.new("sha256")
-    hasher.update(content)
-    return Digest("sha256", hasher.hexdigest())
 
 
 def _empty_folders(folder: str) -> Iterator[str]:

@@ -363,8 +363,9 @@ def test_both_spellings_of_the_secret_reach_the_store(home, spelling):
     ("text", "problem"),
     [
         ('urll = "s3://b"', "unknown key 'urll'"),
-        ("public = 1", "public: expected true or false, found int"),
-        ("url = 5", "url: expected a text, found int"),
+        ("public = 1", "public = 1: expected true or false"),
+        ("url = 5", "url = 5: expected a text"),
+        ("aws_secret_access_key = 5", "aws_secret_access_key: expected a text"),  # not shown
         ('url = "s3://b', "~/.etc.toml"),
         ('url = "s3://b"\nformat = "zip"', "expected one of pkgdata, etcetera"),
         ('url = "s3://b"\ncompress = "gzip"', "expected zstd or none"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from ...base import config, hashes
 from ...base import urls as texts
 from ...base.progress import DONE, FAILED, START, Event, silent, view
-from ...errors import AllMirrorsFailedError, IntegrityError, PkgdataError
+from ...errors import AllMirrorsFailedError, PkgdataError
 from ...stores import Source, canonical, open_store
 from ...transfer import fetch
 from ...transfer.mirrors import Health
@@ -77,13 +77,8 @@ class Call:
             return
         actual = hashes.hash_file(path, expected.alg)
         if actual != expected:
-            error = IntegrityError(
-                f"wrong bytes for {self._file.name!r}",
-                name=self._file.name,
-                source=self._url,
-                expected=str(expected),
-                actual=str(actual),
-            )
+            what = f"wrong bytes for {self._file.name!r}"
+            error = hashes.mismatch(what, expected, actual, name=self._file.name, source=self._url)
             raise errors.mismatch(self._file.base, self._file.known or "", error)
 
 

@@ -17,7 +17,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 
 from ...base import config, dirs, fs, hashes
@@ -125,8 +124,7 @@ def turn(
 
 def short(text: str) -> str:
     """Return a short key of a path or name."""
-    key = hashlib.md5(text.encode(errors="surrogateescape"), usedforsecurity=False)
-    return key.hexdigest()[:24]
+    return hashes.short_key(text)[:24]
 
 
 def work_key(name: str) -> str:

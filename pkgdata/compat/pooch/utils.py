@@ -39,10 +39,11 @@ def location(path: Any, env: str | None = None, version: str | None = None) -> P
 
 def unique_name(url: str) -> str:
     """Return pooch's name for a URL: MD5 of the URL, a dash, the URL's last part."""
-    import hashlib
     from urllib.parse import urlsplit
 
-    digest = hashlib.md5(url.encode(), usedforsecurity=False).hexdigest()
+    from ...base import hashes
+
+    digest = hashes.short_key(url)
     last = (url if url.startswith("doi:") else urlsplit(url).path).split("/")[-1]
     return f"{digest}-{last[-(255 - len(digest) - 1) :]}"
 
