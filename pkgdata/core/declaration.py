@@ -25,19 +25,18 @@ if TYPE_CHECKING:
 
     from .registry import Registry
 
-#: Keys of the table ``[package]``, which are the keyword arguments of `declare` as well.
-_KEYS = {
-    "name": str,
-    "dataurl": (str, list),
-    "registry": str,
-    "folders": list,
-    "env": str,
-    "version": str,
-    "settings": dict,
-}
-_TABLES: dict[str, dict[str, Any]] = {
-    "package": _KEYS,
-    "publish": {"to": list, "url": str, "public": bool, "index": bool},
+#: The tables of pkgdata.toml; the keys of the first are keyword arguments of `declare` as well.
+_TABLES = {
+    "package": {
+        "name": "str",
+        "dataurl": "str|texts",
+        "registry": "str",
+        "folders": "texts",
+        "env": "str",
+        "version": "str",
+        "settings": "table",
+    },
+    "publish": {"to": "texts", "url": "str", "public": "flag", "index": "flag"},
 }
 
 _declared: dict[str, PackageData] = {}
@@ -195,28 +194,8 @@ def _read_declaration(folder: str) -> dict[str, Any]:
     path = os.path.join(folder, "pkgdata.toml")
     if not os.path.exists(path):
         return {}
-    data = config.read_toml(path)
-    for table, keys in data.items():
-        if table not in _TABLES or not isinstance(keys, dict):
-            raise config.unknown_key(table, _TABLES, path)
-        for key, value in keys.items():
-            kind = _TABLES[table].get(key)
-            if kind is None:
-                raise config.unknown_key(key, _TABLES[table], f"{path}, [{table}]")
-            _check_kind(path, table, key, value, kind)
-    package: dict[str, Any] = data.get("package", {})
-    return package
-
-
-def _check_kind(path: str, table: str, key: str, value: Any, kind: Any) -> None:
-    words = {str: "a text", list: "a list of texts", dict: "a table", bool: "true or false"}
-    good = isinstance(value, kind)
-    if good and isinstance(value, list):
-        good = all(isinstance(item, str) for item in value)
-    if not good:
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        expected = " or ".join(words[one] for one in kinds)
-        raise ConfigError(f"{path}, [{table}]: {key} = {value!r}: expected {expected}")
+    found: dict[str, Any] = config.read(path, _TABLES).get("package", {})
+    return found
 
 
 def declaration_of(package: str) -> PackageData | None:

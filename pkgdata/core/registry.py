@@ -18,7 +18,7 @@ from __future__ import annotations
 import os
 
 from ..base import fs
-from ..base.hashes import HEX_LENGTH, Digest
+from ..base.hashes import HEX_LENGTH, Digest, hash_blocks
 from ..errors import RegistryError, UnknownNameError
 
 TYPE_CHECKING = False
@@ -419,10 +419,8 @@ class Registry(Mapping[str, Entry]):
         -------
         Digest
         """
-        import hashlib
-
         lines = sorted(f"{entry.digest}  {entry.name}\n" for entry in self.values())
-        return Digest("sha256", hashlib.sha256("".join(lines).encode()).hexdigest())
+        return hash_blocks(("".join(lines).encode(),))
 
     def dumps(self) -> str:
         """Return the text of the registry in pooch's format.

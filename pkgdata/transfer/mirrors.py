@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from ..base import fs, retry, urls
+from ..base import fs, hashes, retry, urls
 from ..errors import (
     AccessDeniedError,
     AllMirrorsFailedError,
@@ -96,11 +96,8 @@ class Health:
         self._clock = clock or time.time
 
     def _file(self, url: str) -> str:
-        import hashlib
-
         server = "/".join(url.split("/", 3)[:3]).rpartition("@")[2]
-        key = hashlib.md5(server.encode(), usedforsecurity=False).hexdigest()
-        return os.path.join(self._folder, f"{key}.down")
+        return os.path.join(self._folder, f"{hashes.short_key(server)}.down")
 
     def is_down(self, url: str) -> bool:
         """Return True if the server of a URL failed recently."""

@@ -230,26 +230,15 @@ class Transfer:
 
     def _check_space(self, body: Body) -> None:
         size = body.size if self.size is None else self.size
-        if size is None:
-            return
-        free = fs.free_bytes(os.path.dirname(self.target.path))
-        need = size - self.target.offset
-        if free is not None and free < need:
-            raise self._full(need, free)
-
-    def _full(self, need: int | None, free: int | None) -> CacheError:
-        folder = os.path.dirname(self.target.path)
-        figures = "" if need is None else f": {need} bytes are needed, {free} are free"
-        return CacheError(
-            f"no space for {self.name!r} in {folder}{figures}",
-            hint="free some ('pkgdata cache prune'), or set PKGDATA_CACHE_DIR to a larger disk",
-        )
+        if size is not None:
+            folder = os.path.dirname(self.target.path)
+            fs.check_space(repr(self.name), folder, size - self.target.offset)
 
     def _translate(self, error: OSError) -> Exception:
         if isinstance(error, (StoreError, IncompleteTransferError)):
             return error
-        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC), errno.EFBIG):
-            return self._full(None, None)
+        if error.errno in fs.NO_SPACE or error.errno == errno.EFBIG:
+            return fs.no_space(f"for {self.name!r} in {os.path.dirname(self.target.path)}")
         return CacheError(f"cannot write {self.target.path}: {error.strerror or error}")
 
     def _check_end(self, body: Body, address: str) -> None:

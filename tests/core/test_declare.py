@@ -138,7 +138,7 @@ def test_a_relative_folder_lies_in_the_package_and_not_where_the_program_runs(
     ("toml", "message", "hint"),
     [
         ("[packge]\n", "unknown key 'packge'", "did you mean package?"),
-        ("package = 1\n", "unknown key 'package'", None),
+        ("package = 1\n", "package = 1: expected a table", None),
         ("[package]\ndaturl = 'x'\n", "[package]: unknown key 'daturl'", "did you mean dataurl?"),
         ("[publish]\nyes = 1\n", "[publish]: unknown key 'yes'", "known: to, url, public, index"),
         ("[package]\ndataurl = 1\n", "dataurl = 1: expected a text or a list of texts", None),
