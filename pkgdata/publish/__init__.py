@@ -18,11 +18,11 @@ __all__ = ["Destination", "Held", "Item", "destination_for", "destinations_for"]
 
 #: Schemes and where their classes are.
 _KINDS = {
-    "file": ("folder", "Folder"),
-    "sftp": ("sftp", "Sftp"),
-    "s3": ("bucket", "Bucket"),
-    "gs": ("bucket", "Bucket"),
-    "az": ("bucket", "Bucket"),
+    "file": ("places", "WebFolder"),
+    "sftp": ("places", "SftpFolder"),
+    "s3": ("places", "Bucket"),
+    "gs": ("places", "Bucket"),
+    "az": ("places", "Bucket"),
     "pages": ("pages", "Pages"),
     "github": ("github", "GitHub"),
     "figshare": ("figshare", "Figshare"),
@@ -53,7 +53,9 @@ def _class_of(url: str) -> type[Destination]:
 def _options_of(cls: type[Destination]) -> set[str]:
     import inspect
 
-    return {*inspect.signature(cls.__init__).parameters} - {"self", "url"}
+    # a class passes on what its base classes take
+    known = {name for base in cls.__mro__[:-1] for name in inspect.signature(base).parameters}
+    return known - {"url", "options", "store"}
 
 
 def destination_for(url: str, **options: Any) -> Destination:

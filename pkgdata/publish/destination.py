@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import string
+from importlib import resources
+from typing import NamedTuple
 
 from ..base import hashes
 from ..base.urls import redact
+from ..errors import IntegrityError, PublishError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from ..base.hashes import Digest
 
@@ -79,10 +84,22 @@ class Item:
                 return
         except OSError as error:
             found = error.strerror or str(error)
-        from ..errors import IntegrityError
+        raise self.changed(found)
 
-        raise IntegrityError(
-            f"{self.path} changed while it was published: {found}",
+    def changed(self, found: str) -> IntegrityError:
+        """Return the error of a file that is not the one that was hashed.
+
+        Parameters
+        ----------
+        found : str
+            What it is now.
+
+        Returns
+        -------
+        IntegrityError
+        """
+        return IntegrityError(
+            f"{self.path} changed while it was published: expected {self.digest}, found {found}",
             hint="let no other program write to it, then run the same command again",
             name=self.name,
             source=self.path,
@@ -100,29 +117,22 @@ def stamp_of(path: str) -> tuple[int, int, int]:
     return found.st_ino, found.st_size, found.st_mtime_ns
 
 
-class Held:
+class Held(NamedTuple):
     """A file that a destination holds already.
 
     Parameters
     ----------
     size : int or None
-    digest : Digest or None
+        Bytes.
+    digest : Digest or None, default None
         As the service reports it, of any algorithm; None if it reports none.
-    url : str or None
+    url : str or None, default None
         Public address, where it does not follow from the base URL and the name.
     """
 
-    __slots__ = ("digest", "size", "url")
-
-    def __init__(
-        self, size: int | None, digest: Digest | None = None, url: str | None = None
-    ) -> None:
-        self.size = size
-        self.digest = digest
-        self.url = url
-
-    def __repr__(self) -> str:
-        return f"Held({self.size}, {self.digest}, {self.url!r})"
+    size: int | None
+    digest: Digest | None = None
+    url: str | None = None
 
 
 class Destination:
@@ -161,6 +171,15 @@ class Destination:
     def dataurl(self) -> str | None:
         """Public base URL of the files; None if each file has its own address."""
         raise NotImplementedError
+
+    def _shown_at(self, address: str | None) -> str:
+        """Return where the web shows the files, which the user has to say of some places."""
+        if address is None:
+            raise PublishError(
+                f"{self.url} does not say where the web shows the files",
+                hint="say so with --url https://…",
+            )
+        return address
 
     def check(self, items: Sequence[Item]) -> None:
         """Refuse, before anything is sent, what the service would refuse or rewrite.
@@ -290,3 +309,115 @@ class Destination:
 
     def close(self) -> None:
         """Let go of connections and temporary files, whatever happened before."""
+
+
+#: Bytes handed to the socket at once. A timeout counts for each piece, so that slow lines want
+#: small ones.
+PIECE = 1 << 17
+
+
+class Sending:
+    """A file that is read to be sent: counted and hashed, its last bytes held back until right.
+
+    Of a file that changes meanwhile nothing becomes visible. A context manager; ``moved`` gets the
+    bytes read so far.
+    """
+
+    def __init__(self, item: Item, moved: Callable[[int], None], *algorithms: str) -> None:
+        self._item, self._moved = item, moved
+        self._algorithms = {item.digest.alg, *algorithms}
+        try:
+            self._file = open(item.path, "rb", buffering=0)  # noqa: SIM115 - closed by __exit__
+        except OSError as error:
+            raise PublishError(f"{item.path} cannot be read: {error.strerror}") from error
+        if os.fstat(self._file.fileno()).st_size != item.size:
+            self._file.close()
+            raise item.changed("another size")  # a service would wait for bytes that are not there
+        self.restart()
+
+    def __enter__(self) -> Sending:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def restart(self, start: int = 0) -> None:
+        """Read again, from a byte on; a part's digest is not known, and the place verifies it."""
+        self._at = self._file.seek(start)
+        self._hashers = {} if start else {alg: hashes.new(alg) for alg in self._algorithms}
+
+    def read(self, count: int) -> bytes:
+        """Return as many bytes as are asked for, fewer only at the end."""
+        parts, size = [], 0
+        while size < count and (part := self._file.read(count - size)):  # a call gives 2 GB at most
+            parts.append(part)
+            size += len(part)
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        for hasher in self._hashers.values():
+            hasher.update(data)
+        self._at += size
+        if self._at >= self._item.size or not data:
+            self._check()
+        if data:
+            self._moved(self._at)
+        return data
+
+    def tell(self) -> int:
+        """Return the offset of the next byte."""
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Go to an offset, such as the end to learn the size; reading goes on where it was."""
+        return self._file.seek(offset, whence)
+
+    def digest(self, alg: str) -> Digest:
+        """Return the digest of what was read, from the first byte on."""
+        return hashes.Digest(alg, self._hashers[alg].hexdigest())
+
+    def _check(self) -> None:
+        if self._at != self._item.size:
+            raise self._item.changed("another size")
+        if self._hashers and (found := self.digest(self._item.digest.alg)) != self._item.digest:
+            raise self._item.changed(str(found))
+        self._item.check_unchanged()
+
+    def body(self, length: int | None = None) -> Body | bytes:
+        """Return the next bytes, or all, as requests takes them; an empty stream as ``b""``."""
+        length = self._item.size if length is None else length
+        self._moved(self._at)
+        return Body(self, self._at, length) if length else self.read(1)
+
+
+class Body:
+    """A number of bytes of a file as the body of a request, which may be sent again."""
+
+    def __init__(self, sending: Sending, start: int, length: int) -> None:
+        self._sending, self._start, self._length = sending, start, length
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._sending.restart(self._start)
+        left = self._length
+        while left and (block := self._sending.read(min(PIECE, left))):
+            left -= len(block)
+            yield block
+
+
+def digest_of(blocks: Iterable[bytes | memoryview], alg: str) -> Digest:
+    """Hash what an iterator yields."""
+    hasher = hashes.new(alg)
+    for block in blocks:
+        hasher.update(block)
+    return hashes.Digest(alg, hasher.hexdigest())
+
+
+def template(name: str, values: Mapping[str, object] = {}) -> str:
+    """Return a file of the folder ``templates`` with its ``$names`` filled in."""
+    return string.Template(_file(name)).substitute(values) if values else _file(name)
+
+
+@functools.cache
+def _file(name: str) -> str:
+    return (resources.files(__package__) / "templates" / name).read_text("utf-8")

@@ -16,21 +16,17 @@ an interrupted run goes on with the article that it made. What Figshare has of i
 
 from __future__ import annotations
 
-import os
-
 from ..base.hashes import Digest
-from ..base.urls import redact
 from ..errors import (
-    AlreadyPublishedError,
     IncompleteTransferError,
     IntegrityError,
     ObjectNotFoundError,
     PublishError,
     StoreError,
 )
-from . import tokens, uploads
-from .destination import Destination, Held
-from .rest import UPLOAD_TIMEOUT, Rest, status_of
+from .destination import Held, Sending
+from .rest import UPLOAD_TIMEOUT, status_of
+from .services import Repository, basename
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -51,84 +47,26 @@ _LOOKS, _FIRST_LOOK, _LONGEST_LOOK = 240, 1.0, 10.0
 _SHOWN = "Figshare's upload service"
 
 
-class Figshare(Destination):
-    """One article.
+class Figshare(Repository):
+    """One article: ``figshare:`` for a new one, or ``figshare:ARTICLE``.
 
-    Parameters
-    ----------
-    url : str
-        ``figshare:`` or ``figshare:ARTICLE``.
-    token : str, optional
-        From ``FIGSHARE_TOKEN`` if left out.
-    api_url : str, optional
-        Base URL of the interface.
-    publish : bool, default True
-        Publish the article when all files are there.
-    title : str, optional
-        Of a new article.
-    metadata : mapping, optional
-        Further fields of a new article, such as ``description``, ``categories``, ``tags``,
-        ``authors`` and ``license``, without which Figshare publishes none.
-    timeout : float, optional
-        Seconds to connect, and to wait for an answer.
-    sleep, now : callable, optional
-        Stand-ins for `time.sleep` and `time.time`.
-
-    Raises
-    ------
-    PublishError
-        The URL is malformed.
+    Further fields of a new article, without which Figshare publishes none, are such as
+    ``description``, ``categories``, ``tags``, ``authors`` and ``license``.
     """
 
+    service, api, scheme, holder = "Figshare", "https://api.figshare.com/v2", "token", "article"
+    key, variables = "figshare", VARIABLES
+    rights = "make a personal token in your account's applications"
     #: They ask for about one request a second.
     threads = 2
     #: What is published takes a moment to be served.
     delay = 60.0
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        api_url: str | None = None,
-        publish: bool = True,
-        title: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        sleep: Callable[[float], object] | None = None,
-        now: Callable[[], float] | None = None,
-    ) -> None:
-        import threading
-        import time
-
-        super().__init__(url)
-        text = url.partition(":")[2]
-        if text and not (text.isascii() and text.isdigit()):
-            raise PublishError(
-                f"expected figshare: or figshare:ARTICLE, found {redact(url)!r}",
-                hint="an article is named by its number, without a version",
-            )
-        self._id = int(text) if text else None
-        self._publish = publish
-        self._metadata = dict(metadata or {})
-        # without one, made of the files' digests
-        self._title = self._metadata.pop("title", None) if title is None else title
-        self._sleep = time.sleep if sleep is None else sleep
-        self._rest = Rest(
-            "Figshare",
-            api_url or "https://api.figshare.com/v2",
-            scheme="token",
-            secret=lambda: token or tokens.find("figshare", VARIABLES) or "",
-            rights="make a personal token in your account's applications",
-            timeout=timeout,
-            sleep=sleep,
-            now=now,
-        )
-        self._lock = threading.Lock()
-        self._items: dict[str, Item] = {}
-        self._names: dict[str, str] = {}
+    def __init__(self, url: str, *, publish: bool = True, **options: Any) -> None:
+        super().__init__(url, publish=publish, **options)
         self._article: dict[str, Any] | None = None
-        self._files: list[dict[str, Any]] = []
+        #: All files, also those of one name and those that are not complete.
+        self._every: list[dict[str, Any]] = []
 
     @property
     def dataurl(self) -> None:
@@ -137,17 +75,10 @@ class Figshare(Destination):
     # -- before ------------------------------------------------------------------------------
 
     def check(self, items: Sequence[Item]) -> None:
-        self._names = uploads.posted_names(items, _posted, "Figshare")
-        self._items = {item.name: item for item in items}
-        if self._title is None:
-            self._title = uploads.default_title(items)
+        super().check(items)
+        assert self._title is not None
         if not 3 <= len(self._title) <= 1000:
             raise PublishError("a title on Figshare has 3 to 1000 characters")
-
-    def held(self) -> Mapping[str, Held]:
-        self._look()
-        self._list()
-        return {name: self._held(file) for name, file in self._newest().items()}
 
     def unfinished(self) -> bool:
         return self._publish and self._is_changed()
@@ -155,44 +86,37 @@ class Figshare(Destination):
     # -- the article -------------------------------------------------------------------------
 
     def _look(self) -> None:
-        """Learn the article's facts, if there is one."""
         if self._id is None:
             every = self._rest.pages("account/articles", "page", "page_size")
             mine = [int(one["id"]) for one in every if one["title"] == self._title]
             if not mine:
                 self._article, self.private = None, True
                 return
-            self._name(min(mine))
+            self._keep_id(min(mine))
         article: dict[str, Any] = self._rest.json("GET", f"account/articles/{self._id}")
         self._article = article
         self.doi = article.get("doi") or None
-
-    def _name(self, number: int) -> None:
-        self._id = number
-        self.url = f"figshare:{number}"
 
     def _look_or_make(self) -> None:
         self._look()
         if self._article is None:
             fields = {"title": self._title, "defined_type": "dataset", **self._metadata}
             made = self._rest.json("POST", "account/articles", json=fields, ok=(201,))
-            self._name(_number(made))
+            self._keep_id(_number(made))
             self._look()
 
     def _list(self) -> None:
-        """Learn the files anew."""
         found = []
         if self._article is not None:
             path = f"account/articles/{self._id}/files"
             found = self._rest.pages(path, "page", "page_size")
         with self._lock:
-            self._files = found
+            self._every = found
         public = self._article is not None and self._article.get("is_public", False)
         self.private = not public or self._is_changed()
 
-    def _newest(self) -> dict[str, dict[str, Any]]:
-        """Return the complete files, by their names in the registry."""
-        ordered = sorted(self._files, key=lambda file: int(file["id"]))
+    def _complete(self) -> Mapping[str, dict[str, Any]]:
+        ordered = sorted(self._every, key=lambda file: int(file["id"]))
         return {self._name_of(file): file for file in ordered if _is_complete(file)}
 
     def _name_of(self, file: Mapping[str, Any]) -> str:
@@ -203,7 +127,7 @@ class Figshare(Destination):
         """Say whether a complete file of ours waits to become public."""
         return any(
             not file.get("is_attached_to_public_version", False)
-            for name, file in self._newest().items()
+            for name, file in self._complete().items()
             if name in self._items
         )
 
@@ -216,43 +140,30 @@ class Figshare(Destination):
         self._rest.repeat(self._look_or_make)
         self._list()
 
-    def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
+    def _put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
         md5 = item.digest_by("md5")
         item.check_unchanged()
-        first = True
-
-        def step() -> Held:
-            nonlocal first
-            if not first:
-                self._list()  # the last try may have left something, or everything
-            first = False
-            right = self._right(item, md5, replace)
-            if right is not None and _is_complete(right):
-                return self._held(right)
-            if right is None:
-                return self._complete(item, self._initiate(item, md5), md5, moved)
-            try:
-                return self._complete(item, right, md5, moved)
-            except IntegrityError:  # of parts that an earlier run sent, perhaps
-                return self._complete(item, self._initiate(item, md5), md5, moved)
-
-        return self._rest.repeat(step)
+        right = self._right(item, md5, replace)
+        if right is not None and _is_complete(right):
+            return self._held(right)
+        if right is None:
+            return self._send(item, self._initiate(item, md5), md5, moved)
+        try:
+            return self._send(item, right, md5, moved)
+        except IntegrityError:  # of parts that an earlier run sent, perhaps
+            return self._send(item, self._initiate(item, md5), md5, moved)
 
     def _right(self, item: Item, md5: Digest, replace: bool) -> dict[str, Any] | None:
         """Return the file with the item's bytes, begun or complete; drop others that are begun."""
         found = None
-        for file in [one for one in self._files if self._name_of(one) == item.name]:
+        for file in [one for one in self._every if self._name_of(one) == item.name]:
             own = file.get("computed_md5") or file.get("supplied_md5")
             if own == md5.hex and int(file["size"]) == item.size and not _has_failed(file):
                 found = file
             elif not _is_complete(file) and not file.get("is_link_only"):
                 self._delete(file)
             elif not replace:
-                raise AlreadyPublishedError(
-                    f"{item.name!r} has other bytes at {self.url}: md5:{own}",
-                    hint="somebody else may publish too; published bytes do not change",
-                    names=[item.name],
-                )
+                raise self._other_bytes(item, f"md5:{own}")
         return found
 
     def _delete(self, file: Mapping[str, Any]) -> None:
@@ -266,15 +177,15 @@ class Figshare(Destination):
         return found
 
     def _initiate(self, item: Item, md5: Digest) -> dict[str, Any]:
-        fields = {"name": _posted(item.name), "size": item.size, "md5": md5.hex}
+        fields = {"name": self._posted(item.name), "size": item.size, "md5": md5.hex}
         path = f"account/articles/{self._id}/files"
         made = self._rest.json("POST", path, json=fields, ok=(201,))
         file = self._file(_number(made))
         with self._lock:
-            self._files.append(file)
+            self._every.append(file)
         return file
 
-    def _complete(
+    def _send(
         self,
         item: Item,
         file: Mapping[str, Any],
@@ -293,9 +204,9 @@ class Figshare(Destination):
         held = self._held(ready)
         if held.digest != md5 or held.size != item.size:
             self._delete(ready)
-            raise uploads.damaged(item, "Figshare", md5, held.digest)
+            raise self._damaged(item, md5, held.digest)
         with self._lock:
-            self._files = [one for one in self._files if one["id"] != number] + [ready]
+            self._every = [one for one in self._every if one["id"] != number] + [ready]
         return held
 
     def _wait_for(self, item: Item, number: int) -> dict[str, Any]:
@@ -307,7 +218,7 @@ class Figshare(Destination):
                 return file
             if _has_failed(file):
                 raise _gone(item, "could not put its parts together")
-            self._sleep(pause)
+            self._rest.sleep(pause)
             pause = min(_LONGEST_LOOK, pause * 1.5)
         raise PublishError(
             f"{item.name!r}: Figshare still puts its parts together; it was looked at {_LOOKS} "
@@ -337,7 +248,7 @@ class Figshare(Destination):
                         transient=False,
                         hint="run the same command again later: complete parts are not sent again",
                     )
-                self._sleep(pause)
+                self._rest.sleep(pause)
                 pause = min(_LONGEST_LOOK, pause * 1.5)
             before = len(waiting)
             done = item.size - sum(map(_length, waiting))
@@ -364,24 +275,29 @@ class Figshare(Destination):
     ) -> None:
         """Send each part once; those that are refused in passing are left for the next round."""
         for part in waiting:
-            moved(done)
-            content = _Part(item, part, moved, done)
+            start, length = int(part["startOffset"]), _length(part)
+
+            def counted(at: int, shift: int = done - start) -> None:
+                moved(at + shift)
+
             try:
-                self._rest.request(
-                    "PUT",
-                    f"{url}/{part['partNo']}",
-                    data=content,
-                    headers={"Content-Type": "application/octet-stream"},
-                    timeout=UPLOAD_TIMEOUT,
-                    again=False,
-                    shown=_SHOWN,
-                )
+                with Sending(item, counted) as sending:
+                    sending.restart(start)
+                    self._rest.request(
+                        "PUT",
+                        f"{url}/{part['partNo']}",
+                        data=sending.body(length),
+                        headers={"Content-Type": "application/octet-stream"},
+                        timeout=UPLOAD_TIMEOUT,
+                        again=False,
+                        shown=_SHOWN,
+                    )
             except StoreError as error:
                 # 409 is a part that is locked: by a connection that broke, or by another run
                 if not error.transient and status_of(error) != 409:
                     raise
                 continue
-            done += _length(part)
+            done += length
             moved(done)
 
     def _upload_url(self, file: Mapping[str, Any]) -> str:
@@ -394,21 +310,14 @@ class Figshare(Destination):
 
     def finish(self) -> Mapping[str, str]:
         self._rest.repeat(self._finish)
-        newest = self._newest()
-        return {name: newest[name]["download_url"] for name in self._items}
+        return self._own_urls()
 
     def _finish(self) -> None:
         self._look()
         self._list()
-        newest = self._newest()
-        missing = sorted(self._items.keys() - newest.keys())
-        if missing:
-            raise PublishError(
-                f"{len(missing)} files are not at {self.url}, {missing[0]!r} among them; "
-                "the article stays as it is",
-                hint="run the same command again",
-            )
-        for file in self._files:
+        self._check_complete()
+        newest = self._complete()
+        for file in self._every:
             successor = newest.get(self._name_of(file))
             if (
                 successor is not None
@@ -435,7 +344,7 @@ class Figshare(Destination):
         self._list()
 
     def read(self, name: str) -> Iterator[bytes]:
-        return self._rest.read(self._newest()[name]["download_url"])
+        return self._rest.read(self._complete()[name]["download_url"])
 
     def advice(self) -> str | None:
         if not self.private or self._article is None:
@@ -444,40 +353,8 @@ class Figshare(Destination):
         return f"The article {self._id} is not public yet: look at {page}."
 
 
-class _Part:
-    """A part of a file as the body of a request; offsets are inclusive."""
-
-    def __init__(
-        self, item: Item, part: Mapping[str, Any], moved: Callable[[int], None], done: int
-    ) -> None:
-        self._item, self._start, self._length = item, int(part["startOffset"]), _length(part)
-        self._moved, self._done = moved, done
-
-    def __len__(self) -> int:
-        return self._length
-
-    def __iter__(self) -> Iterator[bytes]:
-        left = self._length
-        with uploads.opened(self._item) as file:
-            if os.fstat(file.fileno()).st_size != self._item.size:
-                # the service would wait for bytes that are not there
-                raise uploads.changed(self._item, "another size")
-            file.seek(self._start)
-            while left:
-                block = file.read(min(uploads.PIECE, left))
-                if not block:
-                    raise uploads.changed(self._item, "fewer bytes")
-                left -= len(block)
-                yield block
-                self._moved(self._done + self._length - left)
-
-
 def _length(part: Mapping[str, Any]) -> int:
     return int(part["endOffset"]) - int(part["startOffset"]) + 1
-
-
-def _posted(name: str) -> str:
-    return name.replace("/", "_")
 
 
 def _is_complete(file: Mapping[str, Any]) -> bool:
@@ -489,9 +366,9 @@ def _has_failed(file: Mapping[str, Any]) -> bool:
 
 
 def _number(made: Mapping[str, Any]) -> int:
-    return int(uploads.basename(made["location"]))
+    return int(basename(made["location"]))
 
 
 def _gone(item: Item, what: str) -> StoreError:
-    """Return the error of an upload that has to begin anew."""
+    """Return the error of an upload that has to begin again."""
     return StoreError(f"{item.name!r}: Figshare {what}", url="figshare:", transient=True)

@@ -18,14 +18,16 @@ own:
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from urllib.parse import quote, unquote, urlsplit
 
 from ..base.hashes import Digest
 from ..base.urls import join, redact
-from ..errors import AlreadyPublishedError, PublishError, StoreError
-from . import tokens, uploads
-from .destination import Destination, Held
-from .rest import UPLOAD_TIMEOUT, Rest, has_code, status_of
+from ..errors import PublishError, StoreError
+from .destination import Held, Sending, digest_of
+from .rest import UPLOAD_TIMEOUT, has_code, status_of
+from .services import Service
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,25 +43,13 @@ TOO_LARGE, MOST = 2 << 30, 1000
 #: Where a token is looked for.
 VARIABLES = ("GITHUB_TOKEN", "GH_TOKEN")
 
-_RIGHTS = "it needs 'contents: write' for the repository"
-
 
 def asset_name(name: str) -> str:
-    """Return what GitHub makes of a name.
+    """Return what GitHub makes of a name; empty if nothing is left.
 
-    Returns
-    -------
-    str
-        Empty if nothing is left.
-
-    Examples
-    --------
     >>> asset_name("maps/dust (1).fits")
     'maps.dust.1.fits'
     """
-    import re
-    import unicodedata
-
     parts = unicodedata.normalize("NFKD", name)
     plain = "".join(char for char in parts if not unicodedata.combining(char))
     made = re.sub(r"[^A-Za-z0-9_+@-]+", ".", plain)
@@ -68,42 +58,23 @@ def asset_name(name: str) -> str:
     return made.strip(".")
 
 
-class GitHub(Destination):
-    """The assets of one release.
+class GitHub(Service):
+    """The assets of one release, ``github:OWNER/REPO@TAG``.
 
-    Parameters
-    ----------
-    url : str
-        ``github:OWNER/REPO@TAG``.
-    token : str, optional
-        From ``GITHUB_TOKEN`` or ``GH_TOKEN`` if left out.
-    api_url : str, optional
-        That of GitHub Enterprise, such as ``https://github.example.org/api/v3``; from
-        ``GITHUB_API_URL`` if left out, which GitHub Actions sets.
-    timeout : float, optional
-        Seconds to connect, and to wait for an answer.
-    sleep, now : callable, optional
-        Stand-ins for `time.sleep` and `time.time`.
-
-    Raises
-    ------
-    PublishError
-        The URL is malformed.
+    ``api_url`` is that of GitHub Enterprise, such as ``https://github.example.org/api/v3``; from
+    ``GITHUB_API_URL`` if left out, which GitHub Actions sets.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        api_url: str | None = None,
-        timeout: float | None = None,
-        sleep: Callable[[float], object] | None = None,
-        now: Callable[[], float] | None = None,
-    ) -> None:
-        import threading
+    service, api, holder = "GitHub", "https://api.github.com", "release"
+    key, variables = "github", VARIABLES
+    rights = "it needs 'contents: write' for the repository"
+    headers = (
+        ("Accept", "application/vnd.github+json"),
+        ("X-GitHub-Api-Version", "2022-11-28"),
+    )
 
-        super().__init__(url)
+    def __init__(self, url: str, *, api_url: str | None = None, **options: Any) -> None:
+        super().__init__(url, api_url=api_url or os.environ.get("GITHUB_API_URL"), **options)
         repo, _, self._tag = url.partition(":")[2].partition("@")
         self._repo = repo.strip("/")
         if not self._tag or len(self._repo.split("/")) != 2 or not all(self._repo.split("/")):
@@ -111,27 +82,7 @@ class GitHub(Destination):
                 f"expected github:OWNER/REPO@TAG, found {redact(url)!r}",
                 hint="the files become assets of the release with that tag",
             )
-        api = api_url or os.environ.get("GITHUB_API_URL") or "https://api.github.com"
-        self._rest = Rest(
-            "GitHub",
-            api,
-            scheme="Bearer",
-            secret=lambda: token or tokens.find("github", VARIABLES) or "",
-            rights=_RIGHTS,
-            headers={
-                "Accept": "application/vnd.github+json",
-                "X-GitHub-Api-Version": "2022-11-28",
-            },
-            timeout=timeout,
-            sleep=sleep,
-            now=now,
-        )
-        self._lock = threading.Lock()
-        self._items: dict[str, Item] = {}
-        #: Names of the registry by the assets' names.
-        self._names: dict[str, str] = {}
         self._release: dict[str, Any] | None = None
-        self._assets: dict[str, dict[str, Any]] = {}
         self._hidden = False
 
     @property
@@ -140,6 +91,9 @@ class GitHub(Destination):
 
     # -- before ------------------------------------------------------------------------------
 
+    def _posted(self, name: str) -> str:
+        return asset_name(name)
+
     def check(self, items: Sequence[Item]) -> None:
         empty = [item.name for item in items if not item.size]
         if empty:
@@ -147,24 +101,20 @@ class GitHub(Destination):
                 f"{empty[0]!r} is empty, and GitHub takes no empty assets",
                 hint="leave the file out, or write something into it",
             )
-        uploads.check_limits(items, "GitHub", largest=TOO_LARGE - 1, most=MOST, where="release")
-        self._names = uploads.posted_names(items, asset_name, "GitHub")
-        self._items = {item.name: item for item in items}
+        self._check_limits(items, TOO_LARGE - 1, MOST)
+        super().check(items)
 
-    def held(self) -> Mapping[str, Held]:
+    def _look(self) -> None:
         self._hidden = bool(self._rest.json("GET", f"repos/{self._repo}")["private"])
         self._release = self._find()
-        self._list()
-        return {
-            self._name_of(asset): self._held(asset)
-            for asset in self._assets.values()
-            if asset["state"] == "uploaded"
-        }
+
+    def _complete(self) -> Mapping[str, dict[str, Any]]:
+        return {name: one for name, one in self._files.items() if one["state"] == "uploaded"}
 
     def same(self, item: Item, held: Held) -> bool | None:
         if held.digest is not None:
             return super().same(item, held)
-        return uploads.digest_of(self.read(item.name), item.digest.alg) == item.digest
+        return digest_of(self.read(item.name), item.digest.alg) == item.digest
 
     def unfinished(self) -> bool:
         return self._is_draft()
@@ -199,14 +149,13 @@ class GitHub(Destination):
         return self._release is not None and bool(self._release["draft"])
 
     def _list(self) -> None:
-        """Learn the assets anew."""
         if self._release is None:
             found = []
         else:
             path = f"repos/{self._repo}/releases/{self._release['id']}/assets"
             found = self._rest.pages(path, "page", "per_page")
         with self._lock:
-            self._assets = {self._name_of(asset): asset for asset in found}
+            self._files = {self._name_of(asset): asset for asset in found}
         self.private = self._hidden or self._release is None or self._is_draft()
 
     def _name_of(self, asset: Mapping[str, Any]) -> str:
@@ -241,103 +190,53 @@ class GitHub(Destination):
                 f"the release {self._tag} of {self._repo} is immutable",
                 hint="publish the files under a new tag",
             )
-        wanted = {item.name for item in (*new, *replaced)}
-        count = len(wanted | self._assets.keys())
-        if count > MOST:
-            raise PublishError(
-                f"the release would have {count} assets, and GitHub takes {MOST}",
-                hint="pack the files into an archive, or publish them elsewhere",
-            )
+        self._check_count(len({item.name for item in (*new, *replaced)} | self._files.keys()), MOST)
 
-    def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
-        first = True
-
-        def step() -> Held:
-            nonlocal first
-            if not first:
-                self._list()  # the last try may have left something, or everything
-            first = False
-            asset = self._assets.get(item.name)
-            if asset is not None and self._is_right(asset, item, replace):
-                return self._held(asset)
-            return self._upload(item, moved)
-
-        return self._rest.repeat(step)
-
-    def _is_right(self, asset: Mapping[str, Any], item: Item, replace: bool) -> bool:
-        """Say whether an asset has the item's bytes; delete it if it may not stay."""
-        if asset["state"] == "uploaded":
-            held = self._held(asset)
-            if held.size == item.size and self.same(item, held):
-                return True
-            if not replace:
-                raise AlreadyPublishedError(
-                    f"{item.name!r} has other bytes at {self.url}: {held.digest or held.size}",
-                    hint="somebody else may publish too; published bytes do not change",
-                    names=[item.name],
-                )
-        self._delete(asset)
-        return False
+    def _is_right(self, asset: Mapping[str, Any], item: Item) -> bool:
+        return asset["state"] == "uploaded" and super()._is_right(asset, item)
 
     def _delete(self, asset: Mapping[str, Any]) -> None:
         path = f"repos/{self._repo}/releases/assets/{asset['id']}"
         self._rest.request("DELETE", path, ok=(204, 404))
         with self._lock:
-            self._assets.pop(self._name_of(asset), None)
+            self._files.pop(self._name_of(asset), None)
 
     def _upload(self, item: Item, moved: Callable[[int], None]) -> Held:
         assert self._release is not None
-        sending = uploads.Sending(item, ["sha256"], moved)
         try:
-            asset = self._rest.json(
-                "POST",
-                self._release["upload_url"].partition("{")[0],
-                params={"name": asset_name(item.name), "label": item.name},
-                data=sending.body(),
-                headers={"Content-Type": "application/octet-stream"},
-                ok=(201,),
-                timeout=UPLOAD_TIMEOUT,
-            )
+            with Sending(item, moved, "sha256") as sending:
+                asset = self._rest.json(
+                    "POST",
+                    self._release["upload_url"].partition("{")[0],
+                    params={"name": asset_name(item.name), "label": item.name},
+                    data=sending.body(),
+                    headers={"Content-Type": "application/octet-stream"},
+                    ok=(201,),
+                    timeout=UPLOAD_TIMEOUT,
+                )
         except StoreError as error:
             if has_code(error, "already_exists"):
                 error.transient = True  # left by a try before: to be looked at
             raise
-        self._check_upload(asset, item, sending)
-        with self._lock:
-            self._assets[item.name] = asset
-        return self._held(asset)
-
-    def _check_upload(self, asset: Mapping[str, Any], item: Item, sending: uploads.Sending) -> None:
-        held, sent = self._held(asset), sending.digests["sha256"]
+        held, sent = self._held(asset), sending.digest("sha256")
         right = asset["state"] == "uploaded" and held.size == item.size
-        if right and (held.digest is None or held.digest == sent):
-            return
-        self._delete(asset)
-        found = f"{held.digest or asset['state']}, {held.size} bytes"
-        raise uploads.damaged(item, "GitHub", f"{sent}, {item.size} bytes", found)
+        if not right or held.digest not in (None, sent):
+            self._delete(asset)
+            found = f"{held.digest or asset['state']}, {held.size} bytes"
+            raise self._damaged(item, f"{sent}, {item.size} bytes", found)
+        with self._lock:
+            self._files[item.name] = asset
+        return held
 
-    def finish(self) -> Mapping[str, str]:
+    def _make_public(self) -> None:
         assert self._release is not None
-        self._list()
-        complete = {name for name, one in self._assets.items() if one["state"] == "uploaded"}
-        missing = sorted(self._items.keys() - complete)
-        if missing:
-            raise PublishError(
-                f"{len(missing)} files are not at {self.url}, {missing[0]!r} among them; "
-                "the release stays as it is",
-                hint="run the same command again",
-            )
-        if self._is_draft():
-            path = f"repos/{self._repo}/releases/{self._release['id']}"
-            self._release = self._rest.json("PATCH", path, json={"draft": False})
-            self._list()  # the addresses have changed
-        held = {name: self._held(asset) for name, asset in self._assets.items()}
-        return {name: one.url for name, one in held.items() if one.url and name in self._items}
+        path = f"repos/{self._repo}/releases/{self._release['id']}"
+        self._release = self._rest.json("PATCH", path, json={"draft": False})
 
     # -- afterwards --------------------------------------------------------------------------
 
     def read(self, name: str) -> Iterator[bytes]:
-        asset = self._assets[name]
+        asset = self._files[name]
         path = f"repos/{self._repo}/releases/assets/{asset['id']}"
         return self._rest.read(path, headers={"Accept": "application/octet-stream"})
 

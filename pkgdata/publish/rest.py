@@ -111,7 +111,7 @@ class Rest:
         self._secret = secret
         self._rights = rights
         self._headers = dict(headers or {})
-        self._sleep = time.sleep if sleep is None else sleep
+        self.sleep = time.sleep if sleep is None else sleep
         self._now = time.time if now is None else now
         #: Until when the service wants to be left alone, in seconds since the epoch.
         self._limited_until = 0.0
@@ -265,7 +265,7 @@ class Rest:
             logging.getLogger("pkgdata").warning(
                 "%s limits the rate of requests; waiting %.0f s as it asks", self.service, seconds
             )
-        self._sleep(seconds)
+        self.sleep(seconds)
 
     # -- the wire ----------------------------------------------------------------------------
 
@@ -274,7 +274,7 @@ class Rest:
     ) -> requests.Response:
         held = self._limited_until - self._now()
         if held > 0:
-            self._sleep(held)  # another thread met the limit
+            self.sleep(held)  # another thread met the limit
         url = self.address(path)
         for _ in range(6):
             response = self._send(method, url, options)

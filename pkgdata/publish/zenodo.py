@@ -18,11 +18,11 @@ from __future__ import annotations
 from urllib.parse import quote
 
 from ..base.hashes import Digest
-from ..base.urls import join, redact
-from ..errors import AlreadyPublishedError, PublishError, StoreError
-from . import tokens, uploads
-from .destination import Destination, Held
-from .rest import UPLOAD_TIMEOUT, Rest, status_of
+from ..base.urls import join
+from ..errors import PublishError, StoreError
+from .destination import Held, Sending
+from .rest import UPLOAD_TIMEOUT, status_of
+from .services import Repository, basename
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 LARGEST, MOST = 50 * 10**9, 100
 
 #: Where a token is looked for; the test service has accounts of its own.
-VARIABLES = ("ZENODO_TOKEN",)
+VARIABLES: tuple[str, ...] = ("ZENODO_TOKEN",)
 SANDBOX_VARIABLES = ("ZENODO_SANDBOX_TOKEN", "ZENODO_TOKEN")
 
 #: The service and the one for tests.
@@ -47,90 +47,29 @@ _DRAFTS = "api/deposit/depositions"
 _LOOKS, _PAUSE = 60, 2.0
 
 
-class Zenodo(Destination):
-    """One record, or the draft of one.
+class Zenodo(Repository):
+    """One record, or the draft of one: ``zenodo:`` for a new one, or ``zenodo:RECORD``.
 
-    Parameters
-    ----------
-    url : str
-        ``zenodo:`` or ``zenodo:RECORD``.
-    token : str, optional
-        From ``ZENODO_TOKEN`` (with `sandbox`, first ``ZENODO_SANDBOX_TOKEN``) if left out.
-    api_url : str, optional
-        Site of another instance.
-    sandbox : bool, default False
-        Use the test service, whose records may be removed.
-    publish : bool, default False
-        Publish the record when all files are there; this cannot be undone.
-    title : str, optional
-        Of a new record.
-    metadata : mapping, optional
-        Further fields of a new record, such as ``creators`` and ``description``, without which
-        Zenodo publishes none.
-    timeout : float, optional
-        Seconds to connect, and to wait for an answer.
-    sleep, now : callable, optional
-        Stand-ins for `time.sleep` and `time.time`.
-
-    Raises
-    ------
-    PublishError
-        The URL is malformed.
+    Further fields of a new record, without which Zenodo publishes none, are such as ``creators``
+    and ``description``. ``sandbox`` uses the test service, whose records may be removed;
+    ``publish`` cannot be undone.
     """
 
+    service, api, holder = "Zenodo", SITE, "record"
+    key, variables = "zenodo", VARIABLES
+    rights = "it needs the scopes deposit:write and deposit:actions"
     #: What is published takes a moment to be served.
     delay = 60.0
 
     def __init__(
-        self,
-        url: str,
-        *,
-        token: str | None = None,
-        api_url: str | None = None,
-        sandbox: bool = False,
-        publish: bool = False,
-        title: str | None = None,
-        metadata: Mapping[str, Any] | None = None,
-        timeout: float | None = None,
-        sleep: Callable[[float], object] | None = None,
-        now: Callable[[], float] | None = None,
+        self, url: str, *, sandbox: bool = False, api_url: str | None = None, **options: Any
     ) -> None:
-        import threading
-        import time
-
-        super().__init__(url)
-        text = url.partition(":")[2]
-        if text and not (text.isascii() and text.isdigit()):
-            raise PublishError(
-                f"expected zenodo: or zenodo:RECORD, found {redact(url)!r}",
-                hint="a record is named by its number, the last part of its address",
-            )
-        self._id = int(text) if text else None
-        self._publish = publish
-        self._metadata = dict(metadata or {})
-        # without one, made of the files' digests
-        self._title = self._metadata.pop("title", None) if title is None else title
-        self._sleep = time.sleep if sleep is None else sleep
-        site = (api_url or (SANDBOX if sandbox else SITE)).rstrip("/").removesuffix("/api")
-        names = SANDBOX_VARIABLES if sandbox else VARIABLES
-        service = "zenodo-sandbox" if sandbox else "zenodo"
-        self._rest = Rest(
-            "Zenodo",
-            site,
-            scheme="Bearer",
-            secret=lambda: token or tokens.find(service, names) or "",
-            rights="it needs the scopes deposit:write and deposit:actions",
-            timeout=timeout,
-            sleep=sleep,
-            now=now,
-        )
-        self._lock = threading.Lock()
-        self._items: dict[str, Item] = {}
-        self._names: dict[str, str] = {}
+        if sandbox:
+            self.api, self.key, self.variables = SANDBOX, "zenodo-sandbox", SANDBOX_VARIABLES
+        site = (api_url or self.api).rstrip("/").removesuffix("/api")
+        super().__init__(url, api_url=site, **options)
         #: The draft, or the published record if there is no draft.
         self._record: dict[str, Any] | None = None
-        #: Files by their names in the registry.
-        self._files: dict[str, dict[str, Any]] = {}
 
     @property
     def dataurl(self) -> str | None:
@@ -142,12 +81,9 @@ class Zenodo(Destination):
     # -- before ------------------------------------------------------------------------------
 
     def check(self, items: Sequence[Item]) -> None:
-        uploads.check_limits(items, "Zenodo", largest=LARGEST, most=MOST, where="record")
+        self._check_limits(items, LARGEST, MOST)
         self._check_total(sum(item.size for item in items))
-        self._names = uploads.posted_names(items, _posted, "Zenodo")
-        self._items = {item.name: item for item in items}
-        if self._title is None:
-            self._title = uploads.default_title(items)
+        super().check(items)
 
     def _check_total(self, total: int) -> None:
         if total > LARGEST:
@@ -155,11 +91,6 @@ class Zenodo(Destination):
                 f"{total} bytes in all, and Zenodo takes {LARGEST} for each record",
                 hint="spread the files over several records, or publish them elsewhere",
             )
-
-    def held(self) -> Mapping[str, Held]:
-        self._look()
-        self._list()
-        return {name: self._held(file) for name, file in self._files.items()}
 
     def unfinished(self) -> bool:
         return self._publish and self._is_draft()
@@ -171,7 +102,7 @@ class Zenodo(Destination):
         return found
 
     def _look(self) -> None:
-        """Learn of the record, if there is one: the draft of its next version comes first."""
+        # the draft of the next version comes first
         number = self._search() if self._id is None else self._id
         record = None if number is None else self._deposition(number)
         if record is not None and record["submitted"]:
@@ -196,8 +127,7 @@ class Zenodo(Destination):
         self._record = record
         self.private = record is None or self._is_draft()
         if record is not None:
-            self._id = int(record["id"])
-            self.url = f"zenodo:{self._id}"
+            self._keep_id(int(record["id"]))
             reserved = record.get("metadata", {}).get("prereserve_doi") or {}
             self.doi = record.get("doi") or reserved.get("doi") or None
 
@@ -222,7 +152,6 @@ class Zenodo(Destination):
         self._keep(self._deposition(draft))
 
     def _list(self) -> None:
-        """Learn the files anew."""
         found = []
         if self._record is not None:
             found = self._rest.json("GET", f"{_DRAFTS}/{self._record['id']}/files")
@@ -261,87 +190,38 @@ class Zenodo(Destination):
                 hint="run the same command again: it uploads them too",
             )
         wanted = {item.name for item in (*new, *replaced)}
-        count = len(wanted | self._files.keys())
-        if count > MOST:
-            raise PublishError(
-                f"the record would have {count} files, and Zenodo takes {MOST}",
-                hint="pack the files into an archive, or remove some from the draft",
-            )
+        self._check_count(len(wanted | self._files.keys()), MOST)
         kept = [file for name, file in self._files.items() if name not in wanted]
         sent = sum(self._items[name].size for name in wanted if name in self._items)
         self._check_total(sent + sum(self._held(file).size or 0 for file in kept))
 
-    def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
-        first = True
-
-        def step() -> Held:
-            nonlocal first
-            if not first:
-                self._list()  # the last try may have arrived
-            first = False
-            file = self._files.get(item.name)
-            if file is not None and self._is_right(file, item, replace):
-                return self._held(file)
-            return self._upload(item, moved)
-
-        return self._rest.repeat(step)
-
-    def _is_right(self, file: Mapping[str, Any], item: Item, replace: bool) -> bool:
-        """Say whether a file has the item's bytes; delete it if it may not stay."""
-        held = self._held(file)
-        if held.size == item.size and self.same(item, held):
-            return True
-        if not replace:
-            raise AlreadyPublishedError(
-                f"{item.name!r} has other bytes at {self.url}: {held.digest}",
-                hint="somebody else may publish too; published bytes do not change",
-                names=[item.name],
-            )
-        self._delete(file["id"])
-        return False
-
-    def _delete(self, number: str) -> None:
+    def _delete(self, file: Mapping[str, Any]) -> None:
         assert self._record is not None
-        path = f"{_DRAFTS}/{self._record['id']}/files/{quote(str(number), safe='')}"
+        path = f"{_DRAFTS}/{self._record['id']}/files/{quote(str(file['id']), safe='')}"
         self._rest.request("DELETE", path, ok=(204, 404))
 
     def _upload(self, item: Item, moved: Callable[[int], None]) -> Held:
         assert self._record is not None
-        sending = uploads.Sending(item, ["md5"], moved)
-        made = self._rest.json(
-            "PUT",
-            join(self._record["links"]["bucket"], _posted(item.name)),
-            data=sending.body(),
-            headers={"Content-Type": "application/octet-stream"},
-            ok=(200, 201),
-            # the step before it looks whether the last try has arrived
-            again=False,
-            timeout=UPLOAD_TIMEOUT,
-        )
-        held, sent = self._held(made), sending.digests["md5"]
+        with Sending(item, moved, "md5") as sending:
+            made = self._rest.json(
+                "PUT",
+                join(self._record["links"]["bucket"], self._posted(item.name)),
+                data=sending.body(),
+                headers={"Content-Type": "application/octet-stream"},
+                ok=(200, 201),
+                # the step before it looks whether the last try has arrived
+                again=False,
+                timeout=UPLOAD_TIMEOUT,
+            )
+        held, sent = self._held(made), sending.digest("md5")
         if held.digest != sent or held.size != item.size:
             self._list()
             if item.name in self._files:
-                self._delete(self._files[item.name]["id"])
-            raise uploads.damaged(item, "Zenodo", sent, held.digest)
+                self._delete(self._files[item.name])
+            raise self._damaged(item, sent, held.digest)
         return held
 
     # -- after -------------------------------------------------------------------------------
-
-    def finish(self) -> Mapping[str, str]:
-        self._list()
-        missing = sorted(self._items.keys() - self._files.keys())
-        if missing:
-            raise PublishError(
-                f"{len(missing)} files are not at {self.url}, {missing[0]!r} among them; "
-                "the draft stays as it is",
-                hint="run the same command again",
-            )
-        if self._publish and self._is_draft():
-            self._rest.repeat(self._make_public)
-            self._list()
-        held = {name: self._held(file) for name, file in self._files.items()}
-        return {name: one.url for name, one in held.items() if one.url and name in self._items}
 
     def _make_public(self) -> None:
         assert self._record is not None
@@ -363,7 +243,7 @@ class Zenodo(Destination):
             self._keep(self._deposition(number))
             if not self._is_draft():
                 return
-            self._sleep(_PAUSE)
+            self._rest.sleep(_PAUSE)
         raise PublishError(
             f"{self.url} was accepted but does not show as published",
             hint=f"look at {self._page()}, then run the same command again",
@@ -376,7 +256,7 @@ class Zenodo(Destination):
     def read(self, name: str) -> Iterator[bytes]:
         assert self._record is not None
         link = self._files[name].get("links", {}).get("download")
-        return self._rest.read(link or join(self._record["links"]["bucket"], _posted(name)))
+        return self._rest.read(link or join(self._record["links"]["bucket"], self._posted(name)))
 
     def advice(self) -> str | None:
         if not self._is_draft():
@@ -389,9 +269,5 @@ class Zenodo(Destination):
 
 def _linked(record: Mapping[str, Any], link: str) -> int | None:
     """Return the number of a record to which a link leads; the link itself is never followed."""
-    number = uploads.basename(record.get("links", {}).get(link) or "")
+    number = basename(record.get("links", {}).get(link) or "")
     return int(number) if number.isascii() and number.isdigit() else None
-
-
-def _posted(name: str) -> str:
-    return name.replace("/", "_")

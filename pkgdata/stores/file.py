@@ -240,7 +240,7 @@ class FileStore(Store):
         return fs.free_bytes(self.root)
 
     def leftovers(self) -> Iterator[str]:
-        found = fs.walk_files(self.root)
+        found = fs.walk_files(self.root) if os.path.isdir(self.root) else ()
         return (name for name, _ in found if owners.is_aside(name) and owners.is_leftover(name))
 
     def bulk(self) -> contextlib.AbstractContextManager[object]:

@@ -310,7 +310,7 @@ def test_passing_troubles_are_overcome(ceph, keys, here, registry):
 
 
 def test_a_bucket_with_very_much_else_in_it(ceph, keys, here, registry, monkeypatch):
-    from pkgdata.publish import bucket as module
+    from pkgdata.publish import places as module
 
     monkeypatch.setattr(module, "_LISTED", -4 * len(FILES))
     place = place_of(ceph, ceph.make_bucket(public=True))

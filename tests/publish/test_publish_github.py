@@ -269,7 +269,7 @@ def test_assets_that_are_there_already_count_too(server, folder):
     release = server.make_release(server.repos["org/data"], "v1")
     for number in range(MOST - 2):
         server.make_asset(release, f"old{number}", b"x")
-    with pytest.raises(PublishError, match="would have 1001 assets"):
+    with pytest.raises(PublishError, match="would have 1001 files"):
         publish(folder, destination(server))
     assert uploads(server) == []
     assert len(release.assets) == MOST - 2
@@ -409,7 +409,7 @@ def test_a_file_that_changes_while_it_is_sent_is_never_complete(server, tmp_path
             file.write(b"\1")
 
     server.reading = change
-    with pytest.raises(IntegrityError, match="changed while it was uploaded: expected sha256:"):
+    with pytest.raises(IntegrityError, match="changed while it was published: expected sha256:"):
         put(place, items["a.bin"])
     assert uploads(server) == []
     assert place.held() == {}
@@ -420,7 +420,7 @@ def test_a_file_that_changes_while_it_is_sent_is_never_complete(server, tmp_path
 def test_a_file_that_has_become_shorter(server, folder):
     place, items = ready(server, folder)
     (folder / "a.fits").write_bytes(b"A")
-    with pytest.raises(IntegrityError, match="fewer bytes"):
+    with pytest.raises(IntegrityError, match="another size"):
         put(place, items["a.fits"])
     assert place.held() == {}
 

@@ -30,7 +30,7 @@ TOO_MANY = 400
 
 HELPER = """
 import json, os, signal, sys
-import pkgdata.publish.engine, pkgdata.publish.folder, pkgdata.base.config, pkgdata.base.pool
+import pkgdata.publish.engine, pkgdata.publish.places, pkgdata.base.config, pkgdata.base.pool
 import concurrent.futures.thread, queue, tempfile, shlex
 from pkgdata.publish import destination_for
 from pkgdata.publish.engine import Publication

@@ -146,7 +146,7 @@ def site(tmp_path):
         work.plan()
         work.upload()
         work.record()
-        place._public = server.url
+        place._public_url = server.url
         work.add_page("Maps of the sky")
         yield server.url, web
 

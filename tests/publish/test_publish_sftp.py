@@ -32,7 +32,7 @@ from pkgdata.errors import (
 )
 from pkgdata.publish import destination_for
 from pkgdata.publish.engine import Publication
-from pkgdata.publish.sftp import _aside
+from pkgdata.publish.places import _aside
 
 pytestmark = [
     pytest.mark.integration,

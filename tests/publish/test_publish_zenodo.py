@@ -386,7 +386,7 @@ def test_a_file_that_changes_while_it_is_sent_is_never_complete(server, tmp_path
             file.write(b"\1")
 
     server.reading = change
-    with pytest.raises(IntegrityError, match="changed while it was uploaded"):
+    with pytest.raises(IntegrityError, match="changed while it was published"):
         put(place, items["a.bin"])
     assert place.held() == {}
 
