@@ -21,7 +21,7 @@ cache as the files of packages. `docs/catalog.md` shows how a repository is writ
   index        what is installed, and known without loading it;  search  terms
   prepare      fetch and make a dataset
   library      `Catalog`, which joins them
-  upkeep, copying, site   further commands of ``pkgdata catalog``
+  upkeep, copying   further commands of ``pkgdata catalog``
 """
 
 from __future__ import annotations

@@ -157,6 +157,6 @@ class ForeignDefinition:
             cause = getattr(self.own, "_download_error", None)
             reason = getattr(cause, "__cause__", None) or cause
             raise CatalogError(
-                f"datamaestro could not bring {self.id} here" + (f": {reason}" if reason else "")
+                f"datamaestro could not fetch {self.id}" + (f": {reason}" if reason else "")
             ) from reason
         return True

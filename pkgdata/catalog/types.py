@@ -162,12 +162,9 @@ class Matrix(CSV):
         else:
             column = names.index(self.target) if self.target in names else -1
         if not 0 <= column < width:
-            raise CatalogError(
-                f"{self.path}: no column {self.target!r}",
-                hint=f"its columns: {', '.join(names)}"
-                if names
-                else "names_row says which row has the names",
-            )
+            listed = f"its columns: {', '.join(names)}"
+            hint = listed if names else "names_row says which row has the names"
+            raise CatalogError(f"{self.path}: no column {self.target!r}", hint=hint)
         return column
 
 

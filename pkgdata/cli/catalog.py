@@ -8,7 +8,7 @@ import sys
 from .. import __version__
 from ..base import text
 from ..base.urls import redact
-from ..catalog import copying, site, upkeep
+from ..catalog import copying, upkeep
 from ..catalog.active import Context
 from ..catalog.library import Catalog
 from ..catalog.objects import dumps
@@ -349,7 +349,7 @@ def _copy(args: Namespace) -> int:
 
 
 def _site(args: Namespace) -> int:
-    count, path = site.write(_catalog(args), args.folder, args.title)
+    count, path = upkeep.write_site(_catalog(args), args.folder, args.title)
     print(f"{count} datasets are in {path}", file=sys.stderr)
     return 0
 

@@ -172,3 +172,16 @@ def test_type_checkers_know_the_public_names():
     assert set(found) == set(catalog.__all__)
     for name, module in found.items():
         assert getattr(catalog, name).__module__ == module, name
+
+
+def test_a_definition_needs_no_import_but_its_decorator():
+    code = (
+        "from pkgdata.catalog import dataset\n"
+        "class Pair:\n    def __init__(self, a): self.a = a\n"
+        "@dataset(Pair, id='org.example.pair')\ndef pair(): return {'a': 3}\n"
+        "print(pair.prepare().a, pair.catalog.told, pair.context.datapath.name)\n"
+    )
+    root = str(Path(pkgdata.__file__).parent.parent)
+    env = {**os.environ, "PYTHONPATH": root}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True)
+    assert done.stdout.split() == [b"3", b"{}", b"data"]

@@ -15,7 +15,7 @@ from chromium import Chromium
 
 import pkgdata
 from pkgdata import catalog, errors
-from pkgdata.catalog import active, copying, index, repository, search, site, upkeep
+from pkgdata.catalog import active, copying, index, repository, search, upkeep
 
 TWO = """
 @datatags("image", "digits")
@@ -671,7 +671,7 @@ def test_the_page_in_a_browser(page, tmp_path):
 def test_a_page_that_cannot_be_written(two, tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(errors.CatalogError, match="cannot be written"):
-        site.write(two, tmp_path / "file", "x")
+        upkeep.write_site(two, tmp_path / "file", "x")
 
 
 def test_contexts_choose_the_catalog(two, data, tmp_path):

@@ -308,6 +308,17 @@ def test_a_data_folder_that_cannot_be_written(files, tmp_path):
     assert "PKGDATA_CATALOG_DIR" in caught.value.hint
 
 
+def test_a_file_in_the_way_of_a_folder_stays(files, data):
+    folder = data / "data/image/com/example/several"
+    folder.mkdir(parents=True)
+    name = next(iter(files.find("com.example.several").resources))
+    (folder / name).write_text("mine")
+    with pytest.raises(errors.CatalogError, match="cannot be prepared in"):
+        files.prepare("com.example.several")
+    assert (folder / name).read_text() == "mine"
+    assert paths_below(folder) == [name]
+
+
 @pytest.mark.parametrize("name", ["../a.txt", "/a.txt", "a/../../b", ""])
 def test_files_do_not_leave_their_folder(name):
     with pytest.raises(errors.UnsafeNameError):
