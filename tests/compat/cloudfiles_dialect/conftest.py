@@ -16,6 +16,7 @@ def empty(tmp_path, monkeypatch):
     for name in list(os.environ):
         if name.startswith(("AWS_", "CLOUD_FILES_", "CLOUD_VOLUME_", "GOOGLE_")):
             monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)  # cloud-files makes folders for cloudpaths that it does not know
     ours.clear_memory()
     monkeypatch.setattr(ours.paths, "_from_file", None)
     if theirs is not None:

@@ -1,14 +1,14 @@
 """Run the tests of cloud-files against `pkgdata.compat.cloudfiles`.
 
-    pip install 'cloud-files[test]==6.4.3'
+    pip install '.[test]' 'cloud-files[test]==6.4.3' 'moto[server,s3]>=5'
     python tests/compat/dialects/run_cloudfiles.py [automated_test.py] [pytest argument ...]
 
 Without a file, that of the installed release is taken from its source archive, which pip downloads.
-The modules are aliased before the tests are imported. What the tests write below ``/tmp`` is sent
-to a folder of this run, and their imitation of S3, which replaces parts of boto3, is a moto server
-on this machine, so that it is there for every client. cloud-files' own command line, as far as the
-tests call its functions, then runs on our `CloudFiles`. The exit code is 1 if a test fails that is
-not listed below, or if one is listed that does not exist.
+The modules are aliased before the tests are imported. What the tests write below ``/tmp`` goes to a
+folder of this run. Their imitation of S3 replaces parts of boto3; here it is a moto server on this
+machine, which every client can use. cloud-files' own command line, as far as the tests call its
+functions, then runs on our `CloudFiles`. The exit code is 1 if a test fails that is not listed
+below, or if a listed one does not exist.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOCKS = "looks for lock files; we need none, since files are replaced by a renam
 OBJECTS = "puts an object of Python into mem://, which holds bytes here"
 OTHER = "tests a module of cloud-files that has no counterpart here"
 PRIVATE = "tests a class of cloud-files by its private attributes"
-SIGNED = "wants no_sign_request to be passed over, as cloud-files does, for a private bucket"
+SIGNED = "wants no_sign_request to be ignored for a private bucket, as cloud-files does"
 ACL = "reads the access rules of S3, which we do not"
 
 #: Tests that are left out, each with its reason; a name without brackets means all its parameters.
@@ -58,7 +58,7 @@ LEFT_OUT = {
     "TestTransmissionMonitor": PRIVATE,
 }
 
-#: Modules of cloud-files in whose place ours stand.
+#: Modules of cloud-files that ours replace.
 OURS = ("compression", "exceptions", "paths")
 
 
@@ -94,7 +94,7 @@ class Connection:
 
 
 def install() -> None:
-    """Put our modules in the places of cloud-files'."""
+    """Replace cloud-files' modules by ours."""
     from pkgdata.compat import cloudfiles as dialect
 
     real = importlib.import_module("cloudfiles")
