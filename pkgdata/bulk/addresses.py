@@ -18,14 +18,15 @@ from urllib.parse import urlsplit
 
 from ..base import urls
 from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
-from ..stores.store import Store, split
+from ..stores import Store
+from ..stores.download import split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from ..stores.base import Info
+    from ..stores import Info
 
 #: Schemes whose first part is a bucket, in which names are not quoted.
 _BUCKETS = ("s3", "gs", "az", "mem")

@@ -13,8 +13,8 @@ from ..base.progress import silent
 from ..base.report import Tally
 from ..errors import ConfigError, ObjectNotFoundError
 from ..stores import codecs
-from ..stores.copying import copies, job_copies
-from ..stores.store import Watch
+from ..stores.copying import Recipe, copies, job_copies
+from ..stores.reading import decoded
 from . import addresses, planning
 from .addresses import Address, Stores, names_in
 from .planning import FolderPair, Target, Unit
@@ -22,11 +22,12 @@ from .planning import FolderPair, Target, Unit
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
     from ..base.progress import Callback
-    from ..stores.base import Info
+    from ..stores import Info, Store
+    from ..stores.base import Driver
     from ..stores.copying import Copied, Item
-    from ..stores.store import Store
 
 
 class Options(NamedTuple):
@@ -171,17 +172,15 @@ def _made(
     items: Iterable[Item], units: list[Unit], to: Target, options: Options, progress: Callback
 ) -> Iterator[Copied]:
     """Copy items and yield what became of each."""
-    how = {
-        "reencode": options.reencode,
-        "level": options.level,
-        "replace": not options.if_absent,
+    how: dict[str, Any] = {
+        "recipe": Recipe(options.reencode, options.level, not options.if_absent),
         "move": options.move,
         "parallel": options.parallel,
         "threads": _threads(units, to),
         "by_target": True,
     }
     if not options.job:
-        return copies(items, to.store, watch=Watch(progress), **how)  # type: ignore[arg-type]  # a table
+        return copies(items, to.store, show=progress, **how)
     ends = [end.path if end.local else str(end) for end in (units[0].address, to.address)]
     words = " ".join([*ends, options.compression, *(["if absent"] if options.if_absent else [])])
     pairs = ((name, new) for _, name, new in items)
@@ -226,12 +225,12 @@ def read(
     stores = options.stores()
     if listing is not None:
         items = planning.listed(stores, listing, None, base).items
-        found: Iterable[tuple[Store, str]] = ((store, name) for store, name, _ in items)
+        found: Iterable[tuple[Driver, str]] = ((store, name) for store, name, _ in items)
     else:
         parsed = [addresses.parse(text, options.literal) for text in sources]
         found = objects(stores, parsed, options.recursive)
     for store, name in found:
-        yield from store.cat(name)
+        yield from decoded(store, name)
 
 
 # -- sync --------------------------------------------------------------------------------------

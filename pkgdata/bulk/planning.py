@@ -19,9 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ..base.hashes import Digest
-    from ..stores.base import Info
+    from ..stores import Info, Store
     from ..stores.copying import Item
-    from ..stores.store import Store
 
 #: Why a synchronisation copies an object.
 MISSING, SIZE, DIGEST, NEWER, UNKNOWN = (
@@ -418,8 +417,8 @@ class FolderPair:
             return None
         if mine == its:
             return True
-        known = self._source.vouches(self._from + name, mine)
-        return False if known and self._to.vouches(self._into + name, its) else None
+        known = self._source.is_digest(self._from + name, mine)
+        return False if known and self._to.is_digest(self._into + name, its) else None
 
 
 def _sorted(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:

@@ -14,7 +14,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from ..stores.base import Info
+    from ..stores import Info
 
 #: Objects that are removed with one call.
 _AT_ONCE = 1000

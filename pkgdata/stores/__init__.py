@@ -8,12 +8,12 @@ from __future__ import annotations
 from ..base import urls
 from ..base.urls import canonical
 from ..errors import ConfigError
-from .base import Attributes, Body, Info, Primitives, Source
-from .store import Result, Store, dl
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from . import drivers
+from .base import Primitives, Source
+from .buckets import web_address
+from .download import dl
+from .objects import Attributes, Body, Info, Result
+from .store import Store
 
 __all__ = [
     "Attributes",
@@ -29,20 +29,6 @@ __all__ = [
     "open_store",
     "public",
 ]
-
-#: Schemes and where their drivers are.
-_DRIVERS = {
-    "http": ("http", "HttpStore"),
-    "https": ("http", "HttpStore"),
-    "file": ("file", "FileStore"),
-    "mem": ("memory", "MemoryStore"),
-    "s3": ("providers", "S3"),
-    "gs": ("providers", "Google"),
-    "az": ("providers", "Azure"),
-    "sftp": ("sftp", "SftpStore"),
-}
-
-_KNOWN = "http, https, file or a plain path, s3, gs, az, sftp, github:OWNER/REPO@TAG, mem"
 
 
 def driver(url: str) -> type[Store]:
@@ -63,31 +49,8 @@ def driver(url: str) -> type[Store]:
     MissingExtraError
         Its package is not installed.
     """
-    import importlib
-
-    kind = urls.scheme(canonical(url))
-    if kind not in _DRIVERS:
-        return _other(kind, url)
-    module, name = _DRIVERS[kind]
-    found: type[Store] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    found: type[Store] = drivers.find(url)
     return found
-
-
-def _other(kind: str, url: str) -> type[Store]:
-    """Return the driver for fsspec's protocols, if fsspec is installed and knows this one."""
-    try:
-        from fsspec.registry import known_implementations, registry
-    except ImportError:
-        known: Any = ()
-        hint = f"known: {_KNOWN}; with fsspec installed (pip install fsspec), its protocols too"
-    else:
-        known = {*known_implementations, *registry}
-        hint = f"known: {_KNOWN}, and the protocols of fsspec"
-    if kind not in known:
-        raise ConfigError(f"{urls.redact(url)}: unknown scheme {kind!r}", hint=hint)
-    from .fsspec import FsspecStore
-
-    return FsspecStore
 
 
 def public(url: str) -> str:
@@ -110,8 +73,6 @@ def public(url: str) -> str:
     url = canonical(url)
     if urls.scheme(url) not in ("s3", "gs", "az"):
         return url
-    from .buckets import web_address
-
     return web_address(url)
 
 
@@ -137,12 +98,10 @@ def open_store(url: str, timeout: float | None = None) -> Store:
         The scheme is unknown or the URL malformed.
     """
     url = public(url)
-    kind = urls.scheme(url)
-    if kind not in _DRIVERS:
-        try:
-            _other(kind, url)
-        except ConfigError as error:
-            raise ConfigError(f"cannot read from {error.message}", hint=error.hint) from None
+    try:
+        drivers.check(url)
+    except ConfigError as error:
+        raise ConfigError(f"cannot read from {error.message}", hint=error.hint) from None
     store = Store(url, timeout=timeout)
     store.exact = True
     return store

@@ -1,221 +1,29 @@
 """What a driver of a store provides; what it cannot do raises `UnsupportedOperationError`.
 
-`Primitives` moves one object at a time and knows no retries: `Store` builds everything else on it.
+`Primitives` moves one object at a time and knows no retries. `Driver` adds what stores are opened
+with, threads and retries; reading, writing and copying stand on it, and `Store` on them.
 """
 
 from __future__ import annotations
 
+import contextlib
+from typing import NamedTuple
+
+from ..base import pool, retry
+from ..base.config import conf
 from ..base.urls import canonical, redact
-from ..errors import UnsupportedOperationError
+from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
+from .objects import BLOCK, Attributes, Body, Info
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import contextlib
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import Any
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from typing import Any, TypeVar
 
     from ..base.hashes import Digest
+    from .objects import Blocks
 
-
-class Attributes:
-    """What a store keeps beside an object's bytes. A store keeps what it can of it.
-
-    Parameters
-    ----------
-    content_type : str, optional
-        Media type; guessed from the name by default where the store serves the web.
-    encoding : str, optional
-        ``"gzip"``, ``"br"`` or ``"zstd"``: how the stored bytes are compressed.
-    cache_control : str, optional
-        As the HTTP header.
-    storage_class : str, optional
-        The provider's word, such as ``"STANDARD_IA"`` or ``"NEARLINE"``.
-    metadata : mapping of str to str, optional
-        The user's own.
-    public : bool, default False
-        Readable by everybody: an ACL, which not all buckets allow; permission bits of a file, and
-        of the folders that are made for it.
-    """
-
-    __slots__ = (
-        "cache_control",
-        "content_type",
-        "encoding",
-        "metadata",
-        "public",
-        "storage_class",
-    )
-
-    def __init__(
-        self,
-        content_type: str | None = None,
-        encoding: str | None = None,
-        cache_control: str | None = None,
-        storage_class: str | None = None,
-        metadata: Mapping[str, str] | None = None,
-        public: bool = False,
-    ) -> None:
-        self.content_type = content_type
-        self.encoding = encoding
-        self.cache_control = cache_control
-        self.storage_class = storage_class
-        self.metadata = dict(metadata or {})
-        self.public = public
-
-    def __repr__(self) -> str:
-        given = {name: getattr(self, name) for name in self.__slots__}
-        return f"Attributes({', '.join(f'{k}={v!r}' for k, v in given.items() if v)})"
-
-    def replaced(self, **changes: Any) -> Attributes:
-        """Return a copy in which some values differ.
-
-        Parameters
-        ----------
-        **changes
-            As for the constructor.
-
-        Returns
-        -------
-        Attributes
-        """
-        return Attributes(**{name: getattr(self, name) for name in self.__slots__} | changes)
-
-
-class Info:
-    """What a store knows of an object without reading it.
-
-    Parameters
-    ----------
-    size : int or None
-        Bytes as they are stored.
-    validator : str or None
-        Strong ETag or modification date, as HTTP's ``If-Range`` takes it.
-    modified : float or None
-        Seconds since the epoch.
-    digest : Digest or None
-        Of the stored bytes, where the service reports one.
-    attributes : Attributes, optional
-        A listing leaves them out.
-    """
-
-    __slots__ = ("attributes", "digest", "modified", "size", "validator")
-
-    def __init__(
-        self,
-        size: int | None,
-        validator: str | None = None,
-        modified: float | None = None,
-        digest: Digest | None = None,
-        attributes: Attributes | None = None,
-    ) -> None:
-        self.size = size
-        self.validator = validator
-        self.modified = modified
-        self.digest = digest
-        self.attributes = attributes or Attributes()
-
-    def __repr__(self) -> str:
-        return f"Info(size={self.size}, digest={self.digest}, {self.attributes})"
-
-
-class Body:
-    """An open object, from one byte on; a context manager.
-
-    Parameters
-    ----------
-    start : int
-        Offset of the first byte that `readinto` gives.
-    size : int or None
-        Bytes of the whole object, if the store says so.
-    validator : str or None
-        See `Info`.
-    kind : str
-        Media type and status in words, for error messages.
-    """
-
-    def __init__(
-        self, start: int, size: int | None, validator: str | None = None, kind: str = ""
-    ) -> None:
-        self.start = start
-        self.size = size
-        self.validator = validator
-        self.kind = kind
-        #: Whether the store is known to serve parts of the object.
-        self.ranges = False
-        #: What the store keeps beside the bytes.
-        self.attributes = Attributes()
-        #: Of the whole stored object, where the service reports one.
-        self.digest: Digest | None = None
-
-    def readinto(self, buffer: memoryview) -> int:
-        """Fill a buffer as far as bytes are at hand; 0 at the end.
-
-        Parameters
-        ----------
-        buffer : memoryview
-
-        Returns
-        -------
-        int
-            Bytes written into the buffer.
-
-        Raises
-        ------
-        StoreError, IncompleteTransferError
-            The transfer broke.
-        """
-        raise self._unsupported()
-
-    def read(self, buffer: memoryview) -> memoryview:
-        """Return the next bytes: in a buffer, or where they are already; empty at the end.
-
-        Parameters
-        ----------
-        buffer : memoryview
-            As many bytes as it holds are the most that are given.
-
-        Returns
-        -------
-        memoryview
-
-        Raises
-        ------
-        StoreError, IncompleteTransferError
-            The transfer broke.
-        """
-        return buffer[: self.readinto(buffer)]
-
-    def close(self) -> None:
-        """Let go of the connection or file."""
-
-    def _unsupported(self) -> Exception:
-        return UnsupportedOperationError(f"{type(self).__name__} cannot be read")
-
-    def __enter__(self) -> Body:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Feed:
-    """Blocks on their way into a store, and the error of their source, if one failed."""
-
-    def __init__(self, blocks: Iterable[bytes | memoryview]) -> None:
-        self._blocks = iter(blocks)
-        self.failure: BaseException | None = None
-
-    def __iter__(self) -> Iterator[bytes | memoryview]:
-        return self
-
-    def __next__(self) -> bytes | memoryview:
-        try:
-            return next(self._blocks)
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self.failure = error
-            raise
+    R = TypeVar("R")
 
 
 class Primitives:
@@ -231,7 +39,7 @@ class Primitives:
         self._url = canonical(url)
         #: Base URL without secrets.
         self.url = redact(self._url)
-        #: Whether a name means the object of exactly this name, never a compressed one beside it.
+        #: Whether a name means the object of exactly this name, never a compressed one next to it.
         self.exact = False
 
     def __repr__(self) -> str:
@@ -260,9 +68,9 @@ class Primitives:
         name : str
             ``""`` means the base URL itself.
         start : int, default 0
-            First byte wanted. The store may begin at 0 all the same; `Body.start` tells.
+            First byte wanted. The store may begin at 0 all the same; see `Body.start`.
         validator : str, optional
-            Go on from ``start`` only if the object still has it, else begin at 0.
+            Begin at ``start`` only if the object still has it, else at 0.
         stop : int, optional
             Bytes from here on are not wanted; a store may give them all the same.
 
@@ -277,7 +85,7 @@ class Primitives:
         raise self._unsupported("read", name)
 
     def info(self, name: str) -> Info:
-        """Ask for the size and validator of an object.
+        """Return what is known of an object.
 
         Parameters
         ----------
@@ -316,12 +124,12 @@ class Primitives:
             It is there, and ``if_absent`` is set.
         StoreError
         """
-        raise self._unsupported("write", name)
+        self._write(name, content, attributes or Attributes(), if_absent)
 
     def write_blocks(
         self,
         name: str,
-        blocks: Iterable[bytes | memoryview],
+        blocks: Blocks,
         attributes: Attributes | None = None,
         if_absent: bool = False,
         size: int | None = None,
@@ -345,10 +153,20 @@ class Primitives:
             It is there, and ``if_absent`` is set.
         StoreError
         """
+        self._write_blocks(name, blocks, attributes or Attributes(), if_absent, size)
+
+    def _write(
+        self, name: str, content: bytes | memoryview, kept: Attributes, if_absent: bool
+    ) -> None:
+        self._write_blocks(name, (content,), kept, if_absent, len(content))
+
+    def _write_blocks(
+        self, name: str, blocks: Blocks, kept: Attributes, if_absent: bool, size: int | None
+    ) -> None:
         raise self._unsupported("write", name)
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        """Yield names, sorted, and what the listing tells of each.
+        """Yield names, sorted, and what the listing says of each.
 
         Parameters
         ----------
@@ -409,7 +227,7 @@ class Primitives:
         return False
 
     def same(self, name: str, other: Primitives, other_name: str) -> bool:
-        """Say whether two names mean one object.
+        """Return True if two names mean one object.
 
         Parameters
         ----------
@@ -448,8 +266,6 @@ class Primitives:
         -------
         context manager
         """
-        import contextlib
-
         return contextlib.nullcontext()
 
     def _unsupported(self, verb: str, name: str) -> UnsupportedOperationError:
@@ -458,7 +274,7 @@ class Primitives:
         )
 
 
-class Source:
+class Source(NamedTuple):
     """One place that should hold an object.
 
     Parameters
@@ -468,13 +284,172 @@ class Source:
         Name within the store; ``""`` if the store's URL is the object's own.
     """
 
-    __slots__ = ("name", "store")
-
-    def __init__(self, store: Primitives, name: str) -> None:
-        self.store = store
-        self.name = name
+    store: Primitives
+    name: str
 
     @property
     def address(self) -> str:
         """Redacted URL of the object."""
         return self.store.address(self.name)
+
+
+#: Stores that this process got pickled, so that its connections are used again.
+_unpickled: dict[str, Driver] = {}
+
+
+def _always(_: object) -> bool:
+    return True
+
+
+def _unpickle(cls: type[Driver], url: str, options: dict[str, Any], exact: bool) -> Driver:
+    key = repr((cls, url, sorted(options.items(), key=str), exact))
+    if key not in _unpickled:
+        store = _unpickled[key] = cls(url, **options)
+        store.exact = exact
+    return _unpickled[key]
+
+
+class Driver(Primitives):
+    """A place that is opened with options, asked by several threads, and asked again."""
+
+    #: Whether credentials, endpoint and region mean anything here.
+    cloud = False
+    #: Whether other processes see the same objects; if not, none of them are asked to help.
+    shared = True
+    #: Whether it lies on this computer, most likely: small objects need no waiting for.
+    near = False
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        secrets: Mapping[str, Any] | str | Callable[[], Mapping[str, Any]] | None = None,
+        anonymous: bool | None = None,
+        endpoint: str | None = None,
+        timeout: float | None = None,
+        threads: int | None = None,
+        region: str | None = None,
+        request_payer: str | None = None,
+    ) -> None:
+        super().__init__(url)
+        options: dict[str, Any] = {
+            "secrets": secrets,
+            "anonymous": anonymous,
+            "endpoint": endpoint,
+            "timeout": timeout,
+            "threads": threads,
+            "region": region,
+            "request_payer": request_payer,
+        }
+        self._options = {key: value for key, value in options.items() if value is not None}
+        if not self.cloud:
+            wrong = [name for name in ("secrets", "endpoint", "region") if name in self._options]
+            if wrong:
+                raise ConfigError(f"{self.url}: {wrong[0]} means nothing for this kind of store")
+        self._timeout = timeout
+        self._threads = threads
+
+    def __reduce__(self) -> Any:
+        return _unpickle, (type(self), self._url, self._options, self.exact)
+
+    @property
+    def threads(self) -> int:
+        """Requests at once."""
+        if self._threads is not None:
+            return self._threads
+        return max(1, int(conf.connections))
+
+    @property
+    def timeout(self) -> float:
+        """Seconds to connect, and between bytes."""
+        if self._timeout is not None:
+            return self._timeout
+        return float(conf.remote_timeout)
+
+    def trying(self, action: Callable[[], R]) -> R:
+        """Call an action, and retry it while it fails transiently (setting ``retries``).
+
+        Parameters
+        ----------
+        action : callable
+
+        Returns
+        -------
+        object
+        """
+        return retry.POLICY._replace(retries=self.retries).call(action)
+
+    def retries(self) -> int:
+        """Return how often a transient failure is retried."""
+        return int(conf.retries)
+
+    def at_once(
+        self, function: Callable[[Any], R], items: Iterable[Any], ordered: bool = False
+    ) -> Iterator[tuple[Any, R | None, Exception | None]]:
+        """Call a function for each item, as many at once as suit this store; see `pool.run`.
+
+        Parameters
+        ----------
+        function : callable
+        items : iterable
+        ordered : bool, default False
+        """
+        quick = _always if self.near else None
+        return pool.run(function, items, self.threads, ordered, quick=quick)
+
+    def read(
+        self, name: str, start: int = 0, stop: int | None = None
+    ) -> tuple[bytes, Attributes, Digest | None]:
+        """Read an object or a range of it, as it is stored; a primitive for `get`.
+
+        Parameters
+        ----------
+        name : str
+        start : int, default 0
+        stop : int, optional
+
+        Returns
+        -------
+        (bytes, Attributes, Digest or None)
+            The digest that the service reports of all of the object.
+        """
+        with self.open(name, start, None, stop) as body:
+            if start and body.size is not None and start >= body.size:
+                return b"", body.attributes, body.digest
+            skip, wanted = start - body.start, None if stop is None else stop - start
+            parts, buffer = [], memoryview(bytearray(min(BLOCK, body.size or 1 << 16) or 1))
+            while wanted is None or wanted > 0:
+                count = body.readinto(buffer)
+                if not count:
+                    break
+                part = bytes(buffer[min(skip, count) : count])
+                skip -= min(skip, count)
+                parts.append(part if wanted is None else part[:wanted])
+                wanted = None if wanted is None else wanted - len(part)
+            return b"".join(parts), body.attributes, body.digest
+
+    def is_digest(self, name: str, digest: Digest) -> bool:
+        """Return True if what looks like a digest of the object is one; asked when it differs.
+
+        Parameters
+        ----------
+        name : str
+        digest : Digest
+
+        Returns
+        -------
+        bool
+        """
+        return True
+
+    def info_or_none(self, name: str) -> Info | None:
+        """Return what is known of an object; None if it is not there.
+
+        Parameters
+        ----------
+        name : str
+        """
+        try:
+            return self.trying(lambda: self.info(name))
+        except ObjectNotFoundError:
+            return None

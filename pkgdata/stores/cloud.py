@@ -20,9 +20,10 @@ from ..errors import (
     UnsupportedOperationError,
 )
 from . import buckets
-from .base import Attributes, Body, Feed, Info, Primitives
 from .cloudbody import LARGE, CloudBody, LargeBody, attributes_of
+from .objects import Attributes, Body, Feed, Info, already_there
 from .store import Store
+from .writing import write_whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.hashes import Digest
+    from .base import Primitives
+    from .objects import Blocks
 
 #: Least bytes of a part of a multipart upload; more when there would be over 9,000 of them, since
 #: S3 takes 10,000.
@@ -306,7 +309,7 @@ class CloudStore(Store):
 
     def _told(self, meta: Mapping[str, Any], kept: Mapping[str, str] | None = None) -> Info:
         modified, digest = meta["last_modified"].timestamp(), self.digest_of(meta, kept or {})
-        attributes = attributes_of(kept) if kept else None
+        attributes = attributes_of(kept or {})
         return Info(meta["size"], meta["e_tag"], modified, digest, attributes)
 
     def digest_of(self, meta: Mapping[str, Any], kept: Mapping[str, str]) -> Digest | None:
@@ -389,21 +392,17 @@ class CloudStore(Store):
 
     # -- writing -------------------------------------------------------------------------------
 
-    def write(
-        self,
-        name: str,
-        content: bytes | memoryview,
-        attributes: Attributes | None = None,
-        if_absent: bool = False,
+    def _write(
+        self, name: str, content: bytes | memoryview, kept: Attributes, if_absent: bool
     ) -> None:
-        key, attributes = self._key(name), attributes or Attributes()
+        key = self._key(name)
         self._before_writing(name)
         try:
             found = self._obstore.put(
-                self.client(attributes.public),
+                self.client(kept.public),
                 key,
                 bytes(content),  # obstore does not take Python's own memoryviews of all kinds
-                attributes=self._kept(attributes, content),
+                attributes=self._headers(kept, content),
                 mode="create" if if_absent else "overwrite",
                 use_multipart=False,
             )
@@ -426,48 +425,36 @@ class CloudStore(Store):
         hasher = hashes.new("md5")
         hasher.update(content)
         actual = hasher.hexdigest()
-        if actual != digest.hex and self.vouches(name, digest):
+        if actual != digest.hex and self.is_digest(name, digest):
             from .clouderrors import damaged
 
             raise damaged(self.address(name), digest, actual)
 
-    def _kept(self, attributes: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
-        """Return obstore's words for what is kept beside the bytes."""
+    def _headers(self, kept: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
+        """Return obstore's words for what is kept next to the bytes."""
         found = {
-            "Content-Type": attributes.content_type,
-            "Content-Encoding": attributes.encoding,
-            "Cache-Control": attributes.cache_control,
-            "Storage-Class": attributes.storage_class,
-            **attributes.metadata,
+            "Content-Type": kept.content_type,
+            "Content-Encoding": kept.encoding,
+            "Cache-Control": kept.cache_control,
+            "Storage-Class": kept.storage_class,
+            **kept.metadata,
         }
         return {key: value for key, value in found.items() if value}
 
-    def write_blocks(
-        self,
-        name: str,
-        blocks: Iterable[bytes | memoryview],
-        attributes: Attributes | None = None,
-        if_absent: bool = False,
-        size: int | None = None,
+    def _write_blocks(
+        self, name: str, blocks: Blocks, kept: Attributes, if_absent: bool, size: int | None
     ) -> None:
-        """Write in parts; see `Primitives.write_blocks`.
-
-        No service answers whether an object is there when its last part arrives: with
-        ``if_absent``, one above 64 MiB is asked for before the first part is sent.
-        """
+        # no service answers whether an object is there when its last part arrives: a large one is
+        # asked for before the first part is sent
         if if_absent and size is not None and size <= _SINGLE:
-            from .writing import write_whole
-
-            write_whole(self, name, b"".join(map(bytes, blocks)), attributes, True)
+            write_whole(self, name, b"".join(map(bytes, blocks)), kept, True)
             return
-        if if_absent and self._info_or_none(name) is not None:
-            from .clouderrors import exists
-
-            raise exists(self.address(name))
-        key, attributes = self._key(name), attributes or Attributes()
+        if if_absent and self.info_or_none(name) is not None:
+            raise already_there(self.address(name))
+        key = self._key(name)
         self._before_writing(name)
         part = max(_PART, -(-(size or 0) // _PARTS))
-        client, kept = self.client(attributes.public), self._kept(attributes, None)
+        client, headers = self.client(kept.public), self._headers(kept, None)
         feed = Feed(blocks)
 
         def upload(parts: Iterator[bytes]) -> None:
@@ -475,7 +462,7 @@ class CloudStore(Store):
                 client,
                 key,
                 parts,
-                attributes=kept,
+                attributes=headers,
                 use_multipart=True,
                 chunk_size=part if size is not None else 4 * part,
                 max_concurrency=_AT_ONCE,

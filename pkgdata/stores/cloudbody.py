@@ -9,7 +9,7 @@ import threading
 
 from ..base import pool
 from ..errors import StoreError
-from .base import Attributes, Body
+from .objects import Attributes, Body
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,38 +9,34 @@ from __future__ import annotations
 
 import errno
 import os
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 from ..base import fs, owners
+from ..base.config import conf
 from ..errors import (
     AccessDeniedError,
     IncompleteTransferError,
-    ObjectExistsError,
     ObjectNotFoundError,
     StoreError,
 )
-from .base import Attributes, Body, Feed, Info, Primitives
 from .codecs import SUFFIXES
-from .store import WHOLE, Store
+from .objects import WHOLE, Attributes, Body, Feed, Info, already_there
+from .store import Store
+from .tree import walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import Any
+
+    from .base import Primitives
+    from .objects import Blocks
 
 
 class FileBody(Body):
-    """An open file.
-
-    Parameters
-    ----------
-    fd : int
-        Its descriptor, closed with the body.
-    start : int
-        First byte wanted.
-    address : str
-        Redacted address, for errors.
-    """
+    """An open file; its descriptor is closed with the body."""
 
     def __init__(
         self, fd: int, start: int, address: str, attributes: Attributes | None = None
@@ -53,13 +49,6 @@ class FileBody(Body):
         os.lseek(fd, start, os.SEEK_SET)
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read on; see `Body.readinto`.
-
-        Raises
-        ------
-        IncompleteTransferError
-            The disk or file server failed.
-        """
         try:
             if hasattr(os, "readv"):
                 return os.readv(self._fd, [buffer])
@@ -83,21 +72,14 @@ def _validator(found: os.stat_result) -> str:
 class FileStore(Store):
     """The files below a folder, or one file when the name is empty.
 
-    Parameters
-    ----------
-    url : str
-        ``file:///folder``; ``localhost`` may stand as its host.
-    **options
-        See `Store`.
+    ``localhost`` may stand as the URL's host. Of attributes the encoding is kept, as a suffix, and
+    ``public``, as permission bits.
     """
 
     near = True
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
-        from urllib.parse import urlsplit
-        from urllib.request import url2pathname
-
         parts = urlsplit(self._url)
         if parts.netloc not in ("", "localhost"):
             raise StoreError(
@@ -125,7 +107,7 @@ class FileStore(Store):
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return ObjectNotFoundError(text, url=address)
         if error.errno == errno.EEXIST:
-            return ObjectExistsError(f"{address}: it is there already", url=address)
+            return already_there(address)
         if error.errno in fs.UNWRITABLE:
             return AccessDeniedError(text, url=address)
         return StoreError(text, url=address, transient=error.errno in (errno.EIO, errno.ESTALE))
@@ -133,13 +115,6 @@ class FileStore(Store):
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
-        """Open a file; see `Primitives.open`.
-
-        Parameters
-        ----------
-        stop : int, optional
-            Not needed here: the reader closes when it has what it wants.
-        """
         path, attributes = self._find(name)
         try:
             fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -166,37 +141,14 @@ class FileStore(Store):
             raise self._error(OSError(errno.ENOENT, "it is a directory, not a file"), name)
         return Info(found.st_size, _validator(found), found.st_mtime, attributes=attributes)
 
-    def write(
-        self,
-        name: str,
-        content: bytes | memoryview,
-        attributes: Attributes | None = None,
-        if_absent: bool = False,
-    ) -> None:
-        """Write a file whole; see `Primitives.write`.
-
-        Parameters
-        ----------
-        attributes : Attributes, optional
-            Of it the encoding is kept, as a suffix, and ``public``, as permission bits.
-        """
-        self.write_blocks(name, (content,), attributes, if_absent)
-
-    def write_blocks(
-        self,
-        name: str,
-        blocks: Iterable[bytes | memoryview],
-        attributes: Attributes | None = None,
-        if_absent: bool = False,
-        size: int | None = None,
+    def _write_blocks(
+        self, name: str, blocks: Blocks, kept: Attributes, if_absent: bool, size: int | None
     ) -> None:
         plain = self._path(name)
-        encoding = attributes.encoding if attributes is not None else None
-        path = plain + SUFFIXES.get(encoding or "", "")
+        path = plain + SUFFIXES.get(kept.encoding or "", "")
         if if_absent and self._stands(name, path):
             raise self._error(OSError(errno.EEXIST, ""), name)
-        public = attributes is not None and attributes.public
-        file_bits, folder_bits = (0o444, 0o555) if public else (0, 0)
+        file_bits, folder_bits = (0o444, 0o555) if kept.public else (0, 0)
         feed = Feed(blocks)
         try:
             try:
@@ -213,9 +165,9 @@ class FileStore(Store):
             raise self._error(error, name) from error
 
     def _stands(self, name: str, path: str) -> bool:
-        """Say whether an object is there in another file than the one to be written."""
+        """Return True if an object is there in another file than the one to be written."""
         found = self._find(name)[0]
-        # of the one to be written the write itself asks, so that of two who do so one succeeds
+        # for the one to be written the write itself looks, so that of two at once one succeeds
         return not self.exact and found != path and os.path.isfile(found)
 
     def _uncover(self, plain: str, path: str) -> None:
@@ -232,8 +184,6 @@ class FileStore(Store):
     def _syncs(self) -> bool:
         if self._bulk:
             return self._syncs_each
-        from ..base.config import conf
-
         return str(conf.durability) != "none"
 
     def free_bytes(self) -> int | None:
@@ -247,42 +197,34 @@ class FileStore(Store):
         return _Bulk(self) if fs.can_sync_all() else super().bulk()
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        folder = prefix.rpartition("/")[0]
-        if folder:
-            fs.safe_name(folder)
-        try:
-            yield from self._scan(folder + "/" if folder else "", prefix, flat, ())
-        except StoreError:
-            raise
-        except OSError as error:
-            raise self._error(error, prefix) from error
+        found: dict[str, list[os.stat_result]] = {}
 
-    def _scan(
-        self, folder: str, prefix: str, flat: bool, above: tuple[tuple[int, int], ...]
-    ) -> Iterator[tuple[str, Info]]:
-        path = os.path.join(self.root, *folder.split("/"))
-        try:
-            found = os.stat(path)
+        def rows(folder: str) -> Iterator[tuple[str, Info]]:
+            path = os.path.join(self.root, *folder.split("/"))
+            here = os.stat(path)
+            above = found.get(folder[:-1].rpartition("/")[0], []) if folder else []
+            if any(os.path.samestat(here, other) for other in above):
+                raise OSError(errno.ELOOP, "a link leads back to a folder above it")
+            found[folder[:-1]] = [*above, here]
             with os.scandir(path) as entries:
-                # a folder stands where its files belong among the names: "a.b" < "a/b"
-                rows = sorted(
-                    (f"{folder}{entry.name}/" if entry.is_dir() else folder + entry.name, entry)
-                    for entry in entries
-                )
-        except (FileNotFoundError, NotADirectoryError):
-            return  # no folder: nothing begins with this
-        if (found.st_dev, found.st_ino) in above:
-            raise OSError(errno.ELOOP, "a link leads back to a folder above it")
-        above = (*above, (found.st_dev, found.st_ino))
-        for name, entry in rows:
-            if name.endswith("/"):
-                if flat and name.startswith(prefix):
-                    yield name, Info(None)
-                elif not flat and (name.startswith(prefix) or prefix.startswith(name)):
-                    yield from self._scan(name, prefix, flat, above)
-            elif name.startswith(prefix) and entry.is_file() and not owners.is_aside(name):
-                info = entry.stat()
-                yield name, Info(info.st_size, _validator(info), info.st_mtime)
+                for entry in entries:
+                    name = folder + entry.name
+                    if entry.is_dir():
+                        yield f"{name}/", Info(None)
+                    elif name.startswith(prefix) and entry.is_file():
+                        info = entry.stat()
+                        yield name, Info(info.st_size, _validator(info), info.st_mtime)
+
+        def present(folder: str) -> list[tuple[str, Info]]:
+            try:
+                return [*rows(folder)]
+            except (FileNotFoundError, NotADirectoryError):
+                return []  # no folder: nothing begins with this
+
+        try:
+            yield from walk(present, prefix, flat)
+        except OSError as error:
+            raise error if isinstance(error, StoreError) else self._error(error, prefix) from error
 
     def remove(self, name: str) -> None:
         path, _ = self._find(name)
@@ -351,15 +293,11 @@ class _Bulk:
         self._store = store
 
     def __enter__(self) -> None:
-        from ..base.config import conf
-
         if fs.can_sync_all():  # else each file is synced
             self._store._syncs_each = conf.durability == "each"
             self._store._bulk += 1
 
     def __exit__(self, *_: object) -> None:
-        from ..base.config import conf
-
         if not self._store._bulk:
             return
         self._store._bulk -= 1

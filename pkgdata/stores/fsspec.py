@@ -12,31 +12,23 @@ from ..errors import (
     ConfigError,
     IncompleteTransferError,
     MissingExtraError,
-    ObjectExistsError,
     ObjectNotFoundError,
     StoreError,
 )
-from .base import Attributes, Body, Feed, Info
+from .buckets import read_secrets
+from .objects import Body, Info, already_there
 from .tree import TreeStore, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
     from typing import Any
+
+    from .objects import Attributes, Blocks, Feed
 
 
 class FsspecBody(Body):
-    """An open file of a file system of fsspec.
-
-    Parameters
-    ----------
-    file : file object
-        Closed with the body.
-    start : int
-        First byte wanted.
-    address : str
-        Redacted address, for errors.
-    """
+    """An open file of a file system of fsspec, closed with the body."""
 
     def __init__(
         self, file: Any, start: int, size: int | None, validator: str | None, address: str
@@ -47,13 +39,6 @@ class FsspecBody(Body):
             file.seek(start)
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read on; see `Body.readinto`.
-
-        Raises
-        ------
-        IncompleteTransferError
-            The file system failed.
-        """
         try:
             data = self._file.read(len(buffer))
         except Exception as error:
@@ -72,13 +57,8 @@ class FsspecBody(Body):
 class FsspecStore(TreeStore):
     """A folder of a file system that fsspec knows.
 
-    Whether an object is there is asked before it is written: with ``if_absent``, of two who write
-    at once both may succeed.
-
-    Parameters
-    ----------
-    **options
-        See `Store`. Secrets are the file system's own options.
+    Secrets are the file system's own options. Whether an object is there is asked before it is
+    written: with ``if_absent``, of two who write at once both may succeed.
     """
 
     cloud = True  # secrets and endpoint mean something here
@@ -86,8 +66,6 @@ class FsspecStore(TreeStore):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         import fsspec
-
-        from .buckets import read_secrets
 
         secrets = self._options.get("secrets") or {}
         given: Mapping[str, Any] = read_secrets(secrets() if callable(secrets) else secrets)
@@ -117,13 +95,6 @@ class FsspecStore(TreeStore):
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
-        """Open a file; see `Primitives.open`.
-
-        Parameters
-        ----------
-        stop : int, optional
-            Not needed here: the reader closes when it has what it wants.
-        """
         info = self.info(name)
         if start > (info.size or 0) or validator not in (None, info.validator):
             start = 0
@@ -143,20 +114,14 @@ class FsspecStore(TreeStore):
             raise self._error(FileNotFoundError(), name)
         return _told(found)
 
-    def write_blocks(
-        self,
-        name: str,
-        blocks: Iterable[bytes | memoryview],
-        attributes: Attributes | None = None,
-        if_absent: bool = False,
-        size: int | None = None,
+    def _write_blocks(
+        self, name: str, blocks: Blocks, kept: Attributes, if_absent: bool, size: int | None
     ) -> None:
-        if if_absent and self._info_or_none(name) is not None:
-            address = self.address(name)
-            raise ObjectExistsError(f"{address}: it is there already", url=address)
-        super().write_blocks(name, blocks, attributes, if_absent, size)
+        if if_absent and self.info_or_none(name) is not None:
+            raise already_there(self.address(name))
+        super()._write_blocks(name, blocks, kept, if_absent, size)
 
-    def _send(self, aside: str, feed: Feed, attributes: Attributes) -> None:
+    def _send(self, aside: str, feed: Feed, kept: Attributes) -> None:
         self._files.makedirs(aside.rpartition("/")[0], exist_ok=True)
         with self._files.open(aside, "wb") as file:
             for block in feed:
@@ -186,7 +151,7 @@ class FsspecStore(TreeStore):
             yield name + "/" * (row["type"] == "directory"), _told(row)
 
     def remove(self, name: str) -> None:
-        if self._info_or_none(name) is None:
+        if self.info_or_none(name) is None:
             return
         try:
             self._files.rm_file(self.path(name))

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..base.urls import redact
 from ..errors import AccessDeniedError, IncompleteTransferError, ObjectNotFoundError, StoreError
-from . import Body
+from .objects import Body
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

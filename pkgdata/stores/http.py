@@ -19,7 +19,7 @@ from ..errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from .base import Attributes, Body, Info
+from .objects import Attributes, Body, Info
 from .store import Store
 
 TYPE_CHECKING = False

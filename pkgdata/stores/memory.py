@@ -6,16 +6,20 @@ As with a bucket, what follows the name is a prefix: ``mem://a`` has what ``mem:
 from __future__ import annotations
 
 import itertools
+import time
 
 from ..base import fs
-from ..errors import ObjectExistsError, ObjectNotFoundError
-from .base import Attributes, Body, Info, Primitives
+from ..errors import ObjectNotFoundError
+from .objects import Body, Info, already_there
 from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterator
     from typing import Any
+
+    from .base import Primitives
+    from .objects import Attributes, Blocks
 
 _contents: dict[str, dict[str, Kept]] = {}
 
@@ -29,26 +33,18 @@ class Kept:
     __slots__ = ("attributes", "content", "modified", "validator")
 
     def __init__(self, content: bytes, attributes: Attributes) -> None:
-        import time
-
         self.content = content
         self.attributes = attributes
         self.modified = time.time()
         self.validator = str(next(_writes))
 
     def info(self) -> Info:
-        """Return what a store tells of it."""
+        """Return what a store says of it."""
         return Info(len(self.content), self.validator, self.modified, attributes=self.attributes)
 
 
 class MemoryBody(Body):
-    """Bytes that are read from memory.
-
-    Parameters
-    ----------
-    start : int
-        First byte wanted.
-    """
+    """Bytes that are read from memory."""
 
     def __init__(self, kept: Kept, start: int) -> None:
         size = len(kept.content)
@@ -64,15 +60,7 @@ class MemoryBody(Body):
 
 
 class MemoryStore(Store):
-    """Names and bytes in a dictionary.
-
-    Parameters
-    ----------
-    url : str
-        ``mem://NAME/PREFIX``.
-    **options
-        See `Store`.
-    """
+    """Names and bytes in a dictionary: ``mem://NAME/PREFIX``."""
 
     shared = False
     near = True
@@ -89,13 +77,6 @@ class MemoryStore(Store):
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
-        """Open an object; see `Primitives.open`.
-
-        Parameters
-        ----------
-        stop : int, optional
-            Not needed here: the reader closes when it has what it wants.
-        """
         kept = self._kept(name)
         return MemoryBody(kept, start if validator in (None, kept.validator) else 0)
 
@@ -109,29 +90,19 @@ class MemoryStore(Store):
     def info(self, name: str) -> Info:
         return self._kept(name).info()
 
-    def write(
-        self,
-        name: str,
-        content: bytes | memoryview,
-        attributes: Attributes | None = None,
-        if_absent: bool = False,
+    def _write(
+        self, name: str, content: bytes | memoryview, kept: Attributes, if_absent: bool
     ) -> None:
-        kept = Kept(bytes(content), attributes or Attributes())
+        new = Kept(bytes(content), kept)
         if not if_absent:
-            self._objects[self._key(name)] = kept
-        elif self._objects.setdefault(self._key(name), kept) is not kept:
-            address = self.address(name)
-            raise ObjectExistsError(f"{address}: it is there already", url=address)
+            self._objects[self._key(name)] = new
+        elif self._objects.setdefault(self._key(name), new) is not new:
+            raise already_there(self.address(name))
 
-    def write_blocks(
-        self,
-        name: str,
-        blocks: Iterable[bytes | memoryview],
-        attributes: Attributes | None = None,
-        if_absent: bool = False,
-        size: int | None = None,
+    def _write_blocks(
+        self, name: str, blocks: Blocks, kept: Attributes, if_absent: bool, size: int | None
     ) -> None:
-        self.write(name, b"".join(map(bytes, blocks)), attributes, if_absent)
+        self._write(name, b"".join(map(bytes, blocks)), kept, if_absent)
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
         begin, skip, last = self._root + prefix, len(self._root), ""

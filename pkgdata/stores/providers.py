@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.hashes import Digest
-    from .base import Attributes
+    from .objects import Attributes
 
 #: Keys that one S3 request deletes.
 _DELETED_AT_ONCE = 1000
@@ -103,7 +103,7 @@ class S3(CloudStore):
             _regions[bucket] = _ask_region(bucket, self.timeout)
         return _regions[bucket]
 
-    def vouches(self, name: str, digest: Digest) -> bool:
+    def is_digest(self, name: str, digest: Digest) -> bool:
         import datetime
         import http.client
         import urllib.error
@@ -310,8 +310,8 @@ class Azure(CloudStore):
         host = (self._place.endpoint or "").partition("://")[2].partition("/")[0]
         return host.partition(".blob.")[0] if ".blob." in host else ""
 
-    def _kept(self, attributes: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
-        found = super()._kept(attributes, content)
+    def _headers(self, kept: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
+        found = super()._headers(kept, content)
         if content is not None:
             from ..base import hashes
 

@@ -19,7 +19,7 @@ from ..errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from .base import Attributes, Body, Feed, Info
+from .objects import Body, Info
 from .sftp_protocol import Connection
 from .tree import TreeStore, walk
 
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import Any
 
+    from .objects import Attributes, Feed
     from .sftp_protocol import OpenFile, Stat
 
 #: Permission bits of what everybody may read, and those that a directory needs besides.
@@ -158,16 +159,16 @@ class SftpStore(TreeStore):
         """Return the bytes that may still be written, if the server says so."""
         return self.host().free_bytes(self.root)
 
-    def _send(self, aside: str, feed: Feed, attributes: Attributes) -> None:
+    def _send(self, aside: str, feed: Feed, kept: Attributes) -> None:
         host = self.host()
         try:
             host.write(aside, feed, 0)
         except ObjectNotFoundError:  # asking first would cost a round trip for each file
             if feed.failure is not None:
                 raise
-            self.make_folder(posixpath.dirname(aside), attributes.public)
+            self.make_folder(posixpath.dirname(aside), kept.public)
             host.write(aside, feed, 0)
-        if attributes.public:
+        if kept.public:
             host.set_mode(aside, FILE_MODE)
 
     def make_folder(self, path: str, public: bool = False) -> None:

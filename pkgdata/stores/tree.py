@@ -5,12 +5,14 @@ from __future__ import annotations
 from operator import itemgetter
 
 from ..base import fs, owners
-from .base import Attributes, Feed, Info
+from .objects import Feed, Info
 from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+
+    from .objects import Attributes, Blocks
 
     Rows = Callable[[str], Iterable[tuple[str, Info]]]
 
@@ -49,28 +51,14 @@ class TreeStore(Store):
         """Return the path of an object."""
         return f"{self.root}/{fs.safe_key(name)}" if name else self.root
 
-    def write(
-        self,
-        name: str,
-        content: bytes | memoryview,
-        attributes: Attributes | None = None,
-        if_absent: bool = False,
-    ) -> None:
-        self.write_blocks(name, (content,), attributes, if_absent)
-
-    def write_blocks(
-        self,
-        name: str,
-        blocks: Iterable[bytes | memoryview],
-        attributes: Attributes | None = None,
-        if_absent: bool = False,
-        size: int | None = None,
+    def _write_blocks(
+        self, name: str, blocks: Blocks, kept: Attributes, if_absent: bool, size: int | None
     ) -> None:
         path = self.path(name)
         aside = owners.aside(path)
         feed = Feed(blocks)
         try:
-            self._send(aside, feed, attributes or Attributes())
+            self._send(aside, feed, kept)
             self._appear(aside, path, if_absent)
         except BaseException as error:
             self._forget(aside)
@@ -80,7 +68,7 @@ class TreeStore(Store):
                 raise self._error(error, name) from error
             raise
 
-    def _send(self, aside: str, feed: Feed, attributes: Attributes) -> None:
+    def _send(self, aside: str, feed: Feed, kept: Attributes) -> None:
         """Write a new file, and the folders that it needs."""
         raise NotImplementedError
 

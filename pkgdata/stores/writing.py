@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import mimetypes
 import os
+from typing import NamedTuple
 
-from ..base import pool
+from ..base import pool, progress
+from ..base.report import Report
 from ..errors import ConfigError, ObjectExistsError
 from . import codecs
-from .store import BLOCK, WHOLE, Watch
+from .objects import BLOCK, WHOLE, Attributes
+from .reading import length
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,79 +19,41 @@ if TYPE_CHECKING:
     from typing import IO, Any
 
     from ..base.progress import Callback
-    from ..base.report import Report
-    from .base import Attributes
-    from .store import Store
-
+    from .base import Driver
 
 #: Bytes that a large object has in memory while it is written: its first ones and four parts.
 _LARGE = 40 << 20
 
 
 def guess_type(name: str) -> str:
-    """Guess the media type of an object from its name.
-
-    Returns
-    -------
-    str
-        ``application/octet-stream`` where nothing is known, and for compressed files, so that no
-        browser decodes them.
-    """
-    import mimetypes
-
+    """Guess the media type of an object from its name."""
     kind, encoding = mimetypes.guess_type(name, strict=False)
+    # a compressed file is no text: else a browser would decode it
     return kind if kind and not encoding else "application/octet-stream"
 
 
-def is_path(content: object) -> bool:
-    """Say whether content is the path of a file."""
-    return isinstance(content, os.PathLike)
-
-
-class Put:
+class Put(NamedTuple):
     """How objects are written."""
 
-    def __init__(
-        self,
-        store: Store,
-        attributes: Attributes,
-        *,
-        compress: str | None = None,
-        level: int | None = None,
-        if_absent: bool = False,
-    ) -> None:
-        self._store = store
-        self._attributes = attributes
-        self._compress = codecs.canonical(compress)
-        self._level = level
-        self._if_absent = if_absent
+    store: Driver
+    attributes: Attributes
+    compress: str | None = None
+    level: int | None = None
+    if_absent: bool = False
 
     def _with(self, changes: dict[str, Any]) -> Put:
-        """Return one in which an item's own options stand."""
-        if not changes:
-            return self
-        changes = dict(changes)
-        mine = {
-            "compress": changes.pop("compress", self._compress),
-            "level": changes.pop("level", self._level),
-            "if_absent": changes.pop("if_absent", self._if_absent),
-        }
+        """Return one with an item's own options; what is left is of `Attributes`."""
+        mine = {key: changes[key] for key in ("compress", "level", "if_absent") if key in changes}
+        rest = {key: changes[key] for key in changes if key not in mine}
         try:
-            attributes = self._attributes.replaced(**changes)
+            return self._replace(attributes=self.attributes.replaced(**rest), **mine)
         except TypeError:
-            unknown = ", ".join(sorted(set(changes) - set(self._attributes.__slots__)))
+            unknown = ", ".join(sorted(set(rest) - set(self.attributes.__slots__)))
             raise ConfigError(f"unknown options of an object: {unknown}") from None
-        return Put(self._store, attributes, **mine)
 
     def one(self, name: str, content: Any) -> int:
-        """Write one object.
-
-        Returns
-        -------
-        int
-            Bytes before any compression; -1 if they were not counted.
-        """
-        if is_path(content):
+        """Write one object; return its bytes before any compression, -1 if not counted."""
+        if isinstance(content, os.PathLike):
             with open(content, "rb") as file:
                 return self._file(name, file)
         if hasattr(content, "read"):
@@ -101,14 +67,18 @@ class Put:
         self._whole(name, memoryview(content).cast("B") if len(content) else b"")
         return len(content)
 
+    def _kept(self, name: str) -> tuple[Attributes, str | None]:
+        """Return what is kept next to the bytes, and how these are to be compressed."""
+        kept, compress = self.attributes, codecs.canonical(self.compress)
+        if kept.content_type is None:
+            kept = kept.replaced(content_type=guess_type(name))
+        return kept.replaced(encoding=compress) if compress else kept, compress
+
     def _whole(self, name: str, content: bytes | memoryview) -> None:
-        store, attributes = self._store, self._attributes
-        if attributes.content_type is None:
-            attributes = attributes.replaced(content_type=guess_type(name))
-        if self._compress:
-            content = codecs.encode(content, self._compress, self._level)
-            attributes = attributes.replaced(encoding=self._compress)
-        write_whole(store, name, content, attributes, self._if_absent)
+        kept, compress = self._kept(name)
+        if compress:
+            content = codecs.encode(content, compress, self.level)
+        write_whole(self.store, name, content, kept, self.if_absent)
 
     def _file(self, name: str, file: IO[bytes]) -> int:
         size = _size(file, 0)
@@ -120,39 +90,27 @@ class Put:
         if len(head) <= WHOLE:
             self._whole(name, head)
             return len(head)
-        attributes = self._attributes
-        if attributes.content_type is None:
-            attributes = attributes.replaced(content_type=guess_type(name))
-        size = _size(file, len(head))
-        blocks: Iterator[bytes | memoryview] = _rest(head, file)
-        if self._compress:
-            blocks = codecs.encode_blocks(blocks, self._compress, self._level)
-            attributes, size = attributes.replaced(encoding=self._compress), None
-        self._store.write_blocks(name, blocks, attributes, self._if_absent, size)
+        kept, compress = self._kept(name)
+        blocks = codecs.encode_blocks(_rest(head, file), compress, self.level)
+        size = None if compress else _size(file, len(head))
+        self.store.write_blocks(name, blocks, kept, self.if_absent, size)
         return -1
 
-    def many(self, items: Iterable[Any], progress: bool | Callback | None) -> Report:
-        """Write many objects at once.
-
-        Raises
-        ------
-        BatchError
-            Some failed.
-        """
-        from ..base.report import Report
-
+    def many(self, items: Iterable[Any], shown: bool | Callback | None) -> Report:
+        """Write many objects at once."""
+        codecs.canonical(self.compress)  # an unknown encoding is reported before anything moves
         failed: list[Any] = []
-        report = Report(lambda _: self.many(failed, progress))
-        watch = Watch(progress, items)
-        for item, size, error in self._store.at_once(self._item, items):
-            name = _name(item)
-            watch.done(name, max(0, size or 0), error)
+        report = Report(lambda _: self.many(failed, shown))
+        show = progress.view(shown, length(items))
+        for item, size, error in self.store.at_once(self._item, items):
+            name = str(item[0] if isinstance(item, (tuple, list)) and item else item)
+            show(progress.ended(name, max(0, size or 0), error))
             if error is None:
-                report.succeeded[name] = self._store.address(name)
+                report.succeeded[name] = self.store.address(name)
             else:
                 report.failed[name] = error
                 failed.append(item)
-        report.raise_if_failed(self._store.url, "written")
+        report.raise_if_failed(self.store.url, "written")
         return report
 
     def _item(self, item: Any) -> int:
@@ -162,13 +120,13 @@ class Put:
 
 
 def write_whole(
-    store: Store,
+    store: Driver,
     name: str,
     content: bytes | memoryview,
     attributes: Attributes | None,
     if_absent: bool,
 ) -> None:
-    """Write an object that is at hand as one piece, and again while that fails in passing."""
+    """Write an object that is at hand as one piece, and retry it."""
     first = True
 
     def write() -> None:
@@ -182,10 +140,6 @@ def write_whole(
                 raise
 
     store.trying(write)
-
-
-def _name(item: Any) -> str:
-    return str(item[0] if isinstance(item, (tuple, list)) and item else item)
 
 
 def _head(name: str, file: IO[Any]) -> bytes:
@@ -217,15 +171,9 @@ def _size(file: IO[bytes], read: int) -> int | None:
     return end - here + read
 
 
-def touch(store: Store, name: str) -> None:
+def touch(store: Driver, name: str) -> None:
     """Make an empty object where there is none."""
     try:
-        Put(store, _nothing(), if_absent=True).one(name, b"")
+        Put(store, Attributes(), if_absent=True).one(name, b"")
     except ObjectExistsError:
         pass  # it is there, which is all that was asked for
-
-
-def _nothing() -> Attributes:
-    from .base import Attributes
-
-    return Attributes()

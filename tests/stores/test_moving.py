@@ -27,8 +27,9 @@ from pkgdata.errors import (
     StoreError,
 )
 from pkgdata.stores import Body, Store, http
-from pkgdata.stores.copying import copies, copy_object, read_blocks
-from pkgdata.stores.store import BLOCK, WHOLE
+from pkgdata.stores.copying import Recipe, copies
+from pkgdata.stores.objects import BLOCK, WHOLE
+from pkgdata.stores.reading import read_blocks
 
 WAIT = 30
 CONTENT = bytes(range(256)) * 4000
@@ -268,7 +269,7 @@ def test_copy_between_kinds(content, pair, request, tmp_path):
     source.put("a b", io.BytesIO(content))
     source.copy("a b", "d/c", to)
     assert (to["d/c"], source["a b"]) == (content, content)
-    assert copy_object(source, "a b", to, "d/c", replace=False) == 0
+    assert Recipe(replace=False).copy(source, "a b", to, "d/c") is None
     source.move("a b", "moved", to)
     assert (to["moved"], list(source)) == (content, [])
 
@@ -485,10 +486,8 @@ def test_interrupt_while_objects_are_copied(memory, folder, threads):
             raise KeyboardInterrupt
 
     items = ((memory, f"n{number}", f"n{number}") for number in range(8))
-    from pkgdata.stores.store import Watch
-
     with pytest.raises(KeyboardInterrupt):
-        list(copies(items, folder, threads=threads, watch=Watch(progress)))
+        list(copies(items, folder, threads=threads, show=progress))
     wait_for(lambda: not ours())
     assert os.listdir(folder.root) == []
 

@@ -20,6 +20,7 @@ from ...errors import AccessDeniedError, ConfigError, ObjectNotFoundError
 from ...stores import Store, codecs
 from ...stores.buckets import read_secrets
 from ...stores.file import FileStore
+from ...stores.reading import Get
 from . import compression
 from . import paths as paths_
 from .exceptions import UnsupportedProtocolError
@@ -279,7 +280,7 @@ class Place:
         first = None if start is None else int(start)
         last = None if end is None else int(end)
         found = self._unless_missing(
-            lambda: self.store._get_one((self.key(name), first, last), True)
+            lambda: Get(self.store, True).one((self.key(name), first, last))
         )
         if found is None:
             return None, None

@@ -15,7 +15,7 @@ import uuid
 from ...base import pool
 from ...errors import ConfigError, ObjectNotFoundError
 from ...stores import codecs
-from ...stores.copying import copy_object
+from ...stores.copying import Recipe
 from . import compression
 from .monitor import IOEnum, TransmissionMonitor, recorded
 from .paths import listed
@@ -375,7 +375,7 @@ class Copy:
         key, target = source.key(name), _target(source, dest, name, new_name, self._reencode)
         if self._content_type is not None:
             return self._typed(key, target)
-        count = copy_object(source.store, key, dest.store, target, self._reencode)
+        count = Recipe(self._reencode).copy(source.store, key, dest.store, target) or 0
         if not count and dest.protocol == "file":  # elsewhere asking would be a request more
             count = dest.store.size(target) or 0
         return count

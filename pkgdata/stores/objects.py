@@ -1,0 +1,238 @@
+"""What stores say of objects, and objects on their way."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..errors import ObjectExistsError, UnsupportedOperationError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
+
+    from ..base.hashes import Digest
+
+    Blocks = Iterable[bytes | memoryview]
+
+#: Up to this many bytes an object is moved as one piece; above it in blocks.
+WHOLE = 8 << 20
+
+#: Bytes of a block.
+BLOCK = 4 << 20
+
+
+class Attributes:
+    """What a store keeps beside an object's bytes. A store keeps what it can of it.
+
+    Parameters
+    ----------
+    content_type : str, optional
+        Media type; guessed from the name by default where the store serves the web.
+    encoding : str, optional
+        ``"gzip"``, ``"br"`` or ``"zstd"``: how the stored bytes are compressed.
+    cache_control : str, optional
+        As the HTTP header.
+    storage_class : str, optional
+        The provider's word, such as ``"STANDARD_IA"`` or ``"NEARLINE"``.
+    metadata : mapping of str to str, optional
+        The user's own.
+    public : bool, default False
+        Readable by everybody: an ACL, which not all buckets allow; permission bits of a file, and
+        of the folders that are made for it.
+    """
+
+    __slots__ = (
+        "cache_control",
+        "content_type",
+        "encoding",
+        "metadata",
+        "public",
+        "storage_class",
+    )
+
+    def __init__(
+        self,
+        content_type: str | None = None,
+        encoding: str | None = None,
+        cache_control: str | None = None,
+        storage_class: str | None = None,
+        metadata: Mapping[str, str] | None = None,
+        public: bool = False,
+    ) -> None:
+        self.content_type = content_type
+        self.encoding = encoding
+        self.cache_control = cache_control
+        self.storage_class = storage_class
+        self.metadata = dict(metadata or {})
+        self.public = public
+
+    def __repr__(self) -> str:
+        given = {name: getattr(self, name) for name in self.__slots__}
+        return f"Attributes({', '.join(f'{k}={v!r}' for k, v in given.items() if v)})"
+
+    def replaced(self, **changes: Any) -> Attributes:
+        """Return a copy in which some values differ.
+
+        Parameters
+        ----------
+        **changes
+            As for the constructor.
+
+        Returns
+        -------
+        Attributes
+        """
+        return Attributes(**{name: getattr(self, name) for name in self.__slots__} | changes)
+
+
+class Info(NamedTuple):
+    """What a store knows of an object without reading it.
+
+    Parameters
+    ----------
+    size : int or None
+        Bytes as they are stored.
+    validator : str or None
+        Strong ETag or modification date, as HTTP's ``If-Range`` takes it.
+    modified : float or None
+        Seconds since the epoch.
+    digest : Digest or None
+        Of the stored bytes, where the service reports one.
+    attributes : Attributes, optional
+        A listing leaves them out.
+    """
+
+    size: int | None
+    validator: str | None = None
+    modified: float | None = None
+    digest: Digest | None = None
+    attributes: Attributes = Attributes()
+
+
+class Result(NamedTuple):
+    """What became of one of many reads.
+
+    Parameters
+    ----------
+    name : str
+    content : bytes or None
+        None if it failed.
+    error : Exception or None
+    start, stop : int or None
+        The range that was asked for.
+    encoding : str or None
+        Of ``content``, when it was asked for raw.
+    """
+
+    name: str
+    content: bytes | None = None
+    error: Exception | None = None
+    start: int | None = None
+    stop: int | None = None
+    encoding: str | None = None
+
+
+class Body:
+    """An open object, from one byte on; a context manager.
+
+    Parameters
+    ----------
+    start : int
+        Offset of the first byte that `readinto` gives.
+    size : int or None
+        Bytes of the whole object, if the store says so.
+    validator : str or None
+        See `Info`.
+    kind : str
+        Media type and status in words, for error messages.
+    """
+
+    def __init__(
+        self, start: int, size: int | None, validator: str | None = None, kind: str = ""
+    ) -> None:
+        self.start = start
+        self.size = size
+        self.validator = validator
+        self.kind = kind
+        #: Whether the store is known to serve parts of the object.
+        self.ranges = False
+        #: What the store keeps beside the bytes.
+        self.attributes = Attributes()
+        #: Of the whole stored object, where the service reports one.
+        self.digest: Digest | None = None
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Fill a buffer as far as bytes are at hand; 0 at the end.
+
+        Parameters
+        ----------
+        buffer : memoryview
+
+        Returns
+        -------
+        int
+            Bytes written into the buffer.
+
+        Raises
+        ------
+        StoreError, IncompleteTransferError
+            The transfer broke.
+        """
+        raise self._unsupported()
+
+    def read(self, buffer: memoryview) -> memoryview:
+        """Return the next bytes: in a buffer, or where they are already; empty at the end.
+
+        Parameters
+        ----------
+        buffer : memoryview
+            As many bytes as it holds are the most that are given.
+
+        Returns
+        -------
+        memoryview
+
+        Raises
+        ------
+        StoreError, IncompleteTransferError
+            The transfer broke.
+        """
+        return buffer[: self.readinto(buffer)]
+
+    def close(self) -> None:
+        """Let go of the connection or file."""
+
+    def _unsupported(self) -> Exception:
+        return UnsupportedOperationError(f"{type(self).__name__} cannot be read")
+
+    def __enter__(self) -> Body:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Feed:
+    """Blocks on their way into a store, and the error of their source, if one failed."""
+
+    def __init__(self, blocks: Blocks) -> None:
+        self._blocks = iter(blocks)
+        self.failure: BaseException | None = None
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        return self
+
+    def __next__(self) -> bytes | memoryview:
+        try:
+            return next(self._blocks)
+        except StopIteration:
+            raise
+        except BaseException as error:
+            self.failure = error
+            raise
+
+
+def already_there(address: str) -> ObjectExistsError:
+    """Return the error of an object that is not to be replaced."""
+    return ObjectExistsError(f"{address}: it is there already", url=address)
