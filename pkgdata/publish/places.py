@@ -24,7 +24,7 @@ from ..errors import (
     StoreError,
 )
 from ..stores import Store, public
-from ..stores.buckets import Place, web_address
+from ..stores.buckets import BucketUrl, web_address
 from ..stores.sftp import SftpStore
 from . import page
 from .destination import Destination, Held, Sending, digest_of, template
@@ -249,7 +249,7 @@ class Bucket(StorePlace):
         self._given = url
         self._public = public
         self._class = storage_class
-        self._place = Place(url, api_url)
+        self._place = BucketUrl(url, api_url)
         # some services know no conditional writes; the listing has shown that the name is free
         self._conditional = True
 
@@ -290,7 +290,7 @@ class Bucket(StorePlace):
         kept = {key.lower(): value.lower() for key, value in metadata.items()}.get(_SHA256)
         if kept and item.digest.alg == "sha256":
             return bool(kept == item.digest.hex)
-        if held.digest is not None and self._store.vouches(item.name, held.digest):
+        if held.digest is not None and self._store.is_digest(item.name, held.digest):
             return False
         return super().same(item, held)
 

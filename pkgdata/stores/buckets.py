@@ -18,20 +18,8 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Place:
-    """A bucket, a prefix in it, and the service that has it.
-
-    Parameters
-    ----------
-    url : str
-        ``s3://bucket/prefix``, ``s3://https://endpoint/bucket/prefix``, and ``gs`` and ``az``
-        likewise.
-
-    Raises
-    ------
-    ConfigError
-        The URL is malformed.
-    """
+class BucketUrl:
+    """A bucket, a prefix in it, and the service that has it, of a URL: see `Store`."""
 
     def __init__(self, url: str, endpoint: str | None = None) -> None:
         self.kind = scheme(url)
@@ -94,7 +82,7 @@ def web_address(url: str) -> str:
     ConfigError
         The URL is malformed, or does not name Azure's account.
     """
-    place = Place(url)
+    place = BucketUrl(url)
     if place.endpoint is not None:
         base = f"{place.endpoint}/{place.bucket}"
     elif place.kind == "gs":

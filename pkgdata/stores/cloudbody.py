@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from .cloud import CloudStore
+    from .cloudclient import CloudClient
 
 #: Least bytes that a stream gives at a time: fewer cost more calls.
 _CHUNK = 1 << 20
@@ -32,13 +32,7 @@ SHA256 = "pkgdata_sha256"
 
 
 def attributes_of(found: Mapping[str, str]) -> Attributes:
-    """Read what obstore tells of an object's headers.
-
-    Parameters
-    ----------
-    found : mapping
-        obstore's ``Attributes``.
-    """
+    """Read obstore's attributes of an object."""
     known = {
         "Content-Type": "content_type",
         "Content-Encoding": "encoding",
@@ -55,15 +49,9 @@ def attributes_of(found: Mapping[str, str]) -> Attributes:
 
 
 class CloudBody(Body):
-    """An object's bytes as they stream in.
+    """An object's bytes as they stream in."""
 
-    Parameters
-    ----------
-    start : int
-        First byte that it gives.
-    """
-
-    def __init__(self, result: Any, store: CloudStore, name: str, start: int) -> None:
+    def __init__(self, result: Any, store: CloudClient, name: str, start: int) -> None:
         meta = result.meta
         super().__init__(start, meta["size"], meta["e_tag"], f"an object of {store.kind}")
         self.ranges = True
@@ -75,33 +63,17 @@ class CloudBody(Body):
         self._store, self._name = store, name
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read on; see `Body.readinto`.
-
-        Raises
-        ------
-        IncompleteTransferError
-            The connection broke.
-        """
         found = self.read(buffer)
         buffer[: len(found)] = found
         return len(found)
 
     def read(self, buffer: memoryview) -> memoryview:
-        """Read on; see `Body.read`.
-
-        Raises
-        ------
-        IncompleteTransferError
-            The connection broke.
-        """
         return self._give(len(buffer))
 
     def _give(self, room: int) -> memoryview:
         if not self._rest:
-            try:
+            with self._store.translating(self._name, in_body=True):
                 self._rest = memoryview(self._next(room))
-            except self._store.errors as error:
-                raise self._store.translated(error, self._name, in_body=True) from None
         found, self._rest = self._rest[:room], self._rest[room:]
         return found
 
@@ -125,14 +97,9 @@ class LargeBody(CloudBody):
     """A large object: its first range by the stream that is open, the rest by ranges ahead.
 
     Where the service does not serve ranges, the stream goes on to the end.
-
-    Parameters
-    ----------
-    result, store, name, start
-        See `CloudBody`.
     """
 
-    def __init__(self, result: Any, store: CloudStore, name: str, start: int) -> None:
+    def __init__(self, result: Any, store: CloudClient, name: str, start: int) -> None:
         super().__init__(result, store, name, start)
         self._at, self._turn = start, start + _RANGE
         self._end: int = result.range[1]
@@ -180,11 +147,8 @@ class LargeBody(CloudBody):
             if found is None:
                 address = self._store.address(self._name)
                 raise StoreError(f"{address}: it changed while it was read", url=address)
-            try:
-                content: Any = found.bytes()  # a buffer of obstore's own: a copy would double it
-            except self._store.errors as error:
-                raise self._store.translated(error, self._name, in_body=True) from None
-            return content
+            with self._store.translating(self._name, in_body=True):
+                return found.bytes()  # a buffer of obstore's own: a copy would double it
 
         return self._store.trying(read)
 

@@ -1,4 +1,4 @@
-"""What obstore's errors mean, in words of ours: it prints whole requests, keys and answers."""
+"""What obstore's errors mean: its own texts hold whole requests, keys and answers."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from ..errors import (
     AccessDeniedError,
     IncompleteTransferError,
     IntegrityError,
-    ObjectExistsError,
     ObjectNotFoundError,
     PkgdataError,
     StoreError,
     UnsafeNameError,
     UnsupportedOperationError,
 )
+from .objects import already_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ..base.hashes import Digest
-    from .cloud import CloudStore
 
 _STATUS = re.compile(r"status code: (\d{3})|Status\((\d{3})|status: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
@@ -49,21 +48,8 @@ class PreconditionError(StoreError):
     """The object is not the one that was asked for."""
 
 
-def exists(address: str) -> ObjectExistsError:
-    """Return the error of an object that was not to be replaced."""
-    return ObjectExistsError(f"{address}: it is there already", url=address)
-
-
 def damaged(address: str, digest: Digest, actual: str) -> IntegrityError:
-    """Return the error of bytes that the service got otherwise than they were sent.
-
-    Parameters
-    ----------
-    digest : Digest
-        What the service says.
-    actual : str
-        What was sent.
-    """
+    """Return the error of bytes that the service got otherwise than they were sent."""
     return IntegrityError(
         f"{address}: the service got {digest}, {digest.alg}:{actual} was sent",
         hint="put it again",
@@ -73,16 +59,8 @@ def damaged(address: str, digest: Digest, actual: str) -> IntegrityError:
     )
 
 
-def translate(error: Exception, store: CloudStore, address: str, in_body: bool) -> Exception:
-    """Return the error of our tree that obstore's stands for.
-
-    Parameters
-    ----------
-    address : str
-        Of the object, redacted.
-    in_body : bool
-        Whether it came in the midst of an object.
-    """
+def translate(error: Exception, url: str, address: str, in_body: bool) -> Exception:
+    """Translate an obstore error into one of this package; ``in_body`` once bytes have come."""
     if isinstance(error, PkgdataError):
         return error  # one of ours, which Python's own classes are parents of
     text = str(error)
@@ -95,14 +73,14 @@ def translate(error: Exception, store: CloudStore, address: str, in_body: bool) 
     status = int(next(filter(None, found.groups()))) if found else 0
     if code in _NO_BUCKET:
         return StoreError(
-            f"{store.url}: there is no such bucket",
+            f"{url}: there is no such bucket",
             hint="check its name and the endpoint; buckets are not made by writing to them",
             url=address,
         )
     if kind in ("NotFoundError", "FileNotFoundError"):
         return ObjectNotFoundError(f"{address}: no such object", url=address)
     if kind == "AlreadyExistsError":
-        return exists(address)
+        return already_there(address)
     if kind == "PreconditionError":
         return PreconditionError(f"{address}: it changed", url=address)
     if status == 416 or "InvalidRange" in text or "start index" in text.lower():
@@ -115,25 +93,13 @@ def translate(error: Exception, store: CloudStore, address: str, in_body: bool) 
 
 
 def is_unanswered(error: Exception) -> bool:
-    """Say whether no answer came, or not all of it, and obstore did not repeat the request.
-
-    Parameters
-    ----------
-    error : Exception
-        obstore's.
-    """
+    """Return True if no answer came, or not all of it, and obstore did not repeat the request."""
     text = str(error)
     return not _STATUS.search(text) and ("retries: 0," in text or "list response body" in text)
 
 
 def is_expired(error: Exception) -> bool:
-    """Say whether keys were refused because their time is over.
-
-    Parameters
-    ----------
-    error : Exception
-        obstore's.
-    """
+    """Return True if keys were refused because their time is over."""
     said = _CODE.search(str(error))
     return said is not None and said[1] in ("ExpiredToken", "TokenRefreshRequired")
 
@@ -155,7 +121,7 @@ def _other(
 
 
 def _reason(text: str, code: str, status: int) -> str:
-    """Say in few words what went wrong, without the request."""
+    """Return in few words what went wrong, without the request."""
     if status or code:
         message = _MESSAGE.search(text)
         words = [f"status {status}" if status else "", code, message[1] if message else ""]
