@@ -107,7 +107,7 @@ def test_nothing_to_adopt(tmp_path, monkeypatch, data, theirs):
     assert migrate_astropy(pkgname="other") == []
 
 
-def test_a_file_that_cannot_be_read_is_passed_over(theirs, data, monkeypatch):
+def test_a_file_that_cannot_be_read_is_skipped(theirs, data, monkeypatch):
     from pkgdata.base import hashes
 
     hash_file = hashes.hash_file
@@ -121,7 +121,7 @@ def test_a_file_that_cannot_be_read_is_passed_over(theirs, data, monkeypatch):
     assert [one.name for one in migrate_astropy(data)] == ["maps/b c.fits", "c.txt"]
 
 
-def test_a_file_that_changes_meanwhile_is_passed_over(theirs, data, monkeypatch):
+def test_a_file_that_changes_meanwhile_is_skipped(theirs, data, monkeypatch):
     from pkgdata.base import hashes
 
     hash_file = hashes.hash_file

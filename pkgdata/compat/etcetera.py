@@ -1,6 +1,6 @@
 """etcetera's names on pkgdata's engine: ``import pkgdata.compat.etcetera as etc``.
 
-Settings are read from ``~/.etc.toml``, datasets lie in ``~/.etc``, and what is pushed is
+Settings are read from ``~/.etc.toml``, datasets are in ``~/.etc``, and what is pushed is
 ``NAME.tgz``, all as etcetera 0.0.12 has it, so that the two share datasets on a computer and in a
 repository. Errors are etcetera's too: `RuntimeError` for what is missing or in the way,
 `ValueError` for what is no dataset.
@@ -67,7 +67,7 @@ class Config(datasets.Config):
         self, url: str | None = None, home: str | os.PathLike[str] | None = None, **conf: Any
     ) -> None:
         super().__init__(url, home or etc_home(), **{"format": TGZ, **conf})
-        #: What was given beside these two.
+        #: What was given besides these two.
         self.conf = {key: value for key, value in conf.items() if key != "origin"}
 
     @classmethod

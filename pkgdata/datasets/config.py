@@ -218,7 +218,7 @@ def own_home() -> str:
 
     try:
         path = platformdirs.user_data_dir("pkgdata", appauthor=False)
-    except RuntimeError:  # of newer releases; older ones leave the "~" as it stands
+    except RuntimeError:  # of newer releases; older ones leave the "~" as it is
         path = ""
     if not os.path.isabs(path):
         raise ConfigError(

@@ -191,7 +191,7 @@ class _ManifestReader:
                 self._take(entry, facts)
                 facts = {}
         if count != len(self._found.entries):
-            raise self._error("a name stands twice")
+            raise self._error("a name occurs twice")
         if self._form != FORM:
             raise RegistryError(
                 f"{self._source} is no manifest of a dataset that this release can read",

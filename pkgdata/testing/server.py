@@ -244,7 +244,7 @@ class FaultServer:
         path : str
             Without a leading slash.
         *faults
-            What `pkgdata.testing.faults` makes; a number stands for an answer with that status.
+            What `pkgdata.testing.faults` makes; a number is an answer with that status.
         """
         with self._change:
             self._scripts[path] = [

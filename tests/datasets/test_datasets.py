@@ -204,7 +204,7 @@ def test_an_unknown_name_names_similar_ones(flower, config):
     assert caught.value.hint == "did you mean flower?"
 
 
-def test_a_registered_directory_that_is_gone_is_told(flower, config):
+def test_a_registered_directory_that_is_gone_is_reported(flower, config):
     datasets.register(flower, config=config)
     flower.rename(flower.with_name("moved"))
     with pytest.raises(DatasetError, match=r"its folder .*flower is gone"):

@@ -57,7 +57,7 @@ def test_the_golden_text_is_written(golden):
     assert golden.dumps() == GOLDEN
 
 
-def test_it_is_a_registry_for_whoever_reads_those(golden):
+def test_readers_of_registries_can_read_it(golden):
     registry = Registry.parse(GOLDEN)
     assert registry.digest() == golden.registry.digest()
     assert registry["data/train/run it.sh"].size == 900
@@ -111,11 +111,11 @@ def test_each_digest_is_located_once(golden):
         ("mode=755", "mode=100755", "octal"),
         ("#: size=5000000\n", "", "a digest and a size"),
         ("#: size=5000000\n", "#: size=x\n", "size="),
-        ("data/val/copy", "README.md", "a name stands twice"),
+        ("data/val/copy", "README.md", "a name occurs twice"),
         (f" {C}", " cc", "64 hexadecimal digits"),
     ],
 )
-def test_what_is_malformed_is_told(old, new, problem):
+def test_what_is_malformed_is_reported(old, new, problem):
     assert old in GOLDEN
     with pytest.raises(RegistryError) as caught:
         Manifest.parse(GOLDEN.replace(old, new, 1), "source")

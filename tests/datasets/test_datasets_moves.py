@@ -407,7 +407,7 @@ def test_partitions_one_after_the_other(tmp_path, config):
     assert pull(config, partitions="test", force=True) == of("test")
 
 
-def test_an_unknown_partition_is_told(tmp_path, config):
+def test_an_unknown_partition_is_reported(tmp_path, config):
     pushed(tmp_path, config, PARTS)
     with pytest.raises(UnknownNameError, match="no partition 'vall'") as caught:
         pull(config, partitions="vall")
@@ -464,7 +464,7 @@ def test_dry_runs_change_nothing(tmp_path, config):
     assert read(folder) == read(done.path)
 
 
-def test_progress_tells_of_each_file(tmp_path, config):
+def test_progress_reports_each_file(tmp_path, config):
     registered(tmp_path, config, {**FLOWER, "data/train/large.bin": LARGE})
     for call in (
         lambda show: datasets.push("flower", config=config, progress=show),
@@ -475,7 +475,7 @@ def test_progress_tells_of_each_file(tmp_path, config):
         call(events.append)
         done = [event for event in events if event.state == "done"]
         assert len({event.name for event in done}) == len(done) >= len({*FLOWER.values()})
-        # of a large file it is told how far it is
+        # a large file reports how far it is
         assert {event.name for event in events if event.state != "done"} <= {"data/train/large.bin"}
 
 
@@ -547,7 +547,7 @@ def test_wrong_bytes_are_an_error_and_nothing_is_visible(tmp_path, config, kind,
     assert [name for name in os.listdir(config.home) if name.endswith(".tmp")] == []
 
 
-def test_what_is_missing_in_the_repository_is_told(tmp_path, config):
+def test_what_is_missing_in_the_repository_is_reported(tmp_path, config):
     pushed(tmp_path, config, MANY)
     next(Path(config.url, "flower", "packs").iterdir()).unlink()
     with pytest.raises(pkgdata.ObjectNotFoundError, match="/packs/"):
@@ -559,7 +559,7 @@ def test_what_is_missing_in_the_repository_is_told(tmp_path, config):
     assert pull(config, force=True) == MANY
 
 
-def test_a_pack_that_is_cut_is_told(tmp_path, config, monkeypatch):
+def test_a_pack_that_is_cut_is_reported(tmp_path, config, monkeypatch):
     monkeypatch.setenv("PKGDATA_RETRIES", "0")
     pushed(tmp_path, config, FLOWER)
     (pack,) = Path(config.url, "flower", "packs").iterdir()
@@ -625,7 +625,7 @@ def test_a_bucket_that_may_not_be_listed_says_403_of_what_is_not_there(tmp_path,
             pull(config.replaced(url=server.url), force=True)
 
 
-def test_a_full_disk_is_told_before_the_first_byte(tmp_path, config, monkeypatch):
+def test_a_full_disk_is_reported_before_the_first_byte(tmp_path, config, monkeypatch):
     pushed(tmp_path, config, MANY)
     monkeypatch.setattr("pkgdata.base.fs.free_bytes", lambda path: 1000)
     with pytest.raises(pkgdata.CacheError, match="200000 bytes are needed, 1000 are free"):

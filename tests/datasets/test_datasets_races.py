@@ -55,7 +55,7 @@ for line in sys.stdin:
 
 
 class Child:
-    """A process that does what it is told, on one home and one repository."""
+    """A process that does what it is asked to, on one home and one repository."""
 
     def __init__(self, config, patch="", **env):
         task = {"url": config.url, "home": config.home, "patch": patch}
@@ -100,7 +100,7 @@ class Child:
         try:
             self.process.stdin.close()
         except BrokenPipeError:
-            pass  # what it was told last, it never read
+            pass  # it never read the last request
         self.process.stdout.close()
 
 
@@ -152,7 +152,7 @@ def leftovers(config):
     return [name for name in os.listdir(config.home) if name.endswith(".tmp")]
 
 
-def test_a_pull_that_is_killed_shows_nothing_and_is_gone_on_with(config, server, spawn):
+def test_a_pull_that_is_killed_shows_nothing_and_is_resumed(config, server, spawn):
     web = config.replaced(url=server.url)
     stall_at_pack(server, config, 5)
     child = spawn(web, patch=EAGER)
@@ -173,7 +173,7 @@ def test_a_pull_that_is_killed_shows_nothing_and_is_gone_on_with(config, server,
     assert leftovers(web) == []
 
 
-def test_a_large_file_is_gone_on_with_from_where_it_was(tmp_path, config, server, spawn):
+def test_a_large_file_is_resumed(tmp_path, config, server, spawn):
     content = os.urandom(4 << 20)
     pushed(tmp_path, config, {**MANY, "data/b/large.bin": content})
     (name,) = (name for name in config.store().list() if "/objects/" in name)
@@ -249,8 +249,8 @@ def test_who_waits_for_a_process_that_is_killed_takes_over(config, server, spawn
     assert read(Path(web.home, "flower")) == MANY
 
 
-#: Looks at the dataset until it is told to end: what is there must be all of one version. What is
-#: seen while the folder is renamed does not count; its identity tells.
+#: Looks at the dataset until it is asked to end: what is there must be all of one version. What is
+#: seen while the folder is renamed does not count; its identity shows that.
 READER = """
 import select
 versions = [set(map(tuple, version)) for version in json.loads(sys.stdin.readline())]

@@ -26,7 +26,7 @@ FILES = {
 }
 #: What the test modules of users begin with.
 HEAD = "import os, pytest, pkgdata\nfrom pkgdata.core.declaration import find_package\n"
-#: Where the plugin's modules lie: the checkout, or the installed package.
+#: Where the plugin's modules are: the checkout, or the installed package.
 IMPORTED_FROM = str(Path(pkgdata.__file__).parent.parent)
 
 
@@ -48,7 +48,7 @@ def install(lib, name, url, files):
 
 
 class Suite:
-    """A user's test suite beside an installed package, ``starpkg``, and its server."""
+    """A user's test suite next to an installed package, ``starpkg``, and its server."""
 
     def __init__(self, pytester, monkeypatch, server):
         self.pytester = pytester
@@ -390,7 +390,7 @@ def test_prefetch_is_once_and_before_the_first_test(suite, args):
     assert suite.requested() == sorted(FILES)
 
 
-def test_prefetch_brings_what_the_selected_tests_need(suite):
+def test_prefetch_fetches_what_the_selected_tests_need(suite):
     result = suite.run(ALL_HERE, "--pkgdata-prefetch", "--collect-only", "-k", "another or skipped")
     assert result.ret == 0
     assert "pkgdata: 1 of 1 files of starpkg are here, 23 B" in result.outlines
@@ -475,7 +475,7 @@ def test_the_report_lists_files_and_where_they_came_from(suite, args):
     ]
 
 
-def test_the_report_tells_caches_and_folders_from_mirrors(suite, monkeypatch):
+def test_the_report_distinguishes_caches_folders_and_mirrors(suite, monkeypatch):
     suite.run(USES_ALL).assert_outcomes(passed=2)
     folder = suite.pytester.path / "folder"
     (folder / "starpkg").mkdir(parents=True)

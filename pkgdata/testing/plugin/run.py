@@ -270,7 +270,7 @@ class _Settings:
 
 
 def _is_ours(variable: str) -> bool:
-    """Return True if a variable decides where our files or settings lie."""
+    """Return True if a variable decides where our files or settings are."""
     return variable.startswith("PKGDATA_") or variable in ("XDG_CONFIG_DIRS", "ASTROPY_CACHE_DIR")
 
 

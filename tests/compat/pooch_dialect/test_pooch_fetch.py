@@ -139,7 +139,7 @@ def test_a_hit_makes_no_request_and_hashes_nothing(pup, server, store, monkeypat
     count = len(server.requests)
     no_hashing(monkeypatch)
     assert pup.fetch("sub/dir/b.bin") == path
-    new_process()  # the stamp on disk tells the next one
+    new_process()  # the next one reads the stamp on disk
     other = pooch.create(path=store, base_url=server.url, registry=REGISTRY)
     assert other.fetch("sub/dir/b.bin") == other.fetch("sub/dir/b.bin") == path
     assert len(server.requests) == count
@@ -169,7 +169,7 @@ def test_a_damaged_file_is_fetched_again(pup, server, store, log, damage, rememb
         aside = path.with_name("aside")
         aside.write_bytes(wrong)
         os.utime(aside, ns=(before.st_atime_ns, before.st_mtime_ns))
-        aside.replace(path)  # the same size and time; the inode tells
+        aside.replace(path)  # the same size and time, another inode
     else:
         path.write_bytes(wrong)
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1_000_000))

@@ -39,7 +39,7 @@ def processors(module):
 
 
 @pytest.mark.parametrize("case", list(processors(pooch)))
-def test_results_lie_where_pooch_puts_them(server, tmp_path, case):
+def test_results_are_where_pooch_puts_them(server, tmp_path, case):
     found = []
     for module, folder in ((theirs, tmp_path / "theirs"), (pooch, tmp_path / "ours")):
         name, make = processors(module)[case]

@@ -179,7 +179,7 @@ print(json.dumps({"log": lines, "hashes": sorted(map(pooch.file_hash, found))}),
 
 
 class Child:
-    """A process that fetches when it is told to."""
+    """A process that fetches when it is asked to."""
 
     def __init__(self, server, store, name, unzip=False):
         task = {
@@ -246,9 +246,7 @@ def test_many_processes_download_once(server, store, spawn, unzip):
 
 
 @pytest.mark.parametrize("known", [sha(TEXT), None])
-def test_what_another_process_brings_in_the_meantime_is_taken(
-    server, store, log, monkeypatch, known
-):
+def test_what_another_process_fetches_meanwhile_is_used(server, store, log, monkeypatch, known):
     """It comes after we looked for the file and before we have the lock."""
     make_room = place.LocalFile.make_room
 
@@ -264,7 +262,7 @@ def test_what_another_process_brings_in_the_meantime_is_taken(
 
 
 @pytest.mark.skipif(os.name == "nt", reason="stops and kills processes by signals")
-def test_a_killed_download_is_gone_on_with(server, store, spawn):
+def test_a_killed_download_is_resumed(server, store, spawn):
     content = os.urandom(6 << 20)
     server.contents["large.bin"] = content
     server.script("large.bin", stall(5 << 20))
@@ -284,7 +282,7 @@ def test_a_killed_download_is_gone_on_with(server, store, spawn):
 
 
 def wait_for(condition):
-    """Wait until a condition holds that no event tells of: bytes on disk of another process."""
+    """Wait until a condition holds that no event reports: bytes on disk of another process."""
     end = time.monotonic() + 30
     while not condition():
         assert time.monotonic() < end, "it did not happen"

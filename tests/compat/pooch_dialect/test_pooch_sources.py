@@ -29,13 +29,13 @@ def test_mirrors_are_tried_in_order(server, store):
         assert pup.is_available("a.txt")
 
 
-def test_a_mirror_with_other_bytes_is_passed_over(server, store):
+def test_a_mirror_with_other_bytes_is_skipped(server, store):
     with FaultServer({"a.txt": b"something else"}) as wrong:
         pup = pooch.create(store, [wrong.url, server.url], registry=REGISTRY)
         assert Path(pup.fetch("a.txt")).read_bytes() == TEXT
 
 
-def test_versions_stand_in_every_mirror(server, store):
+def test_every_mirror_has_the_version(server, store):
     server.contents["v1.2/a.txt"] = TEXT
     bases = ["http://127.0.0.1:9/{version}", server.url + "v{version}"]
     pup = pooch.create(store, bases, version="1.2", registry=REGISTRY)
@@ -51,7 +51,7 @@ def test_a_file_s_own_url_replaces_the_base(server, store):
     assert [request.path for request in server.requests] == ["a.txt"]
 
 
-def test_a_derived_class_may_say_where_a_file_lies(server, store):
+def test_a_derived_class_may_choose_the_url_of_a_file(server, store):
     class Mine(pooch.Pooch):
         def get_url(self, fname):
             return super().get_url(fname).replace("old.txt", "a.txt")
@@ -98,7 +98,7 @@ def test_configured_folders_serve_also_offline(server, store, tmp_path, monkeypa
     assert not server.requests
 
 
-def test_a_wrong_file_in_a_configured_folder_is_passed_over(server, store, tmp_path, monkeypatch):
+def test_a_wrong_file_in_a_configured_folder_is_skipped(server, store, tmp_path, monkeypatch):
     written(tmp_path / "site" / "store" / "a.txt", b"older")
     monkeypatch.setenv("PKGDATA_FOLDERS", str(tmp_path / "site"))
     pup = pooch.create(store, server.url, registry=REGISTRY)
@@ -153,7 +153,7 @@ def test_silence_is_a_timeout(pup, server, monkeypatch):
         pup.fetch("a.txt")
 
 
-def test_a_transfer_that_breaks_off_is_gone_on_with(pup, server):
+def test_a_broken_transfer_is_resumed(pup, server):
     half = len(BINARY) // 2
     server.script("sub/dir/b.bin", cut(half))
     assert Path(pup.fetch("sub/dir/b.bin")).read_bytes() == BINARY
@@ -161,7 +161,7 @@ def test_a_transfer_that_breaks_off_is_gone_on_with(pup, server):
     assert second.headers["range"] == f"bytes={half}-"
 
 
-def test_a_stalled_transfer_is_cut_and_gone_on_with(pup, server, monkeypatch):
+def test_a_stalled_transfer_is_cut_and_resumed(pup, server, monkeypatch):
     half = len(BINARY) // 2
     monkeypatch.setenv("PKGDATA_REMOTE_TIMEOUT", "0.3")
     server.script("sub/dir/b.bin", stall(half))
@@ -273,7 +273,7 @@ def test_a_downloader_with_wrong_bytes(pup, store):
     [{}, {"timeout": 5}, {"headers": {"User-Agent": "SciPy 1"}}, {"chunk_size": 7}],
     ids=str,
 )
-def test_pooch_s_http_downloader_is_carried_out_by_ours(pup, server, arguments):
+def test_our_transfer_replaces_pooch_s_http_downloader(pup, server, arguments):
     server.script("sub/dir/b.bin", cut(len(BINARY) // 2))
     downloader = pooch.HTTPDownloader(**arguments)
     assert Path(pup.fetch("sub/dir/b.bin", downloader=downloader)).read_bytes() == BINARY
