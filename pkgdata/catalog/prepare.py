@@ -174,6 +174,7 @@ def _bring(definition: Definition, force: bool) -> None:
 def _make(resource: Resource, force: bool) -> None:
     """Make a resource aside and rename it."""
     path = resource.path
+    promised = isinstance(resource, (FileResource, FolderResource))  # other kinds may make nothing
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         staging.sweep(str(path.parent), ".")
@@ -184,10 +185,7 @@ def _make(resource: Resource, force: bool) -> None:
             if made.exists() or made.is_symlink():
                 _install(made, path, force)
                 _stamp(resource)
-            elif not resource.files_present() and isinstance(
-                resource,
-                (FileResource, FolderResource),  # kinds of other libraries need not make anything
-            ):
+            elif promised and not resource.files_present():
                 raise resource.owner.wrong(f"its resource {resource.name!r} made nothing")
     except OSError as error:
         blocked = (*fs.UNWRITABLE, errno.ENOTDIR, errno.EEXIST)
