@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ..base.progress import Callback
     from ..publish.plan import Plan
     from ..publish.readback import Finding, Mirror
-    from ..publish.settings import Settings
+    from ..publish.settings import PublishTable
 
 _ABOUT = "upload files, write their registry, and prove it by downloading again"
 
@@ -128,7 +128,7 @@ def run(args: Namespace) -> int:
     return _publish(args, settings)
 
 
-def _registry_file(args: Namespace, settings: Settings | None) -> str:
+def _registry_file(args: Namespace, settings: PublishTable | None) -> str:
     if args.registry:
         return str(args.registry)
     if settings is not None:
@@ -159,7 +159,7 @@ def _note(text: str) -> None:
 # -- publishing --------------------------------------------------------------------------------
 
 
-def _publish(args: Namespace, settings: Settings | None) -> int:
+def _publish(args: Namespace, settings: PublishTable | None) -> int:
     options = _options(args)
     if settings is not None and settings.public and not args.to:
         options["public"] = True
@@ -192,7 +192,7 @@ def _publish(args: Namespace, settings: Settings | None) -> int:
         return _code(findings)
 
 
-def _title(settings: Settings | None, args: Namespace) -> str:
+def _title(settings: PublishTable | None, args: Namespace) -> str:
     return settings.name if settings is not None else os.path.basename(os.path.abspath(args.folder))
 
 
@@ -226,7 +226,7 @@ def _tell(
     work: Publication,
     findings: Sequence[Finding],
     pages: Sequence[str],
-    settings: Settings | None,
+    settings: PublishTable | None,
     as_json: bool,
 ) -> None:
     """Print what became of each file, and what is left for the maintainer to do."""
@@ -258,7 +258,7 @@ def _toml_list(texts: Sequence[str]) -> str:
 # -- checking ----------------------------------------------------------------------------------
 
 
-def _check(args: Namespace, settings: Settings | None) -> int:
+def _check(args: Namespace, settings: PublishTable | None) -> int:
     registry = Registry.load(_registry_file(args, settings))
     mirrors = _mirrors(args, settings, registry)
     if not any(mirror.entries for mirror in mirrors):
@@ -274,7 +274,7 @@ def _check(args: Namespace, settings: Settings | None) -> int:
     return _code(findings)
 
 
-def _mirrors(args: Namespace, settings: Settings | None, registry: Registry) -> list[Mirror]:
+def _mirrors(args: Namespace, settings: PublishTable | None, registry: Registry) -> list[Mirror]:
     if args.url and not args.to:
         bases = [*args.url]
     elif args.to:

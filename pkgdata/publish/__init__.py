@@ -145,7 +145,7 @@ def _assigned(places: Sequence[str], public_urls: list[str]) -> list[str | None]
 
 
 def _lacks_address(place: str) -> bool:
-    """Say whether nothing tells where the web shows a place."""
+    """Return True if nothing tells where the web shows a place."""
     kind = urls.scheme(place)
     other_site = place.rstrip("/").endswith(".git") or "://" in place
     return kind in ("file", "sftp") or (kind == "pages" and other_site)

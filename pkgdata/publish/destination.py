@@ -148,16 +148,16 @@ class Destination:
         As the user gave it, such as ``github:owner/repo@tag``.
     """
 
-    #: Uploads at once that the service takes gladly.
+    #: Recommended number of concurrent uploads.
     threads = 4
     #: Whether it lies on this computer, most likely: small files need no waiting for.
     near = False
-    #: Whether a page ``index.html`` beside the files is shown to visitors.
+    #: Whether a page ``index.html`` next to the files is shown to visitors.
     shows_pages = False
     #: Seconds after `finish` within which the public may not see the files yet.
     delay = 0.0
     #: Whether only who has a token may read the files, as in a private repository or a draft; known
-    #: after `held` and anew after `finish`. `read` proves them then.
+    #: after `held` and again after `finish`. `read` proves them then.
     private = False
 
     #: Persistent identifier of the files, where the service gives one; known after `finish`.
@@ -209,7 +209,7 @@ class Destination:
         raise NotImplementedError
 
     def same(self, item: Item, held: Held) -> bool | None:
-        """Say whether a file that is there, of the right size, has the item's bytes.
+        """Return whether a file that is there, of the right size, has the item's bytes.
 
         Parameters
         ----------
@@ -237,7 +237,7 @@ class Destination:
         """
 
     def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
-        """Upload one file, verify what the service reports of it, and say where it is.
+        """Upload one file, verify what the service reports of it, and return where it is.
 
         Parameters
         ----------
@@ -270,7 +270,7 @@ class Destination:
         return {}
 
     def unfinished(self) -> bool:
-        """Say whether `finish` has work to do though no file is to be uploaded.
+        """Return True if `finish` has work to do though no file is to be uploaded.
 
         Asked after `held`. A draft that an interrupted run has filled still wants to be published;
         `begin`, with empty lists, and `finish` do so.
@@ -282,7 +282,7 @@ class Destination:
         return False
 
     def read(self, name: str) -> Iterator[bytes]:
-        """Read a file back as who published it, where `private` says that nobody else may.
+        """Read a file back with credentials, where `private` says that nobody else may.
 
         Parameters
         ----------
@@ -381,14 +381,14 @@ class Sending:
             raise self._item.changed(str(found))
         self._item.check_unchanged()
 
-    def body(self, length: int | None = None) -> Body | bytes:
+    def body(self, length: int | None = None) -> RequestBody | bytes:
         """Return the next bytes, or all, as requests takes them; an empty stream as ``b""``."""
         length = self._item.size if length is None else length
         self._moved(self._at)
-        return Body(self, self._at, length) if length else self.read(1)
+        return RequestBody(self, self._at, length) if length else self.read(1)
 
 
-class Body:
+class RequestBody:
     """A number of bytes of a file as the body of a request, which may be sent again."""
 
     def __init__(self, sending: Sending, start: int, length: int) -> None:

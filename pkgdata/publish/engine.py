@@ -133,7 +133,7 @@ class Publication:
         Raises
         ------
         PublishError
-            It could not be finished; what was sent stays, and the next run goes on.
+            It could not be finished; what was sent stays, and the next run continues.
         """
         self.refuse()
         sent = [len(one.to_send) for one in self.plans]
@@ -252,7 +252,7 @@ class Publication:
                 page.check_place(one.destination)
 
     def add_page(self, title: str) -> list[str]:
-        """Put an ``index.html`` beside the files, in the place of one of an earlier run.
+        """Put an ``index.html`` next to the files; one of an earlier run is replaced.
 
         Returns
         -------

@@ -26,7 +26,7 @@ from ..errors import (
 )
 from .destination import Held, Sending
 from .rest import UPLOAD_TIMEOUT, status_of
-from .services import Repository, basename
+from .services import NumberedService, basename
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _LOOKS, _FIRST_LOOK, _LONGEST_LOOK = 240, 1.0, 10.0
 _SHOWN = "Figshare's upload service"
 
 
-class Figshare(Repository):
+class Figshare(NumberedService):
     """One article: ``figshare:`` for a new one, or ``figshare:ARTICLE``.
 
     Further fields of a new article, without which Figshare publishes none, are such as
@@ -124,7 +124,7 @@ class Figshare(Repository):
         return self._names.get(name, name)
 
     def _is_changed(self) -> bool:
-        """Say whether a complete file of ours waits to become public."""
+        """Return True if a complete file of ours waits to become public."""
         return any(
             not file.get("is_attached_to_public_version", False)
             for name, file in self._complete().items()

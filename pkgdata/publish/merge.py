@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 def load(file: str) -> Registry:
-    """Read a registry; an empty one if there is no file yet.
-
-    Raises
-    ------
-    RegistryError
-        It cannot be read.
-    """
+    """Read a registry; an empty one if there is no file yet."""
     return Registry.load(file) if os.path.exists(file) else Registry(file=file)
 
 
@@ -32,21 +26,9 @@ def entries(
     urls: Mapping[str, Collection[str]],
     replaced: Collection[str],
 ) -> Registry:
-    """Return a registry with the published files in it.
+    """Return a registry with the published files in it; what it has of other files stays.
 
-    Parameters
-    ----------
-    registry : Registry
-        What it has of other files stays.
-    urls : mapping of str to collection of str
-        Addresses by name, of files that have their own.
-    replaced : collection of str
-        Names whose bytes are others now; their old addresses are dropped.
-
-    Raises
-    ------
-    AlreadyPublishedError
-        The registry has got other bytes of a name meanwhile.
+    ``urls`` are by name, of files that have their own; of those ``replaced`` the old ones go.
     """
     found = dict(registry)
     for item in items:
@@ -67,15 +49,7 @@ def entries(
 
 
 def text(old_text: str, old: Registry, new: Registry) -> str:
-    """Write a registry's text, with the lines of the old one where nothing has changed.
-
-    Parameters
-    ----------
-    old : Registry
-        What the old text says.
-    new : Registry
-        It has every name of the old one.
-    """
+    """Write a registry's text, with the lines of the old one where nothing has changed."""
     lines: list[str] = []
     facts: list[str] = []
     seen: set[str] = set()
@@ -101,23 +75,7 @@ def _is_entry(line: str) -> bool:
 
 
 def write(file: str, old: Registry, new: Registry) -> bool:
-    """Write a registry beside itself, sync it, and rename it into its place.
-
-    Parameters
-    ----------
-    old : Registry
-        What the file has.
-
-    Returns
-    -------
-    bool
-        Whether anything changed.
-
-    Raises
-    ------
-    OSError
-        The file cannot be written.
-    """
+    """Write a registry whole or not at all; return whether anything changed."""
     if os.path.exists(file) and dict(old) == dict(new):
         return False
     target = os.path.realpath(file)  # a link stays one
@@ -135,7 +93,7 @@ def write(file: str, old: Registry, new: Registry) -> bool:
 
 
 def _is_ours(old_text: str) -> bool:
-    """Say whether a text has our format: that of ``sha256sum`` is read too, but not added to."""
+    """Return True if a text has our format: that of ``sha256sum`` is read too, but not added to."""
     first = next(filter(_is_entry, old_text.splitlines()), "").split()
     return not first or len(first[0]) < 32 or bool(first[0].lower().strip("0123456789abcdef"))
 

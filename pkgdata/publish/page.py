@@ -1,4 +1,4 @@
-"""The landing page beside published files: ``index.html``, one file that needs no other.
+"""The landing page next to published files: ``index.html``, one file that needs no other.
 
 What it says stands in the HTML itself, so that it can be read without a server and without
 JavaScript; a script only adds the search and the copying.

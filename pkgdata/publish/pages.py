@@ -153,7 +153,7 @@ class Pages(Destination):
         return {}
 
     def _differs(self, name: str, before: Mapping[str, tuple[str, int]]) -> bool:
-        """Say whether somebody has put another file where ours is to be."""
+        """Return True if somebody has put another file where ours is to be."""
         now = self._tree.get(name)
         return now is not None and now != before.get(name) and now[0] != self._staged[name]
 

@@ -54,13 +54,7 @@ class Plan:
         return sorted([*self.new, *self.replaced], key=lambda item: -item.size)
 
     def rows(self) -> list[tuple[str, Item | str]]:
-        """Return what becomes of each file.
-
-        Returns
-        -------
-        list of (str, Item or str)
-            ``"new"``, ``"there"``, ``"replace"`` or ``"differs"``, and the file, or what differs.
-        """
+        """Return what becomes of each file, in a word, and the file or what differs."""
         rows: list[tuple[str, Item | str]] = [("new", item) for item in self.new]
         rows += [("replace", item) for item in self.replaced]
         rows += [("differs", f"{name}: {what}") for name, what in self.differs.items()]
@@ -68,13 +62,7 @@ class Plan:
 
 
 def measure(folder: str, registry_file: str | None) -> tuple[int, int]:
-    """Count the files that `collect` will hash.
-
-    Returns
-    -------
-    (int, int)
-        Files and bytes; zeros if the folder cannot be read, which `collect` will tell.
-    """
+    """Count the files that `collect` will hash, and their bytes; it reports what fails here."""
     try:
         sizes = [os.stat(path).st_size for path in _paths(folder, registry_file).values()]
     except OSError:
@@ -89,29 +77,7 @@ def _paths(folder: str, registry_file: str | None) -> dict[str, str]:
 
 
 def collect(folder: str, registry_file: str | None, progress: Callback = silent) -> list[Item]:
-    """Hash the files of a folder.
-
-    Parameters
-    ----------
-    registry_file : str or None
-        Not published, should it lie in the folder.
-    progress : callable, optional
-        Called with the `Event` of each file that is hashed.
-
-    Returns
-    -------
-    list of Item
-        Sorted by name.
-
-    Raises
-    ------
-    PublishError
-        The folder is empty, or a link leads out of it.
-    UnsafeNameError
-        A file's name could not be fetched safely.
-    OSError
-        The folder or a file cannot be read.
-    """
+    """Hash the files of a folder, sorted by name, without the registry should it lie there."""
     if not os.path.isdir(folder):
         raise PublishError(f"{folder} is not a directory", hint="name the folder with the files")
     paths = _paths(folder, registry_file)
@@ -165,20 +131,7 @@ def _is_below(path: str, root: str) -> bool:
 
 
 def check_registry(items: Sequence[Item], registry: Registry, replace: Collection[str]) -> None:
-    """Compare the files with what the registry has promised already.
-
-    Parameters
-    ----------
-    replace : collection of str
-        Names whose bytes may differ.
-
-    Raises
-    ------
-    AlreadyPublishedError
-        Bytes differ.
-    PublishError
-        There is no file of a name that is to be replaced.
-    """
+    """Compare the files with what the registry has promised; bytes may differ in ``replace``."""
     unknown = sorted(set(replace) - {item.name for item in items})
     if unknown:
         raise PublishError(f"no file {unknown[0]!r} is here to replace the published one")
@@ -195,15 +148,7 @@ def check_registry(items: Sequence[Item], registry: Registry, replace: Collectio
 
 
 def refuse(differs: dict[str, str], where: str) -> None:
-    """Raise if bytes differ from what is published.
-
-    Parameters
-    ----------
-    differs : dict of str to str
-        What differs, by name.
-    where : str
-        A destination or registry.
-    """
+    """Raise if bytes differ from what is published; ``differs`` says what, by name."""
     if not differs:
         return
     lines = [f"  {name}: {what}" for name, what in differs.items()]
@@ -218,13 +163,7 @@ def refuse(differs: dict[str, str], where: str) -> None:
 
 
 def compare(destination: Destination, items: Sequence[Item], replace: Collection[str]) -> Plan:
-    """Compare the files with what a destination holds.
-
-    Parameters
-    ----------
-    replace : collection of str
-        Names whose bytes may be replaced.
-    """
+    """Compare the files with what a destination holds."""
     plan = Plan(destination)
     held = destination.held()
     here = [item for item in items if item.name in held]
@@ -250,7 +189,7 @@ def compare(destination: Destination, items: Sequence[Item], replace: Collection
 
 
 def _difference(destination: Destination, item: Item, held: Held) -> str | None:
-    """Say how what is held differs from a file; None if it does not."""
+    """Return how what is held differs from a file; None if it does not."""
     if held.size is not None and held.size != item.size:
         return f"{held.size} bytes are there, {item.size} are here"
     if destination.same(item, held) is False:

@@ -15,6 +15,7 @@ import contextlib
 import json
 import os
 import sys
+from typing import NamedTuple
 
 from ..base import urls
 from ..base.config import conf
@@ -44,16 +45,9 @@ _AT_ONCE = 1 << 30
 
 
 class Mirror:
-    """A place that must serve files, as a user sees it.
+    """A place that must serve files, as a user sees it, but for ``optional`` ones.
 
-    Parameters
-    ----------
-    name : str
-        For the report.
-    dataurl : str or None
-        Base URL; None if the entries have addresses of their own.
-    optional : collection of str
-        Names that it may lack, since other places serve them.
+    Without a ``dataurl`` the entries have addresses of their own.
     """
 
     def __init__(
@@ -71,39 +65,21 @@ class Mirror:
         self.optional = frozenset(optional)
 
 
-class Finding:
-    """What became of reading one file back.
+class Finding(NamedTuple):
+    """What became of reading one file back; ``note`` is what is wrong."""
 
-    Parameters
-    ----------
-    state : str
-        ``"ok"``, ``"absent"``, ``"wrong"``, ``"refused"`` or ``"failed"``.
-    note : str
-        What is wrong.
-    """
-
-    __slots__ = ("entry", "mirror", "note", "state")
-
-    def __init__(self, mirror: str, entry: Entry, state: str, note: str = "") -> None:
-        self.mirror = mirror
-        self.entry = entry
-        self.state = state
-        self.note = note
-
-    def __repr__(self) -> str:
-        return f"Finding({self.mirror!r}, {self.entry.name!r}, {self.state!r}, {self.note!r})"
+    mirror: str
+    entry: Entry
+    #: One of the states above.
+    state: str
+    note: str = ""
 
 
 def mirrors_of(dataurl: Sequence[str], registry: Registry) -> list[Mirror]:
     """Return every place from which a registry's files are to be had.
 
-    Parameters
-    ----------
-    dataurl : sequence of str
-        Base URLs.
-    registry : Registry
-        A file with addresses of its own need not be below the base URLs; but what is there has to
-        be right.
+    A file with addresses of its own need not be below the base URLs; but what is there
+    must be right.
     """
     pinned = [entry for entry in registry.values() if entry.digest is not None]
     bare = [Entry(entry.name, entry.digest, entry.size) for entry in pinned]
@@ -126,13 +102,7 @@ def host_of(url: str) -> str:
 
 
 def clean_environment(home: str) -> dict[str, str]:
-    """Return an environment in which nobody is known.
-
-    Parameters
-    ----------
-    home : str
-        An empty folder.
-    """
+    """Return an environment in which nobody is known; ``home`` is an empty folder."""
     kept = {key: value for key, value in os.environ.items() if key.upper() in _KEPT}
     checkout = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     path = [checkout, kept.get("PYTHONPATH", "")]
@@ -148,23 +118,7 @@ def clean_environment(home: str) -> dict[str, str]:
 
 
 def read_back(mirror: Mirror, progress: Callback) -> list[Finding]:
-    """Download every file of a mirror without credentials and compare the digests.
-
-    Parameters
-    ----------
-    progress : callable
-        Gets each `Event`.
-
-    Returns
-    -------
-    list of Finding
-        In the order of the entries.
-
-    Raises
-    ------
-    PublishError
-        The process that reads has died.
-    """
+    """Download every file of a mirror without credentials and compare the digests, in order."""
     import tempfile
 
     with tempfile.TemporaryDirectory(prefix="pkgdata-check-", ignore_cleanup_errors=True) as work:
@@ -271,15 +225,7 @@ def _end_with_parent() -> None:
 
 
 def do(job: Mapping[str, Any], tell: Callable[..., None]) -> None:
-    """Fetch files in portions, each into a cache of its own that is removed again.
-
-    Parameters
-    ----------
-    job : mapping
-        ``dataurl``, ``registry``, ``cache`` and ``settings``.
-    tell : callable
-        Takes name, state, bytes done, bytes in all and a note.
-    """
+    """Fetch files in portions, each into a cache of its own that is removed again."""
     from ..base import fs
 
     registry = Registry.parse(job["registry"])

@@ -12,6 +12,7 @@ was uploaded: for these the original's name, size and address are taken.
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from ..base import fs
@@ -40,22 +41,8 @@ _EXPECTED = "doi:10.5281/zenodo.1234567, zenodo:1234567, figshare:1234567 or fig
 def from_record(record: str, *, timeout: float | None = None) -> Registry:
     """Return a registry of the files of a record.
 
-    Parameters
-    ----------
-    record : str
-        ``doi:…``, the address of one at doi.org, ``zenodo:RECORD`` or ``figshare:ARTICLE``, of
-        which the last version is taken, or ``figshare:ARTICLE/VERSION``.
-    timeout : float, optional
-        Seconds to connect, and to wait for an answer.
-
-    Raises
-    ------
-    ConfigError
-        It names no record.
-    RegistryError
-        The record has no files, or one of a name or digest that no registry can have.
-    AccessDeniedError, ObjectNotFoundError, StoreError
-        The service cannot be asked.
+    It is named as ``doi:…``, the address of one at doi.org, ``zenodo:RECORD`` or
+    ``figshare:ARTICLE``, of which the last version is taken, or ``figshare:ARTICLE/VERSION``.
     """
     doi = re.fullmatch(r"(?:doi:|https?://(?:dx\.)?doi\.org/)(10\.\d+/\S+?)/?", record.strip())
     zenodo = re.fullmatch(r"zenodo:(\d+)", record)
@@ -177,7 +164,7 @@ def _of_figshare(number: str, version: str | None, timeout: float | None) -> lis
             (file["download_url"],),
         )
         for file in files
-        if not file.get("is_link_only")  # its bytes are elsewhere, and nobody vouches for them
+        if not file.get("is_link_only")  # its bytes are elsewhere, and nobody answers for them
     ]
 
 
@@ -218,39 +205,18 @@ def _digest(name: str, alg: str, value: str | None) -> Digest:
 # -- into a registry ---------------------------------------------------------------------------
 
 
-class Changes:
-    """What a record adds to a registry.
+class Changes(NamedTuple):
+    """What a record adds to a registry: new names, and those that got another address."""
 
-    Parameters
-    ----------
-    registry : Registry
-        With the record's files.
-    added : list of str
-        Names that are new.
-    placed : list of str
-        Names that got another address.
-    """
-
-    def __init__(self, registry: Registry, added: list[str], placed: list[str]) -> None:
-        self.registry = registry
-        self.added = added
-        self.placed = placed
+    registry: Registry
+    added: list[str]
+    placed: list[str]
 
 
 def update(registry: Registry, found: Registry) -> Changes:
     """Fill a registry with what a record holds; what it has of other files stays.
 
-    A digest that is there stays, also beside a weaker one of the record, whose address is added.
-
-    Parameters
-    ----------
-    found : Registry
-        See `from_record`.
-
-    Raises
-    ------
-    RegistryError
-        The record has other bytes of a name.
+    A digest that is there stays, also next to a weaker one of the record, whose address is added.
     """
     entries = dict(registry)
     added, placed, differs = [], [], []

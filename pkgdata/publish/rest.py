@@ -3,7 +3,7 @@
 1. The token goes into the ``Authorization`` header alone, and to hosts of the service alone: a host
    that an answer names (for uploads, say) must be the service's own, and a redirect elsewhere is
    followed without it. Errors and logs never hold it, nor an address that is a secret itself.
-2. What a service refuses in passing is asked again, a bounded number of times, after waits that
+2. A transient refusal is retried, a bounded number of times, after waits that
    grow and that no two clients share. A ``POST`` is not: it may have been obeyed before the
    connection broke. `Rest.repeat` calls a step that looks first what is there.
 3. A rate limit holds all threads of the client. It is waited for as long as the service asks,
@@ -12,9 +12,12 @@
 
 from __future__ import annotations
 
+import logging
+import time
 from urllib.parse import urljoin, urlsplit
 
-from ..base import hashes
+from ..base import hashes, retry
+from ..base.config import conf
 from ..base.urls import redact
 from ..errors import (
     AccessDeniedError,
@@ -44,8 +47,8 @@ UNTOLD = 60.0
 #: Further tries of a request or step.
 RETRIES = 5
 
-#: Seconds: the first wait is at most three times the first number, none longer than the second.
-FIRST, LONGEST = 0.5, 30.0
+#: Services take longer to recover than servers of files do.
+_POLICY = retry.Policy(RETRIES, first=0.5, longest=30.0, longest_asked=PATIENCE)
 
 #: Seconds to wait for the answer to an upload: the service may hash and copy all of it first.
 UPLOAD_TIMEOUT = 900.0
@@ -62,29 +65,9 @@ _HINTS = {
 class Rest:
     """A JSON interface.
 
-    Parameters
-    ----------
-    service : str
-        Its name, for messages.
-    api : str
-        Base URL.
-    scheme : str
-        Word before the token in the ``Authorization`` header.
-    secret : callable
-        Returns the token; asked when the first request needs it.
-    rights : str
-        What the token must be allowed to do, for hints.
-    headers : mapping, optional
-        Sent with every request.
-    timeout : float, optional
-        Seconds to connect, and to wait for an answer.
-    sleep, now : callable, optional
-        Stand-ins for `time.sleep` and `time.time`.
-
-    Raises
-    ------
-    PublishError
-        The base URL is no web address, or one at which a token could be overheard.
+    ``scheme`` is the word before the token in the ``Authorization`` header; ``secret`` returns the
+    token and is asked when the first request needs it; ``rights`` is what the token must be allowed
+    to do, for hints.
     """
 
     def __init__(
@@ -100,10 +83,6 @@ class Rest:
         sleep: Callable[[float], object] | None = None,
         now: Callable[[], float] | None = None,
     ) -> None:
-        import time
-
-        from ..base.config import conf
-
         self.service = service
         self.api = api.rstrip("/")
         self.timeout = max(30.0, conf.remote_timeout) if timeout is None else timeout
@@ -133,24 +112,11 @@ class Rest:
         again: bool | None = None,
         **options: Any,
     ) -> requests.Response:
-        """Send a request; try again what may be sent twice.
+        """Send a request, and retry it if it may be sent twice; all but a ``POST`` may.
 
-        Parameters
-        ----------
-        path : str
-            Below the base URL, or a whole URL of the service.
-        ok : collection of int
-            Statuses that are no errors.
-        again : bool, optional
-            Whether it may be sent twice; all but a ``POST`` may.
-        **options
-            ``params``, ``json``, ``data``, ``headers``, ``stream``, ``timeout``, ``shown`` (how
-            errors name the address), ``anonymous``.
-
-        Raises
-        ------
-        AccessDeniedError, ObjectNotFoundError, StoreError
-            What the service refuses; ``status`` and ``details`` say how.
+        Statuses in ``ok`` are no errors; those of others have ``status`` and ``details``. Options:
+        ``params``, ``json``, ``data``, ``headers``, ``stream``, ``timeout``, ``anonymous``, and
+        ``shown``, how errors name the address.
         """
         may = method != "POST" if again is None else again
         return self._persist(lambda: self._once(method, path, ok, options), may)
@@ -177,22 +143,8 @@ class Rest:
         anonymous: bool = False,
         **params: Any,
     ) -> list[dict[str, Any]]:
-        """Return a list that is served in pages.
-
-        Parameters
-        ----------
-        page, size : str
-            Names of the parameters.
-        count : int, default 100
-            Entries of a page.
-        anonymous : bool, default False
-            Send no token.
-
-        Returns
-        -------
-        list of dict
-            Each ``id`` once, since entries move between pages while they are read.
-        """
+        """Return a list that is served in pages; ``page`` and ``size`` name the parameters."""
+        # each id once, since entries move between pages while they are read
         found: dict[Any, dict[str, Any]] = {}
         number = 1
         while True:
@@ -206,13 +158,7 @@ class Rest:
             number += 1
 
     def read(self, path: str, **options: Any) -> Iterator[bytes]:
-        """Yield the bytes of a file, wherever the service redirects to.
-
-        Parameters
-        ----------
-        **options
-            See `request`.
-        """
+        """Yield the bytes of a file, wherever the service redirects to."""
         from urllib3.exceptions import HTTPError
 
         response = self.request("GET", path, stream=True, **options)
@@ -227,40 +173,30 @@ class Rest:
     # -- repeating ---------------------------------------------------------------------------
 
     def repeat(self, step: Callable[[], R]) -> R:
-        """Call a step that looks first what is there, until it succeeds or fails for good.
-
-        Returns
-        -------
-        object
-            What the step returns.
-        """
+        """Call a step that looks first what is there, until it succeeds or fails for good."""
         return self._persist(step, True)
 
     def _persist(self, action: Callable[[], R], may_again: bool) -> R:
-        import random
-
-        wait, patience = FIRST, PATIENCE
-        for left in range(RETRIES, -1, -1):
+        policy, wait, left = _POLICY, _POLICY.first, RETRIES
+        while True:
             try:
                 return action()
             except (StoreError, IncompleteTransferError) as error:
                 limited = getattr(error, "limited", False)
-                asked = error.retry_after or 0.0
                 spent = getattr(error, "spent", False)
                 if spent or not error.transient or not (may_again or limited):
                     raise
-                if not left or asked > patience:
-                    error.__dict__["spent"] = True
+                if not left or not policy.may_help(error):
+                    error.__dict__["spent"] = True  # a step around this request stops too
                     raise
-            patience -= asked
-            wait = min(LONGEST, random.uniform(FIRST, wait * 3))
+                asked = retry.asked(error)
+            left -= 1
+            policy = policy._replace(longest_asked=policy.longest_asked - asked)
+            wait = policy.following(wait)
             self._wait(max(wait, asked), limited)
-        raise AssertionError("the last try returns or raises")
 
     def _wait(self, seconds: float, limited: bool) -> None:
         if limited:
-            import logging
-
             self._limited_until = max(self._limited_until, self._now() + seconds)
             logging.getLogger("pkgdata").warning(
                 "%s limits the rate of requests; waiting %.0f s as it asks", self.service, seconds
@@ -291,13 +227,7 @@ class Rest:
             response.close()
 
     def address(self, path: str) -> str:
-        """Return the URL of a path; a whole URL has to be one of the service's own.
-
-        Raises
-        ------
-        StoreError
-            It is not, and the token must not go there.
-        """
+        """Return the URL of a path; a whole URL has to be one of the service's own."""
         if "://" not in path:
             return f"{self.api}/{path.lstrip('/')}"
         if not self._is_own(path):
@@ -310,7 +240,7 @@ class Rest:
         return path
 
     def _is_own(self, url: str) -> bool:
-        """Say whether a URL is the service's: its host; for ``api.x.org`` any below ``x.org``."""
+        """Return True for the service's own host, and for ``api.x.org`` any below ``x.org``."""
         api, other = urlsplit(self.api), urlsplit(url)
         home, host = api.hostname or "", other.hostname or ""
         try:
@@ -418,11 +348,9 @@ class Rest:
         )
 
     def _limit(self, response: requests.Response, message: str) -> tuple[bool, float | None]:
-        """Say whether a refusal is a rate limit, and how many seconds it asks to wait."""
-        from ..base.retry import retry_after
-
+        """Return whether a refusal is a rate limit, and the seconds that it asks to wait."""
         headers = response.headers
-        asked = retry_after(headers.get("Retry-After"), self._now())
+        asked = retry.retry_after(headers.get("Retry-After"), self._now())
         used_up = headers.get("X-RateLimit-Remaining") == "0"
         words = "rate limit" in message.lower()
         if response.status_code != 429 and not (
@@ -436,7 +364,7 @@ class Rest:
 
 
 def is_loopback(host: str | None) -> bool:
-    """Say whether a host is this machine, where nobody listens on the way."""
+    """Return True if a host is this machine, where nobody listens on the way."""
     return host in ("localhost", "::1") or (host or "").startswith("127.")
 
 
@@ -468,6 +396,6 @@ def status_of(error: BaseException) -> int:
 
 
 def has_code(error: BaseException, code: str) -> bool:
-    """Say whether a refusal's details have a code, such as ``already_exists``."""
+    """Return True if a refusal's details have a code, such as ``already_exists``."""
     details = getattr(error, "details", ())
     return any(isinstance(detail, dict) and detail.get("code") == code for detail in details)

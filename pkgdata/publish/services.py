@@ -207,7 +207,7 @@ class Service(Destination):
         return {name: one.url for name, one in held.items() if one.url and name in self._items}
 
 
-class Repository(Service):
+class NumberedService(Service):
     """A new or known article or record, which is named by its number.
 
     ``publish`` makes it public when all files are there; ``title`` and ``metadata`` are those of a

@@ -16,14 +16,8 @@ if TYPE_CHECKING:
     from ..core.package import PackageData
 
 
-class Settings:
-    """A package that is published: its registry file, its addresses, its table ``[publish]``.
-
-    Parameters
-    ----------
-    folder : str
-        Where its ``pkgdata.toml`` is.
-    """
+class PublishTable:
+    """A package that is published: its registry file, its addresses, its table ``[publish]``."""
 
     def __init__(self, data: PackageData, folder: str) -> None:
         tables = config.read_toml(os.path.join(folder, "pkgdata.toml"))
@@ -52,23 +46,12 @@ class Settings:
         return [urls.expand(one, values) for one in templates]
 
 
-def settings_of(package: str) -> Settings:
-    """Return what a package says of publishing.
-
-    Parameters
-    ----------
-    package : str
-        Announced name, import name, or path of a folder with a ``pkgdata.toml``.
-
-    Raises
-    ------
-    ConfigError
-        There is no such package, or it has no ``pkgdata.toml``.
-    """
+def settings_of(package: str) -> PublishTable:
+    """Return what a package says of publishing; see `find_package` for how it is named."""
     data = find_package(package)
     folder = data.package_dir
     if folder is None or not os.path.exists(os.path.join(folder, "pkgdata.toml")):
         raise ConfigError(
             f"{package!r} has no pkgdata.toml", hint="'pkgdata init' writes one for a package"
         )
-    return Settings(data, folder)
+    return PublishTable(data, folder)

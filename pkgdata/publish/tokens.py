@@ -26,21 +26,9 @@ _found: set[str] = set()
 
 
 def find(service: str, variables: Sequence[str], *, needed: bool = True) -> str | None:
-    """Return a service's token.
+    """Return a service's token, from the first variable that is set, or a keyring.
 
-    Parameters
-    ----------
-    service : str
-        Such as ``"zenodo"``; the user name under which a keyring holds the token.
-    variables : sequence of str
-        Names in the environment; the first that is set counts.
-    needed : bool, default True
-        Ask on the terminal if there is none, and fail if nobody answers.
-
-    Raises
-    ------
-    PublishError
-        There is none, and one is needed; or it holds a character that no token has.
+    If one is needed and there is none, it is asked for on the terminal.
     """
     for name in variables:
         if os.environ.get(name, "").strip():

@@ -22,7 +22,7 @@ from ..base.urls import join
 from ..errors import PublishError, StoreError
 from .destination import Held, Sending
 from .rest import UPLOAD_TIMEOUT, status_of
-from .services import Repository, basename
+from .services import NumberedService, basename
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ _DRAFTS = "api/deposit/depositions"
 _LOOKS, _PAUSE = 60, 2.0
 
 
-class Zenodo(Repository):
+class Zenodo(NumberedService):
     """One record, or the draft of one: ``zenodo:`` for a new one, or ``zenodo:RECORD``.
 
     Further fields of a new record, without which Zenodo publishes none, are such as ``creators``
