@@ -1,7 +1,7 @@
 """One bounded, explained way to wait for a lock.
 
 Two kinds. A *key lock* (`KeyLock`) lets one process at a time fetch an object; it is ``flock``,
-filelock's `SoftFileLock` beside it where the file system has none, and filelock's `FileLock` on
+filelock's `SoftFileLock` next to it where the file system has none, and filelock's `FileLock` on
 Windows. A *usage lock* (`UsageLock`) is held shared by those who add to a cache and exclusively by
 those who remove from it.
 
@@ -29,18 +29,15 @@ _NO_FLOCK = frozenset(
     {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno.EOPNOTSUPP)}
 )
 
+#: Seconds of waiting after which it is logged.
+_PATIENCE = 5.0
+
 #: The outcomes of `KeyLock.acquire`.
 HELD, DONE, ALONE = "held", "done", "alone"
 
 
 def flock_works(path: str) -> bool:
-    """Create a lock file, mode after its folder, and say whether ``flock`` works on it.
-
-    Raises
-    ------
-    OSError
-        The file cannot be created or opened.
-    """
+    """Create a lock file, mode after its folder; return whether ``flock`` works on it."""
     fd = _open_lock_file(path)
     try:
         return fs.WINDOWS or _try_flock(fd, exclusive=True) is not None
@@ -55,12 +52,27 @@ def _open_lock_file(path: str, tries: int = 50) -> int:
             try:
                 return fs.create_exclusive(path)
             except FileExistsError:
-                return os.open(path, os.O_RDWR)
+                return os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
         except FileNotFoundError:
             # a holder that finishes its work removes the file, perhaps between these two calls
             tries -= 1
             if not tries:
                 raise
+        except OSError as error:
+            if error.errno == errno.ELOOP and os.path.islink(path):
+                # in a shared folder another user could so have us open a file of ours
+                reason = "the lock file is a symbolic link, which is not followed; remove it"
+                raise OSError(errno.ELOOP, reason, path) from None
+            raise
+
+
+def _explain(path: str) -> None:
+    import logging
+
+    logging.getLogger("pkgdata").warning(
+        "waiting for the lock %s, which another process holds (PKGDATA_LOCK_TIMEOUT sets how long)",
+        path,
+    )
 
 
 def _try_flock(fd: int, exclusive: bool) -> bool | None:
@@ -106,16 +118,10 @@ class _Flock:
 
 
 class KeyLock:
-    """A lock that one process at a time holds while it fetches one object.
+    """A lock that one process at a time holds while it fetches an object.
 
-    Parameters
-    ----------
-    path : str
-        The lock file; its directory exists.
-    timeout : float
-        Seconds without any sign of work after which waiting ends.
-    clock, sleep : callable, optional
-        Stand-ins for `time.monotonic` and `time.sleep`.
+    The directory of `path` exists; waiting ends after `timeout` seconds without any sign of work.
+    `clock` and `sleep` stand in for `time.monotonic` and `time.sleep`.
     """
 
     def __init__(
@@ -139,31 +145,16 @@ class KeyLock:
         sign: Callable[[], object],
         waiting: Callable[[float], None] | None = None,
     ) -> str:
-        """Take the lock, or stop waiting for a reason.
+        """Take the lock, or stop waiting for a reason, and return which.
 
-        Parameters
-        ----------
-        done : callable
-            Asked at each step; True ends the wait, because the holder has finished the work.
-        sign : callable
-            Any value that changes while the holder makes progress; a change restarts the timeout.
-        waiting : callable, optional
-            Called at each step with the seconds waited so far.
-
-        Returns
-        -------
-        str
-            `HELD`; `DONE` when ``done()`` became true; `ALONE` when the holder gave no sign of work
-            for ``timeout`` seconds and the caller should go on without the lock.
-
-        Raises
-        ------
-        OSError
-            The lock file cannot be created.
+        The reason is `HELD`; `DONE` when ``done()`` became true, because the holder has finished
+        the work; `ALONE` when ``sign()`` did not change for ``timeout`` seconds, so that the caller
+        should go on without the lock. ``waiting`` is called at each step with the seconds waited;
+        without it a longer wait is logged.
         """
         lock = self._open()
         began = changed = self._clock()
-        last, delay = sign(), 0.01
+        last, delay, explained = sign(), 0.01, False
         while not self._try(lock):
             if done():
                 return DONE
@@ -174,6 +165,9 @@ class KeyLock:
                 return ALONE
             if waiting is not None:
                 waiting(now - began)
+            elif not explained and now - began >= _PATIENCE:
+                explained = True
+                _explain(self.path)
             self._sleep(delay)
             delay = min(delay * 1.5, 0.1)
         self._lock = lock
@@ -216,16 +210,8 @@ class UsageLock:
     """A lock that is held shared while a cache is added to, exclusively while it is cleared.
 
     On Windows, and where there is no ``flock``, it protects nothing: there an open file cannot be
-    removed, or only age protects what is in use.
-
-    Parameters
-    ----------
-    path : str
-        The lock file; its directory exists.
-    exclusive : bool
-        Keep everybody else out.
-    timeout : float
-        Seconds to wait.
+    removed, or only age protects what is in use. Entering it raises `CacheLockTimeoutError` if
+    others hold it for longer than `timeout` seconds.
     """
 
     def __init__(self, path: str, exclusive: bool, timeout: float) -> None:
@@ -235,23 +221,20 @@ class UsageLock:
         self._fd = -1
 
     def __enter__(self) -> UsageLock:
-        """Take the lock.
-
-        Raises
-        ------
-        CacheLockTimeoutError
-            Others held it for longer than the timeout.
-        """
         import time
 
         if fs.WINDOWS:
             return self
         self._fd = _open_lock_file(self.path)
-        end = time.monotonic() + self.timeout
+        began, explained = time.monotonic(), False
         try:
             while _try_flock(self._fd, self.exclusive) is False:
-                if time.monotonic() > end:
+                waited = time.monotonic() - began
+                if waited > self.timeout:
                     self._give_up()
+                if not explained and waited >= _PATIENCE:
+                    explained = True
+                    _explain(self.path)
                 time.sleep(0.05)
         except BaseException:
             self.__exit__()

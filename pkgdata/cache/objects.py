@@ -350,7 +350,7 @@ class Cache:
             path = os.path.join(self.bucket(LOCKS), f"{key}.lock")
         except OSError:
             path = None  # a cache that cannot be written to; a lock only saves work
-        return staging.Turn(path, self.lock_timeout, done, sign)
+        return staging.Turn(path, self.lock_timeout, done, sign, optional=True)
 
     def _from_another(
         self,
@@ -589,7 +589,9 @@ class _Work:
             cache.prepare()
             path = os.path.join(cache.bucket(LOCKS), f"{self._key}.lock")
             self._usage = cache.usage()
-            self._turn = staging.Turn(path, cache.lock_timeout, self._done, self._sign, self._tell)
+            self._turn = staging.Turn(
+                path, cache.lock_timeout, self._done, self._sign, self._waiting and self._tell
+            )
             self._enter_usage()
             try:
                 self._turn.__enter__()
@@ -615,8 +617,7 @@ class _Work:
         return [(path, size, _mtime_of(path)) for path, size in self._others()]
 
     def _tell(self, seconds: float) -> None:
-        if self._waiting is None:
-            return
+        assert self._waiting is not None
         path, size = max(self._others(), key=lambda pair: pair[1], default=("", 0))
         owner = (owner_of(path) or "") if path else ""
         who = f"process {owner.rpartition('-')[2]}" if owner else "another process"

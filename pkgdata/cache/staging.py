@@ -44,7 +44,7 @@ class Turn:
     process has finished, look again. `sign` is any value that changes while another process makes
     progress; without a change for `timeout` seconds we go on without the lock. By default it is the
     time of the lock file, which the holder changes by `touch`. `waiting` is called with the seconds
-    waited so far.
+    waited so far. A lock file that cannot be opened is an error unless the lock is `optional`.
     """
 
     def __init__(
@@ -54,12 +54,14 @@ class Turn:
         done: Callable[[], bool],
         sign: Callable[[], object] | None = None,
         waiting: Callable[[float], None] | None = None,
+        optional: bool = False,
     ) -> None:
         self._path = path
         self._timeout = timeout
         self._done = done
         self._sign = sign or self._time
         self._waiting = waiting
+        self._optional = optional
         self._lock: locks.KeyLock | None = None
         self._touched = 0.0
 
@@ -73,7 +75,13 @@ class Turn:
         if self._path is None:
             return self
         self._lock = locks.KeyLock(self._path, self._timeout)
-        if self._lock.acquire(self._done, self._sign, self._waiting) == locks.ALONE:
+        try:
+            outcome = self._lock.acquire(self._done, self._sign, self._waiting)
+        except OSError:
+            if not self._optional:
+                raise
+            outcome = ""  # another user's file, perhaps; the lock saves work, no more
+        if outcome == locks.ALONE:
             warn(
                 f"the lock {self._path} was held for {self._timeout:g} s without any progress; "
                 "going on without it (PKGDATA_LOCK_TIMEOUT changes the time)",

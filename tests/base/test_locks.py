@@ -318,3 +318,36 @@ def shim(tmp_path_factory):
 def test_flock_as_the_system_answers(shim, path, answer, expected):
     done = run(PROBE, path, LD_PRELOAD=shim, FLOCK_SHIM=answer)
     assert (done.stderr, done.stdout.splitlines()) == ("", expected)
+
+
+# -- links, and explaining -----------------------------------------------------------------------
+
+
+@posix
+@pytest.mark.parametrize("kind", ["key", "usage"])
+def test_a_symbolic_link_is_not_followed(tmp_path, path, kind):
+    (tmp_path / "victim").write_bytes(b"")
+    os.symlink(tmp_path / "victim", path)
+    with pytest.raises(OSError, match="is a symbolic link, which is not followed; remove it"):
+        if kind == "key":
+            KeyLock(path, 1.0).acquire(never, nothing)
+        else:
+            UsageLock(path, exclusive=False, timeout=1.0).__enter__()
+    assert os.path.islink(path)
+
+
+def test_a_long_wait_is_logged_once(path, held, time, caplog):
+    lock = KeyLock(path, 60.0, time.clock, time.sleep)
+    time.at.append((20.0, held.release))
+    assert lock.acquire(never, nothing) == HELD
+    lock.release()
+    (record,) = caplog.records
+    assert f"waiting for the lock {path}" in record.getMessage()
+
+
+def test_a_wait_that_is_shown_is_not_logged(path, held, time, caplog):
+    lock = KeyLock(path, 60.0, time.clock, time.sleep)
+    time.at.append((20.0, held.release))
+    assert lock.acquire(never, nothing, lambda seconds: None) == HELD
+    lock.release()
+    assert caplog.records == []
