@@ -11,7 +11,7 @@ import os
 import time
 
 from ..base import fs, owners
-from . import sizes
+from . import stamps
 from .objects import OBJECTS, PARTIAL, key_of
 
 TYPE_CHECKING = False
@@ -131,7 +131,7 @@ class Group:
             if waiting and self._once:
                 fs.sync_all(self._partial)
             if found:
-                sizes.record(self._cache.root, found)
+                stamps.record_sizes(self._cache.root, found)
             while waiting:
                 path, alg, target, tag = waiting[-1]
                 self._bring(path, alg, target)

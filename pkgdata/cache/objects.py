@@ -15,11 +15,11 @@
   partial-v1/<key>.note                where they came from, and what to send as If-Range
   partial-v1/<key>.spans               which of them are there, after several ranges at once
   partial-v1/<key>.<owner>.part        the same while <owner> writes them
-  partial-v1/<key>.<owner>.note        the same, beside it
-  partial-v1/<key>.<owner>.spans       the same, beside it
+  partial-v1/<key>.<owner>.note        the same, next to it
+  partial-v1/<key>.<owner>.spans       the same, next to it
   partial-v1/<key>.<owner>.link        a second name of an object, for a moment
   partial-v1/<key>.<owner>.dir/        a tree or derived directory until it is complete
-  hosts-v1/<md5 of server>.down        a server that failed of late; old ones mean nothing
+  hosts-v1/<md5 of server>.down        a server that failed recently; old ones mean nothing
   locks-v1/<key>.lock                  one writer per key
   locks-v1/<key>.lock.soft             the same where the file system has no flock
 
@@ -30,9 +30,9 @@
    a computing centre's purge, is missed when it is asked for, and made again in its place.
 3. Readers take no key lock. Writers look, lock the key, look again, write.
 4. Rule 1 gives correctness; locks only save repeated work. Where locks do nothing, the cost is
-   bandwidth, never bad data: a process writes only to a file that carries its own name. It goes on
-   from another's unfinished bytes by renaming that file to its own name, if the other has ended
-   for sure, else by copying the bytes.
+   bandwidth, never bad data: a process writes only to a file that carries its own name. It resumes
+   another's unfinished bytes by renaming that file to its own name, if the other has ended for
+   sure, else by copying the bytes.
 5. Only pinned objects resume across processes. A resumed file that fails verification is emptied
    and fetched once more. Unpinned bytes always go to a fresh file.
 6. A damaged record is a miss, not an error.
@@ -52,22 +52,24 @@ import errno
 import os
 import stat
 
-from ..base import config, fs, locks, owners
+from ..base import config, fs
 from ..base.hashes import Digest, short_key
-from ..errors import CacheError, CacheLockTimeoutError, CacheWarning, warn
-from . import sizes
-from .partial import Partial, owner_of, unfinished
+from ..errors import CacheError
+from . import stamps
 
+# a hit, which only looks, is spared what brings objects in: partial, staging, owners, locks
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from . import staging
+    from ..base.locks import UsageLock
+    from .partial import Partial, Work
+    from .staging import Turn
 
 #: Buckets of the root. A change of one's format takes the next number here, and changes the golden
 #: tree of ``tests/cache/test_format.py``.
-OBJECTS, SIZES, TREES = "objects-v1", sizes.BUCKET, "trees-v1"
-DERIVED, CONTENTS, STAMPS = "derived-v1", "contents-v1", "stamps-v1"
+OBJECTS, SIZES, STAMPS = "objects-v1", stamps.SIZES, stamps.STAMPS
+TREES, DERIVED, CONTENTS = "trees-v1", "derived-v1", "contents-v1"
 PARTIAL, LOCKS, HOSTS = "partial-v1", "locks-v1", "hosts-v1"
 
 #: Plain joining: what is joined here is clean, and a batch asks thousands of times.
@@ -101,6 +103,11 @@ def key_of(digest: Digest) -> str:
     and fail verification once, no more.
     """
     return f"{digest.alg}-{digest.hex[:40]}"
+
+
+def contents_file(root: str, key: str) -> str:
+    """Return the file that says what a tree or a derived directory holds."""
+    return os.path.join(root, CONTENTS, f"{key}.txt")
 
 
 class Cache:
@@ -166,7 +173,7 @@ class Cache:
             return None
         if not stat.S_ISREG(found.st_mode):
             return None
-        expected = sizes.recorded(self.root, digest) if size is None else size
+        expected = stamps.recorded_size(self.root, digest) if size is None else size
         if expected is not None and found.st_size != expected:
             _log(f"{path} has {found.st_size} bytes instead of {expected}; it is fetched again")
             return None
@@ -210,10 +217,19 @@ class Cache:
 
         path = look()
         if path is None:
+            from .partial import Partial, await_other
+
             with self.working_on(key_of(digest), lambda: look() is not None, waiting):
                 path = look() or self._under_other_name(digest, name, size)
                 if path is None:
-                    path = self._from_another(key_of(digest), look, waiting)
+                    path = await_other(
+                        self.bucket(PARTIAL),
+                        key_of(digest),
+                        look,
+                        waiting,
+                        self.lock_timeout,
+                        self._stuck,
+                    )
                 if path is None:
                     with Partial(self.bucket(PARTIAL), key_of(digest), resume=True) as partial:
                         fill(partial)
@@ -285,13 +301,20 @@ class Cache:
         fs.write_atomic(readme, _README.encode(), sync=False, follow=True)
         fs.write_atomic(tag, _TAG.encode(), sync=False, follow=True)
 
-    def _translate(self, error: OSError) -> CacheError:
+    def translate(self, error: OSError) -> CacheError:
+        """Return what an error of the system means for the cache.
+
+        Parameters
+        ----------
+        error : OSError
+
+        Returns
+        -------
+        CacheError
+        """
         where = f" (set by {self.origin})" if self.origin not in ("", "default") else ""
-        if error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
-            return CacheError(
-                f"no space in the cache {self.root}{where}: {error.strerror or error}",
-                hint="free some ('pkgdata cache prune'), or set PKGDATA_CACHE_DIR to a larger disk",
-            )
+        if error.errno in fs.NO_SPACE:
+            return fs.no_space(f"in the cache {self.root}{where}", error.strerror or str(error))
         hint = "set PKGDATA_CACHE_DIR to a folder that can be written"
         blocked = error.errno in (errno.EEXIST, errno.ENOTDIR)
         found = "a file is in the way" if blocked else error.strerror or str(error)
@@ -308,7 +331,7 @@ class Cache:
         key: str,
         done: Callable[[], bool],
         waiting: Callable[[float, str, int], None] | None,
-    ) -> _Work:
+    ) -> Work:
         """Return a context manager in which this process alone works on a key, where locks work.
 
         Parameters
@@ -324,11 +347,14 @@ class Cache:
         context manager
             Raises `CacheError` if the cache cannot be used.
         """
-        return _Work(self, key, done, waiting)
+        from .partial import Work
+
+        lock = os.path.join(self.root, LOCKS, f"{key}.lock")
+        return Work(self, key, done, waiting, lock, os.path.join(self.root, PARTIAL))
 
     def turn(
         self, key: str, done: Callable[[], bool], sign: Callable[[], object] | None = None
-    ) -> staging.Turn:
+    ) -> Turn:
         """Return a context manager for work outside of the cache, whose lock lies here if it can.
 
         Parameters
@@ -352,42 +378,10 @@ class Cache:
             path = None  # a cache that cannot be written to; a lock only saves work
         return staging.Turn(path, self.lock_timeout, done, sign, optional=True)
 
-    def _from_another(
-        self,
-        key: str,
-        look: Callable[[], str | None],
-        waiting: Callable[[float, str, int], None] | None,
-    ) -> str | None:
-        """Wait for an object that another process is bringing in without holding its lock.
-
-        That is so for the files of a batch, and where locks exclude nobody. The name of the
-        unfinished file tells. The wait ends when the owner shows no sign of work for too long; it
-        is not waited for again, for it may hold hundreds of files.
-        """
-        import time
-
-        began = changed = time.monotonic()
-        last: object = None
-        while True:
-            folder = os.path.join(self.root, PARTIAL)
-            found = [(owner_of(file), size) for file, size in unfinished(folder, key)]
-            busy = [one for one in found if _is_anothers(one[0]) and one[0] not in self._stuck]
-            path = look()
-            if path is not None or not busy:
-                return path
-            now = time.monotonic()
-            if found != last:
-                last, changed = found, now
-            if now - changed >= self.lock_timeout:
-                self._stuck.update(owner for owner, _ in busy)
-                return None
-            if waiting is not None:
-                owner, size = busy[0]
-                waiting(now - began, f"process {(owner or '').rpartition('-')[2]}", size)
-            time.sleep(0.02)
-
     def _under_other_name(self, digest: Digest, name: str, size: int | None) -> str | None:
         """Give an object that is here a second name."""
+        from ..base import owners
+
         folder = self._folder(OBJECTS, digest)
         try:
             others = sorted(os.listdir(folder))
@@ -397,7 +391,9 @@ class Cache:
             source = self.find(digest, other, size)
             if source is not None and other != name.rpartition("/")[2]:
                 target = self.path(digest, name)
-                aside = os.path.join(self.bucket(PARTIAL), f"{key_of(digest)}.{_unique()}.link")
+                aside = os.path.join(
+                    self.bucket(PARTIAL), f"{key_of(digest)}.{owners.unique()}.link"
+                )
                 self.share(source, aside)
                 fs.replace(aside, target)
                 return target
@@ -426,7 +422,7 @@ class Cache:
             os.fsync(partial.fd)
         fs.make_dirs(os.path.dirname(target))
         if size is None:
-            sizes.record(self.root, [(digest, partial.offset)])
+            stamps.record_sizes(self.root, [(digest, partial.offset)])
         partial.close()
         fs.follow_mode(partial.path, 0o666, drop=0o222)
         fs.replace(partial.path, target)
@@ -471,7 +467,11 @@ class Cache:
         from . import staging
 
         path = self._folder(TREES, digest)
-        return path if staging.is_complete(path, self.record(f"tree-{key_of(digest)}")) else None
+        return (
+            path
+            if staging.is_complete(path, contents_file(self.root, f"tree-{key_of(digest)}"))
+            else None
+        )
 
     def derived(self, digest: Digest, recipe: str, build: Callable[[str], None]) -> str:
         """Return the directory that a processor made of an object; make it if it is not here.
@@ -493,24 +493,11 @@ class Cache:
         target = os.path.join(self._folder(DERIVED, digest), short)
         return self._directory(target, f"derived-{key_of(digest)}-{short}", build, sync=True)
 
-    def record(self, key: str) -> str:
-        """Return the file that says what a directory holds.
-
-        Parameters
-        ----------
-        key : str
-            Of the directory, as it is drawn above.
-
-        Returns
-        -------
-        str
-        """
-        return os.path.join(self.root, CONTENTS, f"{key}.txt")
-
     def _directory(self, target: str, key: str, build: Callable[[str], None], sync: bool) -> str:
+        from ..base import owners
         from . import staging
 
-        record = self.record(key)
+        record = contents_file(self.root, key)
 
         def here() -> bool:
             return staging.is_complete(target, record)
@@ -546,7 +533,7 @@ class Cache:
                 for rest in listdir(os.path.join(top, alg, first)):
                     yield Digest(alg, first + rest), os.path.join(top, alg, first, rest)
 
-    def usage(self, exclusive: bool = False) -> locks.UsageLock:
+    def usage(self, exclusive: bool = False) -> UsageLock:
         """Return the lock that keeps files from being removed; a context manager.
 
         Parameters
@@ -562,94 +549,10 @@ class Cache:
         try:
             self.prepare()
         except OSError as error:
-            raise self._translate(error) from error
-        return locks.UsageLock(os.path.join(self.root, ".lock"), exclusive, self.lock_timeout)
+            raise self.translate(error) from error
+        from ..base.locks import UsageLock
 
-
-class _Work:
-    """Look after the locks while one process brings one key in."""
-
-    def __init__(
-        self,
-        cache: Cache,
-        key: str,
-        done: Callable[[], bool],
-        waiting: Callable[[float, str, int], None] | None,
-    ) -> None:
-        self._cache = cache
-        self._key = key
-        self._done = done
-        self._waiting = waiting
-
-    def __enter__(self) -> None:
-        from . import staging
-
-        cache = self._cache
-        try:
-            cache.prepare()
-            path = os.path.join(cache.bucket(LOCKS), f"{self._key}.lock")
-            self._usage = cache.usage()
-            self._turn = staging.Turn(
-                path, cache.lock_timeout, self._done, self._sign, self._waiting and self._tell
-            )
-            self._enter_usage()
-            try:
-                self._turn.__enter__()
-            except BaseException:
-                self._usage.__exit__()
-                raise
-        except OSError as error:
-            if isinstance(error, CacheError):
-                raise
-            raise cache._translate(error) from error
-
-    def _enter_usage(self) -> None:
-        try:
-            self._usage.__enter__()
-        except CacheLockTimeoutError as error:
-            warn(f"{error.message}; going on without it", CacheWarning)
-
-    def _others(self) -> list[tuple[str, int]]:
-        return list(unfinished(os.path.join(self._cache.root, PARTIAL), self._key))
-
-    def _sign(self) -> object:
-        # the time changes too while the owner hashes what it resumes
-        return [(path, size, _mtime_of(path)) for path, size in self._others()]
-
-    def _tell(self, seconds: float) -> None:
-        assert self._waiting is not None
-        path, size = max(self._others(), key=lambda pair: pair[1], default=("", 0))
-        owner = (owner_of(path) or "") if path else ""
-        who = f"process {owner.rpartition('-')[2]}" if owner else "another process"
-        self._waiting(seconds, who, size)
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        self._turn.__exit__(kind)
-        self._usage.__exit__()
-        if isinstance(error, OSError) and not isinstance(error, CacheError):
-            from ..errors import PkgdataError
-
-            if not isinstance(error, PkgdataError):
-                raise self._cache._translate(error) from error
-
-
-def _mtime_of(path: str) -> int:
-    try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
-
-
-def _is_anothers(owner: str | None) -> bool:
-    """Say whether an unfinished file belongs to another process of this machine that runs."""
-    if owner is None or owner == owners.token() or owners.is_gone(owner):
-        return False
-    return owner.rpartition("-")[0] == owners.token().rpartition("-")[0]
-
-
-def _unique() -> str:
-
-    return owners.unique()
+        return UsageLock(os.path.join(self.root, ".lock"), exclusive, self.lock_timeout)
 
 
 def listdir(path: str) -> list[str]:

@@ -1,20 +1,22 @@
-"""Unfinished bytes: files that one process alone writes to, and how the next one goes on.
+"""Unfinished bytes: files that one process alone writes to, and how the next one resumes them.
 
-`pkgdata.cache` describes where they lie and rule 4, which they obey.
+`pkgdata.cache.objects` describes where they lie and rule 4, which they obey.
 """
 
 from __future__ import annotations
 
 import os
+import time
 
 from ..base import fs, hashes, owners
 from ..base.hashes import Digest
-from ..errors import CacheError
+from ..errors import CacheError, CacheLockTimeoutError, CacheWarning, PkgdataError, warn
+from . import staging
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import IO
+    from collections.abc import Callable, Iterator
+    from typing import IO, Any
 
 
 class Partial:
@@ -23,14 +25,7 @@ class Partial:
     Leaving the block by an exception puts the bytes back for the next process if they are worth it,
     else removes them.
 
-    Parameters
-    ----------
-    folder : str
-        The bucket for unfinished bytes.
-    key : str
-        What they will be.
-    resume : bool
-        Go on from bytes that an earlier process left.
+    With `resume` it continues with bytes that an earlier process left under this key.
     """
 
     def __init__(self, folder: str, key: str, resume: bool) -> None:
@@ -38,9 +33,8 @@ class Partial:
         self._folder = folder
         self._key = key
         self._resume = resume
-        owner = owners.unique()
         #: The file.
-        self.path = os.path.join(folder, f"{key}.{owner}.part")
+        self.path = os.path.join(folder, f"{key}.{owners.unique()}.part")
         #: Bytes that are there, from the beginning.
         self.offset = 0
         #: Intervals that are there beyond them, after a transfer over several ranges.
@@ -61,8 +55,8 @@ class Partial:
         return sorted(found, key=_size_of, reverse=True)
 
     def _take(self, path: str) -> bool:
-        """Make the bytes of an earlier process ours; say whether that worked."""
-        owner = owner_of(path)
+        """Make the bytes of an earlier process ours; return whether that worked."""
+        owner = owners.of(path)
         try:
             if owner is None or owners.is_gone(owner):
                 os.rename(path, self.path)
@@ -84,20 +78,9 @@ class Partial:
         return True
 
     def validator(self, address: str) -> str | None:
-        """Return what to send as ``If-Range`` to an address.
-
-        Parameters
-        ----------
-        address : str
-            Redacted URL.
-
-        Returns
-        -------
-        str or None
-            None if the bytes came from elsewhere or nothing was noted.
-        """
+        """Return what to send as ``If-Range`` to a redacted URL; None if nothing was noted."""
         try:
-            with open(_beside(self.path, "note"), encoding="utf-8") as file:
+            with open(_next_to(self.path, "note"), encoding="utf-8") as file:
                 source, _, validator = file.read().partition("\n")
         except (OSError, UnicodeDecodeError):
             return None
@@ -107,47 +90,26 @@ class Partial:
         """Remember whose bytes these are, for `validator`."""
         if not self._resume:
             return
-        fs.remove(_beside(self.path, "note"))  # another user's may not be writable
-        fd = fs.create_exclusive(_beside(self.path, "note"))
+        fs.remove(_next_to(self.path, "note"))  # another user's may not be writable
+        fd = fs.create_exclusive(_next_to(self.path, "note"))
         with os.fdopen(fd, "w", encoding="utf-8") as file:
             file.write(f"{address}\n{validator or ''}\n")
 
     def record(self, front: int, later: list[tuple[int, int]]) -> None:
-        """Keep beside the file which of its bytes are there; called after they were written.
-
-        Parameters
-        ----------
-        front : int
-            Bytes from the beginning.
-        later : list of (int, int)
-            Intervals beyond them.
-        """
+        """Note that the bytes before `front` and the intervals `later` are there; write first."""
         text = " ".join([str(front), *(f"{start}-{end}" for start, end in later)])
-        fs.write_atomic(_beside(self.path, "spans"), f"{text}\n".encode(), sync=False, follow=True)
+        fs.write_atomic(_next_to(self.path, "spans"), f"{text}\n".encode(), sync=False, follow=True)
 
     def restart(self) -> None:
         """Drop the bytes."""
-        fs.remove(_beside(self.path, "spans"))
+        fs.remove(_next_to(self.path, "spans"))
         self.later = []
         os.ftruncate(self.fd, 0)
         os.lseek(self.fd, 0, os.SEEK_SET)
         self.offset = 0
 
     def fill(self, source: IO[bytes], digest: Digest, name: str) -> None:
-        """Write the bytes of a local stream, from the start, and verify them.
-
-        Parameters
-        ----------
-        digest : Digest
-            What they must hash to.
-        name : str
-            The object, for errors.
-
-        Raises
-        ------
-        IntegrityError
-            They hash to something else.
-        """
+        """Write the bytes of a local stream, from the start; `IntegrityError` if they are wrong."""
         self.restart()
         hasher = hashes.new(digest.alg)
         while data := source.read(1 << 20):
@@ -180,29 +142,29 @@ class Partial:
                 pass  # the bytes would have been a help, no more
         fs.remove(self.path)
         for note in _NOTES:
-            fs.remove(_beside(self.path, note))
+            fs.remove(_next_to(self.path, note))
 
 
-#: What may lie beside a file of unfinished bytes: whose they are, and which of them are there.
+#: What may lie next to a file of unfinished bytes: whose they are, and which of them are there.
 _NOTES = ("note", "spans")
 
 
-def _beside(path: str, kind: str) -> str:
+def _next_to(path: str, kind: str) -> str:
     return f"{path.removesuffix('.part')}.{kind}"
 
 
 def _move_notes(source: str, target: str) -> None:
     for kind in _NOTES:
         try:
-            os.replace(_beside(source, kind), _beside(target, kind))
+            os.replace(_next_to(source, kind), _next_to(target, kind))
         except OSError:
-            fs.remove(_beside(target, kind))  # that of other bytes would mislead
+            fs.remove(_next_to(target, kind))  # that of other bytes would mislead
 
 
 def _read_spans(path: str) -> tuple[int, list[tuple[int, int]]] | None:
     """Return what `Partial.record` wrote; None if there is nothing or it is damaged."""
     try:
-        with open(_beside(path, "spans"), encoding="ascii") as file:
+        with open(_next_to(path, "spans"), encoding="ascii") as file:
             text = file.read()
         front, *later = text.split()
         if not text.endswith("\n"):
@@ -214,7 +176,7 @@ def _read_spans(path: str) -> tuple[int, list[tuple[int, int]]] | None:
 
 
 def _fit(size: int, front: int, later: list[tuple[int, int]]) -> bool:
-    """Say whether a file of so many bytes can hold what a record says."""
+    """Return True if a file of so many bytes can hold what a record says."""
     at = front
     for start, end in later:
         if not at <= start < end:
@@ -234,20 +196,8 @@ def _size_of(path: str) -> int:
     return found.st_size if not blocks else min(found.st_size, blocks * 512)
 
 
-def owner_of(path: str) -> str | None:
-    """Return the owner token in the name of an unfinished file; None if it is at rest."""
-    parts = os.path.basename(path).split(".")
-    return parts[1].rpartition("-")[0] if len(parts) > 2 else None
-
-
 def unfinished(folder: str, key: str = "") -> Iterator[tuple[str, int]]:
-    """Yield (path, bytes) of the unfinished files of a key.
-
-    Parameters
-    ----------
-    key : str, optional
-        All, if left out.
-    """
+    """Yield (path, bytes) of the unfinished files of a key, or of all."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -258,3 +208,118 @@ def unfinished(folder: str, key: str = "") -> Iterator[tuple[str, int]]:
             size = _size_of(path)
             if size >= 0:
                 yield path, size
+
+
+def await_other(
+    folder: str,
+    key: str,
+    look: Callable[[], str | None],
+    waiting: Callable[[float, str, int], None] | None,
+    timeout: float,
+    stuck: set[str | None],
+) -> str | None:
+    """Wait for an object that another process is bringing in without holding its lock.
+
+    That is so for the files of a batch, and where locks exclude nobody; the name of the unfinished
+    file tells. The wait ends when the owner shows no sign of work for too long. It is then `stuck`
+    and not waited for again, for it may hold hundreds of files.
+    """
+    began = changed = time.monotonic()
+    last: object = None
+    while True:
+        found = [(owners.of(file), size) for file, size in unfinished(folder, key)]
+        busy = [one for one in found if _is_anothers(one[0]) and one[0] not in stuck]
+        path = look()
+        if path is not None or not busy:
+            return path
+        now = time.monotonic()
+        if found != last:
+            last, changed = found, now
+        if now - changed >= timeout:
+            stuck.update(owner for owner, _ in busy)
+            return None
+        if waiting is not None:
+            owner, size = busy[0]
+            waiting(now - began, f"process {(owner or '').rpartition('-')[2]}", size)
+        time.sleep(0.02)
+
+
+def _is_anothers(owner: str | None) -> bool:
+    """Return True if an unfinished file belongs to another process of this machine that runs."""
+    if owner is None or owner == owners.token() or owners.is_gone(owner):
+        return False
+    return owner.rpartition("-")[0] == owners.token().rpartition("-")[0]
+
+
+class Work:
+    """The locks of a cache while this process brings one key in; a context manager.
+
+    `lock` is the file of the key's lock; what others have of it grows in the folder `partial`.
+    """
+
+    def __init__(
+        self,
+        cache: Any,  # a Cache, whose module imports this one
+        key: str,
+        done: Callable[[], bool],
+        waiting: Callable[[float, str, int], None] | None,
+        lock: str,
+        partial: str,
+    ) -> None:
+        self._cache = cache
+        self._key = key
+        self._waiting = waiting
+        self._partial = partial
+        self._lock = lock
+        shown = waiting and self._tell
+        self._turn = staging.Turn(lock, cache.lock_timeout, done, self._sign, shown)
+
+    def __enter__(self) -> None:
+        cache = self._cache
+        try:
+            cache.prepare()
+            fs.make_dirs(os.path.dirname(self._lock))
+            self._usage = cache.usage()
+            self._enter_usage()
+            try:
+                self._turn.__enter__()
+            except BaseException:
+                self._usage.__exit__()
+                raise
+        except OSError as error:
+            if isinstance(error, CacheError):
+                raise
+            raise cache.translate(error) from error
+
+    def _enter_usage(self) -> None:
+        try:
+            self._usage.__enter__()
+        except CacheLockTimeoutError as error:
+            warn(f"{error.message}; going on without it", CacheWarning)
+
+    def _others(self) -> list[tuple[str, int]]:
+        return list(unfinished(self._partial, self._key))
+
+    def _sign(self) -> object:
+        # the time changes too while the owner hashes what it resumes
+        return [(path, size, _mtime_of(path)) for path, size in self._others()]
+
+    def _tell(self, seconds: float) -> None:
+        assert self._waiting is not None
+        path, size = max(self._others(), key=lambda pair: pair[1], default=("", 0))
+        owner = owners.of(path) or ""
+        who = f"process {owner.rpartition('-')[2]}" if owner else "another process"
+        self._waiting(seconds, who, size)
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
+        self._turn.__exit__(kind)
+        self._usage.__exit__()
+        if isinstance(error, OSError) and not isinstance(error, PkgdataError):
+            raise self._cache.translate(error) from error
+
+
+def _mtime_of(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0

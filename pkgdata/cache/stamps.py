@@ -1,9 +1,18 @@
-"""Predefined local folders: their files are checked once, and the result is stamped.
+"""What is remembered of files: the sizes of objects, and which local files were verified.
 
-A stamp says that a file of this device, inode, size and modification time had this digest. It is
-one line of a text file in the user cache, appended in a single write; a line that was torn by a
-crash does not equal any file's facts, so it costs one more check and never a wrong answer. Where
-nothing can be written the stamp lives in the process.
+::
+
+  sizes-v1/<alg>/<aa>.txt      lines "<rest> <bytes>", <aa><rest> is an object's digest
+  stamps-v1/<md5 of folder>.txt
+
+A size is kept where no registry tells it, so that a hit notices a cut file. It never changes, so
+nothing is ever taken out.
+
+A stamp says that a file of a predefined folder, of this device, inode, size and modification time,
+had this digest: it is checked once. Where nothing can be written the stamp lives in the process.
+
+Lines are appended, many in one write. A line that was torn by a crash is not well-formed or does
+not equal any file's facts, so it costs one more check and never a wrong answer.
 """
 
 from __future__ import annotations
@@ -15,26 +24,50 @@ from ..base import fs, hashes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..base.hashes import Digest
 
-_BUCKET = "stamps-v1"
+#: Buckets of the cache.
+SIZES, STAMPS = "sizes-v1", "stamps-v1"
+
+
+def _sizes_file(root: str, digest: Digest) -> str:
+    return os.path.join(root, SIZES, digest.alg, f"{digest.hex[:2]}.txt")
+
+
+def recorded_size(root: str, digest: Digest) -> int | None:
+    """Return the size of an object of a cache; None if nothing well-formed tells."""
+    try:
+        with open(_sizes_file(root, digest), "rb") as file:
+            text = b"\n" + file.read()
+    except OSError:
+        return None
+    mark = f"\n{digest.hex[2:]} ".encode()
+    at = text.rfind(mark)
+    end = text.find(b"\n", at + 1)
+    number = text[at + len(mark) : end]
+    return int(number) if at >= 0 and end > 0 and number.isdigit() else None
+
+
+def record_sizes(root: str, facts: Iterable[tuple[Digest, int]]) -> None:
+    """Remember the sizes of objects of a cache."""
+    lines: dict[str, list[str]] = {}
+    for digest, size in facts:
+        lines.setdefault(_sizes_file(root, digest), []).append(f"{digest.hex[2:]} {size}\n")
+    for path, found in lines.items():
+        fs.append(path, "".join(found).encode())
 
 
 class Stamps:
-    """The files of predefined folders that were verified before.
-
-    Parameters
-    ----------
-    root : str or None
-        Root of the user cache; None keeps stamps in the process.
-    """
+    """The files of predefined folders that were verified; without a root, by this process."""
 
     def __init__(self, root: str | None) -> None:
         self.root = root
         self._known: dict[str, dict[str, str]] = {}
 
     def _file(self, folder: str) -> str:
-        return os.path.join(self.root or "", _BUCKET, f"{hashes.short_key(folder)}.txt")
+        return os.path.join(self.root or "", STAMPS, f"{hashes.short_key(folder)}.txt")
 
     def _load(self, folder: str) -> dict[str, str]:
         known = self._known.get(folder)
@@ -56,13 +89,7 @@ class Stamps:
         return f"{digest},{','.join(map(str, numbers))}"
 
     def has(self, folder: str, name: str, found: os.stat_result, digest: Digest) -> bool:
-        """Say whether this very file was verified before.
-
-        Parameters
-        ----------
-        name : str
-            Relative to the folder.
-        """
+        """Return True if this very file, `name` in the folder, was verified before."""
         return self._load(folder).get(name) == self._facts(found, digest)
 
     def add(self, folder: str, name: str, found: os.stat_result, digest: Digest) -> None:
@@ -86,21 +113,10 @@ def check(
     policy: str,
     stamps: Stamps,
 ) -> tuple[str, str | None] | None:
-    """Look for a file in a folder and check it.
+    """Look for a file in a folder and check it; None if there is no such file.
 
-    Parameters
-    ----------
-    name : str
-        Relative to the folder.
-    digest : Digest or None
-        None: any bytes are right.
-    policy : str
-        ``"once"``, ``"always"``, ``"size"`` or ``"never"``.
-
-    Returns
-    -------
-    (str, str or None) or None
-        Path and what is wrong with it, if anything; None if there is no such file.
+    Returns its path and what is wrong with it, if anything. Without a digest any bytes are right;
+    the policy is "once", "always", "size" or "never", as in the setting ``verify``.
     """
     path = os.path.join(folder, *name.split("/"))
     try:

@@ -6,7 +6,7 @@
   <cache>/<pkgname>/download/url/<md5 of the normalised URL>/contents  the bytes
 
 Nothing else lies in that tree (astropy 8, ``astropy.utils.data``). What we need besides lies in the
-root of the pkgdata cache that goes with it (`pkgdata.cache.unpinned_dirs.beside`)::
+root of the pkgdata cache that goes with it (`pkgdata.cache.unpinned_dirs.pkgdata_root`)::
 
   partial-v1/url-<md5>.<owner>.part                a download on its way
   locks-v1/url-<md5>.lock                          one process at a time fetches a URL
@@ -14,10 +14,13 @@ root of the pkgdata cache that goes with it (`pkgdata.cache.unpinned_dirs.beside
 
 1. An entry is complete when it appears: it is built aside, in ``download/<md5>.<owner>.tmp``, and
    renamed into place. The ``contents`` of one that is there are replaced by a rename.
-2. A damaged entry is a miss, and is mended by the next download.
-3. Where that root cannot be written to, or is on another disk, a download is written beside
+2. A damaged entry is a miss, and is replaced by the next download.
+3. Where that root cannot be written to, or is on another disk, a download is written next to
    ``url``, and where that cannot be either, to a temporary file.
 4. The tree may be moved: nothing in it, and nothing about it, holds its path.
+5. A validator file holds the MD5 of the source's URL, the header that asks, and length and time of
+   the bytes that it speaks of. Bytes of another length or time are asked for whole; a damaged file
+   is no file.
 """
 
 from __future__ import annotations
@@ -29,14 +32,18 @@ import os
 from ..base import fs, owners
 from ..base.hashes import short_key
 from ..errors import CacheError, PkgdataWarning, warn
+from . import staging
 from .objects import PARTIAL
-from .partial import Partial, owner_of, unfinished
+from .partial import Partial
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from .objects import Cache
+
+#: The bucket of the validators. A change of their format takes the next number here.
+VALIDATORS = "validators-v1"
 
 #: Says, as the result of a ``fill``, that what the cache holds is what the server has.
 UNCHANGED = "unchanged"
@@ -84,13 +91,7 @@ def folder_name(url: str) -> str:
 
 
 class UrlCache:
-    """The downloads of one package name.
-
-    Parameters
-    ----------
-    root : str
-        ``<cache>/<pkgname>``.
-    """
+    """The downloads of one package name, in ``<cache>/<pkgname>``."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -131,24 +132,12 @@ class UrlCache:
         renew: bool = False,
         rescue: Callable[[str, OSError], str] | None = None,
     ) -> str:
-        """Return the path of a URL's bytes; bring them in if they are not here.
+        """Return the path of a URL's bytes; bring them in if they are not here, or to `renew` them.
 
-        Parameters
-        ----------
-        locker : Cache or None
-            Whose locks are used, if any.
-        fill : callable
-            Called with a `Partial`; writes the bytes into it, or returns `UNCHANGED`.
-        renew : bool, default False
-            Bring them in even if they are here. Those that are stay until the new ones came.
-        rescue : callable, optional
-            Is given the new bytes' file and the error if they cannot enter the cache; what it
-            returns is returned. With it, locks that cannot be had are done without.
-
-        Raises
-        ------
-        CacheError
-            The cache cannot be used.
+        `locker` is the cache whose locks are used. `fill` writes the bytes into a `Partial`, or
+        returns `UNCHANGED`; old bytes stay until the new ones came. If these cannot enter the
+        cache, `rescue` is given their file and the error, and what it returns is returned; with it,
+        locks that cannot be had are done without.
         """
         found = None if renew else self.find(url)
         if found is not None:
@@ -204,36 +193,23 @@ class UrlCache:
             pass  # then the next best
         for folder in folders:
             if os.access(folder, os.W_OK | os.X_OK):
-                _sweep_parts(folder, key)
+                staging.sweep(folder, f"{key}.")  # nothing tells what they would become
                 return Partial(folder, key, resume=False)
         return Scratch()
 
     def put(self, url: str, source: str, *, replace: bool = True, move: bool = False) -> str:
-        """Make a file the bytes of a URL.
+        """Make a file the bytes of a URL, which may take the place of others; return the new path.
 
-        Parameters
-        ----------
-        replace : bool, default True
-            Take the place of bytes that are here.
-        move : bool, default False
-            The source may be moved instead of copied.
-
-        Returns
-        -------
-        str
-            Path in the cache.
-
-        Raises
-        ------
-        OSError
-            The cache cannot be written to.
+        With `move` the source may be moved instead of copied.
         """
         entry = self.entry(url)
-        with self._aside(folder_name(url)) as aside:
+        fs.make_dirs(self.folder)
+        staging.sweep(self._around, end=owners.ASIDE)  # astropy's own names carry no owner
+        with staging.folder(self._unique(folder_name(url))) as aside:
             contents = os.path.join(aside, "contents")
             if not (move and _renamed(source, contents)):
                 fs.copy(source, contents)
-                _sync(contents)
+                fs.sync(contents)
                 if move:
                     fs.remove(source)
             fs.follow_mode(contents, 0o666)
@@ -241,68 +217,39 @@ class UrlCache:
             self._install(aside, entry, replace)
         return os.path.join(entry, "contents")
 
-    @contextlib.contextmanager
-    def _aside(self, name: str) -> Iterator[str]:
-        """Give a new folder beside the entries, and remove what is left of it."""
-        fs.make_dirs(self.folder)
-        _sweep_folders(self._around)
-        path = self._unique(name)
-        fs.make_dirs(path)
-        try:
-            yield path
-        finally:
-            fs.remove_tree(path)
-
     def _unique(self, name: str) -> str:
-        return os.path.join(self._around, f"{name}.{owners.unique()}.tmp")
+        return owners.aside(os.path.join(self._around, name))
 
     def _install(self, aside: str, entry: str, replace: bool) -> None:
         try:
-            fs.retry_denied(lambda: os.rename(aside, entry))
-            return
+            if staging.place(aside, entry, replace=False):
+                return
         except OSError as error:
-            if error.errno == errno.EXDEV:
-                _warn_slow(error)
-            elif error.errno not in _TAKEN or not os.path.lexists(entry):
+            if error.errno != errno.EXDEV:
                 raise
+            _warn_slow(error)
         if not replace and os.path.isfile(os.path.join(entry, "contents")):
             return  # another process was faster
         if not os.path.isdir(entry) or os.path.isdir(os.path.join(entry, "contents")):
-            _remove(entry)
+            fs.discard(entry)
             os.makedirs(entry)
         for name in ("url", "contents"):
             _move(os.path.join(aside, name), os.path.join(entry, name))
 
-    # -- taking out --------------------------------------------------------------------------
-
     def remove(self, path: str) -> None:
-        """Remove an entry, the folder of all entries, or a stray file; missing is no error.
-
-        Raises
-        ------
-        OSError
-            It cannot be removed.
-        """
+        """Remove an entry, the folder of all entries, or a stray file; missing is no error."""
         if not os.path.lexists(path):
             return
-        with self._trash(os.path.basename(path)) as trash:
-            try:
-                # out of sight at once, so that nobody meets half of it
-                fs.retry_denied(lambda: os.rename(path, os.path.join(trash, "removed")))
-            except OSError as error:
-                if error.errno != errno.EXDEV:
-                    raise
-                _warn_slow(error)
-                _remove(path)
-
-    @contextlib.contextmanager
-    def _trash(self, name: str) -> Iterator[str]:
-        path = self._unique(name)
-        os.mkdir(path)
+        away = self._unique(os.path.basename(path))
         try:
-            yield path
-        finally:
-            fs.remove_tree(path)
+            # out of sight at once, so that nobody meets half of it
+            fs.retry_denied(lambda: os.rename(path, away))
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _warn_slow(error)
+            away = path
+        fs.discard(away)
 
 
 class Scratch(Partial):
@@ -334,22 +281,6 @@ def read_url(folder: str) -> str | None:
         return None
 
 
-def _sweep_parts(folder: str, key: str) -> None:
-    """Remove the unfinished bytes of killed processes: nothing tells what they would become."""
-    for path, _ in unfinished(folder, key):
-        owner = owner_of(path)
-        if owner is not None and owners.is_gone(owner):
-            fs.remove(path)
-
-
-def _sweep_folders(folder: str) -> None:
-    """Remove the folders of killed processes; astropy's own are not touched."""
-    for name in os.listdir(folder):
-        owner, dot, end = name.rpartition(".")
-        if end == "tmp" and dot and owners.is_gone(owner.rpartition(".")[2].rpartition("-")[0]):
-            fs.remove_tree(os.path.join(folder, name))
-
-
 def _on_one_disk(one: str, other: str) -> bool:
     return os.stat(one).st_dev == os.stat(other).st_dev
 
@@ -372,21 +303,54 @@ def _move(source: str, target: str) -> None:
         fs.copy(source, target)
 
 
-def _remove(path: str) -> None:
-    if os.path.isdir(path) and not os.path.islink(path):
-        fs.remove_tree(path)
-    else:
-        fs.remove(path)
-
-
-def _sync(path: str) -> None:
-    fd = os.open(path, os.O_RDWR)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
 def _warn_slow(error: OSError) -> None:
-    """Tell that a folder could not be renamed (some overlay file systems), and is moved slowly."""
+    """Warn that a folder cannot be renamed (some overlay file systems) and is moved slowly."""
     warn(f"{error.strerror or error}; the folder is moved file by file", PkgdataWarning)
+
+
+class Validators:
+    """What to ask a server with, whether one unpinned URL changed; `key` is its `folder_name`."""
+
+    def __init__(self, root: str, pkgname: str, key: str) -> None:
+        # not the URL itself anywhere: it may hold a secret
+        self._path = os.path.join(root, VALIDATORS, pkgname, f"{key}.json")
+
+    def conditions(self, source: str, path: str) -> dict[str, str]:
+        """Return the headers that ask a source for the file only if it changed, or none."""
+        import json
+
+        try:
+            with open(self._path, encoding="utf-8") as file:
+                found = json.load(file)
+            if found["source"] != short_key(source) or found["file"] != _mark(os.stat(path)):
+                return {}
+            return {str(key): str(value) for key, value in found["ask"].items()}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return {}
+
+    def note(self, source: str, ask: Mapping[str, str], file: os.stat_result) -> None:
+        """Remember what to ask a source with for the bytes in a file; a rename keeps its time."""
+        import json
+
+        try:
+            if not ask:
+                fs.remove(self._path)
+                return
+            text = json.dumps({"source": short_key(source), "ask": dict(ask), "file": _mark(file)})
+            fs.make_dirs(os.path.dirname(self._path))
+            fs.write_atomic(self._path, text.encode(), sync=False, follow=True)
+        except OSError:
+            pass  # then the next update fetches all of it
+
+    def confirm(self, source: str, path: str) -> None:
+        """Let a file's time say that it was found unchanged just now."""
+        ask = self.conditions(source, path)
+        try:
+            os.utime(path)
+        except OSError:
+            return  # a file of somebody else
+        self.note(source, ask, os.stat(path))
+
+
+def _mark(file: os.stat_result) -> list[int]:
+    return [file.st_size, file.st_mtime_ns]

@@ -115,7 +115,7 @@ def astropys_root(pkgname: str = "astropy") -> str:
     return old if os.path.isdir(old) and not os.path.exists(usual) else usual
 
 
-def beside(pkgname: str = "astropy") -> str:
+def pkgdata_root(pkgname: str = "astropy") -> str:
     """Return the root of the pkgdata cache that goes with a package's downloads.
 
     Returns

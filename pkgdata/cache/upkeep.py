@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import tarfile
+import time
+from typing import NamedTuple
 
 from ..base import fs, owners
 from ..base.hashes import Digest, hash_file, mismatch, new
 from ..errors import CacheError, ExtractionError
-from . import staging, validators
+from . import staging
 from .objects import (
     CONTENTS,
     DERIVED,
@@ -20,15 +23,16 @@ from .objects import (
     STAMPS,
     TREES,
     Cache,
+    contents_file,
     key_of,
     listdir,
     split,
 )
-from .partial import Partial, owner_of
+from .partial import Partial
+from .unpinned import VALIDATORS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import tarfile
     from collections.abc import Iterable, Iterator
     from typing import IO
 
@@ -36,27 +40,14 @@ if TYPE_CHECKING:
 PARTIAL_DAYS = 7.0
 
 
-class Item:
-    """One object of a cache.
+class Item(NamedTuple):
+    """One object of a cache: bytes, and seconds since the epoch of its last access or change."""
 
-    Parameters
-    ----------
-    name : str
-        Its file name.
-    size : int
-        Bytes.
-    used : float
-        Seconds since the epoch: last access or change, whichever is later.
-    """
-
-    __slots__ = ("digest", "name", "path", "size", "used")
-
-    def __init__(self, digest: Digest, name: str, path: str, size: int, used: float) -> None:
-        self.digest = digest
-        self.name = name
-        self.path = path
-        self.size = size
-        self.used = used
+    digest: Digest
+    name: str
+    path: str
+    size: int
+    used: float
 
 
 def items(cache: Cache) -> Iterator[Item]:
@@ -118,8 +109,6 @@ def prune(
     CacheLockTimeoutError
         The cache is in use.
     """
-    import time
-
     now = time.time() if now is None else now
     if not os.path.isdir(cache.root):
         return [], 0
@@ -161,11 +150,11 @@ def verify(cache: Cache) -> Iterator[tuple[str, str]]:
 def _directories(cache: Cache) -> Iterator[tuple[str, str]]:
     """Yield (directory, record of what it holds) of every tree and derived directory."""
     for digest, folder in cache.digests(TREES):
-        yield folder, cache.record(f"tree-{key_of(digest)}")
+        yield folder, contents_file(cache.root, f"tree-{key_of(digest)}")
     for digest, folder in cache.digests(DERIVED):
         for short in listdir(folder):
             key = f"derived-{key_of(digest)}-{short}"
-            yield os.path.join(folder, short), cache.record(key)
+            yield os.path.join(folder, short), contents_file(cache.root, key)
 
 
 def sweep(cache: Cache, now: float | None = None) -> int:
@@ -184,8 +173,6 @@ def sweep(cache: Cache, now: float | None = None) -> int:
     int
         Files and folders removed.
     """
-    import time
-
     if not os.path.isdir(cache.root):
         return 0
     with cache.usage(exclusive=True):
@@ -197,7 +184,7 @@ def _sweep(cache: Cache, now: float) -> int:
     here = {key_of(digest) for digest, folder in cache.digests(OBJECTS) if listdir(folder)}
     for name in listdir(os.path.join(cache.root, PARTIAL)):
         path = os.path.join(cache.root, PARTIAL, name)
-        owner = owner_of(path)
+        owner = owners.of(path)
         runs = owner is not None and not owners.is_gone(owner)
         age = (now - _mtime(path)) / 86400
         useful = name.endswith((".part", ".note", ".spans")) and name.partition(".")[0] not in here
@@ -238,7 +225,7 @@ def clear(cache: Cache) -> int:
     with cache.usage(exclusive=True):
         size = sum(item.size for item in items(cache))
         buckets = (OBJECTS, SIZES, TREES, DERIVED, CONTENTS, STAMPS, PARTIAL, HOSTS, LOCKS)
-        for bucket in (*buckets, validators.BUCKET):
+        for bucket in (*buckets, VALIDATORS):
             fs.remove_tree(os.path.join(cache.root, bucket))
     return size
 
@@ -271,25 +258,18 @@ def export_archive(
     IntegrityError
         An object is damaged.
     """
-    import tarfile
-
     path = os.fspath(path)
-    aside = f"{path}.{owners.token()}.tmp"
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "the archive exists and is not overwritten", path)
     with cache.usage():
         chosen = _choose(cache, names_or_digests)
-        fd = fs.create_exclusive(aside)
-        try:
-            with os.fdopen(fd, "wb") as file:
-                with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive:
-                    for item in chosen:
-                        _export_one(archive, item)
-                file.flush()
-                os.fsync(file.fileno())
-            fs.link_or_copy(aside, path)  # unlike a rename this refuses to overwrite
-        finally:
-            fs.remove(aside)
+        with (
+            fs.writing(path, follow=True, if_absent=True) as fd,
+            open(fd, "wb", closefd=False) as file,
+            tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for item in chosen:
+                _export_one(archive, item)
     return chosen
 
 
@@ -331,8 +311,6 @@ class _Reader:
 
 
 def _export_one(archive: tarfile.TarFile, item: Item) -> None:
-    import tarfile
-
     # no owner and no time: archives of the same objects are the same
     info = tarfile.TarInfo("/".join((OBJECTS, *split(item.digest), item.name)))
     info.size, info.mode = item.size, 0o444
@@ -368,8 +346,6 @@ def import_archive(cache: Cache, path: str | os.PathLike[str]) -> list[Item]:
     FileNotFoundError
         There is no such archive.
     """
-    import tarfile
-
     added = []
     try:
         with tarfile.open(path, "r:") as archive:

@@ -19,7 +19,6 @@ from ..base import fs, hashes, owners
 from ..base.progress import DONE, HIT, START, Event, silent, view
 from ..cache.group import Group
 from ..cache.objects import PARTIAL, key_of
-from ..cache.partial import owner_of
 from ..errors import PkgdataError
 from ..transfer.routes import Routes
 from ..transfer.sockets import Run, Server
@@ -135,7 +134,7 @@ class _Queue:
         for name in os.listdir(self._folder):
             if me in name:
                 continue  # ours, and there may be a thousand
-            owner = owner_of(name)
+            owner = owners.of(name)
             if owner is None:
                 continue
             if owner not in gone:

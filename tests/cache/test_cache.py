@@ -19,9 +19,9 @@ import pytest
 import pkgdata
 from pkgdata import Cache, CacheError, CacheWarning, Digest, IntegrityError
 from pkgdata.base import fs, owners
-from pkgdata.cache import sizes
+from pkgdata.cache import stamps
 from pkgdata.cache.objects import OBJECTS, PARTIAL, SIZES, key_of, split
-from pkgdata.cache.partial import Partial, owner_of
+from pkgdata.cache.partial import Partial
 
 CONTENT = b"what is cached\n" * 100
 needs_modes = pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
@@ -232,14 +232,16 @@ def test_size_record_is_a_line_in_a_file_of_its_neighbours(cache):
     fill_by_hand(cache, size=None)
     assert read(size_record(cache)) == f"{DIGEST.hex[2:]} {len(CONTENT)}\n".encode()
     neighbour = Digest("sha256", DIGEST.hex[:2] + "0" * 62)
-    sizes.record(cache.root, [(neighbour, 7), (sha(b"elsewhere"), 9)])
+    stamps.record_sizes(cache.root, [(neighbour, 7), (sha(b"elsewhere"), 9)])
     assert read(size_record(cache)).endswith(f"\n{'0' * 62} 7\n".encode())
-    assert [sizes.recorded(cache.root, one) for one in (DIGEST, neighbour, sha(b"elsewhere"))] == [
+    assert [
+        stamps.recorded_size(cache.root, one) for one in (DIGEST, neighbour, sha(b"elsewhere"))
+    ] == [
         len(CONTENT),
         7,
         9,
     ]
-    assert sizes.recorded(cache.root, sha(b"never seen")) is None
+    assert stamps.recorded_size(cache.root, sha(b"never seen")) is None
 
 
 LINE = f"{DIGEST.hex[2:]} {len(CONTENT)}\n".encode()
@@ -263,7 +265,7 @@ LINE = f"{DIGEST.hex[2:]} {len(CONTENT)}\n".encode()
 def test_damaged_size_record_is_passed_over(cache, damaged):
     path = fill_by_hand(cache, size=None)
     damage(size_record(cache), damaged)
-    assert sizes.recorded(cache.root, DIGEST) is None
+    assert stamps.recorded_size(cache.root, DIGEST) is None
     assert cache.find(DIGEST, "map.fits") == path
 
 
@@ -553,7 +555,7 @@ def test_bytes_of_a_running_process_are_left_alone(cache):
     with Partial(bucket, key_of(DIGEST), resume=True) as partial:
         assert partial.offset == 0
     assert read(theirs) == CONTENT[:30]
-    assert owner_of(theirs) == owners.token()
+    assert owners.of(theirs) == owners.token()
 
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/stat"), reason="needs /proc")

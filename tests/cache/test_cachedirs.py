@@ -12,7 +12,7 @@ import pytest
 
 import pkgdata
 from pkgdata.cache import unpinned_dirs
-from pkgdata.cache.unpinned_dirs import beside, get_cache_dir, get_cache_dir_path, root_of
+from pkgdata.cache.unpinned_dirs import get_cache_dir, get_cache_dir_path, pkgdata_root, root_of
 
 
 @pytest.fixture
@@ -132,7 +132,7 @@ def test_set_temp_cache(tmp_path):
     before = root_of()
     with pkgdata.set_temp_cache(tmp_path / "one") as path:
         assert path == root_of() == str(tmp_path / "one" / "astropy")
-        assert beside() == str(tmp_path / "one" / "pkgdata")
+        assert pkgdata_root() == str(tmp_path / "one" / "pkgdata")
         assert root_of("mine") == str(tmp_path / "cache" / "mine")
         with pkgdata.set_temp_cache(str(tmp_path / "two")):
             assert root_of() == str(tmp_path / "two" / "astropy")
@@ -141,7 +141,7 @@ def test_set_temp_cache(tmp_path):
         assert root_of() == str(tmp_path / "one" / "astropy")
         get_cache_dir()
     assert root_of() == before
-    assert beside() == str(tmp_path / "cache")
+    assert pkgdata_root() == str(tmp_path / "cache")
     assert (tmp_path / "one").exists()
 
 

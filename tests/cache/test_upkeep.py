@@ -16,7 +16,7 @@ import pytest
 import pkgdata
 from pkgdata import Cache, CacheError, CacheLockTimeoutError, Digest, IntegrityError
 from pkgdata.base import fs, locks, owners
-from pkgdata.cache import sizes, upkeep
+from pkgdata.cache import stamps, upkeep
 from pkgdata.cache.objects import LOCKS, PARTIAL, SIZES, TREES, key_of, split
 from pkgdata.errors import ExtractionError
 
@@ -110,7 +110,10 @@ def test_prune_by_age(cache):
     assert os.path.exists(new)
     assert not os.path.exists(os.path.dirname(old)), "its empty folder goes too"
     # the size of an object never changes, so it may stay, and does
-    assert [sizes.recorded(cache.root, sha(content)) for content in (b"old", b"new")] == [3, 3]
+    assert [stamps.recorded_size(cache.root, sha(content)) for content in (b"old", b"new")] == [
+        3,
+        3,
+    ]
 
 
 def test_prune_goes_by_access_or_change_whichever_is_later(cache):
@@ -390,7 +393,7 @@ def test_export_and_import(cache, other, tmp_path):
     assert names(upkeep.import_archive(other, archive)) == sorted(contents)
     for name, content in contents.items():
         assert read(other.find(sha(content), name)) == content
-        assert sizes.recorded(other.root, sha(content)) == len(content)
+        assert stamps.recorded_size(other.root, sha(content)) == len(content)
     assert upkeep.import_archive(other, archive) == [], "all of it is here"
 
 

@@ -213,25 +213,24 @@ def test_nowhere_to_stage_but_the_temporary_folder(cache, monkeypatch, tmp_path)
 
 KILLED = """
 import os, sys
-from pkgdata.cache.unpinned import UrlCache
-cache = UrlCache(sys.argv[1])
-with cache._aside("name") as aside:
-    open(aside + "/contents", "w").close()
-    os._exit(0)
+from pkgdata.cache import unpinned
+unpinned.staging.place = lambda *_, **__: os._exit(0)
+open(sys.argv[2], "w").close()
+unpinned.UrlCache(sys.argv[1]).put("http://x.invalid/a", sys.argv[2])
 """
 
 
 def test_folders_of_ended_processes_are_swept(cache, source, tmp_path):
     root = str(Path(pkgdata.__file__).parent.parent)
     subprocess.run(
-        [sys.executable, "-c", KILLED, cache.root],
+        [sys.executable, "-c", KILLED, cache.root, str(tmp_path / "x")],
         env={**os.environ, "PYTHONPATH": root},
         check=True,
     )
     around = Path(cache.folder).parent
     (around / "rmtree-astropys").mkdir()
     (around / "a.host-1-2.tmp").mkdir()  # of another machine, for all that is known
-    assert len(list(around.glob("name.*.tmp"))) == 1
+    assert len(list(around.glob("*.*.tmp"))) == 2
     pkgdata.import_file_to_cache(URL, source)
     assert sorted(os.listdir(around)) == ["a.host-1-2.tmp", "rmtree-astropys", "url"]
 

@@ -20,7 +20,7 @@ import pkgdata
 from pkgdata import Digest, Entry, Registry
 from pkgdata.base import fs
 from pkgdata.base.progress import DONE, START
-from pkgdata.cache import group, sizes, upkeep
+from pkgdata.cache import group, stamps, upkeep
 from pkgdata.cache.objects import LOCKS, OBJECTS, PARTIAL
 from pkgdata.core import batch
 from pkgdata.errors import (
@@ -133,7 +133,7 @@ def test_all_come_over_few_connections(server, sized):
     assert sorted(request.path for request in server.requests) == sorted(FILES)
     assert check_objects(data.cache.root) == len(FILES)
     assert left(data.cache.root, PARTIAL) == left(data.cache.root, LOCKS) == []
-    recorded = {sizes.recorded(data.cache.root, sha(content)) for content in FILES.values()}
+    recorded = {stamps.recorded_size(data.cache.root, sha(content)) for content in FILES.values()}
     assert recorded == ({None} if sized else {len(content) for content in FILES.values()})
 
 
@@ -524,7 +524,7 @@ def failing(real, chosen):
         (fs, "sync_all", lambda n, folder: n == 2, "batch"),
         (fs, "sync_all", lambda n, folder: n == 3, "batch"),
         (os, "replace", lambda n, source, target: OBJECTS in target and n == 60, "batch"),
-        (sizes, "record", lambda n, root, facts: n == 1, "batch"),
+        (stamps, "record_sizes", lambda n, root, facts: n == 1, "batch"),
     ],
     ids=["fsync", "sync of the second group", "sync of the last group", "rename", "sizes"],
 )

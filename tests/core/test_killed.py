@@ -23,7 +23,7 @@ from faults import FaultServer
 import pkgdata
 from pkgdata import Cache, Digest, Entry, Registry
 from pkgdata.base import fs
-from pkgdata.cache import sizes, upkeep
+from pkgdata.cache import stamps, upkeep
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
 
@@ -231,7 +231,7 @@ def test_get(kill_at_every_step, server, tmp_path, when, size):
             there_of_it = {name for name in left if not name.startswith("sizes-v1")}
             assert there_of_it in (set(), objects({"map.bin": CONTENT}))
             assert not there_of_it or left == golden
-            assert sizes.recorded(root, sha(CONTENT)) in (None, len(CONTENT))
+            assert stamps.recorded_size(root, sha(CONTENT)) in (None, len(CONTENT))
             there += os.path.exists(Cache(root).path(sha(CONTENT), "map.bin"))
         assert read(next_caller(server, root, entries).get("map.bin")) == CONTENT
         assert left_after_sweep(root) == golden

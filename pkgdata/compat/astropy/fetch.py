@@ -17,8 +17,7 @@ from ...base.tls import ca_bundle
 from ...base.urls import redact, rewrite, scheme
 from ...cache import unpinned_dirs
 from ...cache.objects import Cache
-from ...cache.unpinned import UNCHANGED, Scratch, UrlCache, folder_name
-from ...cache.validators import Validators
+from ...cache.unpinned import UNCHANGED, Scratch, UrlCache, Validators, folder_name
 from ...errors import (
     AllMirrorsFailedError,
     CacheError,
@@ -106,7 +105,7 @@ class Job:
     def into(self, cache: UrlCache, update: bool, rescue: Callable[[str, OSError], str]) -> str:
         """Fetch the URL into a cache and return its path there; see `UrlCache.obtain`."""
         try:
-            root = unpinned_dirs.beside(self._pkgname)
+            root = unpinned_dirs.pkgdata_root(self._pkgname)
         except CacheError:  # no home directory, but a place for the downloads
             return cache.obtain(self.url, None, self.fill, update, rescue)
         validators = Validators(root, self._pkgname, folder_name(self.url))
