@@ -1,0 +1,142 @@
+"""Bulk commands on real services."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+import pytest
+from shells import command, fill, run, tree, write
+
+
+@pytest.fixture
+def credentials(monkeypatch):
+    """Return a function that makes a server's keys the environment's and gives a new bucket."""
+
+    def use(server):
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", server.access_key)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", server.secret_key)
+        monkeypatch.setenv("AWS_REGION", "us-east-1")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.endpoint)
+        return f"s3://{server.make_bucket()}"
+
+    return use
+
+
+@pytest.fixture(params=["ceph", "moto"])
+def bucket(request, credentials):
+    """Return the URL of an empty bucket, once on each server."""
+    pytest.importorskip("obstore")
+    return credentials(request.getfixturevalue(request.param))
+
+
+@pytest.mark.integration
+def test_s3_there_and_back(shell, bucket):
+    expected = fill("dir")
+    assert shell("cp", "-r", "dir", f"{bucket}/p ü/") == 0, shell.err
+    assert shell.lines("ls", bucket, "--shortpath") == sorted(f"p ü/dir/{n}" for n in expected)
+    assert shell("cp", "-r", f"{bucket}/p ü/dir/", "back", "-p", "2") == 0, shell.err
+    assert tree("back") == expected
+    assert shell("sync", "dir", f"{bucket}/p ü/dir", "--check", "--delete") == 0, shell.out
+    assert shell("cp", f"{bucket}/p ü/dir/sub/*.txt", "some") == 0
+    assert len(tree("some")) == 5
+    assert shell.lines("du", "-s", f"{bucket}/p ü") == [
+        f"{sum(map(len, expected.values()))}\t{bucket}/p ü"
+    ]
+    assert shell("rm", f"{bucket}/p ü/dir/sub/*") == 0
+    assert shell.lines("ls", f"{bucket}/", "--shortpath") == ["p ü/dir/-dash", "p ü/dir/a.txt"]
+    assert shell("rm", "-r", f"{bucket}/p ü") == 0
+    assert shell.lines("ls", bucket) == []
+
+
+@pytest.mark.integration
+def test_s3_moves_compresses_and_tells(shell, bucket):
+    write("page.html", b"<p>" * 1000)
+    assert shell("mv", "-c", "page.html", f"{bucket}/") == 2  # mv does not change what it moves
+    assert shell("cp", "-c", "gzip", "page.html", f"{bucket}/") == 0
+    found = dict(line.split(": ", 1) for line in shell.lines("head", f"{bucket}/page.html"))
+    assert found["Content-Type"] == "text/html"
+    assert found["Content-Encoding"] == "gzip"
+    assert shell("mv", f"{bucket}/page.html", f"{bucket}/moved/") == 0
+    assert shell.lines("ls", bucket) == [f"{bucket}/moved/page.html"]
+    assert shell("cat", f"{bucket}/moved/page.html") == 0
+    assert shell.raw == b"<p>" * 1000
+    assert shell("cp", "-n", "page.html", f"{bucket}/moved/page.html") == 0
+    assert shell("touch", f"{bucket}/empty", f"{bucket}/moved/page.html") == 0
+    assert shell.lines("cp", f"{bucket}/empty", "-") == []
+    assert shell("cp", f"{bucket}/moved", "x") == 1
+    assert "is a folder" in shell.err
+
+
+@pytest.mark.integration
+def test_s3_sync_deletes_what_is_extra_only(shell, bucket):
+    fill("dir", ["a", "a.b", "a0", "sub/x"])
+    assert shell("sync", "dir", f"{bucket}/p") == 0
+    write("dir/a", b"A")
+    os.utime("dir/a", (2e9, 2e9))
+    os.remove("dir/a0")
+    assert shell.lines("sync", "dir", f"{bucket}/p", "--dry-run", "--delete") == [
+        f"copy dir/a -> {bucket}/p/a (newer)",
+        f"remove {bucket}/p/a0",
+    ]
+    assert shell("sync", "dir", f"{bucket}/p", "--delete", "--checksum") == 0
+    assert shell("sync", f"{bucket}/p", f"{bucket}/q", "--delete") == 0
+    assert shell("sync", f"{bucket}/p", f"{bucket}/q", "--check", "--delete") == 0
+    assert shell("sync", f"{bucket}/q", "back", "--delete") == 0
+    assert tree("back") == tree("dir")
+    assert shell("sync", f"{bucket}/nothing", f"{bucket}/q", "--delete") == 1
+    assert "is empty" in shell.err
+    assert shell("sync", "s3://no-such-bucket-here", "back", "--delete", "--allow-empty") == 1
+    assert "no such bucket" in shell.err
+    assert tree("back") == tree("dir")
+
+
+@pytest.mark.integration
+def test_s3_lists_and_deletes_more_than_one_page(shell, ceph, credentials):
+    pytest.importorskip("obstore")
+    bucket = credentials(ceph)
+    names = [f"{i:05}" for i in range(1200)]
+    fill("dir", names)
+    assert shell("cp", "-r", "dir/", f"{bucket}/many/") == 0, shell.err
+    assert shell.lines("ls", f"{bucket}/many/", "--shortpath") == names
+    assert len(shell.lines("ls", "-e", f"{bucket}/many/000[0-4]")) == 50
+    assert shell("rm", "-r", f"{bucket}/many/") == 0
+    assert "1200 removed" in shell.err
+    assert shell.lines("ls", bucket) == []
+
+
+@pytest.mark.integration
+def test_s3_endpoint_and_anonymous(shell, ceph, credentials, monkeypatch):
+    pytest.importorskip("obstore")
+    bucket = credentials(ceph)
+    write("x", b"x")
+    assert shell("cp", "x", f"{bucket}/x") == 0
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    assert shell.lines("ls", bucket, "--endpoint", ceph.endpoint) == [f"{bucket}/x"]
+    long = bucket.replace("s3://", f"s3://{ceph.endpoint}/")
+    assert shell.lines("ls", long) == [f"{long}/x"]
+    assert shell("cp", f"{bucket}/x", "y", "--anonymous", "--endpoint", ceph.endpoint) == 1
+    assert "AccessDenied" in shell.err
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    assert shell("cp", f"{long}/x", "y") == 1
+    assert "secret key" in shell.err
+    assert "wrong" not in shell.err
+    assert tree(shell.home) == {"x": b"x"}
+
+
+@pytest.mark.integration
+def test_s3_pipes_in_parts_and_leaves_nothing_when_interrupted(tmp_path, ceph, credentials):
+    pytest.importorskip("obstore")
+    bucket = credentials(ceph)
+    content = os.urandom(1 << 20) * 40
+    code, _, err = run("cp", "/dev/stdin", f"{bucket}/x", given=content)
+    assert (code, err) == (0, "")
+    code, out, _ = run("cat", f"{bucket}/x")
+    assert (code, out) == (0, content)
+    process = command("cp", "/dev/stdin", f"{bucket}/y")
+    process.stdin.write(content)
+    process.stdin.flush()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert run("ls", bucket)[1].decode().split() == [f"{bucket}/x"]
