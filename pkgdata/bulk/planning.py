@@ -23,13 +23,22 @@ if TYPE_CHECKING:
     from ..stores.copying import Item
 
 #: Why a synchronisation copies an object.
-MISSING, SIZE, DIGEST, NEWER, UNKNOWN = (
-    "missing",
-    "other size",
-    "other digest",
-    "newer",
-    "no time to compare",
-)
+MISSING = "missing"
+_REASONS = {
+    "": "",
+    hashes.SIZE: "other size",
+    hashes.DIGEST: "other digest",
+    hashes.NEWER: "newer",
+    hashes.UNKNOWN: "no time to compare",
+}
+
+
+class _Facts(NamedTuple):
+    """What `hashes.difference` compares."""
+
+    size: int | None
+    digest: Digest | None
+    modified: float | None
 
 
 # -- copies ------------------------------------------------------------------------------------
@@ -395,30 +404,31 @@ class FolderPair:
             return MISSING  # or a name that cannot be a file's, which the copy will report
 
     def _reason(self, name: str, mine: Info, its: Info) -> str:
-        if mine.size != its.size or mine.size is None:
-            return SIZE
+        if mine.size is None or mine.size != its.size:
+            return _REASONS[hashes.SIZE]
         if self._size_only:
             return ""
-        same = self._same_digest(name, mine.digest, its.digest)
-        if same is not None:
-            return "" if same else DIGEST
-        if mine.modified is None or its.modified is None:
-            return UNKNOWN
-        return NEWER if _later(mine.modified, its.modified) else ""
+        one, two = self._digests(name, mine.digest, its.digest)
+        return _REASONS[
+            hashes.difference(
+                _Facts(mine.size, one, mine.modified), _Facts(its.size, two, its.modified)
+            )
+        ]
 
-    def _same_digest(self, name: str, mine: Digest | None, its: Digest | None) -> bool | None:
-        """Compare digests; None if that decides nothing."""
+    def _digests(
+        self, name: str, mine: Digest | None, its: Digest | None
+    ) -> tuple[Digest | None, Digest | None]:
+        """Return the digests to compare; none if they differ and may be out of date."""
+        old, new = self._from + name, self._into + name
         if self._checksum:
-            mine = mine or (its and _digest(self._source, self._from + name, its.alg))
-            its = its or (mine and _digest(self._to, self._into + name, mine.alg))
-            mine = mine or _digest(self._source, self._from + name, "sha256")
-            its = its or _digest(self._to, self._into + name, mine.alg)
-        if mine is None or its is None or mine.alg != its.alg:
-            return None
-        if mine == its:
-            return True
-        known = self._source.is_digest(self._from + name, mine)
-        return False if known and self._to.is_digest(self._into + name, its) else None
+            mine = mine or (its and hashes.hash_blocks(self._source.blocks(old), its.alg))
+            its = its or (mine and hashes.hash_blocks(self._to.blocks(new), mine.alg))
+            mine = mine or hashes.hash_blocks(self._source.blocks(old))
+            its = its or hashes.hash_blocks(self._to.blocks(new), mine.alg)
+        if mine is None or its is None or mine.alg != its.alg or mine == its:
+            return mine, its
+        known = self._source.is_digest(old, mine) and self._to.is_digest(new, its)
+        return (mine, its) if known else (None, None)
 
 
 def _sorted(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:
@@ -431,16 +441,3 @@ def _sorted(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:
             raise StoreError(f"{store.url}: its listing is not sorted: {last!r}, {name!r}")
         last = name
         yield name[cut:], info
-
-
-def _later(mine: float, its: float) -> bool:
-    if mine == int(mine) or its == int(its):
-        return int(mine) > int(its)  # a service that keeps whole seconds
-    return mine > its
-
-
-def _digest(store: Store, name: str, alg: str) -> Digest:
-    hasher = hashes.new(alg)
-    for block in store.blocks(name):
-        hasher.update(block)
-    return hashes.Digest(alg, hasher.hexdigest())
