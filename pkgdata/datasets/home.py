@@ -5,7 +5,7 @@
   NAME/                  a dataset that was pulled or created
   NAME -> /some/folder   one that was registered
   .NAME.manifest         what a pulled one holds: its manifest, and which folder that is
-  .NAME.lock             one process at a time pulls it; removed afterwards
+  .NAME.lock             one process at a time pulls it; removed once it is here
   .NAME.<owner>.tmp/     a dataset until it is complete, or until it is removed
 
 1. A dataset appears, is replaced and disappears by a rename: a reader finds all of one version or

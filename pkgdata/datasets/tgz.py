@@ -30,7 +30,6 @@ from .pulling import BlockFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from typing import IO
 
     from ..base.progress import Callback
@@ -87,8 +86,11 @@ def pull(store: Store, name: str, folder: str, show: Callback = silent) -> tuple
     address = store.address(stored)
     size = store.stat(stored).size or 0
     limit = max(_ALWAYS_ALLOWED, int(conf.extract_limit) * size)
-    with _opened(store, stored) as source:
-        unpacking = _Unpacking(folder, address, limit, show)
+    unpacking = _Unpacking(folder, address, limit, show)
+    with (
+        contextlib.closing(store.blocks(stored)) as packed,  # type: ignore[type-var]  # a generator
+        BlockFile(codecs.decode_blocks(packed, "gzip", address)) as source,
+    ):
         unpacking.run(source)
     return unpacking.registry(), size
 
@@ -97,17 +99,6 @@ def registry(store: Store, name: str) -> Registry:
     """Return the registry of an archive, without keeping its files."""
     with tempfile.TemporaryDirectory(prefix="pkgdata-") as work:
         return pull(store, name, work)[0]
-
-
-@contextlib.contextmanager
-def _opened(store: Store, name: str) -> Iterator[BlockFile]:
-    packed = store.blocks(name)
-    blocks = codecs.decode_blocks(packed, "gzip", store.address(name))
-    with BlockFile(blocks) as source:
-        try:
-            yield source
-        finally:
-            packed.close()  # type: ignore[attr-defined]  # a generator; releases the connection
 
 
 class _Unpacking:
