@@ -23,7 +23,7 @@ import inspect
 from pathlib import Path
 
 from ..errors import CatalogError
-from . import library as library  # a definition needs a catalog at work
+from . import library as library  # sets `active.default`, which definitions are prepared by
 from . import notes
 from .definition import Definition
 

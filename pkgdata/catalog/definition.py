@@ -228,10 +228,6 @@ class Definition(Notes):
         """Return True if something of it lies in its folder."""
         return any(one.has_files() for one in self.resources.values())
 
-    def owns_folder(self) -> bool:
-        """Return True if its folder is its own, if only for links."""
-        return self.as_prepare or bool(self.resources)
-
     # -- what is made of it --------------------------------------------------------------------
 
     def register_hook(self, name: str, hook: Callable[[Definition], Any]) -> None:

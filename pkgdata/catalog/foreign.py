@@ -131,10 +131,6 @@ class ForeignDefinition:
         """The folder of its data."""
         return self.root / "data" / self.repository.id / Path(*self.id.split("."))
 
-    def owns_folder(self) -> bool:
-        """Return True: its folder is its own."""
-        return True
-
     def _ready(self) -> None:
         """Make it fetch through our engine, into the chosen folder."""
         context = self.own.context
