@@ -33,13 +33,7 @@ _END = object()
 
 
 class Room:
-    """Memory that many at once share: who wants some waits until there is enough.
-
-    Parameters
-    ----------
-    size : int
-        Bytes in all.
-    """
+    """Bytes of memory that many threads share: each waits until there is enough for it."""
 
     def __init__(self, size: int) -> None:
         import threading
@@ -49,13 +43,7 @@ class Room:
 
     @contextlib.contextmanager
     def taking(self, amount: int) -> Iterator[None]:
-        """Have some of it for a while; never more than all of it.
-
-        Parameters
-        ----------
-        amount : int
-            Bytes.
-        """
+        """Have some of it for a while; never more than all of it."""
         amount = min(amount, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._left >= amount)
@@ -93,7 +81,7 @@ def _work(feed: _Feed, function: Callable[[Any], Any], put: Callable[[Any], None
     while True:
         try:
             taken = feed.take()
-        except BaseException as error:  # the iterable's own: told to whoever reads the results
+        except BaseException as error:  # the iterable's own: raised where the results are read
             feed.stopped = True
             put((-1, None, None, error))
             break
@@ -115,33 +103,12 @@ def run(
     ahead: int = _AHEAD,
     quick: Callable[[T], bool] | None = None,
 ) -> Iterator[tuple[T, R | None, Exception | None]]:
-    """Call a function for each item, several at once, and yield what comes of it.
+    """Call a function for each item, several at once; yield the item, the result and the error.
 
-    Parameters
-    ----------
-    function : callable
-        Takes an item.
-    items : iterable
-        Taken as the work goes on; may be endless.
-    threads : int
-        Calls at once; 1 needs no thread.
-    ordered : bool, default False
-        In the order of the items, else as they are completed.
-    ahead : int, default 2
-        Calls under way and results that wait to be taken, per thread.
-    quick : callable, optional
-        Says of an item whether its call may take less time than to hand it to a thread. Such calls
-        are made here, one after another, until they prove slow.
-
-    Yields
-    ------
-    (item, result, error)
-        One of the last two is None. Closing the iterator ends the work.
-
-    Raises
-    ------
-    Exception
-        What the iterable itself raises.
+    Items are taken as the work goes on and may be endless; what the iterable itself raises is
+    raised. Results come as they are completed, or ``ordered``; ``ahead`` calls and results per
+    thread wait to be taken. ``quick`` says whether a call may take less time than a thread costs:
+    such calls are made here, until they prove slow. Closing the iterator ends the work.
     """
     if threads <= 1:
         yield from _serial(function, items)
@@ -244,13 +211,7 @@ def _threaded(
 
 
 def chunks(items: Iterable[T], size: int = CHUNK, most: int = 0) -> Iterator[list[T]]:
-    """Cut an iterable into lists.
-
-    Parameters
-    ----------
-    most : int, default 0
-        If more than the size, each list is twice as long as the one before it, up to this.
-    """
+    """Cut an iterable into lists, each twice as long as the one before it, up to ``most``."""
     import itertools
 
     found = iter(items)
@@ -260,7 +221,7 @@ def chunks(items: Iterable[T], size: int = CHUNK, most: int = 0) -> Iterator[lis
 
 
 def told_to_end() -> bool:
-    """Say whether this is a worker process whose parent wants no more of it."""
+    """Return True if this is a worker process whose parent wants no more of it."""
     return bool(_told_to_end)
 
 
@@ -295,19 +256,10 @@ def spread(
     processes: int,
     first: int = CHUNK,
 ) -> Iterator[R]:
-    """Call a function for lists of items in worker processes and yield its results.
+    """Call a function for lists of items in worker processes; yield its results in any order.
 
-    Parameters
-    ----------
-    function : callable
-        Takes a list of items and returns a list; pickled, as are items and results.
-    first : int, default 64
-        Length of the first list; they grow, so that few items are shared out too.
-
-    Yields
-    ------
-    object
-        Lists are completed in any order.
+    Function, items and results are pickled. The lists begin with ``first`` items and grow, so that
+    few items are shared out too.
     """
     import concurrent.futures
     import multiprocessing

@@ -47,13 +47,7 @@ _BUCKET = re.compile(r"\$?[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def checked_endpoint(endpoint: str) -> str:
-    """Return the URL of a service without a closing slash.
-
-    Raises
-    ------
-    ConfigError
-        It is malformed, or holds a login.
-    """
+    """Return the URL of a service without a closing slash."""
     from urllib.parse import urlsplit
 
     try:
@@ -70,18 +64,7 @@ def checked_endpoint(endpoint: str) -> str:
 
 
 def web_address(url: str) -> str:
-    """Return the web address of a public bucket.
-
-    Returns
-    -------
-    str
-        Ends in a slash.
-
-    Raises
-    ------
-    ConfigError
-        The URL is malformed, or does not name Azure's account.
-    """
+    """Return the web address of a public bucket."""
     place = BucketUrl(url)
     if place.endpoint is not None:
         base = f"{place.endpoint}/{place.bucket}"
@@ -103,18 +86,7 @@ def web_address(url: str) -> str:
 
 
 def read_secrets(secrets: Mapping[str, Any] | str) -> dict[str, Any]:
-    """Return credentials with their names in lower case.
-
-    Parameters
-    ----------
-    secrets : mapping or str
-        A mapping, or the path of a JSON file.
-
-    Raises
-    ------
-    ConfigError
-        The file cannot be read, or holds no mapping. Its content is never shown.
-    """
+    """Return credentials, of a mapping or a JSON file, with their names in lower case."""
     found: Any = secrets
     if isinstance(secrets, (str, os.PathLike)):
         import json
@@ -131,7 +103,7 @@ def read_secrets(secrets: Mapping[str, Any] | str) -> dict[str, Any]:
 
 
 def _machine_of(vendor: str) -> bool:
-    """Say whether this machine is a provider's own, from what its firmware says."""
+    """Return True if this machine is a provider's own, from what its firmware says."""
     for name in ("sys_vendor", "product_name", "board_asset_tag"):
         try:
             with open(f"/sys/devices/virtual/dmi/id/{name}", encoding="ascii") as file:
@@ -143,18 +115,7 @@ def _machine_of(vendor: str) -> bool:
 
 
 def aws_profile() -> dict[str, str]:
-    """Return what Amazon's configuration files say for the profile in use.
-
-    Returns
-    -------
-    dict of str to str
-        Keys as in the files.
-
-    Raises
-    ------
-    ConfigError
-        A file cannot be parsed, or does not have the profile that ``AWS_PROFILE`` names.
-    """
+    """Return what Amazon's configuration files say for the profile in use."""
     import configparser
 
     wanted = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
@@ -192,18 +153,7 @@ _AWS_ENVIRONMENT = (
 
 
 def aws_credentials() -> tuple[dict[str, Any], Callable[[], Any] | None] | None:
-    """Find Amazon credentials where its own tools do.
-
-    Returns
-    -------
-    (dict, callable or None) or None
-        Settings of the driver, and a source of keys that expire; None if there are no credentials.
-
-    Raises
-    ------
-    MissingExtraError
-        The profile needs Amazon's own library.
-    """
+    """Find Amazon credentials where its own tools do: settings, and a source of expiring keys."""
     if any(os.environ.get(name) for name in _AWS_ENVIRONMENT):
         return {}, None
     profile = aws_profile()
@@ -240,7 +190,7 @@ def _boto_provider() -> Callable[[], Any]:
 
 
 def google_credentials() -> bool:
-    """Say whether Google's default credentials are here."""
+    """Return True if Google's default credentials are here."""
     names = ("APPLICATION_CREDENTIALS", "SERVICE_ACCOUNT", "SERVICE_ACCOUNT_KEY")
     if any(os.environ.get(f"GOOGLE_{name}") for name in names):
         return True
@@ -254,7 +204,7 @@ def google_credentials() -> bool:
 
 
 def azure_credentials() -> bool:
-    """Say whether Azure credentials are in the environment."""
+    """Return True if Azure credentials are in the environment."""
     names = ("ACCOUNT_KEY", "ACCESS_KEY", "SAS_KEY", "SAS_TOKEN", "CLIENT_SECRET", "TOKEN")
     if any(os.environ.get(f"AZURE_STORAGE_{name}") for name in names):
         return True

@@ -12,7 +12,6 @@ from ..errors import (
 )
 from .cloudbody import LARGE, CloudBody, LargeBody, attributes_of
 from .cloudclient import CloudClient, as_md5
-from .clouderrors import damaged
 from .objects import Attributes, Body, Feed, Info, already_there
 from .writing import write_whole
 
@@ -167,11 +166,15 @@ class CloudStore(CloudClient):
         digest = as_md5(etag)
         if digest is None:
             return
-        hasher = hashes.new("md5")
-        hasher.update(content)
-        actual = hasher.hexdigest()
-        if actual != digest.hex and self.is_digest(name, digest):
-            raise damaged(self.address(name), digest, actual)
+        sent = hashes.hash_blocks((content,), "md5")
+        if sent != digest and self.is_digest(name, digest):
+            raise hashes.mismatch(
+                f"{self.address(name)}: the service got other bytes than were sent",
+                sent,
+                digest,
+                source=self.address(name),
+                hint="put it again",
+            )
 
     def _headers(self, kept: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
         """Return obstore's words for what is kept next to the bytes."""

@@ -7,7 +7,6 @@ import re
 from ..errors import (
     AccessDeniedError,
     IncompleteTransferError,
-    IntegrityError,
     ObjectNotFoundError,
     PkgdataError,
     StoreError,
@@ -15,10 +14,6 @@ from ..errors import (
     UnsupportedOperationError,
 )
 from .objects import already_there
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ..base.hashes import Digest
 
 _STATUS = re.compile(r"status code: (\d{3})|Status\((\d{3})|status: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
@@ -46,17 +41,6 @@ class NoSuchRangeError(StoreError):
 
 class PreconditionError(StoreError):
     """The object is not the one that was asked for."""
-
-
-def damaged(address: str, digest: Digest, actual: str) -> IntegrityError:
-    """Return the error of bytes that the service got otherwise than they were sent."""
-    return IntegrityError(
-        f"{address}: the service got {digest}, {digest.alg}:{actual} was sent",
-        hint="put it again",
-        source=address,
-        expected=f"{digest.alg}:{actual}",
-        actual=str(digest),
-    )
 
 
 def translate(error: Exception, url: str, address: str, in_body: bool) -> Exception:

@@ -46,19 +46,7 @@ _SIZED = 8 << 20
 
 
 def canonical(encoding: str | None) -> str | None:
-    """Return the word that ``Content-Encoding`` has for an encoding.
-
-    Parameters
-    ----------
-    encoding : str or None
-        Also ``"gz"``, ``"brotli"``, ``"x-gzip"``, ``"zst"``, ``"lzma"``, ``"bz2"``; ``"none"`` and
-        ``"identity"`` for none.
-
-    Raises
-    ------
-    ConfigError
-        An encoding that is not known.
-    """
+    """Return the word that ``Content-Encoding`` has for an encoding."""
     if encoding in _NONE:
         return None
     assert encoding is not None
@@ -119,29 +107,14 @@ def _encoder(
 
 
 def encode(content: bytes | memoryview, encoding: str | None, level: int | None = None) -> bytes:
-    """Compress bytes.
-
-    Parameters
-    ----------
-    encoding : str or None
-        See `canonical`; None leaves them alone.
-    level : int, optional
-        The encoder's own scale: gzip 0 to 9 (default 6), br 0 to 11 (5), zstd 1 to 22 (3),
-        xz 0 to 9 (6), bzip2 1 to 9 (9).
-    """
+    """Compress bytes; the level is on the encoder's scale: zstd to 22, br to 11, others to 9."""
     return b"".join(encode_blocks([content], encoding, level))
 
 
 def encode_blocks(
     blocks: Iterable[bytes | memoryview], encoding: str | None, level: int | None = None
 ) -> Iterator[bytes | memoryview]:
-    """Compress bytes that come in blocks.
-
-    Parameters
-    ----------
-    encoding, level
-        See `encode`.
-    """
+    """Compress bytes that come in blocks."""
     encoding = canonical(encoding)
     if encoding is None:
         yield from blocks
@@ -177,20 +150,7 @@ def _encode_zstd(blocks: Iterable[bytes | memoryview], level: int | None) -> Ite
 
 
 def decode(content: bytes, encoding: str | None, address: str = "") -> bytes:
-    """Decompress bytes.
-
-    Parameters
-    ----------
-    encoding : str or None
-        See `canonical`; None leaves them alone.
-    address : str, default ""
-        Redacted URL of the object, for errors.
-
-    Raises
-    ------
-    StoreError
-        The bytes are not what the encoding says, or end too early.
-    """
+    """Decompress bytes; the address is the redacted URL of the object, for errors."""
     if canonical(encoding) is None:
         return content
     return b"".join(decode_blocks([content], encoding, address))
@@ -199,18 +159,7 @@ def decode(content: bytes, encoding: str | None, address: str = "") -> bytes:
 def decode_blocks(
     blocks: Iterable[bytes | memoryview], encoding: str | None, address: str = ""
 ) -> Iterator[bytes | memoryview]:
-    """Decompress bytes that come in blocks.
-
-    Parameters
-    ----------
-    encoding, address
-        See `decode`.
-
-    Raises
-    ------
-    StoreError
-        See `decode`.
-    """
+    """Decompress bytes that come in blocks."""
     encoding = canonical(encoding)
     if encoding is None:
         yield from blocks

@@ -17,7 +17,6 @@ from ..base.progress import BYTES, START, Event
 from ..base.report import Report
 from ..errors import ConfigError, ObjectExistsError, PkgdataError, StoreError
 from . import codecs
-from .job import Job
 from .objects import BLOCK, WHOLE, Attributes
 from .reading import length, read_on
 from .writing import guess_type
@@ -290,6 +289,8 @@ def job_copies(
     The pairs of names are read only if the file does not know them already; ``words`` say what is
     copied where, and a file that says otherwise is refused.
     """
+    from .job import Job  # it needs sqlite3, which some builds of Python lack
+
     with Job(path, words) as shared:
         shared.plan(pairs)
         show = progress.view(shown, shared.left())

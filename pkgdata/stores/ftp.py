@@ -22,19 +22,7 @@ _PROBLEMS: tuple[type[Exception], ...] = (*ftplib.all_errors, ValueError)
 
 
 class FtpBody(Body):
-    """A file on its way over a data connection.
-
-    Parameters
-    ----------
-    ftp : ftplib.FTP
-        The control connection, closed with the body.
-    data : socket
-        The data connection, closed with the body.
-    start : int
-        First byte that comes.
-    url : str
-        Redacted address, for errors.
-    """
+    """A file on its way over a data connection; both connections are closed with the body."""
 
     def __init__(
         self, ftp: ftplib.FTP, data: socket.socket, start: int, size: int | None, url: str
@@ -46,13 +34,6 @@ class FtpBody(Body):
         self._url = url
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read on; see `Body.readinto`.
-
-        Raises
-        ------
-        IncompleteTransferError
-            The connection broke, or ended before all bytes came.
-        """
         try:
             count = self._data.recv_into(buffer)
             self._at += count
@@ -90,17 +71,7 @@ class FtpBody(Body):
 
 
 class FtpStore:
-    """One file of an FTP server.
-
-    Parameters
-    ----------
-    url : str
-        User and password may stand in it; else the login is anonymous.
-    timeout : float
-        Seconds to connect, and between bytes.
-    context : callable
-        Returns the `ssl.SSLContext` for a server that wants TLS.
-    """
+    """One file of an FTP server; without a user in the URL the login is anonymous."""
 
     def __init__(self, url: str, timeout: float, context: Callable[[], ssl.SSLContext]) -> None:
         self._parts = urlsplit(url)
@@ -116,15 +87,7 @@ class FtpStore:
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
-        """Open the file; see `pkgdata.stores.Body`.
-
-        Parameters
-        ----------
-        name : str
-            Empty: the URL is the file's own.
-        validator : str, optional
-            FTP has none, so that nothing is gone on from.
-        """
+        """Open the file from its start: FTP has no validators, so nothing is resumed."""
         try:
             ftp = self._connect()
         except _PROBLEMS as error:

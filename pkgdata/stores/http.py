@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from ..base.hashes import Digest
 
-#: Statuses after which the same request may succeed: rate limits and passing server troubles.
+#: Statuses after which the same request may succeed: rate limits and transient server troubles.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 #: Seconds for which a block is filled. A fast server fills it sooner; of a slow one what has come
@@ -78,15 +78,7 @@ def session() -> requests.Session:
 
 
 class HttpBody(Body):
-    """The body of a response, raw bytes from the wire.
-
-    Parameters
-    ----------
-    url : str
-        Redacted address, for errors.
-    start : int
-        Offset of its first byte in the object.
-    """
+    """The body of a response, raw bytes from the wire."""
 
     def __init__(self, response: requests.Response, url: str, start: int) -> None:
         headers = response.headers
@@ -113,13 +105,6 @@ class HttpBody(Body):
         self._doubtful = not framed and response.raw.version == 11
 
     def readinto(self, buffer: memoryview) -> int:
-        """Read on; see `Body.readinto`.
-
-        Raises
-        ------
-        IncompleteTransferError
-            The connection broke or ended before ``Content-Length`` bytes.
-        """
         import time
 
         from urllib3.exceptions import HTTPError
@@ -133,7 +118,7 @@ class HttpBody(Body):
                 if not data or time.monotonic() > end:
                     break
         except (HTTPError, OSError) as error:
-            self._failure = error  # told once the bytes before it are handed over
+            self._failure = error  # raised once the bytes before it are handed over
         self._at += count
         if count:
             return count
@@ -203,15 +188,7 @@ def _digest(headers: Any) -> Digest | None:
 
 
 class HttpStore(Store):
-    """What a web server serves below a URL.
-
-    Parameters
-    ----------
-    url : str
-        Base URL. User and password in it become an ``Authorization`` header.
-    **options
-        See `Store`.
-    """
+    """What a web server serves below a URL; a login in it becomes an ``Authorization`` header."""
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
@@ -308,7 +285,7 @@ class HttpStore(Store):
 
 
 def _goes_on(response: requests.Response, start: int, stop: int | None) -> bool:
-    """Say whether a 206 holds all bytes from one on, to the end or to where it was asked for."""
+    """Return True if a 206 holds all bytes from one on, to the end or to where it was asked."""
     first, last, total = parse_content_range(response.headers.get("Content-Range", ""))
     ends = {total, stop} if total is None or stop is None else {min(total, stop)}
     return first == start and (None in ends or last + 1 in ends)
@@ -324,13 +301,7 @@ def user_agent() -> str:
 
 
 def parse_content_range(text: str) -> tuple[int, int, int | None]:
-    """Read ``bytes FIRST-LAST/TOTAL`` (RFC 9110, section 14.4).
-
-    Returns
-    -------
-    (int, int, int or None)
-        First and last byte and the total; ``(-1, -1, None)`` for anything malformed.
-    """
+    """Read ``bytes FIRST-LAST/TOTAL`` (RFC 9110, section 14.4); ``(-1, -1, None)`` if malformed."""
     unit, _, rest = text.strip().partition(" ")
     span, _, total = rest.partition("/")
     first, _, last = span.partition("-")

@@ -14,14 +14,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sqlite3
+import threading
+import time
 
 from ..base import owners
+from ..base.pool import chunks
 from ..errors import ConfigError, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from sqlite3 import Connection
     from typing import Any
 
 WAITING, TAKEN, DONE, FAILED = range(4)
@@ -45,23 +48,10 @@ create index if not exists work_by_state on work(state);
 class Job:
     """The work that is left, shared by all processes that name the same file.
 
-    Parameters
-    ----------
-    words : str
-        What is copied where; a file that says otherwise is refused.
-
-    Raises
-    ------
-    ConfigError
-        The file is of another job.
-    StoreError
-        The file is no such file.
+    ``words`` say what is copied where; a file that says otherwise is refused.
     """
 
     def __init__(self, path: str, words: str) -> None:
-        import sqlite3
-        import threading
-
         self._path = path
         self._lock = threading.Lock()
         self._mine = _new_owner()
@@ -85,14 +75,13 @@ class Job:
     def _error(self, error: Exception) -> StoreError:
         return StoreError(
             f"{self._path}: cannot keep a job: {error}",
-            hint="if it is damaged, remove it: the job begins anew",
+            hint="if it is damaged, remove it: the job begins again",
             url=self._path,
         )
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:
         """Change the file, all or nothing; say in our words what is wrong with it."""
-        import sqlite3
 
         try:
             with self._lock, self._db:
@@ -105,7 +94,7 @@ class Job:
         with self._changing():
             planned = self._db.execute("select 1 from meta where key='planned'").fetchone()
         if planned is None:
-            for part in _parts(pairs, 1000):
+            for part in chunks(pairs, 1000):
                 with self._changing():
                     self._db.executemany(
                         "insert or ignore into work(name, target) values(?, ?)", part
@@ -178,15 +167,12 @@ class Job:
                 self._db.close()
 
 
-def _prepare(db: Connection) -> None:
+def _prepare(db: sqlite3.Connection) -> None:
     """Make the tables, also where other processes open the same new file at this moment.
 
     SQLite does not wait for a lock in two places: the change to a write-ahead log, and two readers
     that both want to write. So the first is tried again here, and the second does not arise.
     """
-    import sqlite3
-    import time
-
     give_up = time.monotonic() + _PATIENCE
     while True:
         try:
@@ -231,9 +217,3 @@ def _started(pid: int) -> str:
             return file.read().rpartition(b")")[2].split()[19].decode()
     except (OSError, IndexError):
         return ""
-
-
-def _parts(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    from ..base.pool import chunks
-
-    return chunks(items, size)

@@ -23,7 +23,7 @@ BLOCK = 4 << 20
 
 
 class Attributes:
-    """What a store keeps beside an object's bytes. A store keeps what it can of it.
+    """What a store keeps next to an object's bytes. A store keeps what it can of it.
 
     Parameters
     ----------
@@ -157,7 +157,7 @@ class Body:
         self.kind = kind
         #: Whether the store is known to serve parts of the object.
         self.ranges = False
-        #: What the store keeps beside the bytes.
+        #: What the store keeps next to the bytes.
         self.attributes = Attributes()
         #: Of the whole stored object, where the service reports one.
         self.digest: Digest | None = None

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from ..base import hashes
+from ..base.hashes import Digest
 from ..base.pool import chunks
 from ..base.tls import tls_context
 from ..errors import ConfigError, UnsupportedOperationError
@@ -16,7 +18,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
-    from ..base.hashes import Digest
     from .objects import Attributes
 
 #: Keys that one S3 request deletes.
@@ -29,13 +30,8 @@ _regions: dict[str, str] = {}
 class S3(CloudStore):
     """A bucket of Amazon S3, or of anything that speaks its protocol.
 
-    Parameters
-    ----------
-    url : str
-        ``s3://bucket/prefix`` or ``s3://https://endpoint/bucket/prefix``.
-    **options
-        See `Store`. Secrets are ``access_key_id``, ``secret_access_key`` and, if need be,
-        ``session_token``, each with or without ``aws_`` before it.
+    Secrets are ``access_key_id``, ``secret_access_key`` and, if need be, ``session_token``, each
+    with or without ``aws_`` before it.
     """
 
     kind = "S3"
@@ -168,7 +164,7 @@ def _keys(given: Any, secrets: dict[str, Any]) -> Callable[[], Any]:
 
     if callable(given):
         return lambda: keys(given())
-    fixed = keys(secrets)  # now: what is missing is told before anything is sent
+    fixed = keys(secrets)  # now: what is missing is reported before anything is sent
     return lambda: fixed
 
 
@@ -190,13 +186,7 @@ def _ask_region(bucket: str, timeout: float) -> str:
 class Google(CloudStore):
     """A bucket of Google Cloud Storage.
 
-    Parameters
-    ----------
-    url : str
-        ``gs://bucket/prefix``.
-    **options
-        See `Store`. Secrets are the fields of a service account's JSON file, its path, or
-        ``bearer_token``.
+    Secrets are the fields of a service account's JSON file, its path, or ``bearer_token``.
     """
 
     kind = "Google Cloud Storage"
@@ -260,13 +250,7 @@ def _token(given: Callable[[], Any]) -> Callable[[], Any]:
 class Azure(CloudStore):
     """A container of Azure Blob Storage.
 
-    Parameters
-    ----------
-    url : str
-        ``az://container/prefix``, ``az://account.blob.core.windows.net/container/prefix`` or
-        ``az://https://endpoint/container/prefix``.
-    **options
-        See `Store`. Secrets are ``account_name`` with ``account_key``, ``sas_token`` or ``token``.
+    Secrets are ``account_name`` with ``account_key``, ``sas_token`` or ``token``.
     """
 
     kind = "Azure"
@@ -313,16 +297,10 @@ class Azure(CloudStore):
     def _headers(self, kept: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
         found = super()._headers(kept, content)
         if content is not None:
-            from ..base import hashes
-
-            hasher = hashes.new("sha256")
-            hasher.update(content)
-            found[SHA256] = hasher.hexdigest()
+            found[SHA256] = hashes.hash_blocks((content,)).hex
         return found
 
     def digest_of(self, meta: Mapping[str, Any], kept: Mapping[str, str]) -> Digest | None:
-        from ..base.hashes import Digest
-
         value = kept.get(SHA256, "").lower()
         whole = len(value) == 64 and not value.strip("0123456789abcdef")
         return Digest("sha256", value) if whole else None

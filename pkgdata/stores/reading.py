@@ -6,6 +6,7 @@ import json
 from typing import NamedTuple
 
 from ..base import hashes, pool, progress
+from ..base.hashes import Digest
 from ..errors import (
     ConfigError,
     IncompleteTransferError,
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from ..base.hashes import Digest
     from ..base.progress import Callback
     from .base import Driver
     from .objects import Body
@@ -97,10 +97,8 @@ class Get(NamedTuple):
     def _checked(self, name: str, content: bytes, digest: Digest) -> bytes:
         """Compare with the service's digest; a transmission error is cured by reading again."""
         for left in (1, 0):
-            hasher = hashes.new(digest.alg)
-            hasher.update(content)
-            actual = hasher.hexdigest()
-            if actual == digest.hex or not self.store.is_digest(name, digest):
+            actual = hashes.hash_blocks((content,), digest.alg)
+            if actual == digest or not self.store.is_digest(name, digest):
                 return content
             if left:
                 content = self.store.trying(lambda: self.store.read(name))[0]
@@ -112,15 +110,16 @@ def length(items: Any) -> int:
     return len(items) if hasattr(items, "__len__") else 0
 
 
-def _damaged(store: Driver, name: str, digest: Digest, actual: str) -> IntegrityError:
+def _damaged(store: Driver, name: str, digest: Digest, actual: Digest) -> IntegrityError:
     address = store.address(name)
-    return IntegrityError(
-        f"{address}: the service says {digest}, its bytes have {actual}",
-        hint="the object is damaged there or on the way; upload it again",
+    hint = "the object is damaged there or on the way; upload it again"
+    return hashes.mismatch(
+        f"{address}: not the digest that the service reports",
+        digest,
+        actual,
         name=name,
         source=address,
-        expected=str(digest),
-        actual=f"{digest.alg}:{actual}",
+        hint=hint,
     )
 
 
@@ -230,6 +229,6 @@ class _Check:
             )
         if self._hasher is None or self._digest is None:
             return
-        actual = self._hasher.hexdigest()
-        if actual != self._digest.hex and store.is_digest(name, self._digest):
+        actual = Digest(self._digest.alg, self._hasher.hexdigest())
+        if actual != self._digest and store.is_digest(name, self._digest):
             raise _damaged(store, name, self._digest, actual)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from .objects import Attributes, Feed
     from .sftp_protocol import OpenFile, Stat
 
-#: Permission bits of what everybody may read, and those that a directory needs besides.
+#: Permission bits of a file that everybody may read, and those that a directory then needs.
 FILE_MODE, FOLDER_BITS = 0o644, 0o555
 
 

@@ -57,7 +57,7 @@ def _text(value: str) -> bytes:
     return struct.pack(">I", len(raw)) + raw
 
 
-class _Reader:
+class _Packet:
     """Takes a packet apart."""
 
     def __init__(self, packet: bytes) -> None:
@@ -180,7 +180,7 @@ class Connection:
         packet = self._packet()
         if packet is None or packet[0] != _VERSION:
             raise self._lost()
-        reader = _Reader(packet[5:])
+        reader = _Packet(packet[5:])
         while reader.rest:
             self._extensions.add(reader.text())
             reader.text()
@@ -247,7 +247,7 @@ class Connection:
         return kind, content
 
     def _check(self, content: bytes, path: str) -> None:
-        reader = _Reader(content)
+        reader = _Packet(content)
         code = reader.number()
         if code in (_OK, _EOF):
             return
@@ -292,7 +292,7 @@ class Connection:
         """Ask for many files at once; yield None for one that is not there."""
         for pending in self._ahead(self.ask(_STAT, _text(path), path=path) for path in paths):
             try:
-                yield _Reader(self.answer(pending)[1]).stat()
+                yield _Packet(self.answer(pending)[1]).stat()
             except ObjectNotFoundError:
                 yield None
 
@@ -316,14 +316,14 @@ class Connection:
         return self.answer(pending)[1]
 
     def list(self, path: str) -> Iterator[tuple[str, Stat]]:
-        """Yield what a directory holds; a symbolic link is told as one."""
+        """Yield what a directory holds; a symbolic link is reported as one."""
         handle = self.answer(self.ask(_OPENDIR, _text(path), path=path))[1]
         try:
             while True:
                 kind, content = self.answer(self.ask(_READDIR, handle, path=path))
                 if kind != _NAME:
                     return
-                reader = _Reader(content)
+                reader = _Packet(content)
                 for _ in range(reader.number()):
                     name, _ = os.fsdecode(reader.text()), reader.text()
                     stat = reader.stat()
@@ -359,7 +359,7 @@ class Connection:
         """Open a file for reading."""
         handle = self._handle(path, _READABLE)
         try:
-            stat = _Reader(self.answer(self.ask(_FSTAT, handle, path=path))[1]).stat()
+            stat = _Packet(self.answer(self.ask(_FSTAT, handle, path=path))[1]).stat()
             if stat.is_folder or stat.size is None:
                 raise ObjectNotFoundError(f"{self._url}: {path}: no such file", url=self._url)
         except BaseException:
