@@ -1,12 +1,9 @@
-"""Batches of real files: what comes, what is reported, and what two processes do together."""
+"""Batches of real files: what comes, what is reported, and what is on disk."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import random
-import signal
 import stat
 import subprocess
 import sys
@@ -14,13 +11,28 @@ import threading
 
 import faults
 import pytest
+from batching import (
+    FEW,
+    FILES,
+    MANY,
+    check_here,
+    check_objects,
+    checkout,
+    declare,
+    left,
+    make,
+    needs_modes,
+    read,
+    registry,
+    sha,
+)
 from faults import FaultServer, forever
 
 import pkgdata
-from pkgdata import Digest, Entry, Registry
+from pkgdata import Entry, Registry
 from pkgdata.base import fs
 from pkgdata.base.progress import DONE, START
-from pkgdata.cache import group, stamps, upkeep
+from pkgdata.cache import group, stamps
 from pkgdata.cache.objects import LOCKS, OBJECTS, PARTIAL
 from pkgdata.core import batch
 from pkgdata.errors import (
@@ -34,91 +46,6 @@ from pkgdata.errors import (
     StoreError,
     UnknownNameError,
 )
-from pkgdata.stores import http
-
-RANDOM = random.Random(11)
-needs_signals = pytest.mark.skipif(os.name == "nt", reason="stops and kills processes by signals")
-needs_modes = pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
-
-
-def make(count: int, length: int = 0) -> dict[str, bytes]:
-    """Return small files, all different, some in folders."""
-    folders = ("", "maps/", "maps/a b/", "tables/ü/")
-    return {
-        f"{folders[i % 4]}file{i:03}.bin": RANDOM.randbytes(length or RANDOM.randrange(1, 3000))
-        for i in range(count)
-    }
-
-
-FILES = make(300)
-EMPTY = "maps/empty.bin"
-FILES[EMPTY] = b""
-
-
-def sha(content: bytes) -> Digest:
-    return Digest("sha256", hashlib.sha256(content).hexdigest())
-
-
-def registry(files: dict[str, bytes], sized: bool = True, **urls: list[str]) -> Registry:
-    return Registry(
-        [
-            Entry(name, sha(c), len(c) if sized else None, tuple(urls.get(name, ())))
-            for name, c in files.items()
-        ]
-    )
-
-
-def declare(*urls: str, files: dict[str, bytes] = FILES, **more) -> pkgdata.PackageData:
-    quick = {"retries": 0, "remote_timeout": 20, "connections": 5, **more}
-    quick.setdefault("registry", registry(files))
-    return pkgdata.PackageData("p", dataurl=urls, **quick)
-
-
-def read(path: str) -> bytes:
-    with open(path, "rb") as file:
-        return file.read()
-
-
-def check_here(report, names, files: dict[str, bytes] = FILES) -> None:
-    """These names and no others are in the report, and right on disk."""
-    assert set(report.succeeded) == set(names)
-    for name, path in report.succeeded.items():
-        assert read(path) == files[name], name
-        assert os.path.basename(path) == os.path.basename(name)
-
-
-def check_objects(root: str) -> int:
-    """Each object is what its path says; return how many there are."""
-    items = list(upkeep.items(pkgdata.Cache(root)))
-    for item in items:
-        assert sha(read(item.path)) == item.digest, item.path
-    return len(items)
-
-
-def left(root: str, bucket: str) -> list[str]:
-    path = os.path.join(root, bucket)
-    return [name for name, _ in fs.walk_files(path)] if os.path.isdir(path) else []
-
-
-@pytest.fixture(autouse=True)
-def _closed_connections():
-    yield
-    for session in http._sessions.values():
-        session.close()
-    http._sessions.clear()
-
-
-@pytest.fixture
-def server():
-    with FaultServer(dict(FILES)) as found:
-        yield found
-
-
-@pytest.fixture
-def second():
-    with FaultServer(dict(FILES)) as found:
-        yield found
-
 
 # -- what comes --------------------------------------------------------------------------------
 
@@ -420,10 +347,6 @@ def test_offline_all_fail_before_anything_that_speaks_http_is_loaded(tmp_path):
     assert {"requests", "urllib3", "http.client", "ssl", "socket"}.isdisjoint(modules)
 
 
-def checkout() -> str:
-    return os.path.dirname(os.path.dirname(pkgdata.__file__))
-
-
 # -- what is on disk ---------------------------------------------------------------------------
 
 
@@ -469,9 +392,6 @@ def steps(monkeypatch):
     monkeypatch.setattr(os, "replace", watch_replace)
     monkeypatch.setattr(group, "MOST", 50)
     return found
-
-
-FEW = dict(list(FILES.items())[:120])
 
 
 @pytest.mark.skipif(not fs.can_sync_all(), reason="this system has no syncfs")
@@ -589,293 +509,6 @@ def test_disk_full_in_the_middle(small_disk, monkeypatch, sized, most):
         resize("32m")
         check_here(report.retry(), report.failed, files)
         check_here(data.fetch(), files, files)
-
-
-# -- processes ---------------------------------------------------------------------------------
-
-CHILD = """
-import json, os, sys
-import pkgdata
-from pkgdata.cache import group
-from pkgdata.core import batch
-
-task = json.loads(sys.argv[1])
-exec(task["patch"])
-
-def say(**facts):
-    os.write(1, (json.dumps(facts) + "\\n").encode())  # whole lines, also from two threads
-
-def note(event):
-    say(event=event.state, name=event.name, done=event.done)
-
-data = pkgdata.PackageData(
-    "p", dataurl=task["url"], registry=pkgdata.Registry.parse(task["list"]), **task["settings"]
-)
-say(event="ready")
-sys.stdin.readline()
-report = data.fetch(progress=note)
-say(event="result", paths=report.succeeded)
-"""
-
-
-class Child:
-    """One process that fetches a batch when it is told to."""
-
-    def __init__(self, server: FaultServer, files: dict[str, bytes], patch: str, settings) -> None:
-        task = {
-            "url": server.url,
-            "list": registry(files).dumps(),
-            "patch": patch,
-            "settings": {"retries": 0, "remote_timeout": 600, "connections": 4, **settings},
-        }
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", CHILD, json.dumps(task)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": checkout()},
-            text=True,
-        )
-        # a process that hangs fails its test instead of holding up all the others
-        self._alarm = threading.Timer(60, self.process.kill)
-        self._alarm.start()
-        self.wait_for(lambda facts: facts["event"] == "ready")
-
-    def go(self) -> None:
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-
-    def wait_for(self, wanted) -> dict:
-        """Read what the process says until it is what is wanted."""
-        for line in self.process.stdout:
-            facts = json.loads(line)
-            if wanted(facts):
-                return facts
-        raise AssertionError(f"the process ended: {self.process.stderr.read()}")
-
-    def wait_for_done(self, names: set[str]) -> None:
-        """Wait until these files are brought in."""
-        missing = set(names)
-
-        def last(facts) -> bool:
-            if facts["event"] == DONE:
-                missing.discard(facts["name"])
-            return not missing
-
-        self.wait_for(last)
-
-    def paths(self) -> dict[str, str]:
-        return self.wait_for(lambda facts: facts["event"] == "result")["paths"]
-
-    def close(self) -> None:
-        self._alarm.cancel()
-        self.process.kill()
-        self.process.communicate()
-
-
-@pytest.fixture
-def spawn(server):
-    children: list[Child] = []
-
-    def start(files=FILES, patch: str = "", **settings) -> Child:
-        children.append(Child(server, files, patch, settings))
-        return children[-1]
-
-    yield start
-    for child in children:
-        child.close()
-
-
-def check_paths(paths: dict[str, str], files: dict[str, bytes]) -> None:
-    assert {name: read(path) for name, path in paths.items()} == files
-
-
-MANY = make(400)
-
-
-def root() -> str:
-    return os.environ["PKGDATA_CACHE_DIR"]
-
-
-def test_two_processes_share_the_work(server, spawn):
-    server.contents.update(MANY)
-    children = [spawn(MANY), spawn(MANY)]
-    for child in children:
-        child.go()
-    for child in children:
-        check_paths(child.paths(), MANY)
-    assert {request.path for request in server.requests} == set(MANY)
-    assert len(server.requests) <= 1.25 * len(MANY)
-    assert check_objects(root()) == len(MANY)
-    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
-
-
-#: Says when a file is begun: from then on others see who brings it in.
-TELL = """
-create = group.Group.create
-def told(self, digest):
-    found = create(self, digest)
-    say(event="created")
-    return found
-group.Group.create = told
-"""
-
-
-def hold_first(server: FaultServer, child: Child, names: list[str]) -> None:
-    """Start a process; return when it holds these files, unfinished, while the server stalls."""
-    for name in names:
-        server.script(name, faults.stall(0))
-    child.go()
-    begun = list(FILES).index(names[-1]) + 1
-    for _ in range(begun):
-        child.wait_for(lambda facts: facts["event"] == "created")
-
-
-def test_the_second_waits_for_nothing_that_it_can_do_itself(server, spawn):
-    first, other = spawn(patch=TELL), spawn()
-    held = list(FILES)[:4]
-    hold_first(server, first, held)
-    other.go()
-    other.wait_for_done(set(FILES) - set(held))  # and the first one still stalls
-    other.wait_for(lambda facts: facts["event"] == "wait" and facts["name"] in held)
-    assert len(server.requests) == len(FILES)
-    server.release()
-    for child in (first, other):
-        check_paths(child.paths(), FILES)
-    assert len(server.requests) == len(FILES), "what the first one held came from the first one"
-
-
-@needs_signals
-def test_a_stopped_process_is_given_up_as_a_whole(server, spawn):
-    """It has brought in a hundred files that have no name yet; one wait is enough for all."""
-    first, other = spawn(patch=TELL), spawn(lock_timeout=0.5)
-    hold_first(server, first, list(FILES)[100:104])
-    os.kill(first.process.pid, signal.SIGSTOP)
-    other.go()
-    waited_for = set()
-
-    def result(facts) -> bool:
-        if facts["event"] == "wait":
-            waited_for.add(facts["name"])
-        return facts["event"] == "result"
-
-    check_paths(other.wait_for(result)["paths"], FILES)
-    assert 1 <= len(waited_for) <= batch.ALONE
-    os.kill(first.process.pid, signal.SIGCONT)
-    server.release()
-    check_paths(first.paths(), FILES)
-    assert check_objects(root()) == len(FILES)
-
-
-@needs_signals
-@pytest.mark.parametrize("after", [1, 40, 150, 299])
-def test_killed_in_the_middle(server, spawn, after):
-    child = spawn(patch="group.MOST = 16; pkgdata.conf.default_http_user_agent = 'victim'")
-    child.go()
-    for _ in range(after):
-        child.wait_for(lambda facts: facts["event"] == DONE)
-    child.process.kill()
-    child.process.wait()
-    there = check_objects(root())
-    assert after - 16 <= there, "no more than the last group is lost"
-    check_here(declare(server.url).fetch(), FILES)
-    ours = [r for r in server.requests if "victim" not in r.headers["user-agent"]]
-    assert len(ours) <= len(FILES) - there
-    upkeep.sweep(pkgdata.Cache(root()))
-    assert left(root(), PARTIAL) == []
-    assert check_objects(root()) == len(FILES)
-
-
-@needs_signals
-def test_what_is_killed_in_a_batch_is_not_waited_for(server, spawn):
-    first, other = spawn(patch=TELL), spawn()
-    held = list(FILES)[:4]
-    hold_first(server, first, held)
-    other.go()
-    other.wait_for(lambda facts: facts["event"] == "wait" and facts["name"] in held)
-    first.process.kill()
-    first.process.wait()
-    check_paths(other.paths(), FILES)
-
-
-MEDIUM = make(60, 200_000)
-LARGE = {f"large{i}.bin": RANDOM.randbytes(20_000) for i in range(3)}
-
-
-def interrupt(child: Child) -> None:
-    """Send Ctrl-C; the process ends on its own, long before the 600 seconds of its timeout."""
-    child.process.send_signal(signal.SIGINT)
-    _, said = child.process.communicate(timeout=30)
-    assert child.process.returncode == -signal.SIGINT
-    assert said.rstrip().endswith("KeyboardInterrupt")
-    check_objects(root())
-
-
-@needs_signals
-def test_ctrl_c_in_bulk(server, spawn):
-    child = spawn(patch=TELL)
-    hold_first(server, child, list(FILES)[100:104])
-    interrupt(child)
-    assert check_objects(root()) == 100, "what came before is brought in"
-    server.release()
-    check_here(declare(server.url).fetch(), FILES)
-    upkeep.sweep(pkgdata.Cache(root()))
-    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
-
-
-@needs_signals
-def test_ctrl_c_with_a_second_thread(server, spawn):
-    server.contents.update(MEDIUM)
-    child = spawn(MEDIUM)
-    for name in list(MEDIUM)[30:34]:
-        server.script(name, faults.stall(100_000))
-    child.go()
-    child.wait_for_done(set(list(MEDIUM)[:30]))
-    interrupt(child)
-    assert 20 <= check_objects(root()) < len(MEDIUM)
-
-
-@needs_signals
-def test_ctrl_c_with_files_that_go_alone(server, spawn):
-    server.contents.update(LARGE)
-    child = spawn(LARGE, patch="batch.SMALL = 10_000")
-    for name in LARGE:
-        server.script(name, faults.stall(10_000))
-    child.go()
-    assert server.stalled.wait(30)
-    interrupt(child)
-    server.release()
-    check_here(declare(server.url, files=LARGE).fetch(), LARGE, LARGE)
-
-
-@needs_signals
-def test_ctrl_c_while_servers_ask_for_patience(server, spawn):
-    server.contents.update(LARGE)
-    child = spawn(LARGE, retries=3)
-    asked = threading.Semaphore(0)
-
-    def busy(server: FaultServer, request: faults.Request) -> faults.Reply:
-        asked.release()
-        return faults.Reply(503, b"", {"Retry-After": "110"})
-
-    for name in LARGE:
-        server.script(name, forever(busy))
-    child.go()
-    for _ in LARGE:
-        assert asked.acquire(timeout=30)
-    interrupt(child)
-
-
-@needs_signals
-def test_ctrl_c_while_another_process_is_waited_for(server, spawn):
-    first, other = spawn(patch=TELL), spawn()
-    hold_first(server, first, list(FILES)[:4])
-    other.go()
-    other.wait_for(lambda facts: facts["event"] == "wait")
-    interrupt(other)
-    assert check_objects(root()) == len(FILES) - 4
-    server.release()
-    check_paths(first.paths(), FILES)
 
 
 @pytest.mark.parametrize(("durability", "count"), [("batch", 1), ("each", 1), ("none", 0)])

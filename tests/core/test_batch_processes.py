@@ -1,0 +1,315 @@
+"""Batches in several processes: they share the work, and none is held up when another ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+
+import faults
+import pytest
+from batching import (
+    FILES,
+    MANY,
+    RANDOM,
+    check_here,
+    check_objects,
+    checkout,
+    declare,
+    left,
+    make,
+    needs_signals,
+    read,
+    registry,
+)
+from faults import FaultServer, forever
+
+import pkgdata
+from pkgdata.base.progress import DONE
+from pkgdata.cache import upkeep
+from pkgdata.cache.objects import LOCKS, PARTIAL
+from pkgdata.core import batch
+
+CHILD = """
+import json, os, sys
+import pkgdata
+from pkgdata.cache import group
+from pkgdata.core import batch
+
+task = json.loads(sys.argv[1])
+exec(task["patch"])
+
+def say(**facts):
+    os.write(1, (json.dumps(facts) + "\\n").encode())  # whole lines, also from two threads
+
+def note(event):
+    say(event=event.state, name=event.name, done=event.done)
+
+data = pkgdata.PackageData(
+    "p", dataurl=task["url"], registry=pkgdata.Registry.parse(task["list"]), **task["settings"]
+)
+say(event="ready")
+sys.stdin.readline()
+report = data.fetch(progress=note)
+say(event="result", paths=report.succeeded)
+"""
+
+
+class Child:
+    """One process that fetches a batch when it is told to."""
+
+    def __init__(self, server: FaultServer, files: dict[str, bytes], patch: str, settings) -> None:
+        task = {
+            "url": server.url,
+            "list": registry(files).dumps(),
+            "patch": patch,
+            "settings": {"retries": 0, "remote_timeout": 600, "connections": 4, **settings},
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", CHILD, json.dumps(task)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": checkout()},
+            text=True,
+        )
+        # a process that hangs fails its test instead of holding up all the others
+        self._alarm = threading.Timer(60, self.process.kill)
+        self._alarm.start()
+        self.wait_for(lambda facts: facts["event"] == "ready")
+
+    def go(self) -> None:
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def wait_for(self, wanted) -> dict:
+        """Read what the process says until it is what is wanted."""
+        for line in self.process.stdout:
+            facts = json.loads(line)
+            if wanted(facts):
+                return facts
+        raise AssertionError(f"the process ended: {self.process.stderr.read()}")
+
+    def wait_for_done(self, names: set[str]) -> None:
+        """Wait until these files are brought in."""
+        missing = set(names)
+
+        def last(facts) -> bool:
+            if facts["event"] == DONE:
+                missing.discard(facts["name"])
+            return not missing
+
+        self.wait_for(last)
+
+    def paths(self) -> dict[str, str]:
+        return self.wait_for(lambda facts: facts["event"] == "result")["paths"]
+
+    def close(self) -> None:
+        self._alarm.cancel()
+        self.process.kill()
+        self.process.communicate()
+
+
+@pytest.fixture
+def spawn(server):
+    children: list[Child] = []
+
+    def start(files=FILES, patch: str = "", **settings) -> Child:
+        children.append(Child(server, files, patch, settings))
+        return children[-1]
+
+    yield start
+    for child in children:
+        child.close()
+
+
+def check_paths(paths: dict[str, str], files: dict[str, bytes]) -> None:
+    assert {name: read(path) for name, path in paths.items()} == files
+
+
+def root() -> str:
+    return os.environ["PKGDATA_CACHE_DIR"]
+
+
+def test_two_processes_share_the_work(server, spawn):
+    server.contents.update(MANY)
+    children = [spawn(MANY), spawn(MANY)]
+    for child in children:
+        child.go()
+    for child in children:
+        check_paths(child.paths(), MANY)
+    assert {request.path for request in server.requests} == set(MANY)
+    assert len(server.requests) <= 1.25 * len(MANY)
+    assert check_objects(root()) == len(MANY)
+    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
+
+
+#: Says when a file is begun: from then on others see who brings it in.
+TELL = """
+create = group.Group.create
+def told(self, digest):
+    found = create(self, digest)
+    say(event="created")
+    return found
+group.Group.create = told
+"""
+
+
+def hold_first(server: FaultServer, child: Child, names: list[str]) -> None:
+    """Start a process; return when it holds these files, unfinished, while the server stalls."""
+    for name in names:
+        server.script(name, faults.stall(0))
+    child.go()
+    begun = list(FILES).index(names[-1]) + 1
+    for _ in range(begun):
+        child.wait_for(lambda facts: facts["event"] == "created")
+
+
+def test_the_second_waits_for_nothing_that_it_can_do_itself(server, spawn):
+    first, other = spawn(patch=TELL), spawn()
+    held = list(FILES)[:4]
+    hold_first(server, first, held)
+    other.go()
+    other.wait_for_done(set(FILES) - set(held))  # and the first one still stalls
+    other.wait_for(lambda facts: facts["event"] == "wait" and facts["name"] in held)
+    assert len(server.requests) == len(FILES)
+    server.release()
+    for child in (first, other):
+        check_paths(child.paths(), FILES)
+    assert len(server.requests) == len(FILES), "what the first one held came from the first one"
+
+
+@needs_signals
+def test_a_stopped_process_is_given_up_as_a_whole(server, spawn):
+    """It has brought in a hundred files that have no name yet; one wait is enough for all."""
+    first, other = spawn(patch=TELL), spawn(lock_timeout=0.5)
+    hold_first(server, first, list(FILES)[100:104])
+    os.kill(first.process.pid, signal.SIGSTOP)
+    other.go()
+    waited_for = set()
+
+    def result(facts) -> bool:
+        if facts["event"] == "wait":
+            waited_for.add(facts["name"])
+        return facts["event"] == "result"
+
+    check_paths(other.wait_for(result)["paths"], FILES)
+    assert 1 <= len(waited_for) <= batch.ALONE
+    os.kill(first.process.pid, signal.SIGCONT)
+    server.release()
+    check_paths(first.paths(), FILES)
+    assert check_objects(root()) == len(FILES)
+
+
+@needs_signals
+@pytest.mark.parametrize("after", [1, 40, 150, 299])
+def test_killed_in_the_middle(server, spawn, after):
+    child = spawn(patch="group.MOST = 16; pkgdata.conf.default_http_user_agent = 'victim'")
+    child.go()
+    for _ in range(after):
+        child.wait_for(lambda facts: facts["event"] == DONE)
+    child.process.kill()
+    child.process.wait()
+    there = check_objects(root())
+    assert after - 16 <= there, "no more than the last group is lost"
+    check_here(declare(server.url).fetch(), FILES)
+    ours = [r for r in server.requests if "victim" not in r.headers["user-agent"]]
+    assert len(ours) <= len(FILES) - there
+    upkeep.sweep(pkgdata.Cache(root()))
+    assert left(root(), PARTIAL) == []
+    assert check_objects(root()) == len(FILES)
+
+
+@needs_signals
+def test_what_is_killed_in_a_batch_is_not_waited_for(server, spawn):
+    first, other = spawn(patch=TELL), spawn()
+    held = list(FILES)[:4]
+    hold_first(server, first, held)
+    other.go()
+    other.wait_for(lambda facts: facts["event"] == "wait" and facts["name"] in held)
+    first.process.kill()
+    first.process.wait()
+    check_paths(other.paths(), FILES)
+
+
+MEDIUM = make(60, 200_000)
+LARGE = {f"large{i}.bin": RANDOM.randbytes(20_000) for i in range(3)}
+
+
+def interrupt(child: Child) -> None:
+    """Send Ctrl-C; the process ends on its own, long before the 600 seconds of its timeout."""
+    child.process.send_signal(signal.SIGINT)
+    _, said = child.process.communicate(timeout=30)
+    assert child.process.returncode == -signal.SIGINT
+    assert said.rstrip().endswith("KeyboardInterrupt")
+    check_objects(root())
+
+
+@needs_signals
+def test_ctrl_c_in_bulk(server, spawn):
+    child = spawn(patch=TELL)
+    hold_first(server, child, list(FILES)[100:104])
+    interrupt(child)
+    assert check_objects(root()) == 100, "what came before is brought in"
+    server.release()
+    check_here(declare(server.url).fetch(), FILES)
+    upkeep.sweep(pkgdata.Cache(root()))
+    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
+
+
+@needs_signals
+def test_ctrl_c_with_a_second_thread(server, spawn):
+    server.contents.update(MEDIUM)
+    child = spawn(MEDIUM)
+    for name in list(MEDIUM)[30:34]:
+        server.script(name, faults.stall(100_000))
+    child.go()
+    child.wait_for_done(set(list(MEDIUM)[:30]))
+    interrupt(child)
+    assert 20 <= check_objects(root()) < len(MEDIUM)
+
+
+@needs_signals
+def test_ctrl_c_with_files_that_go_alone(server, spawn):
+    server.contents.update(LARGE)
+    child = spawn(LARGE, patch="batch.SMALL = 10_000")
+    for name in LARGE:
+        server.script(name, faults.stall(10_000))
+    child.go()
+    assert server.stalled.wait(30)
+    interrupt(child)
+    server.release()
+    check_here(declare(server.url, files=LARGE).fetch(), LARGE, LARGE)
+
+
+@needs_signals
+def test_ctrl_c_while_servers_ask_for_patience(server, spawn):
+    server.contents.update(LARGE)
+    child = spawn(LARGE, retries=3)
+    asked = threading.Semaphore(0)
+
+    def busy(server: FaultServer, request: faults.Request) -> faults.Reply:
+        asked.release()
+        return faults.Reply(503, b"", {"Retry-After": "110"})
+
+    for name in LARGE:
+        server.script(name, forever(busy))
+    child.go()
+    for _ in LARGE:
+        assert asked.acquire(timeout=30)
+    interrupt(child)
+
+
+@needs_signals
+def test_ctrl_c_while_another_process_is_waited_for(server, spawn):
+    first, other = spawn(patch=TELL), spawn()
+    hold_first(server, first, list(FILES)[:4])
+    other.go()
+    other.wait_for(lambda facts: facts["event"] == "wait")
+    interrupt(other)
+    assert check_objects(root()) == len(FILES) - 4
+    server.release()
+    check_paths(first.paths(), FILES)
