@@ -518,6 +518,18 @@ def test_a_single_file(server, steps, durability, count):
     assert steps == ["fsync"] * count + ["rename"]
 
 
+@pytest.mark.parametrize("pinned", [True, False])
+def test_fetch_to_replaces_what_an_earlier_release_left_there(server, tmp_path, pinned):
+    name = next(iter(FEW))
+    known = registry(FEW) if pinned else {name: None}
+    data = declare(server.url, registry=known, cache_dir=str(tmp_path / "cache"))
+    left_there = tmp_path / "usb" / "p" / name
+    left_there.parent.mkdir(parents=True)
+    left_there.write_bytes(bytes(len(FEW[name])))
+    assert data.fetch([name], to=tmp_path / "usb").succeeded == {name: str(left_there)}
+    assert left_there.read_bytes() == FEW[name]
+
+
 # -- files of this computer ---------------------------------------------------------------------
 
 

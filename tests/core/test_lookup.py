@@ -720,19 +720,6 @@ def test_fetch_to_a_folder_that_serves_elsewhere(project, data, monkeypatch):
     assert pkgdata.declare("lookpkg").get(NAME) == str(project / "usb" / "lookpkg" / NAME)
 
 
-@pytest.mark.parametrize("pinned", [True, False])
-def test_fetch_to_replaces_what_an_earlier_release_left_there(project, data, pinned):
-    put(project / "origin", "loose.txt", b"new")
-    if not pinned:
-        data = pkgdata.declare("lookpkg", registry={"loose.txt": None})
-    name = NAME if pinned else "loose.txt"
-    expected = Path(data.get(name)).read_bytes()
-    left = project / "usb" / "lookpkg" / name
-    put(project / "usb" / "lookpkg", name, b"A" * len(expected))
-    assert data.fetch([name], to=project / "usb").succeeded == {name: str(left)}
-    assert left.read_bytes() == expected
-
-
 def test_a_tree_in_the_cache(project, data):
     folder = data.tree("maps")
     assert sorted(os.listdir(folder)) == ["dust map.txt", "gas.txt"]
