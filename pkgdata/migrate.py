@@ -178,18 +178,14 @@ class _Storage:
         versions = self._versions
         if entry.digest is None:
             # nothing would show that another version's file is not the right one
-            own = self._own_versions()
-            versions = [one for one in versions if one in own]
+            own = self._data.version
+            versions = [one for one in versions if own and one in (own, f"v{own}")]
         below = [self._folder, *(os.path.join(self._folder, version) for version in versions)]
         paths = [os.path.join(folder, *entry.name.split("/")) for folder in below]
         paths += [os.path.join(self._folder, unique_name(url)) for url in addresses]
         for path, size in _sized(path for path in paths if os.path.isfile(path)):
             if entry.size in (None, size):
                 yield path
-
-    def _own_versions(self) -> tuple[str, ...]:
-        version = self._data.version
-        return () if version is None else (version, f"v{version}")
 
 
 def _sized(paths: Iterable[str]) -> Iterator[tuple[str, int]]:
