@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 #: What `Place.state` says.
 HIT, ABSENT, WRONG, UNTRIED = "found", "absent", "wrong", "not tried"
 
-#: Errors that a `Tally` keeps, so that it stays small whatever fails.
+#: Errors that a `Tally` keeps, so that it stays small.
 _MOST_ERRORS = 10
 
 
@@ -122,7 +122,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.done = 0
-        #: Copies that existed and were left alone.
+        #: Copies that existed and were skipped.
         self.kept = 0
         self.failed = 0
         self.removed = 0
@@ -132,7 +132,7 @@ class Tally:
         self.errors: list[Exception] = []
 
     def add(self, size: int | None, error: Exception | None) -> None:
-        """Count a copy; it has no size if it existed and was left alone."""
+        """Count a copy; it has no size if it existed and was skipped."""
         if error is not None:
             self.refuse(error)
         elif size is None:

@@ -74,7 +74,7 @@ class Copy:
         Paths and URLs.
     destination : str
     listing : iterable of str, optional
-        Paths and URLs of single objects, in the place of sources.
+        Paths and URLs of single objects, instead of sources.
     base : str, optional
         With a listing: the folder that names of copies are relative to.
     """

@@ -29,21 +29,23 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    group = commands.add_parser("cache", help="look after the user cache")
+    group = commands.add_parser("cache", help="inspect and clean the user cache")
     verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     path = verbs.add_parser("path", help="print where it is")
     path.set_defaults(run=_path)
 
     for name, run, about in (
-        ("ls", _ls, "list what it holds"),
-        ("du", _du, "say how much space it takes"),
+        ("ls", _ls, "list its files"),
+        ("du", _du, "print how much space it takes"),
     ):
         verb = verbs.add_parser(name, help=about)
         text.add_json(verb)
         verb.set_defaults(run=run)
 
-    prune = verbs.add_parser("prune", help="remove what was not used for long, and leftovers")
+    prune = verbs.add_parser(
+        "prune", help="remove files that were not used recently, and leftovers"
+    )
     prune.add_argument("--older-than", type=float, default=90.0, metavar="DAYS", help="default: 90")
     prune.add_argument("--dry-run", action="store_true", help="list only")
     text.add_json(prune)
@@ -55,10 +57,10 @@ def add(commands: Any) -> None:
 
     export = verbs.add_parser("export", help="write files into an archive for another machine")
     export.add_argument("archive", metavar="FILE.tar")
-    export.add_argument("names", nargs="*", metavar="NAME", help="everything if left out")
+    export.add_argument("names", nargs="*", metavar="NAME", help="default: everything")
     export.set_defaults(run=_export)
 
-    imports = verbs.add_parser("import", help="take over the files of an archive, verified")
+    imports = verbs.add_parser("import", help="import and verify the files of an archive")
     imports.add_argument("archive", metavar="FILE.tar")
     imports.set_defaults(run=_import)
 
@@ -69,26 +71,26 @@ def add(commands: Any) -> None:
 def _add_migrate(commands: Any) -> None:
     migrate = commands.add_parser(
         "migrate",
-        help="take over what astropy or pooch downloaded; nothing is downloaded",
-        description="Take over, by digest and by URL, what astropy or pooch downloaded. Nothing "
-        "is downloaded, and the originals stay.",
+        help="adopt files that astropy or pooch downloaded; nothing is downloaded",
+        description="Adopt, by digest and by URL, files that astropy or pooch downloaded. Nothing "
+        "is downloaded, and the originals are kept.",
     )
     migrate.add_argument(
         "package",
         nargs="?",
         metavar="PKG",
-        help="package, or path of its folder; if left out, all that announce data, and from "
-        "astropy all URLs too, if pkgdata's cache is elsewhere",
+        help="package, or path of its folder (default: all that announce data; from astropy "
+        "all URLs too, if pkgdata's cache is elsewhere)",
     )
     migrate.add_argument("--from", dest="origin", choices=("astropy", "pooch"), required=True)
     migrate.add_argument(
         "--source",
         metavar="DIR",
-        help="pooch's folder of PKG, or astropy's folder with download/url; where they keep it by "
-        "default",
+        help="pooch's folder of PKG, or astropy's folder with download/url (default: where they "
+        "keep it)",
     )
     migrate.add_argument(
-        "--pkgname", metavar="NAME", help="whose downloads of astropy's (default: astropy)"
+        "--pkgname", metavar="NAME", help="package name given to astropy (default: astropy)"
     )
     migrate.add_argument("--dry-run", action="store_true", help="list only")
     text.add_json(migrate)
@@ -97,12 +99,14 @@ def _add_migrate(commands: Any) -> None:
 
 def _add_rest(commands: Any) -> None:
     parser = commands.add_parser("config", help="show each setting and where it comes from")
-    parser.add_argument("name", nargs="?", metavar="SETTING", help="print this one's value alone")
+    parser.add_argument(
+        "name", nargs="?", metavar="SETTING", help="print only the value of this one"
+    )
     text.add_json(parser)
     parser.set_defaults(run=_config)
 
     key = commands.add_parser(
-        "ci-key", help="print the key under which a CI service keeps the cache of some packages"
+        "ci-key", help="print the key under which a CI service stores the cache of some packages"
     )
     key.add_argument("packages", nargs="+", metavar="PKG", help="package, or path of its folder")
     key.set_defaults(run=_ci_key)
@@ -180,7 +184,7 @@ def _clear(args: Namespace) -> int:
     cache = _cache()
     if not args.yes:
         if not sys.stdin.isatty():
-            print("pkgdata: error: nobody to ask; say --yes", file=sys.stderr)
+            print("pkgdata: error: no terminal to ask on; use --yes", file=sys.stderr)
             return 2
         print(f"Remove everything in {cache.root}? [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
@@ -197,7 +201,7 @@ def _export(args: Namespace) -> int:
 
 def _import(args: Namespace) -> int:
     added = upkeep.import_archive(_cache(), args.archive)
-    print(f"{len(added)} files from {args.archive} are here", file=sys.stderr)
+    print(f"{len(added)} files imported from {args.archive}", file=sys.stderr)
     return 0
 
 
@@ -219,7 +223,7 @@ def _migrate(args: Namespace) -> int:
         try:
             more, left = _of_package(args, package)
         except (PkgdataError, OSError) as error:  # one that is broken must not stop the others
-            print(f"pkgdata: error: {package} is passed over: {error}", file=sys.stderr)
+            print(f"pkgdata: error: {package} is skipped: {error}", file=sys.stderr)
             code = 1
         else:
             found += more
@@ -237,20 +241,20 @@ def _misused(args: Namespace) -> str | None:
 
 
 def _check_source(args: Namespace) -> None:
-    """Tell of a folder that was named and is not there, rather than find nothing in it."""
+    """Refuse a missing folder, rather than find nothing in it."""
     if args.source is None:
         return
     inside = os.path.join("download", "url") if args.origin == "astropy" else ""
     if not os.path.isdir(os.path.join(args.source, inside)):
         raise ConfigError(
-            f"{args.source} is no folder" + (f" with {inside} in it" if inside else ""),
-            hint=f"name the cache folder of {args.origin}'s, such as ~/.cache/"
+            f"{args.source} is not a folder" + (f" with {inside} in it" if inside else ""),
+            hint=f"name the cache folder of {args.origin}, such as ~/.cache/"
             + ("astropy" if inside else args.package),
         )
 
 
 def _of_package(args: Namespace, package: str) -> tuple[list[Found], int]:
-    """Take over the files of one package; also return how many are still not here."""
+    """Adopt the files of one package; also return how many are still missing."""
     data = find_package(package)
     if args.origin == "pooch":
         adopted = migrate_pooch(data, source=args.source, dry_run=args.dry_run)
@@ -263,7 +267,7 @@ def _of_package(args: Namespace, package: str) -> tuple[list[Found], int]:
 
 
 def _downloads(args: Namespace) -> Iterator[Found]:
-    """Take over astropy's downloads as they are, whoever declares them or not."""
+    """Adopt astropy's downloads, whether or not a package declares them."""
     if args.origin != "astropy":
         return
     name = args.pkgname or "astropy"

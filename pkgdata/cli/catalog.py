@@ -28,7 +28,7 @@ _TERMS = (
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
     group = commands.add_parser("catalog", help="find datasets by name, tag and task; prepare them")
-    group.add_argument("--data", metavar="DIR", help="where prepared datasets lie")
+    group.add_argument("--data", metavar="DIR", help="folder of the prepared datasets")
     verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     search = verbs.add_parser("search", help="find datasets", description=f"TERM: {_TERMS}.")
@@ -36,20 +36,22 @@ def add(commands: Any) -> None:
     text.add_json(search)
     search.set_defaults(run=_search)
 
-    info = verbs.add_parser("info", help="say what a dataset is")
+    info = verbs.add_parser("info", help="describe a dataset")
     info.add_argument("dataset", metavar="DATASET")
     text.add_json(info)
     info.set_defaults(run=_info)
 
-    download = verbs.add_parser("download", help="bring the files of a dataset here")
+    download = verbs.add_parser("download", help="download the files of a dataset")
     _dataset(download)
     download.add_argument("--force", action="store_true", help="fetch and make all files again")
     download.set_defaults(run=_download)
 
-    prepare = verbs.add_parser("prepare", help="the same, and print what was made of it as JSON")
+    prepare = verbs.add_parser(
+        "prepare", help="download and prepare a dataset, and print it as JSON"
+    )
     _dataset(prepare)
     prepare.add_argument("--encoder", choices=["normal", "xpm"], default="normal")
-    prepare.add_argument("--no-downloads", action="store_true", help="whatever is here")
+    prepare.add_argument("--no-downloads", action="store_true", help="use only local files")
     prepare.set_defaults(run=_prepare)
 
     repositories = verbs.add_parser("repositories", help="list the repositories")
@@ -62,13 +64,13 @@ def add(commands: Any) -> None:
 
 def _add_upkeep(verbs: Any) -> None:
     orphans = verbs.add_parser("orphans", help="list folders that no definition owns")
-    orphans.add_argument("--size", action="store_true", help="say how large they are")
-    orphans.add_argument("--remove", action="store_true", help="remove them after a question")
+    orphans.add_argument("--size", action="store_true", help="print their sizes")
+    orphans.add_argument("--remove", action="store_true", help="remove them, after asking")
     orphans.add_argument("--yes", action="store_true", help="do not ask")
     text.add_json(orphans)
     orphans.set_defaults(run=_orphans)
 
-    check = verbs.add_parser("check", help="ask the sources whether they still answer")
+    check = verbs.add_parser("check", help="check that the sources still answer")
     check.add_argument("terms", nargs="*", metavar="TERM", help=_TERMS)
     check.add_argument("-o", "--output", metavar="FILE.json")
     text.add_json(check)
@@ -78,12 +80,14 @@ def _add_upkeep(verbs: Any) -> None:
     create.add_argument("words", nargs="+", metavar="[REPOSITORY] NAME|URL")
     create.set_defaults(run=_create, usage=create.error)
 
-    folders = verbs.add_parser("datafolders", help="folders that each computer has elsewhere")
+    folders = verbs.add_parser(
+        "datafolders", help="show or set folders that differ between computers"
+    )
     actions = folders.add_subparsers(dest="action", metavar="list|set", required=True)
     listing = actions.add_parser("list", help="list them")
     text.add_json(listing)
     listing.set_defaults(run=_datafolders)
-    setting = actions.add_parser("set", help="say where one is")
+    setting = actions.add_parser("set", help="set where one is")
     setting.add_argument("key", metavar="KEY")
     setting.add_argument("path", metavar="DIR")
     setting.set_defaults(run=_set_datafolder)
@@ -94,11 +98,11 @@ def _add_more(verbs: Any) -> None:
         "copy",
         help="copy a prepared dataset to another computer or bucket",
         description="WHERE: a store's URL, a folder, or [USER@]HOST:FOLDER for SFTP. What is there "
-        "already is left alone, so an interrupted copy goes on when it is repeated.",
+        "already is skipped, so an interrupted copy is resumed by repeating it.",
     )
     copy.add_argument("dataset", metavar="DATASET")
     copy.add_argument("where", metavar="WHERE")
-    copy.add_argument("--force", action="store_true", help="copy what is there already, too")
+    copy.add_argument("--force", action="store_true", help="copy existing files, too")
     text.add_json(copy)
     copy.set_defaults(run=_copy)
 
@@ -118,7 +122,7 @@ def _dataset(parser: Any) -> None:
         action="append",
         default=[],
         metavar="RESOURCE=PATH",
-        help="where something lies that cannot be fetched; remembered",
+        help="path of a resource that cannot be fetched; remembered",
     )
 
 
@@ -271,7 +275,7 @@ def _orphans(args: Namespace) -> int:
 def _remove(found: list[Any], yes: bool) -> int:
     if not yes:
         if not sys.stdin.isatty():
-            print("pkgdata: error: nobody to ask; say --yes", file=sys.stderr)
+            print("pkgdata: error: no terminal to ask on; use --yes", file=sys.stderr)
             return 2
         if _ask(f"Remove {len(found)} folders? [y/N] ").strip().lower() not in ("y", "yes"):
             return 1
@@ -296,7 +300,7 @@ def _check(args: Namespace) -> int:
         for one in found:
             line = f"{one.status:6} {one.dataset} {one.resource} {one.url}"
             print(f"{line}: {one.message}" if one.message else line)
-    print(f"{len(found)} sources asked, {failed} failed", file=sys.stderr)
+    print(f"{len(found)} sources checked, {failed} failed", file=sys.stderr)
     return 3 if failed else 0
 
 
@@ -311,7 +315,7 @@ def _create(args: Namespace) -> int:
         found = catalog.repositories()
         if len(found) != 1:
             known = ", ".join(one.id for one in found) or "none"
-            raise CatalogError("say which repository: REPOSITORY NAME|URL", hint=f"known: {known}")
+            raise CatalogError("name the repository: REPOSITORY NAME|URL", hint=f"known: {known}")
         chosen = found[0]
     print(upkeep.create(chosen, name))
     return 0

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 
     from ..datasets import Outcome
 
-_ABOUT = """Whole directories as named, immutable datasets: data/PARTITION/..., and beside it
-meta.json, README.md and whatever else. The repository is any store; it is set in datasets.toml
-beside pkgdata's config.toml, in etcetera's ~/.etc.toml, by PKGDATA_DATASETS_URL, or by --repo."""
+_ABOUT = """Whole directories as named, immutable datasets: data/PARTITION/..., and next to
+it meta.json, README.md and other files. The repository is any store; it is set in datasets.toml
+next to pkgdata's config.toml, in etcetera's ~/.etc.toml, by PKGDATA_DATASETS_URL, or by --repo."""
 
 
 def add(commands: Any) -> None:
@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
 
     diff = _verb(verbs, "diff", _diff, "compare a dataset with the repository, or with another")
     diff.add_argument("name", metavar="NAME", help="a dataset, or a path such as ./flower")
-    diff.add_argument("other", metavar="OTHER", nargs="?", help="the repository if left out")
+    diff.add_argument("other", metavar="OTHER", nargs="?", help="default: the repository")
     text.add_json(diff)
 
 
@@ -46,65 +46,67 @@ def _verb(verbs: Any, name: str, run: Any, about: str) -> Any:
     verb.set_defaults(run=run, usage=verb.error)
     verb.add_argument("--repo", metavar="URL", help="repository, such as s3://bucket/prefix")
     verb.add_argument("--home", metavar="DIR", help="folder of the datasets on this computer")
-    verb.add_argument("--endpoint-url", metavar="URL", help="service of the repository's bucket")
-    verb.add_argument("--config", metavar="FILE", help="read the settings from this file alone")
+    verb.add_argument("--endpoint-url", metavar="URL", help="URL of the bucket's service")
+    verb.add_argument("--config", metavar="FILE", help="read the settings only from this file")
     return verb
 
 
 def _add_local(verbs: Any) -> None:
-    ls = _verb(verbs, "ls", _ls, "list the datasets of this computer")
-    ls.add_argument("-r", "--remote", action="store_true", help="those of the repository")
-    ls.add_argument("-l", "--long", action="store_true", help="what each is, and where")
+    ls = _verb(verbs, "ls", _ls, "list the datasets on this computer")
+    ls.add_argument("-r", "--remote", action="store_true", help="list those of the repository")
+    ls.add_argument("-l", "--long", action="store_true", help="print what each is, and where")
     text.add_json(ls)
 
-    register = _verb(verbs, "register", _register, "give a directory a name; nothing is copied")
+    register = _verb(
+        verbs, "register", _register, "register a directory under a name; nothing is copied"
+    )
     register.add_argument("directory", metavar="DIR")
-    register.add_argument("words", nargs="*", metavar="[as] NAME", help="DIR's own if left out")
+    register.add_argument("words", nargs="*", metavar="[as] NAME", help="default: the name of DIR")
     _add_force(register)
 
-    create = _verb(verbs, "create", _create, "make a dataset without files, to be filled")
+    create = _verb(verbs, "create", _create, "create an empty dataset, to be filled")
     create.add_argument("name", metavar="NAME")
     create.add_argument(
         "--partition",
         action="append",
         metavar="NAME",
-        help="may be repeated; train and test if left out",
+        help="may be repeated (default: train and test)",
     )
     _add_force(create)
 
-    purge = _verb(verbs, "purge", _purge, "remove a dataset; of a registered one the name alone")
+    purge = _verb(verbs, "purge", _purge, "remove a dataset; if it is registered, only its name")
     purge.add_argument("name", metavar="NAME")
-    purge.add_argument("--dry-run", action="store_true", help="say what would be removed")
+    purge.add_argument("--dry-run", action="store_true", help="print what would be removed")
 
 
 def _add_remote(verbs: Any) -> None:
-    pull = _verb(verbs, "pull", _pull, "bring a dataset here; it appears when all is verified")
+    pull = _verb(verbs, "pull", _pull, "download a dataset; it appears when all of it is verified")
     pull.add_argument("name", metavar="NAME")
     pull.add_argument(
         "--partition",
         action="append",
         metavar="NAME",
-        help="this one, and what is in none; may be repeated",
+        help="only this one, and files outside partitions; may be repeated",
     )
-    push = _verb(verbs, "push", _push, "put a dataset into the repository")
+    push = _verb(verbs, "push", _push, "upload a dataset to the repository")
     push.add_argument("name", metavar="NAME")
-    push.add_argument("--compress", choices=("zstd", "none"), help="pkgdata's form alone")
+    push.add_argument("--compress", choices=("zstd", "none"), help="only for the format pkgdata")
     push.add_argument(
         "--prune",
         action="store_true",
-        help="then remove from the repository what older versions alone needed",
+        help="then remove from the repository what only older versions needed",
     )
     for verb in (pull, push):
         verb.add_argument(
             "--format", choices=("pkgdata", "etcetera"), help="etcetera's is NAME.tgz"
         )
-        verb.add_argument("--dry-run", action="store_true", help="say what would be moved")
+        verb.add_argument("--dry-run", action="store_true", help="print what would be transferred")
         text.add_json(verb)
         _add_force(verb)
 
 
 def _add_force(verb: Any) -> None:
-    verb.add_argument("-f", "--force", action="store_true", help="replace what has the name")
+    verb.add_argument("-f", "--force", action="store_true", help="replace the dataset of that name")
 
 
 def _config(args: Namespace) -> Config:
@@ -203,7 +205,7 @@ def _pull(args: Namespace) -> int:
         format=args.format,
         dry_run=args.dry_run,
     )
-    _tell(args, outcome, "pulled")
+    _print_outcome(args, outcome, "pulled")
     if not args.json and not args.dry_run:
         print(outcome.path)
     return 0
@@ -219,11 +221,11 @@ def _push(args: Namespace) -> int:
         prune=args.prune,
         dry_run=args.dry_run,
     )
-    _tell(args, outcome, "pushed")
+    _print_outcome(args, outcome, "pushed")
     return 0
 
 
-def _tell(args: Namespace, outcome: Outcome, verb: str) -> None:
+def _print_outcome(args: Namespace, outcome: Outcome, verb: str) -> None:
     if args.json:
         text.json(
             {

@@ -176,7 +176,7 @@ class Demo:
         _check(mirror.requests == ["/spectrum.fits"], "the mirror was not asked")
         with open(path, "rb") as file:
             _check(file.read(6) == b"SIMPLE", "wrong bytes in the cache")
-        return "its bytes were refused, the next mirror's are in the cache"
+        return "its bytes were refused; those of the next mirror are in the cache"
 
     def offline(self) -> str:
         """Work without a network."""
@@ -190,8 +190,8 @@ class Demo:
             else:
                 raise AssertionError("a missing file was found")
         _check(len(self.site.requests) == before, "the network was used")
-        _check("pkgdata fetch" in hint, "the error does not say what to do")
-        return "what is here is found; what is not is an error that says how to prefetch"
+        _check("pkgdata fetch" in hint, "the error has no hint")
+        return "cached files are found; for others, the error says how to prefetch them"
 
 
 def _check(good: bool, otherwise: str) -> None:

@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    get = commands.add_parser("get", help="print the path of a file; fetch it if it is not here")
+    get = commands.add_parser("get", help="print the path of a file; fetch it if it is missing")
     _package_and_name(get)
     get.set_defaults(run=_get)
 
-    where = commands.add_parser("where", help="list every place that is looked into for a file")
+    where = commands.add_parser("where", help="list every place where a file is looked for")
     _package_and_name(where)
     text.add_json(where)
     where.set_defaults(run=_where)
@@ -35,9 +35,9 @@ def add(commands: Any) -> None:
         metavar="PKG",
         help="package, or path of a folder with a pkgdata.toml, such as ./src/mypkg",
     )
-    fetch.add_argument("names", nargs="*", metavar="NAME", help="all of them if left out")
+    fetch.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
     fetch.add_argument("--to", metavar="DIR", help="also write them as DIR/PKG/NAME")
-    fetch.add_argument("--timeline", metavar="FILE.svg", help="draw when each was in flight")
+    fetch.add_argument("--timeline", metavar="FILE.svg", help="draw when each file was in flight")
     text.add_json(fetch)
     fetch.set_defaults(run=_fetch)
 
@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
     text.add_json(lists)
     lists.set_defaults(run=_list)
 
-    verify = commands.add_parser("verify", help="hash the files that are here again")
+    verify = commands.add_parser("verify", help="hash the local files again")
     verify.add_argument("package", metavar="PKG")
     verify.add_argument("names", nargs="*", metavar="NAME")
     text.add_json(verify)
@@ -54,7 +54,9 @@ def add(commands: Any) -> None:
 
 
 def _package_and_name(parser: Any) -> None:
-    parser.add_argument("package", nargs="?", metavar="PKG", help="may be left out if one has NAME")
+    parser.add_argument(
+        "package", nargs="?", metavar="PKG", help="optional if only one package has NAME"
+    )
     parser.add_argument("name", metavar="NAME")
 
 

@@ -77,7 +77,7 @@ def _toml(name: str, to: list[str]) -> str:
 
 
 def _base_of(place: str) -> str | None:
-    """Return where users will find what is published to a place, as far as that can be told."""
+    """Return where users will find what is published to a place, if that is known."""
     destination = destination_for(place.replace("{version}", _VERSION))
     if scheme(place) == "github":
         return place

@@ -44,7 +44,7 @@ def add_arguments(parser: Any) -> None:
         "--to",
         action="append",
         metavar="DEST",
-        help="where to: file:/FOLDER, sftp://HOST/FOLDER, s3://BUCKET/PREFIX, gs://…, az://…, "
+        help="destination: file:/FOLDER, sftp://HOST/FOLDER, s3://BUCKET/PREFIX, gs://…, az://…, "
         "pages:OWNER/REPO, github:OWNER/REPO@TAG, figshare:, zenodo:; may be repeated",
     )
     parser.add_argument(
@@ -53,13 +53,13 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--package",
         metavar="PKG",
-        help="its pkgdata.toml says where to; a name, or a folder such as ./src/mypkg",
+        help="publish to what its pkgdata.toml names; a name, or a folder such as ./src/mypkg",
     )
     parser.add_argument(
         "--url",
         action="append",
         metavar="PUBLIC_URL",
-        help="where everybody reads the files; once for each --to, or for each file: and sftp:",
+        help="public URL of the files; once for each --to, or for each file: and sftp:",
     )
     parser.add_argument(
         "--replace",
@@ -68,11 +68,11 @@ def add_arguments(parser: Any) -> None:
         metavar="NAME",
         help="replace the published bytes of this file; may be repeated",
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done")
     parser.add_argument(
-        "--check", action="store_true", help="only download again and compare; needs no DIR"
+        "--check", action="store_true", help="only download and compare again; needs no DIR"
     )
-    parser.add_argument("--index", action="store_true", help="put an index.html beside the files")
+    parser.add_argument("--index", action="store_true", help="put an index.html next to the files")
     text.add_json(parser)
     _add_options(parser)
 
@@ -124,7 +124,7 @@ def run(args: Namespace) -> int:
     if args.check:
         return _check(args, settings)
     if args.folder is None:
-        raise PublishError("which files? Name their folder: pkgdata publish DIR")
+        raise PublishError("no folder is named: pkgdata publish DIR")
     return _publish(args, settings)
 
 
@@ -134,7 +134,7 @@ def _registry_file(args: Namespace, settings: PublishTable | None) -> str:
     if settings is not None:
         return settings.registry_file
     if args.folder is None:
-        raise PublishError("which registry? Say --registry FILE or --package PKG")
+        raise PublishError("no registry is named: use --registry FILE or --package PKG")
     return os.path.join(args.folder, "registry.txt")
 
 
@@ -188,7 +188,7 @@ def _publish(args: Namespace, settings: PublishTable | None) -> int:
                 _note(f"{plan.destination.url}: may show the files late; up to {minutes:.0f} min")
         findings = work.prove()
         pages = work.add_page(_title(settings, args)) if index else []
-        _tell(work, findings, pages, settings, args.json)
+        _print_outcome(work, findings, pages, settings, args.json)
         return _code(findings)
 
 
@@ -202,9 +202,9 @@ def _summary(plan: Plan) -> str:
         (len(plan.replaced), "to replace"),
         (len(plan.there), "there"),
     ]
-    told = ", ".join(f"{count} {what}" for count, what in counts if count)
+    counted = ", ".join(f"{count} {what}" for count, what in counts if count)
     size = text.size(sum(item.size for item in plan.to_send))
-    return f"{plan.destination.url}: {told}; {size} to send"
+    return f"{plan.destination.url}: {counted}; {size} to send"
 
 
 def _print_plans(plans: Sequence[Plan], as_json: bool) -> int:
@@ -222,7 +222,7 @@ def _print_plans(plans: Sequence[Plan], as_json: bool) -> int:
     return 3 if any(plan.differs for plan in plans) else 0
 
 
-def _tell(
+def _print_outcome(
     work: Publication,
     findings: Sequence[Finding],
     pages: Sequence[str],
@@ -264,7 +264,7 @@ def _check(args: Namespace, settings: PublishTable | None) -> int:
     if not any(mirror.entries for mirror in mirrors):
         raise PublishError(
             "nothing to check: the registry is empty, or nothing says where its files are",
-            hint="say --url URL, --to DEST or --package PKG",
+            hint="use --url URL, --to DEST or --package PKG",
         )
     findings = engine.check(mirrors, _show)
     if args.json:

@@ -367,7 +367,7 @@ def test_orphans_are_what_no_definition_owns(with_orphans, data, plugins):
 def test_orphans_are_removed_after_a_question(with_orphans, data, plugins):
     refused = run(plugins, "orphans", "--remove", check=False)
     assert refused.returncode == 2
-    assert "nobody to ask" in refused.stderr
+    assert "no terminal to ask on" in refused.stderr
     assert (data / "data/nobody/x/file").exists()
     done = run(plugins, "orphans", "--remove", "--yes")
     assert "3 folders removed" in done.stderr
@@ -418,7 +418,7 @@ def test_check_asks_all_sources(plugins, data, server):
     assert all(request.method == "HEAD" for request in server.requests)
     told = run(plugins, "check", "checked", "-o", data.parent / "out.json", check=False)
     assert told.returncode == 3
-    assert "4 sources asked, 2 failed" in told.stderr
+    assert "4 sources checked, 2 failed" in told.stderr
     rows = json.loads((data.parent / "out.json").read_text())
     assert {row["message"] for row in rows if row["resource"] == "c"} == {
         "5 bytes, the definition says 6"
