@@ -103,8 +103,8 @@ def download_file(
             return path
     elif isinstance(cache, str) and cache != "update":
         raise ValueError(f"cache is True, False or 'update', not {cache!r}")
-    wishes = (timeout, http_headers, ssl_context, allow_insecure)
-    return _download(remote_url, cache, _view(show_progress), sources, pkgname, *wishes)
+    options = (timeout, http_headers, ssl_context, allow_insecure)
+    return _download(remote_url, cache, _view(show_progress), sources, pkgname, *options)
 
 
 def _remembered(url: str, pkgname: str) -> str | None:
@@ -145,12 +145,12 @@ def _download(
     show: Callback,
     sources: Sequence[str] | None,
     pkgname: str,
-    *wishes: Any,
+    *options: Any,
 ) -> str:
     def job() -> Job:
         from .fetch import Job  # loads what speaks HTTP, which a hit needs not
 
-        return Job(url, sources, pkgname, show, *wishes)
+        return Job(url, sources, pkgname, show, *options)
 
     if not cache:
         return _temporary(job().to_temporary())

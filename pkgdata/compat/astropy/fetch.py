@@ -52,7 +52,7 @@ _DATA = frozenset(
     )
 )
 
-#: Seconds by which a change must precede the answer for its date to tell two versions apart.
+#: Seconds by which a change must precede the answer for its date to distinguish two versions.
 _SETTLED = 60.0
 
 
@@ -343,7 +343,7 @@ class UrlStore(web.HttpStore):
 
 
 def _is_settled(changed: str, headers: Mapping[str, str]) -> bool:
-    """Return True if a date of change tells versions apart: a second has room for several."""
+    """Return True if a date of change distinguishes versions: one second can have several."""
     try:
         before = parsedate_to_datetime(changed).timestamp()
         return parsedate_to_datetime(headers.get("Date", "")).timestamp() - before >= _SETTLED

@@ -198,7 +198,7 @@ def _host_and_path(cloudpath: str) -> tuple[str, str]:
 
 
 def extract(cloudpath: str, windows: bool | None = None) -> ExtractedPath:
-    """Take a cloudpath apart; `windows` tells whether paths of files are Windows'."""
+    """Take a cloudpath apart; `windows`: whether paths of files are Windows'."""
     if not cloudpath:
         return ExtractedPath("", "", "", "", "", None)
     alias, resolved = resolve_alias(_tail_format(cloudpath))

@@ -54,9 +54,9 @@ class Reading(Base):
         raw : bool, default False
             Return stored bytes as they are.
         progress : bool, str or tqdm, optional
-            Draw a bar, by default as the object was told to; a text is shown next to it.
+            Draw a bar, by default as this object does; a text is shown next to it.
         parallel : int, optional
-            Worker processes, by default as the object was told.
+            Worker processes, by default those of this object.
         return_dict : bool, default False
             Return contents by their paths; an error is raised.
         raise_errors : bool, default True

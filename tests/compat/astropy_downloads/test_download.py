@@ -236,7 +236,7 @@ def test_a_failure_leaves_no_temporary_file(server, tmp_path, monkeypatch):
 # -- sources ---------------------------------------------------------------------------------
 
 
-def test_sources_take_the_place_of_the_url(server):
+def test_sources_replace_the_url(server):
     url = server.url + "a.dat"
     path = download_file(url, cache=True, sources=[server.url + "none.dat", server.url + "b.dat"])
     assert read(path) == b"other"
@@ -309,7 +309,7 @@ def test_the_kind_of_a_single_failure(server):
     assert isinstance(refused.value.reason, OSError)
 
 
-def test_several_failures_are_all_told(server):
+def test_several_failures_are_all_reported(server):
     with pytest.raises(URLError, match="unable to open any source") as caught:
         download_file("http://h/a", sources=[server.url + "x", "http://127.0.0.1:1/y"])
     assert not isinstance(caught.value, HTTPError)

@@ -66,7 +66,7 @@ def test_update_is_the_default_of_many(server):
     assert read(path) == b"new"
 
 
-def test_a_failure_among_many_is_told(server):
+def test_a_failure_among_many_is_raised(server):
     urls = [server.url + name for name in ("none.dat", "a.dat", "b.dat")]
     with pytest.raises(HTTPError):
         download_files_in_parallel(urls)

@@ -87,7 +87,7 @@ def test_update_brings_what_changed(server):
     assert read(path) == b"new"
 
 
-def test_a_condition_speaks_of_one_source(server):
+def test_a_condition_holds_for_one_source(server):
     url = "http://h/a.dat"
     download_file(url, cache=True, sources=[server.url + "a.dat"])
     download_file(url, cache="update", sources=[server.url + "b.dat"])

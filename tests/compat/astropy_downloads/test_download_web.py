@@ -46,7 +46,7 @@ def test_rewrites_apply(server, monkeypatch):
     assert pkgdata.get_cached_urls() == [url]
 
 
-def test_progress_is_told(server, monkeypatch):
+def test_progress_is_reported(server, monkeypatch):
     seen = []
     monkeypatch.setattr(download, "_view", lambda show, files=0: seen.append)
     download_file(server.url + "a.dat", cache=True)
@@ -82,7 +82,7 @@ def test_an_unknown_certificate_says_so(tls_server):
     assert tls_server.requests == []
 
 
-def test_allow_insecure_warns_and_goes_on(tls_server):
+def test_allow_insecure_warns_and_continues(tls_server):
     with pytest.warns(pkgdata.PkgdataWarning, match="Verification of TLS/SSL") as caught:
         path = download_file(tls_server.url + "a.dat", allow_insecure=True)
     assert len(caught) == 1

@@ -123,7 +123,7 @@ def test_a_sum_over_what_is_missing_is_an_error():
         ("s3://b", {"secrets": "{not json"}, ConfigError),
     ],
 )
-def test_wrong_arguments_are_told_at_once(url, options, error):
+def test_wrong_arguments_are_refused_at_once(url, options, error):
     with pytest.raises(error):
         ours.CloudFiles(url, **options)
 
@@ -258,7 +258,7 @@ def test_bars_are_drawn_when_asked_for(capsys):
     assert bar.count == 2
 
 
-def test_the_recording_tells_rates():
+def test_the_recording_has_rates():
     files = filled(ours, "mem://b")
     _, first = files.get(["a", "b"], return_recording=True)
     second = files.transfer_to("mem://c", paths=["dir/c"])
@@ -296,7 +296,7 @@ def test_subtrees_are_counted(tmp_path):
         assert list(files.list(size=True))[:2] == [("a", 1), ("b", 2)]
 
 
-def test_permissions_are_told_of_files(tmp_path):
+def test_permissions_of_files(tmp_path):
     files = filled(ours, f"file://{tmp_path}/x")
     os.chmod(tmp_path / "x" / "a", 0o640)
     assert files.get_acl(["a", "missing"])["a"] & 0o777 == 0o640
@@ -306,7 +306,7 @@ def test_permissions_are_told_of_files(tmp_path):
         ours.CloudFiles("https://example.org").get_acl("a")
 
 
-def test_one_file_remembers_what_it_was_told(tmp_path):
+def test_one_file_remembers_its_head_and_size(tmp_path):
     file = ours.CloudFile(f"file://{tmp_path}/a", cache_meta=True)
     file[:] = b"123"
     assert (file.size(), file.head()["Content-Length"]) == (3, 3)

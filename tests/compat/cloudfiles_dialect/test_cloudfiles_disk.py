@@ -74,7 +74,7 @@ def test_pkgdatas_own_stores_read_it_too(encoding, tmp_path):
 @pytest.mark.parametrize("url", ["file", "mem"])
 @pytest.mark.parametrize("old", ["gzip", "zstd", None])
 @pytest.mark.parametrize("new", [None, "gzip", "br", "xz"])
-def test_a_new_version_takes_the_place_of_one_compressed_otherwise(old, new, url, tmp_path):
+def test_a_new_version_replaces_one_compressed_otherwise(old, new, url, tmp_path):
     needs("br")
     files = ours.CloudFiles(f"file://{tmp_path}/x" if url == "file" else "mem://b")
     files.put("a", b"old", compress=old)
@@ -86,7 +86,7 @@ def test_a_new_version_takes_the_place_of_one_compressed_otherwise(old, new, url
     assert files["a"] == b"newest"
 
 
-def test_a_copy_on_disk_takes_the_place_of_a_plain_file(tmp_path):
+def test_a_copy_on_disk_replaces_a_plain_file(tmp_path):
     source, dest = (ours.CloudFiles(f"file://{tmp_path}/{name}") for name in "ab")
     source.put("x", b"new", compress="gzip")
     dest.put("x", b"old")

@@ -31,7 +31,7 @@ ResumableTransfer(sys.argv[1]).execute()
 """
 
 
-def test_an_interrupted_transfer_goes_on(httpserver, tmp_path):
+def test_an_interrupted_transfer_is_resumed(httpserver, tmp_path):
     names = [f"n{i:02d}" for i in range(60)]
     held, release, asked = threading.Event(), threading.Event(), []
 
