@@ -20,10 +20,7 @@ _raw = getattr(os.environ, "_data", None)
 def environment_reader(names: list[str]) -> Callable[[], list[object]]:
     """Return a fast function that lists the present values of some variables.
 
-    Returns
-    -------
-    callable
-        Its results compare equal as long as none of the variables changes.
+    Its results compare equal as long as none of the variables changes.
     """
     if isinstance(_raw, dict):
         encode = getattr(os.environ, "encodekey", None)
@@ -64,13 +61,7 @@ def _ask(question: Callable[[], str]) -> str:
 
 
 def user_cache() -> str:
-    """Return the folder where this user's programs keep caches, such as ``~/.cache``.
-
-    Raises
-    ------
-    CacheError
-        This user has no home directory.
-    """
+    """Return the folder where this user's programs keep caches, such as ``~/.cache``."""
     if _xdg_alone():
         path = _xdg("XDG_CACHE_HOME", "~/.cache")
     else:
@@ -88,13 +79,7 @@ def user_cache() -> str:
 
 
 def config_files() -> list[tuple[str, str]]:
-    """Return the configuration files, strongest first.
-
-    Returns
-    -------
-    list of (str, str)
-        Kind (``"user"`` or ``"site"``) and path. ``PKGDATA_CONFIG`` replaces the user's file.
-    """
+    """Return kind ("user" or "site") and path of the configuration files, strongest first."""
     own, sites = _config_folders()
     chosen = os.environ.get("PKGDATA_CONFIG")
     user = os.path.abspath(chosen) if chosen else os.path.join(own, "config.toml")

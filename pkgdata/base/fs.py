@@ -30,9 +30,6 @@ UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 NO_SPACE = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
-# -- names -----------------------------------------------------------------------------------
-
-
 def safe_name(name: str) -> str:
     """Return a relative name that every file system can store, or raise `UnsafeNameError`."""
     return _checked(name, name_problem(name))
@@ -101,9 +98,6 @@ def name_inside(folder: str, path: str) -> str | None:
     """Return the relative name, with ``/``, of a path below a folder; None if it is not there."""
     name = os.path.relpath(os.path.abspath(path), os.path.abspath(folder)).replace(os.sep, "/")
     return None if name.startswith("../") or name in (".", "..") else name
-
-
-# -- folders and modes -----------------------------------------------------------------------
 
 
 def make_dirs(path: str, bits: int = 0) -> None:
@@ -175,9 +169,6 @@ def walk_files(root: str) -> Iterator[tuple[str, str]]:
             elif entry.is_file() or entry.is_symlink():  # opening a named pipe would wait forever
                 yield prefix + entry.name, entry.path
         stack.extend(reversed(folders))
-
-
-# -- writing ---------------------------------------------------------------------------------
 
 
 def create_exclusive(path: str, follow: bool = True) -> int:
@@ -316,9 +307,6 @@ def replace(source: str, target: str) -> None:
     retry_denied(lambda: os.replace(source, target))
 
 
-# -- removing --------------------------------------------------------------------------------
-
-
 def remove(path: str) -> bool:
     """Remove a file, read-only or not; return whether it was there."""
     try:
@@ -362,9 +350,6 @@ def discard(path: str) -> None:
                 if not os.path.islink(os.path.join(folder, one)):
                     os.chmod(os.path.join(folder, one), 0o700)
         remove_tree(path)
-
-
-# -- syncing ---------------------------------------------------------------------------------
 
 
 def sync(path: str) -> None:
@@ -412,9 +397,6 @@ def sync_all(folder: str) -> None:
             raise OSError(errno.EIO, "cannot be synced", folder)
     finally:
         os.close(fd)
-
-
-# -- copying ---------------------------------------------------------------------------------
 
 
 def link_or_copy(source: str, target: str) -> None:
@@ -480,9 +462,6 @@ def _clone(source: int, target: int) -> bool:
     except (ImportError, OSError):
         return False
     return True
-
-
-# -- free space ------------------------------------------------------------------------------
 
 
 def free_bytes(path: str) -> int | None:

@@ -58,20 +58,7 @@ def canonical(url: str) -> str:
 
 
 def join(base: str, name: str) -> str:
-    """Append a name to a base URL, quoting it; a query of the base stays at the end.
-
-    Parameters
-    ----------
-    base : str
-        Base URL, with or without a closing slash.
-    name : str
-        Relative name with ``/`` between its parts, not quoted.
-
-    Examples
-    --------
-    >>> join("https://example.org/d?v=1", "a b/c#1.fits")
-    'https://example.org/d/a%20b/c%231.fits?v=1'
-    """
+    """Append a name to a base URL, quoting it; a query of the base stays at the end."""
     from urllib.parse import urlsplit, urlunsplit
 
     parts = urlsplit(base)
@@ -87,19 +74,7 @@ def quote_name(name: str) -> str:
 
 
 def redact(url: str) -> str:
-    """Hide passwords and the values of secret-looking query keys.
-
-    Returns
-    -------
-    str
-        Safe for logs and errors. Text that cannot be parsed as a URL is hidden whole after its
-        scheme.
-
-    Examples
-    --------
-    >>> redact("https://me:pw@example.org/a?X-Amz-Signature=12&v=1")
-    'https://***@example.org/a?X-Amz-Signature=***&v=1'
-    """
+    """Hide passwords and the values of secret-looking query keys."""
     from urllib.parse import urlsplit, urlunsplit
 
     outer, _, inner = url.partition("://")
@@ -129,18 +104,7 @@ def _redact_pair(pair: str) -> str:
 
 
 def expand(url: str, values: Mapping[str, str | None]) -> str:
-    """Fill ``{version}`` and other placeholders.
-
-    Parameters
-    ----------
-    values : mapping of str to str or None
-        None means that the value is not known.
-
-    Raises
-    ------
-    ConfigError
-        A placeholder has no value.
-    """
+    """Fill ``{version}`` and other placeholders."""
     if "{" not in url:
         return url
     from ..errors import ConfigError
@@ -160,13 +124,7 @@ def expand(url: str, values: Mapping[str, str | None]) -> str:
 
 
 def rewrite(url: str, rules: Mapping[str, str]) -> str:
-    """Apply the longest matching prefix rule.
-
-    Returns
-    -------
-    str
-        The URL, unchanged if no rule matches.
-    """
+    """Apply the longest matching prefix rule."""
     for prefix in sorted(rules, key=len, reverse=True):
         if url.startswith(prefix):
             return rules[prefix] + url[len(prefix) :]

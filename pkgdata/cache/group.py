@@ -28,17 +28,11 @@ MOST, MOST_BYTES, MOST_SECONDS = 1024, 256 << 20, 2.0
 
 
 class Group:
-    """Verified objects on their way into a cache.
+    """Verified objects on their way into a cache, which its usage lock keeps from removal.
 
-    Parameters
-    ----------
-    cache : Cache
-        Prepared, and kept from removal by its usage lock.
-    brought : callable
-        Called with the tag and the path of each object that is in the cache.
-    durability : str
-        ``"batch"``: one sync before the renames of a group; ``"each"``: one for each object;
-        ``"none"``: none, so that a power loss may leave an object empty under its name.
+    `brought` is called with the tag and the path of each object that is in the cache. Durability is
+    "batch": one sync before the renames of a group; "each": one for each object; "none", so that a
+    power loss may leave an object empty under its name.
     """
 
     def __init__(self, cache: Cache, brought: Callable[[Any, str], None], durability: str) -> None:
@@ -60,18 +54,7 @@ class Group:
         self._since = 0.0
 
     def create(self, digest: Digest) -> tuple[str, int]:
-        """Open a new file for an object's bytes.
-
-        Returns
-        -------
-        (str, int)
-            Path and descriptor.
-
-        Raises
-        ------
-        OSError
-            It cannot be created.
-        """
+        """Open a new file for an object's bytes; return its path and descriptor."""
         path = os.path.join(self._partial, f"{key_of(digest)}.{self._owner}.part")
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), self._file_mode)
@@ -82,16 +65,7 @@ class Group:
     ) -> None:
         """Take over a file whose bytes were verified, and close it.
 
-        Parameters
-        ----------
-        name : str
-            Of the object; its last part becomes the file's name.
-        size : int
-            Bytes.
-        record : bool
-            No registry tells the size.
-        tag : object
-            What `brought` is told.
+        The size is recorded if no registry tells it.
         """
         try:
             if self._strict is None:
@@ -118,13 +92,7 @@ class Group:
             self.flush()
 
     def flush(self) -> None:
-        """Bring in what is waiting.
-
-        Raises
-        ------
-        OSError
-            An object cannot be renamed into place; the others are.
-        """
+        """Bring in what is waiting; after an error those before it are here."""
         waiting, self._waiting, self._bytes = self._waiting, [], 0
         found, self._sizes = self._sizes, []
         try:

@@ -60,7 +60,7 @@ from . import stamps
 # a hit, which only looks, is spared what brings objects in: partial, staging, owners, locks
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable
 
     from ..base.locks import UsageLock
     from .partial import Partial, Work
@@ -144,15 +144,11 @@ class Cache:
         digest : Digest
         name : str
             Its name; the last part counts.
-
-        Returns
-        -------
-        str
         """
         return f"{self._folder(OBJECTS, digest)}{_SEP}{name.rpartition('/')[2]}"
 
     def find(self, digest: Digest, name: str, size: int | None = None) -> str | None:
-        """Look for an object; no lock, no write.
+        """Return the path of an object; None if it is not here or has the wrong length. No lock.
 
         Parameters
         ----------
@@ -160,11 +156,6 @@ class Cache:
         name : str
         size : int, optional
             Bytes it must have.
-
-        Returns
-        -------
-        str or None
-            Its path, or None if it is not here, or here with the wrong length.
         """
         path = self.path(digest, name)
         try:
@@ -201,10 +192,6 @@ class Cache:
             Called while another process works on it, with seconds, who, and bytes so far.
         sync : bool, default True
             Make it survive a power loss, which else may leave an empty file.
-
-        Returns
-        -------
-        str
 
         Raises
         ------
@@ -247,10 +234,6 @@ class Cache:
         name : str
         size : int, optional
 
-        Returns
-        -------
-        str
-
         Raises
         ------
         IntegrityError
@@ -273,11 +256,6 @@ class Cache:
         Returns
         -------
         str
-
-        Raises
-        ------
-        OSError
-            It cannot be created.
         """
         path = os.path.join(self.root, name)
         if not os.path.isdir(path):
@@ -307,10 +285,6 @@ class Cache:
         Parameters
         ----------
         error : OSError
-
-        Returns
-        -------
-        CacheError
         """
         where = f" (set by {self.origin})" if self.origin not in ("", "default") else ""
         if error.errno in fs.NO_SPACE:
@@ -334,6 +308,8 @@ class Cache:
     ) -> Work:
         """Return a context manager in which this process alone works on a key, where locks work.
 
+        Entering it raises `CacheError` if the cache cannot be used.
+
         Parameters
         ----------
         key : str
@@ -341,11 +317,6 @@ class Cache:
             True ends the wait for another process, because it has finished.
         waiting : callable or None
             See `obtain`.
-
-        Returns
-        -------
-        context manager
-            Raises `CacheError` if the cache cannot be used.
         """
         from .partial import Work
 
@@ -364,10 +335,6 @@ class Cache:
             True ends the wait for another process, because it has finished.
         sign : callable, optional
             Any value that changes while another process makes progress.
-
-        Returns
-        -------
-        context manager
         """
         from . import staging
 
@@ -437,10 +404,6 @@ class Cache:
             Identity of the tree.
         files : iterable of (str, str)
             Relative name and path of each file's verified bytes; read only if the tree is not here.
-
-        Returns
-        -------
-        str
         """
 
         def build(folder: str) -> None:
@@ -459,10 +422,6 @@ class Cache:
         ----------
         digest : Digest
             Identity of the tree.
-
-        Returns
-        -------
-        str or None
         """
         from . import staging
 
@@ -484,10 +443,6 @@ class Cache:
             Which processor, with what arguments.
         build : callable
             Called with an empty directory to fill.
-
-        Returns
-        -------
-        str
         """
         short = short_key(recipe, "sha256")[:16]
         target = os.path.join(self._folder(DERIVED, digest), short)
@@ -516,35 +471,15 @@ class Cache:
                     staging.settle(aside, target, record, sync)
         return target
 
-    def digests(self, bucket: str) -> Iterator[tuple[Digest, str]]:
-        """Yield (digest, folder) of all that a bucket holds.
-
-        Parameters
-        ----------
-        bucket : str
-
-        Yields
-        ------
-        (Digest, str)
-        """
-        top = os.path.join(self.root, bucket)
-        for alg in listdir(top):
-            for first in listdir(os.path.join(top, alg)):
-                for rest in listdir(os.path.join(top, alg, first)):
-                    yield Digest(alg, first + rest), os.path.join(top, alg, first, rest)
-
     def usage(self, exclusive: bool = False) -> UsageLock:
         """Return the lock that keeps files from being removed; a context manager.
+
+        Entering it raises `CacheLockTimeoutError` if others do not finish in time.
 
         Parameters
         ----------
         exclusive : bool, default False
             Keep every other program out, in order to remove files.
-
-        Returns
-        -------
-        UsageLock
-            Entering it raises `CacheLockTimeoutError` if others do not finish in time.
         """
         try:
             self.prepare()
@@ -553,14 +488,6 @@ class Cache:
         from ..base.locks import UsageLock
 
         return UsageLock(os.path.join(self.root, ".lock"), exclusive, self.lock_timeout)
-
-
-def listdir(path: str) -> list[str]:
-    """Return the names in a folder, sorted; none if it cannot be read."""
-    try:
-        return sorted(os.listdir(path))
-    except OSError:
-        return []
 
 
 def _log(message: str) -> None:

@@ -25,7 +25,6 @@ from .objects import (
     Cache,
     contents_file,
     key_of,
-    listdir,
     split,
 )
 from .partial import Partial
@@ -50,10 +49,27 @@ class Item(NamedTuple):
     used: float
 
 
+def _digests(cache: Cache, bucket: str) -> Iterator[tuple[Digest, str]]:
+    """Yield (digest, folder) of all that a bucket holds."""
+    top = os.path.join(cache.root, bucket)
+    for alg in _listdir(top):
+        for first in _listdir(os.path.join(top, alg)):
+            for rest in _listdir(os.path.join(top, alg, first)):
+                yield Digest(alg, first + rest), os.path.join(top, alg, first, rest)
+
+
+def _listdir(path: str) -> list[str]:
+    """Return the names in a folder, sorted; none if it cannot be read."""
+    try:
+        return sorted(os.listdir(path))
+    except OSError:
+        return []
+
+
 def items(cache: Cache) -> Iterator[Item]:
     """Yield every object of a cache."""
-    for digest, folder in cache.digests(OBJECTS):
-        for name in listdir(folder):
+    for digest, folder in _digests(cache, OBJECTS):
+        for name in _listdir(folder):
             path = os.path.join(folder, name)
             try:
                 found = os.stat(path)
@@ -63,13 +79,7 @@ def items(cache: Cache) -> Iterator[Item]:
 
 
 def usage(cache: Cache) -> dict[str, int]:
-    """Return the bytes that each kind of content takes.
-
-    Returns
-    -------
-    dict of str to int
-        Hard links are counted once.
-    """
+    """Return the bytes that each kind of content takes, hard links counted once."""
     kinds = {"objects": OBJECTS, "trees": TREES, "derived": DERIVED, "unfinished": PARTIAL}
     seen: set[tuple[int, int]] = set()
     totals = {}
@@ -88,26 +98,9 @@ def usage(cache: Cache) -> dict[str, int]:
 def prune(
     cache: Cache, days: float, dry_run: bool = False, now: float | None = None
 ) -> tuple[list[Item], int]:
-    """Remove what was not used for a time, and what nobody will finish.
+    """Remove what was not used for so many days, and what nobody will finish.
 
-    Parameters
-    ----------
-    days : float
-        Objects used less recently than this are removed, with their trees and derived files.
-    dry_run : bool, default False
-        Only list.
-    now : float, optional
-        Seconds since the epoch.
-
-    Returns
-    -------
-    (list of Item, int)
-        Objects, and the number of leftovers swept.
-
-    Raises
-    ------
-    CacheLockTimeoutError
-        The cache is in use.
+    Returns the old objects and the number of leftovers swept; `now` is in seconds since the epoch.
     """
     now = time.time() if now is None else now
     if not os.path.isdir(cache.root):
@@ -119,7 +112,7 @@ def prune(
         for item in old:
             fs.remove(item.path)
         for bucket in (TREES, DERIVED):
-            for _, folder in list(cache.digests(bucket)):
+            for _, folder in list(_digests(cache, bucket)):
                 if _last_use(folder) <= now - days * 86400:
                     fs.remove_tree(folder)
         return old, _sweep(cache, now)
@@ -149,10 +142,10 @@ def verify(cache: Cache) -> Iterator[tuple[str, str]]:
 
 def _directories(cache: Cache) -> Iterator[tuple[str, str]]:
     """Yield (directory, record of what it holds) of every tree and derived directory."""
-    for digest, folder in cache.digests(TREES):
+    for digest, folder in _digests(cache, TREES):
         yield folder, contents_file(cache.root, f"tree-{key_of(digest)}")
-    for digest, folder in cache.digests(DERIVED):
-        for short in listdir(folder):
+    for digest, folder in _digests(cache, DERIVED):
+        for short in _listdir(folder):
             key = f"derived-{key_of(digest)}-{short}"
             yield os.path.join(folder, short), contents_file(cache.root, key)
 
@@ -162,16 +155,6 @@ def sweep(cache: Cache, now: float | None = None) -> int:
 
     Unfinished bytes of an object that is not here yet stay for `PARTIAL_DAYS`, unless their
     owner still runs.
-
-    Parameters
-    ----------
-    now : float, optional
-        Seconds since the epoch.
-
-    Returns
-    -------
-    int
-        Files and folders removed.
     """
     if not os.path.isdir(cache.root):
         return 0
@@ -181,8 +164,8 @@ def sweep(cache: Cache, now: float | None = None) -> int:
 
 def _sweep(cache: Cache, now: float) -> int:
     count = 0
-    here = {key_of(digest) for digest, folder in cache.digests(OBJECTS) if listdir(folder)}
-    for name in listdir(os.path.join(cache.root, PARTIAL)):
+    here = {key_of(digest) for digest, folder in _digests(cache, OBJECTS) if _listdir(folder)}
+    for name in _listdir(os.path.join(cache.root, PARTIAL)):
         path = os.path.join(cache.root, PARTIAL, name)
         owner = owners.of(path)
         runs = owner is not None and not owners.is_gone(owner)
@@ -192,34 +175,23 @@ def _sweep(cache: Cache, now: float) -> int:
         if age > PARTIAL_DAYS or not (runs or useful):
             fs.remove_tree(path) if os.path.isdir(path) else fs.remove(path)
             count += 1
-    for name in listdir(os.path.join(cache.root, LOCKS)):
+    for name in _listdir(os.path.join(cache.root, LOCKS)):
         # whoever waits for a key holds .lock shared, so nobody waits now
         count += fs.remove(os.path.join(cache.root, LOCKS, name))
-    for name in listdir(cache.root):
+    for name in _listdir(cache.root):
         if name.endswith(".tmp"):
             count += fs.remove(os.path.join(cache.root, name))
     for bucket in (OBJECTS, TREES, DERIVED):
         count += _remove_leftovers(os.path.join(cache.root, bucket))
     known = {record for _, record in _directories(cache)}
-    for name in listdir(os.path.join(cache.root, CONTENTS)):
+    for name in _listdir(os.path.join(cache.root, CONTENTS)):
         path = os.path.join(cache.root, CONTENTS, name)
         count += path not in known and fs.remove(path)
     return count
 
 
 def clear(cache: Cache) -> int:
-    """Remove everything of ours; what other releases made stays.
-
-    Returns
-    -------
-    int
-        Bytes removed.
-
-    Raises
-    ------
-    CacheLockTimeoutError
-        The cache is in use.
-    """
+    """Remove everything of ours and return its bytes; what other releases made stays."""
     if not os.path.isdir(cache.root):
         return 0
     with cache.usage(exclusive=True):
@@ -237,26 +209,8 @@ def export_archive(
 ) -> list[Item]:
     """Write objects into an uncompressed tar archive, verified on the way, for another machine.
 
-    Parameters
-    ----------
-    path : path-like
-        The archive; it appears when it is complete.
-    names_or_digests : iterable of str or Digest, optional
-        File names, or digests as a registry writes them; everything by default.
-
-    Returns
-    -------
-    list of Item
-        What the archive holds.
-
-    Raises
-    ------
-    FileExistsError
-        The archive exists.
-    CacheError
-        The cache does not hold what was asked for.
-    IntegrityError
-        An object is damaged.
+    They are chosen by file names, or digests as a registry writes them; all by default. The archive
+    appears when it is complete and is never overwritten.
     """
     path = os.fspath(path)
     if os.path.lexists(path):
@@ -332,19 +286,8 @@ def _export_one(archive: tarfile.TarFile, item: Item) -> None:
 def import_archive(cache: Cache, path: str | os.PathLike[str]) -> list[Item]:
     """Take over the objects of an archive that `export_archive` wrote, each one verified.
 
-    Returns
-    -------
-    list of Item
-        What was added; objects that were here already are left out.
-
-    Raises
-    ------
-    ExtractionError
-        The archive cannot be read, or has a member that is no object; nothing was added.
-    IntegrityError
-        A member is not what its name says; those before it were added.
-    FileNotFoundError
-        There is no such archive.
+    Returns those that were not here before. A member that is no object is an error before anything
+    is added; a damaged one after those before it were added.
     """
     added = []
     try:
