@@ -18,6 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ..base import hashes, retry
 from ..base.config import conf
+from ..base.tls import ca_bundle
 from ..base.urls import redact
 from ..errors import (
     AccessDeniedError,
@@ -273,7 +274,7 @@ class Rest:
                 stream=bool(options.get("stream")),
                 allow_redirects=False,
                 timeout=(self.timeout, timeout),
-                verify=http._ca_bundle(),
+                verify=ca_bundle() or True,
             )
         except StoreError:
             raise

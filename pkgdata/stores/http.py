@@ -11,6 +11,7 @@ import os
 
 from ..base.fs import safe_name
 from ..base.retry import retry_after
+from ..base.tls import ca_bundle
 from ..base.urls import join, redact
 from ..errors import (
     AccessDeniedError,
@@ -225,7 +226,7 @@ class HttpStore(Store):
                 stream=True,
                 allow_redirects=True,
                 timeout=(self.timeout, self.timeout),
-                verify=_ca_bundle(),
+                verify=ca_bundle() or True,
             )
         except StoreError:
             raise
@@ -309,14 +310,6 @@ def parse_content_range(text: str) -> tuple[int, int, int | None]:
     if unit.lower() != "bytes" or not all(n.isascii() and n.isdigit() for n in numbers):
         return -1, -1, None
     return int(first), int(last), None if total == "*" else int(total)
-
-
-def _ca_bundle() -> str | bool:
-    """Return the CA bundle that OpenSSL's own variable names; requests knows only its own two."""
-    env = os.environ
-    if env.get("REQUESTS_CA_BUNDLE") or env.get("CURL_CA_BUNDLE"):
-        return True
-    return env.get("SSL_CERT_FILE") or True
 
 
 def _status_error(response: requests.Response, address: str) -> StoreError:

@@ -96,6 +96,27 @@ def test_unusable_urls_are_told(url):
         open_store(url)
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("sftp://host", "expected sftp://"),
+        ("sftp://host/~", "expected sftp://"),
+        ("sftp://-oProxyCommand=x/folder", "expected sftp://"),
+        ("sftp://-oProxyCommand=x@host/folder", "expected sftp://"),
+        ("sftp://u:sesame@host/folder", "holds a password"),
+    ],
+)
+def test_malformed_url_of_another_machine(url, said):
+    with pytest.raises(ConfigError, match=said) as caught:
+        Store(url)
+    assert "sesame" not in str(caught.value)
+
+
+def test_a_password_for_another_machine_is_refused():
+    with pytest.raises(ConfigError, match="secrets"):
+        Store("sftp://h/x", secrets={"password": "sesame"})
+
+
 @pytest.mark.parametrize("verb", ["open", "info", "scan", "remove"])
 def test_bare_store_can_do_nothing(verb):
     with pytest.raises(UnsupportedOperationError) as caught:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import sys
 
 import pytest
 
@@ -12,6 +13,7 @@ from pkgdata.errors import (
     AccessDeniedError,
     ConfigError,
     IncompleteTransferError,
+    MissingExtraError,
     ObjectExistsError,
     ObjectNotFoundError,
     StoreError,
@@ -236,3 +238,20 @@ def test_options_that_a_file_system_refuses(monkeypatch):
     with pytest.raises(ConfigError, match="Unknown option") as caught:
         Store("failing://u:sesame@h/x", secrets={"password": "sesame"})
     assert "sesame" not in str(caught.value)
+
+
+def test_missing_fsspec(monkeypatch):
+    monkeypatch.setitem(sys.modules, "fsspec", None)
+    monkeypatch.setitem(sys.modules, "fsspec.registry", None)
+    with pytest.raises(ConfigError, match="unknown scheme 'smb'") as caught:
+        Store("smb://h/x")
+    assert "pip install fsspec" in caught.value.hint
+
+
+def test_missing_package_of_a_file_system(monkeypatch):
+    monkeypatch.setitem(sys.modules, "smbclient", None)
+    monkeypatch.delitem(sys.modules, "fsspec.implementations.smb", raising=False)
+    with pytest.raises(MissingExtraError, match="smbprotocol") as caught:
+        Store("smb://u:sesame@h/x")
+    assert "sesame" not in str(caught.value)
+    assert caught.value.hint == "pip install 'fsspec[smb]'"

@@ -548,36 +548,6 @@ def test_missing_codec(encoding, module, monkeypatch, tmp_path):
     assert next(iter(store.get(["stored"], raw=True))).content == b"1"
 
 
-def test_missing_fsspec(monkeypatch):
-    monkeypatch.setitem(sys.modules, "fsspec", None)
-    monkeypatch.setitem(sys.modules, "fsspec.registry", None)
-    error = refused(ConfigError, lambda: Store("smb://h/x"), "unknown scheme 'smb'")
-    assert "pip install fsspec" in error.hint
-
-
-def test_missing_package_of_a_file_system(monkeypatch):
-    pytest.importorskip("fsspec")
-    monkeypatch.setitem(sys.modules, "smbclient", None)
-    monkeypatch.delitem(sys.modules, "fsspec.implementations.smb", raising=False)
-    error = refused(MissingExtraError, lambda: Store(f"smb://u:{SESAME}@h/x"), "smbprotocol")
-    assert error.hint == "pip install 'fsspec[smb]'"
-
-
-@pytest.mark.parametrize(
-    ("url", "said"),
-    [
-        ("sftp://host", "expected sftp://"),
-        ("sftp://host/~", "expected sftp://"),
-        ("sftp://-oProxyCommand=x/folder", "expected sftp://"),
-        ("sftp://-oProxyCommand=x@host/folder", "expected sftp://"),
-        (f"sftp://u:{SESAME}@host/folder", "holds a password"),
-    ],
-)
-def test_malformed_url_of_another_machine(url, said):
-    refused(ConfigError, lambda: Store(url), said)
-    refused(ConfigError, lambda: Store("sftp://h/x", secrets={"password": "x"}), "secrets")
-
-
 # -- secrets -----------------------------------------------------------------------------------
 
 KEYS = {"access_key_id": "KEY", "secret_access_key": SESAME}
