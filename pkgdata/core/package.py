@@ -62,22 +62,11 @@ class PackageData:
         self._registry_source = registry, urls
         self._registry: Registry | None = None
         # how another process makes it: as it was declared, with nothing of this machine in it
+        given = {"dataurl": dataurl, "registry": registry, "urls": urls, "folders": folders}
+        given.update(env=env, version=version, package_dir=package_dir)
         self._recipe: tuple[Callable[..., PackageData], tuple[Any, ...]] = (
             _construct,
-            (
-                type(self),
-                name,
-                {
-                    "dataurl": dataurl,
-                    "registry": registry,
-                    "urls": urls,
-                    "folders": folders,
-                    "env": env,
-                    "version": version,
-                    "package_dir": package_dir,
-                    **settings,
-                },
-            ),
+            (type(self), name, {**given, **settings}),
         )
         self._settings = Settings(name, settings, [env] if env else [])
         # answers by name: path, size, mtime in ns; void when what they rest on changes
