@@ -64,8 +64,8 @@ def declare(
         for the package's version. Schemes: ``http``, ``https``, ``file`` or a plain path,
         ``github:owner/repo@tag``, ``mem``.
     registry : path-like, Registry or mapping of name to digest, optional
-        What each file must hash to. A relative path is looked for in the package, or beside the
-        calling script. A digest of None means that the file is not pinned.
+        What each file must hash to. A relative path is looked for in the package, or next to
+        the calling script. A digest of None means that the file is not pinned.
     urls : mapping of name to URL, optional
         Addresses of single files, as in pooch; they come before ``dataurl``.
     folders : sequence of path-like, optional
@@ -199,18 +199,7 @@ def _read_declaration(folder: str) -> dict[str, Any]:
 
 
 def declaration_of(package: str) -> PackageData | None:
-    """Return the data of a package: declared in this process, or by its ``pkgdata.toml``.
-
-    Parameters
-    ----------
-    package : str
-        A package or a module in it.
-
-    Returns
-    -------
-    PackageData or None
-        None if neither it nor a package above it declares anything.
-    """
+    """Return the data of a package or of the one above a module: as declared, else by its toml."""
     while package:
         if package in _declared:
             return _declared[package]
@@ -222,13 +211,7 @@ def declaration_of(package: str) -> PackageData | None:
 
 
 def installed() -> dict[str, str]:
-    """Return the installed packages that announce data.
-
-    Returns
-    -------
-    dict of str to str
-        Import name by announced name.
-    """
+    """Return the import names of the installed packages that announce data, by announced name."""
     from importlib import metadata
 
     points = metadata.entry_points(group="pkgdata.packages")
@@ -249,18 +232,7 @@ def _in_folder(folder: str) -> PackageData:
 
 
 def find_package(name: str) -> PackageData:
-    """Return the data of a package that is installed or importable, or of a source folder.
-
-    Parameters
-    ----------
-    name : str
-        Announced name, import name, or path of a folder with a ``pkgdata.toml``.
-
-    Raises
-    ------
-    ConfigError
-        There is no such package, or it declares nothing; the hint lists those that do.
-    """
+    """Return the data of an installed or importable package, or of a folder's pkgdata.toml."""
     if os.sep in name or "/" in name or name == ".":
         return _in_folder(os.path.abspath(name))
     names = installed()
