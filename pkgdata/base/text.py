@@ -64,6 +64,15 @@ def differences(found: Any, as_json: bool) -> int:
     return 3 if found else 0
 
 
+def ask(question: str) -> int:
+    """Ask before something is removed; return 0 for yes, else the exit code."""
+    if not sys.stdin.isatty():
+        print("pkgdata: error: no terminal to ask on; use --yes", file=sys.stderr)
+        return 2
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return 0 if sys.stdin.readline().strip().lower() in ("y", "yes") else 1
+
+
 def say(line: str) -> None:
     """Print a line that holds names; control characters in them are escaped."""
     if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in line.replace("\t", "")):

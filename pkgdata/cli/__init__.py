@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any
 
-OK, ERROR, USAGE, DIFFERS, INTERRUPTED = 0, 1, 2, 3, 130
-
 #: The commands of each module, in the order of the help. Only the module of the command that runs
 #: is loaded, so that no command waits for the imports of another one.
 MODULES = {
@@ -82,11 +80,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(str(error))
     except KeyboardInterrupt:
         print("\npkgdata: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return 130
     except BrokenPipeError:
         # the reader of our output has seen enough; the interpreter must not complain at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+        return 0
     except OSError as error:
         return _fail(str(error))
 
@@ -101,7 +99,7 @@ def template(name: str, /, **words: str) -> str:
 
 def _fail(text: str) -> int:
     print(f"pkgdata: error: {text}", file=sys.stderr)
-    return ERROR
+    return 1
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:

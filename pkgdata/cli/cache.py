@@ -182,13 +182,9 @@ def _prune(args: Namespace) -> int:
 
 def _clear(args: Namespace) -> int:
     cache = _cache()
-    if not args.yes:
-        if not sys.stdin.isatty():
-            print("pkgdata: error: no terminal to ask on; use --yes", file=sys.stderr)
-            return 2
-        print(f"Remove everything in {cache.root}? [y/N] ", end="", file=sys.stderr, flush=True)
-        if sys.stdin.readline().strip().lower() not in ("y", "yes"):
-            return 1
+    code = 0 if args.yes else text.ask(f"Remove everything in {cache.root}?")
+    if code:
+        return code
     print(f"{text.size(upkeep.clear(cache))} removed", file=sys.stderr)
     return 0
 

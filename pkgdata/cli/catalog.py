@@ -273,12 +273,9 @@ def _orphans(args: Namespace) -> int:
 
 
 def _remove(found: list[Any], yes: bool) -> int:
-    if not yes:
-        if not sys.stdin.isatty():
-            print("pkgdata: error: no terminal to ask on; use --yes", file=sys.stderr)
-            return 2
-        if _ask(f"Remove {len(found)} folders? [y/N] ").strip().lower() not in ("y", "yes"):
-            return 1
+    code = 0 if yes else text.ask(f"Remove {len(found)} folders?")
+    if code:
+        return code
     for one in found:
         upkeep.remove(one)
     print(f"{len(found)} folders removed", file=sys.stderr)
