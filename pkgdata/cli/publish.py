@@ -13,8 +13,8 @@ from ..core.registry import Registry
 from ..errors import PublishError
 from ..publish import destinations_for, engine
 from ..publish.engine import Publication
+from ..publish.plan import settings_of
 from ..publish.readback import mirrors_of
-from ..publish.settings import settings_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.progress import Callback
-    from ..publish.plan import Plan
+    from ..publish.plan import Plan, PublishTable
     from ..publish.readback import Finding, Mirror
-    from ..publish.settings import PublishTable
 
 _ABOUT = "upload files, write their registry, and prove it by downloading again"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import string
+from dataclasses import dataclass
 from importlib import resources
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..base.hashes import Digest
 
 
+@dataclass(eq=False)
 class Item:
     """A local file that is to be published.
 
@@ -35,22 +37,14 @@ class Item:
         What `stamp_of` said of the file before it was hashed.
     """
 
-    __slots__ = ("_digests", "digest", "name", "path", "size", "stamp")
+    name: str
+    path: str
+    digest: Digest
+    size: int
+    stamp: tuple[int, int, int] | None = None
 
-    def __init__(
-        self,
-        name: str,
-        path: str,
-        digest: Digest,
-        size: int,
-        stamp: tuple[int, int, int] | None = None,
-    ) -> None:
-        self.name = name
-        self.path = path
-        self.digest = digest
-        self.size = size
-        self.stamp = stamp
-        self._digests = {digest.alg: digest}
+    def __post_init__(self) -> None:
+        self._digests: dict[str, Digest] = {}
 
     def digest_by(self, alg: str) -> Digest:
         """Return the file's digest by another algorithm, hashing the file if need be.
@@ -63,10 +57,11 @@ class Item:
         -------
         Digest
         """
-        found = self._digests.get(alg)
-        if found is None:
-            found = self._digests[alg] = hashes.hash_file(self.path, alg)
-        return found
+        if alg == self.digest.alg:
+            return self.digest
+        if alg not in self._digests:
+            self._digests[alg] = hashes.hash_file(self.path, alg)
+        return self._digests[alg]
 
     def check_unchanged(self) -> None:
         """Make sure that the file is still the one that was hashed.
@@ -106,9 +101,6 @@ class Item:
             expected=str(self.digest),
             actual=found,
         )
-
-    def __repr__(self) -> str:
-        return f"Item({self.name!r}, {self.digest}, {self.size})"
 
 
 def stamp_of(path: str) -> tuple[int, int, int]:

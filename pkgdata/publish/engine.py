@@ -13,9 +13,14 @@ sent twice, and no note has to be kept here.
 
 from __future__ import annotations
 
+import time
+
+from ..base import hashes, pool
+from ..base.hashes import Digest
 from ..base.progress import BYTES, DONE, START, Event, silent
+from ..core.registry import Entry
 from ..errors import ObjectExistsError, PkgdataError, PublishError
-from . import merge, plan, readback
+from . import merge, page, plan, readback
 from .readback import OK, Finding, Mirror
 
 TYPE_CHECKING = False
@@ -23,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
 
     from ..base.progress import Callback
-    from ..core.registry import Entry, Registry
+    from ..core.registry import Registry
     from .destination import Destination, Held, Item
     from .plan import Plan
 
@@ -41,22 +46,8 @@ def _nobody(*_: object) -> Callback:
 class Publication:
     """The files of a folder on their way to destinations; a context manager.
 
-    Parameters
-    ----------
-    registry_file : str
-        Read if it is there, and written at the end.
-    replace : collection of str, default ()
-        Names whose published bytes may be replaced.
-    show : callable, optional
-        Takes ``"hashing"``, ``"uploading"`` or ``"reading back"``, the number of files and their
-        bytes; returns a callable that gets each `Event`.
-
-    Attributes
-    ----------
-    plans : list of Plan
-        One for each destination, once planned.
-    registry : Registry
-        As it is on disk.
+    The bytes of names in ``replace`` may be replaced. ``show`` takes ``"hashing"``, ``"uploading"``
+    or ``"reading back"``, the number of files and their bytes; it returns what gets each `Event`.
     """
 
     def __init__(
@@ -92,17 +83,7 @@ class Publication:
     # -- 1 -------------------------------------------------------------------------------------
 
     def plan(self) -> list[Plan]:
-        """Hash the files and compare them with the registry and every destination.
-
-        Raises
-        ------
-        AlreadyPublishedError
-            Bytes differ from those in the registry.
-        PublishError
-            Something cannot be published.
-        AccessDeniedError, StoreError
-            A destination cannot be asked.
-        """
+        """Hash the files and compare them with the registry and every destination."""
         files, total = plan.measure(self._folder, self._file)
         show = self._show("hashing", files, total)
         self.items = plan.collect(self._folder, self._file, show)
@@ -123,18 +104,7 @@ class Publication:
     # -- 2 -------------------------------------------------------------------------------------
 
     def upload(self) -> int:
-        """Send what is new, and make it visible.
-
-        Returns
-        -------
-        int
-            Files sent.
-
-        Raises
-        ------
-        PublishError
-            It could not be finished; what was sent stays, and the next run continues.
-        """
+        """Send what is new, and make it visible; return the number of files sent."""
         self.refuse()
         sent = [len(one.to_send) for one in self.plans]
         total = sum(item.size for one in self.plans for item in one.to_send)
@@ -155,13 +125,7 @@ class Publication:
     # -- 3 -------------------------------------------------------------------------------------
 
     def record(self) -> bool:
-        """Write the registry, whole or not at all; what others have added to it stays.
-
-        Returns
-        -------
-        bool
-            Whether it has changed.
-        """
+        """Write the registry, what others have added included; return whether it has changed."""
         own: dict[str, list[str]] = {}
         for one in self.plans:
             for name, url in one.urls.items():
@@ -173,8 +137,6 @@ class Publication:
     # -- 4 -------------------------------------------------------------------------------------
 
     def _mirrors(self, one: Plan) -> list[Mirror]:
-        from ..core.registry import Entry
-
         place, base = one.destination.url, one.destination.dataurl
         below, own = [], []
         for item in self.items:
@@ -192,10 +154,7 @@ class Publication:
     def prove(self, patience: float = 1.0) -> list[Finding]:
         """Download every file from every destination as anybody would, and compare digests.
 
-        Parameters
-        ----------
-        patience : float, default 1
-            Times the destination's own delay, for which files that do not show yet are waited for.
+        Files that do not show yet are waited for, ``patience`` times the destination's own delay.
         """
         files, total = len(self.items), sum(item.size for item in self.items)
         count = len(self.plans)
@@ -212,10 +171,6 @@ class Publication:
 
     def _read_privately(self, destination: Destination, item: Item, show: Callback) -> Finding:
         """Read with our own credentials what nobody else may see, such as a draft."""
-        from ..base import hashes
-        from ..base.hashes import Digest
-        from ..core.registry import Entry
-
         entry = Entry(item.name, item.digest, item.size)
         hasher, size = hashes.new(item.digest.alg), 0
         try:
@@ -236,15 +191,7 @@ class Publication:
     # -- 5 -------------------------------------------------------------------------------------
 
     def check_page(self) -> None:
-        """Make sure that an ``index.html`` of ours would take nothing's place.
-
-        Raises
-        ------
-        PublishError
-            Such a file is among those to publish, or there is one at a destination.
-        """
-        from . import page
-
+        """Make sure that an ``index.html`` of ours would replace no other."""
         if any(item.name == page.NAME for item in self.items):
             raise PublishError(f"--index: {self._folder} has an {page.NAME} of its own")
         for one in self.plans:
@@ -252,15 +199,10 @@ class Publication:
                 page.check_place(one.destination)
 
     def add_page(self, title: str) -> list[str]:
-        """Put an ``index.html`` next to the files; one of an earlier run is replaced.
+        """Put an ``index.html`` next to the files; return its address at each destination.
 
-        Returns
-        -------
-        list of str
-            Its address at each destination that shows pages.
+        That of an earlier run is replaced.
         """
-        from . import page
-
         names = {item.name for item in self.items}
         entries = [entry for name, entry in self.registry.items() if name in names]
         found = []
@@ -277,13 +219,7 @@ def _bytes(entries: Sequence[Entry]) -> int:
 
 
 def check(mirrors: Sequence[Mirror], show: Show = _nobody) -> list[Finding]:
-    """Download every file of every mirror without credentials, and compare digests.
-
-    Parameters
-    ----------
-    show : callable, optional
-        See `Publication`.
-    """
+    """Download every file of every mirror without credentials, and compare digests."""
     entries = [entry for mirror in mirrors for entry in mirror.entries]
     callback = show("reading back", len(entries), _bytes(entries))
     return [finding for mirror in mirrors for finding in readback.read_back(mirror, callback)]
@@ -291,8 +227,6 @@ def check(mirrors: Sequence[Mirror], show: Show = _nobody) -> list[Finding]:
 
 def _settled(mirror: Mirror, delay: float, show: Callback) -> list[Finding]:
     """Read back; where a place shows its files late, look again for those that are not there."""
-    import time
-
     end = time.monotonic() + delay
     found = {one.entry.name: one for one in readback.read_back(mirror, show)}
     while time.monotonic() < end:
@@ -321,8 +255,6 @@ def _send(
     destination: Destination, items: Sequence[Item], replaced: Collection[str], show: Callback
 ) -> dict[str, str]:
     """Upload files in threads; the first failure ends it. Return addresses by name."""
-    from ..base import pool
-
     found: dict[str, str] = {}
     failed: list[tuple[Item, Exception]] = []
 

@@ -7,46 +7,41 @@ is refused, unless the user names it to be replaced.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 
-from ..base import fs, owners, pool
+from ..base import config, fs, owners, pool, urls
 from ..base.progress import silent
 from ..core import scan
-from ..errors import AlreadyPublishedError, PublishError
+from ..core.declaration import find_package
+from ..errors import AlreadyPublishedError, ConfigError, PublishError
 from .destination import Item, stamp_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
+    from typing import Any
 
     from ..base.progress import Callback, Event
+    from ..core.package import PackageData
     from ..core.registry import Registry
     from .destination import Destination, Held
 
 
+@dataclass
 class Plan:
-    """What is to be done at one destination.
+    """What is to be done at one destination."""
 
-    Attributes
-    ----------
-    new : list of Item
-        To be uploaded.
-    there : list of Item
-        There already, with the right bytes.
-    replaced : list of Item
-        There with other bytes, to be replaced as the user asked.
-    differs : dict of str to str
-        There with other bytes, which stay; what differs, by name.
-    urls : dict of str to str
-        Public addresses by name, where they are not base URL and name.
-    """
-
-    def __init__(self, destination: Destination) -> None:
-        self.destination = destination
-        self.new: list[Item] = []
-        self.there: list[Item] = []
-        self.replaced: list[Item] = []
-        self.differs: dict[str, str] = {}
-        self.urls: dict[str, str] = {}
+    destination: Destination
+    #: To be uploaded.
+    new: list[Item] = field(default_factory=list)
+    #: There already, with the right bytes.
+    there: list[Item] = field(default_factory=list)
+    #: There with other bytes, to be replaced as the user asked.
+    replaced: list[Item] = field(default_factory=list)
+    #: There with other bytes, which stay; what differs, by name.
+    differs: dict[str, str] = field(default_factory=dict)
+    #: Public addresses by name, where they are not base URL and name.
+    urls: dict[str, str] = field(default_factory=dict)
 
     @property
     def to_send(self) -> list[Item]:
@@ -195,3 +190,47 @@ def _difference(destination: Destination, item: Item, held: Held) -> str | None:
     if destination.same(item, held) is False:
         return f"{held.digest or 'other bytes of the same size'} there, {item.digest} here"
     return None
+
+
+# -- what a package says of publishing -----------------------------------------------------------
+
+
+class PublishTable:
+    """A package that is published: its registry file, its addresses, its table ``[publish]``."""
+
+    def __init__(self, data: PackageData, folder: str) -> None:
+        tables = config.read_toml(os.path.join(folder, "pkgdata.toml"))
+        self._data = data
+        table: dict[str, Any] = tables.get("publish", {})
+        name = tables.get("package", {}).get("registry", "registry.txt")
+        #: Import name.
+        self.name = data.name
+        self.registry_file = os.path.join(folder, name)
+        self.toml = os.path.join(folder, "pkgdata.toml")
+        self.to = self._filled(table.get("to", ()))
+        #: Public addresses; none or one.
+        self.urls = self._filled([table["url"]] if table.get("url") else ())
+        self.public = bool(table.get("public"))
+        self.index = bool(table.get("index"))
+
+    @property
+    def dataurl(self) -> list[str]:
+        """Where users look for the files, with the version filled in."""
+        return self._filled(self._data.dataurl)
+
+    def _filled(self, templates: Iterable[str]) -> list[str]:
+        templates = [*templates]
+        version = self._data.version if any("{version}" in one for one in templates) else None
+        values = {"version": version, "package": self.name}
+        return [urls.expand(one, values) for one in templates]
+
+
+def settings_of(package: str) -> PublishTable:
+    """Return what a package says of publishing; see `find_package` for how it is named."""
+    data = find_package(package)
+    folder = data.package_dir
+    if folder is None or not os.path.exists(os.path.join(folder, "pkgdata.toml")):
+        raise ConfigError(
+            f"{package!r} has no pkgdata.toml", hint="'pkgdata init' writes one for a package"
+        )
+    return PublishTable(data, folder)

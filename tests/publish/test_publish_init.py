@@ -13,7 +13,7 @@ from publishing import environment, make, run
 from pkgdata import cli
 from pkgdata.core.declaration import find_package
 from pkgdata.core.registry import Registry
-from pkgdata.publish.settings import settings_of
+from pkgdata.publish.plan import settings_of
 
 
 @pytest.fixture
