@@ -11,17 +11,16 @@ cache as the files of packages. `docs/catalog.md` shows how a repository is writ
 
 ::
 
-  names        qualified names
-  places       where prepared data lie
+  places       how datasets are named, and where they lie;  variants  of one definition
   objects      what is made of a dataset, as JSON too;  types  those that come along
   resources/   what a dataset consists of;  fetch  from a resource to the engine
-  notes        what decorators leave;  active  the catalog at work
+  active       the catalog at work, and what decorators leave
   definition   what an author says about a dataset;  decorators  how
-  repository   packages of definitions;  foreign  those of datamaestro
-  index        what is installed, and known without loading it;  search  terms
+  repository   packages of definitions, datamaestro's too
+  index        what is installed, and known without loading it;  search terms
   prepare      fetch and make a dataset
   library      `Catalog`, which joins them
-  upkeep, copying   further commands of ``pkgdata catalog``
+  upkeep       further commands of ``pkgdata catalog``
 """
 
 from __future__ import annotations
@@ -40,13 +39,12 @@ _NAMES = {
     ),
     "resources.files": (
         *("FileDownloader", "filedownloader", "ConcatDownloader", "concatdownload"),
-        *("FilesDownloader", "wayback_documents"),
+        *("processed", "wayback_documents"),
     ),
-    "resources.archives": (
-        *("ArchiveDownloader", "ZipDownloader", "zipdownloader"),
-        *("TarDownloader", "tardownloader"),
+    "resources.folders": (
+        *("ArchiveDownloader", "ZipDownloader", "zipdownloader", "TarDownloader", "tardownloader"),
+        *("FilesDownloader", "FilesCopy", "custom_download"),
     ),
-    "resources.made": ("FilesCopy", "custom_download", "processed"),
     "resources.elsewhere": (*("links", "linkfile", "linkfolder", "manual", "reference"),),
     "objects": ("Base",),
     "types": (

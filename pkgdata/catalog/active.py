@@ -1,16 +1,19 @@
-"""What is at work: the catalog in which definitions find others, and the `Context` they are given.
+"""What definitions and resources share without importing one another.
 
-`pkgdata.catalog.library` puts its catalogs here, so that definitions need not import it.
+That is the catalog at work, which `pkgdata.catalog.library` sets; the `Context` that definitions
+are given; and the notes that decorators leave.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from contextvars import ContextVar
 from pathlib import Path
 
 from ..base.config import cache_dir
+from ..errors import CatalogError
 from . import fetch, places
 
 TYPE_CHECKING = False
@@ -109,3 +112,52 @@ class Context:
     def datasets(self) -> list[Any]:
         """Return all definitions."""
         return [one for repository in self.repositories() for one in repository]
+
+
+# -- what decorators leave -------------------------------------------------------------------------
+
+#: Where decorators leave notes on what is not a definition yet.
+ATTRIBUTE = "__pkgdata_notes__"
+
+
+class Notes:
+    """What decorators leave on a function, class or type; a dataset's are its `Definition`."""
+
+    def __init__(self) -> None:
+        self.tags: set[str] = set()
+        self.tasks: set[str] = set()
+        self.loose_resources: list[Any] = []
+
+    def add_resource(self, resource: Any) -> None:
+        """Keep a resource for the definition that is made later."""
+        self.loose_resources.append(resource)
+
+
+def of_class(target: Any) -> Any:
+    """Return the definition that something is or has, or None."""
+    if isinstance(target, Notes):
+        return target
+    attribute = "__dataset__" if isinstance(target, type) else "__datamaestro_dataset__"
+    found = getattr(target, "__dict__", {}).get(attribute)
+    return found if isinstance(found, Notes) else None
+
+
+def notes_of(target: Any) -> Notes:
+    """Return where tags, tasks and resources of something are kept."""
+    found = of_class(target) or getattr(target, "__dict__", {}).get(ATTRIBUTE)
+    if found is None:
+        found = Notes()
+        try:
+            setattr(target, ATTRIBUTE, found)
+        except (AttributeError, TypeError):
+            raise CatalogError(
+                f"{target!r} is neither a dataset nor a type, and cannot be annotated"
+            ) from None
+    notes: Notes = found
+    return notes
+
+
+def in_module(name: str) -> list[Any]:
+    """Return the definitions that a loaded module makes, in order; not those that it imports."""
+    found = map(of_class, vars(sys.modules[name]).values())
+    return list(dict.fromkeys(one for one in found if one is not None and one.module == name))

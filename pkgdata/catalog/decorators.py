@@ -23,8 +23,8 @@ import inspect
 from pathlib import Path
 
 from ..errors import CatalogError
+from . import active
 from . import library as library  # sets `active.default`, which definitions are prepared by
-from . import notes
 from .definition import Definition
 
 TYPE_CHECKING = False
@@ -37,7 +37,7 @@ class _DataPath:
     """``MyDataset.data_path``: the folder of its data."""
 
     def __get__(self, instance: object, owner: type) -> Path:
-        found = notes.of_class(owner)
+        found = active.of_class(owner)
         if found is None:
             raise AttributeError(f"{owner.__name__} is no dataset: @dataset is missing")
         return Path(found.datapath)
@@ -107,14 +107,14 @@ class dataset:
         }
 
     def __call__(self, target: Any) -> Any:
-        if notes.of_class(target) is not None:
+        if active.of_class(target) is not None:
             raise CatalogError(f"{target!r} is a dataset already")
         if not (isinstance(target, type) or inspect.isfunction(target)):
             raise CatalogError(f"@dataset goes with a function or a class, not {target!r}")
         base = _inferred(target) if self.base is None else self.base
         made = Definition(target, base, **self._options)
         if self.meta is not None:
-            own = notes.notes_of(self._notes_of)
+            own = active.notes_of(self._notes_of)
             made.tags |= own.tags | self.meta.tags
             made.tasks |= own.tasks | self.meta.tasks
             made.url = made.url or self.meta.url
@@ -158,7 +158,7 @@ class metadataset:
 
     def __call__(self, target: Any) -> Any:
         for cls in getattr(self.base, "__mro__", ()):
-            own = cls.__dict__.get(notes.ATTRIBUTE)
+            own = cls.__dict__.get(active.ATTRIBUTE)
             self.tags |= getattr(own, "tags", set())
             self.tasks |= getattr(own, "tasks", set())
         target.__metadataset__ = self
@@ -178,7 +178,7 @@ class datatags:
         self.tags = tags
 
     def __call__(self, target: Any) -> Any:
-        notes.notes_of(target).tags.update(self.tags)
+        active.notes_of(target).tags.update(self.tags)
         return target
 
 
@@ -195,7 +195,7 @@ class datatasks:
         self.tasks = tasks
 
     def __call__(self, target: Any) -> Any:
-        notes.notes_of(target).tasks.update(self.tasks)
+        active.notes_of(target).tasks.update(self.tasks)
         return target
 
 
@@ -216,7 +216,7 @@ def hook(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     def annotate(function: Callable[..., Any]) -> Callable[..., Any]:
         def collect(*args: Any, **options: Any) -> Any:
             def decorate(target: Any) -> Any:
-                found = notes.of_class(target)
+                found = active.of_class(target)
                 if found is None:
                     raise CatalogError(f"{function.__name__} goes above @dataset")
                 found.register_hook(name, lambda one: function(one, *args, **options))

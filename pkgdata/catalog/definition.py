@@ -12,8 +12,8 @@ import inspect
 from pathlib import Path
 
 from ..errors import CatalogError
-from . import active, names, objects, places
-from .notes import ATTRIBUTE, Notes
+from . import active, objects, places
+from .active import ATTRIBUTE, Notes
 from .resources import Resource
 
 TYPE_CHECKING = False
@@ -80,7 +80,7 @@ class Definition(Notes):
                 line=self.line,
             )
         try:
-            named = names.of_definition(place, self.target.__name__, self._wanted_id)
+            named = places.definition_name(place, self.target.__name__, self._wanted_id)
         except CatalogError as error:
             error.file, error.line = self.file, self.line
             raise

@@ -27,9 +27,9 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
+    from typing import Any
 
     from ..base.hashes import Digest
-    from .resources import Resource
 
 #: The package whose files the catalog's downloads are.
 PACKAGE = "pkgdata.catalog"
@@ -53,7 +53,7 @@ def _file_name(url: str) -> str:
 
 
 def entry(
-    resource: Resource,
+    resource: Any,
     urls: Sequence[str],
     digest: Digest | None,
     size: int | None = None,

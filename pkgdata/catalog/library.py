@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 
 from ..errors import CatalogError, PkgdataWarning, UnknownDatasetError, warn
-from . import active, index, names, prepare, search
+from . import active, index, places, prepare, variants
+from .active import of_class
 from .definition import Definition
 from .index import Index, IndexEntry, Installed
-from .notes import of_class
 from .repository import Repository
 
 TYPE_CHECKING = False
@@ -141,7 +141,7 @@ class Catalog:
         Parameters
         ----------
         *terms : str
-            See `pkgdata.catalog.search`.
+            See `pkgdata.catalog.index`.
 
         Returns
         -------
@@ -153,7 +153,7 @@ class Catalog:
         CatalogError
             A term is no regular expression.
         """
-        wanted = search.all_of(terms)
+        wanted = index.all_of(terms)
         found = sorted(filter(wanted.match, self.records()), key=lambda one: one.id)
         for problem in self.problems():
             self._warn(problem)
@@ -180,7 +180,7 @@ class Catalog:
         CatalogError
             There are two, or it does not load.
         """
-        base, repository = names.split_repository(names.split_selector(name)[0])
+        base, repository = places.split_repository(variants.split_selector(name)[0])
         by_id: list[IndexEntry] = []
         by_alias: list[IndexEntry] = []
         known: list[str] = []
@@ -201,7 +201,7 @@ class Catalog:
             return found[0].load()
 
     def _unknown(self, name: str, base: str, known: list[str]) -> UnknownDatasetError:
-        close = names.close_to(base, known)
+        close = places.close_names(base, known)
         if close:
             hint = f"did you mean {' or '.join(close)}?"
         else:
@@ -249,7 +249,7 @@ class Catalog:
             It cannot be fetched, or what came is not what the definition says.
         """
         definition = self._definition(dataset)
-        selector = names.split_selector(dataset)[1] if isinstance(dataset, str) else ""
+        selector = variants.split_selector(dataset)[1] if isinstance(dataset, str) else ""
         if selector:
             if variant is not None:
                 raise CatalogError(f"{dataset!r} says the variant already")

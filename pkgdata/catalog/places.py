@@ -1,4 +1,10 @@
-"""Where prepared datasets lie::
+"""How datasets are named, and where they lie once they are prepared.
+
+A name is dotted, most general part first, as packages of Java: ``com.lecun.mnist``. It comes from
+the place of the definition below ``config`` and from the definition's own name, in the words of
+datamaestro's current line: the module in lower case, the parts of a CamelCase name separated by
+dots (``config/com/lecun.py``, ``ProcessedMNIST``: ``com.lecun.processed.mnist``). Its 0.8 line
+made other names of the same definitions; those stay known as aliases. A name becomes a path::
 
   <data>/settings.json                          data folders; paths that a user gave once
   <data>/data/<repository>/<id as path>/<name>  one prepared file or folder of a dataset
@@ -19,17 +25,20 @@ here.
 from __future__ import annotations
 
 import contextlib
+import difflib
 import json
 import os
+import re
 from contextvars import ContextVar
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from ..base import config, fs, owners
 from ..errors import CatalogError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
 #: Ends the name of a folder in which something is being made.
@@ -187,3 +196,98 @@ class DataFolder:
                 hint=f"pkgdata catalog datafolders set {self.folderid} DIR",
             )
         return Path(folder, self.path) if self.path else Path(folder)
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+#: What a part of a name may be made of.
+_PART = re.compile(r"[\w-]+")
+
+#: Endings of pages, which say nothing about what is on them.
+_PAGES = re.compile(r"\.(html?|php|aspx?|jsp)$", re.IGNORECASE)
+
+
+def dotted(name: str) -> str:
+    """Return a CamelCase name in lower case, its parts separated by dots.
+
+    Examples
+    --------
+    >>> dotted("ProcessedMNIST"), dotted("MNISTSmall"), dotted("mnist_small")
+    ('processed.mnist', 'mnist.small', 'mnist_small')
+    """
+    name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", ".", name)
+    return re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", ".", name).lower()
+
+
+def definition_name(place: str, name: str, wanted: str | None) -> tuple[str, set[str]]:
+    """Return the name of a definition and the names that it had before.
+
+    ``place`` is its module below ``config``. ``wanted`` is what its author asks for: a whole name
+    (with a dot in it), an end of it (after a dot, or without one), or ``""`` for the module's name.
+    """
+    module = place.lower()
+    aliases = set()
+    if wanted is None:
+        found = _joined(module, dotted(name))
+        aliases.add(_joined(place, name.lower().replace("_", ".")))
+    elif wanted == "":
+        found = module
+    elif wanted.startswith(".") or "." not in wanted:
+        end = wanted.removeprefix(".")
+        found = f"{module}.{end}" if module else end
+    else:
+        found = wanted
+        aliases.add(_joined(place, wanted))
+    return check_name(found), aliases - {found}
+
+
+def _joined(*parts: str) -> str:
+    return ".".join(filter(None, parts))
+
+
+def check_name(name: str) -> str:
+    """Return a name if it is one."""
+    if not all(_PART.fullmatch(part) for part in name.split(".")):
+        raise CatalogError(
+            f"{name!r} is no name of a dataset",
+            hint="expected letters, digits, '_' and '-' with dots between the parts, "
+            "such as com.lecun.mnist",
+        )
+    return name
+
+
+def url_name(url: str) -> str:
+    """Return the name that a page's address suggests: its host backwards, then its path.
+
+    Examples
+    --------
+    >>> url_name("http://yann.lecun.com/exdb/mnist/index.html")
+    'com.lecun.yann.exdb.mnist'
+    """
+    parts = urlsplit(url)
+    if not parts.hostname:
+        raise CatalogError(f"{url!r} has no host to make a name of")
+    host = parts.hostname.removeprefix("www.").split(".")
+    path = [_PAGES.sub("", unquote(part)) for part in parts.path.split("/")]
+    if path[-1].lower() in ("index", "default", "home"):
+        path.pop()
+    words = [re.sub(r"[^\w-]+", "_", part).strip("_") for part in [*host[::-1], *path]]
+    return check_name(".".join(word.lower() for word in words if word))
+
+
+def split_repository(name: str) -> tuple[str, str | None]:
+    """Split ``NAME@REPOSITORY``, as prepared data have it; without a repository it is None."""
+    base, at, repository = name.partition("@")
+    return base, repository if at else None
+
+
+def close_names(name: str, known: Iterable[str]) -> list[str]:
+    """Return up to three known names that are most like an unknown one.
+
+    A name that ends alike is close, too: people forget the beginning.
+    """
+    all_names = list(known)
+    last = name.lower().rpartition(".")[2]
+    ends = [one for one in all_names if last and one.lower().rpartition(".")[2] == last]
+    close = difflib.get_close_matches(name.lower(), all_names, 3, 0.6)
+    return list(dict.fromkeys([*ends[:3], *close]))[:3]

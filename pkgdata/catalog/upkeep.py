@@ -1,6 +1,8 @@
-"""Looking after a catalog: orphans, sources that still answer, new definition files, its web page.
+"""What ``pkgdata catalog`` does besides preparing: orphans, checks of sources, copies, a web page.
 
-The page is one file with all datasets, and a search where JavaScript runs.
+A copy has the layout of ``<data>`` (`pkgdata.catalog.places`), so that there
+``pkgdata catalog --data DIR prepare NAME`` finds it and fetches nothing. Files that links lead to
+are copied as files. The page is one file with all datasets, and a search where JavaScript runs.
 """
 
 from __future__ import annotations
@@ -19,17 +21,23 @@ from typing import NamedTuple
 
 from ..base import fs
 from ..base.config import conf
+from ..base.report import Report
 from ..base.urls import redact
 from ..cache import staging
 from ..errors import CatalogError, PkgdataError
+from ..stores import Store
 from ..transfer.mirrors import Mirrors
-from . import names, places
+from . import places
+from .definition import Definition
+from .prepare import missing
+from .resources.elsewhere import Elsewhere, links, reference, resolve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
+    from ..base.progress import Callback
     from .index import IndexEntry
     from .library import Catalog
 
@@ -185,6 +193,109 @@ def _ask(question: tuple[str, str, str, int | None]) -> SourceCheck:
     return SourceCheck(dataset, resource, shown, "ok", "", found)
 
 
+# -- copies to other places ------------------------------------------------------------------------
+
+#: ``host:path`` and ``user@host:path``, as scp has them, or just ``user@host``.
+_HOST = re.compile(r"(?P<host>(?:[\w.-]+@)?[\w.-]+|(?:[\w.-]+@)?\[[0-9a-fA-F:]+\]):(?P<path>.*)")
+
+
+def destination(text: str, root: Path) -> str:
+    """Return the URL of a store, folder, or ``[user@]host:folder``, another computer by SFTP.
+
+    ``user@host`` alone means the same folder as here, which is ``root``.
+    """
+    if "://" in text or os.sep in text.partition(":")[0] or os.path.isdir(text):
+        return text
+    match = _HOST.fullmatch(text if ":" in text else f"{text}:" if "@" in text else "")
+    if match is None or (len(match["host"]) == 1 and fs.WINDOWS):
+        return text
+    folder = match["path"] or str(root)
+    below_home = "" if folder.startswith("/") else "/~/"
+    return f"sftp://{match['host']}{below_home}{folder.removeprefix('~/')}"
+
+
+def copy(
+    catalog: Catalog,
+    dataset: Any,
+    to: str | Store,
+    *,
+    force: bool = False,
+    progress: bool | Callback | None = None,
+) -> Report:
+    """Copy a prepared dataset, and those that it links to, to a place (see `destination`).
+
+    What has the same size there is left alone, unless ``force`` is set. The report has the names
+    and addresses of what is there now.
+    """
+    definition = catalog.find(dataset) if isinstance(dataset, str) else dataset
+    with catalog.active():
+        root = definition.root
+        files = list(_files_of(definition))
+        target = Store(destination(to, root)) if isinstance(to, str) else to
+        return _send(files, root, target, force, progress)
+
+
+def _files_of(definition: Any) -> Iterator[tuple[Path, str]]:
+    """Yield (path here, name there) of all that a dataset consists of."""
+    if isinstance(definition, Definition):
+        absent = [one.name for one in missing(definition) if one.has_files()]
+        if absent:
+            raise CatalogError(
+                f"{definition.id} is not prepared here: {', '.join(absent)} is missing",
+                hint=f"pkgdata catalog prepare {definition.id}",
+            )
+    folder = definition.datapath
+    base = f"data/{definition.storage}/{'/'.join(definition.id.split('.'))}"
+    for resource in definition.resources.values():
+        if isinstance(resource, reference):
+            yield from _files_of(resource.target())
+        elif isinstance(resource, links) and resource.target is not None:
+            yield from _files_of(resolve(resource.target, definition))
+        elif isinstance(resource, Elsewhere) and resource.path.parent != folder:
+            yield from _files_below(resource.path, f"{base}/{resource.name}")
+    if folder.is_dir():
+        yield from _files_below(folder, base)
+
+
+def _files_below(path: Path, name: str) -> Iterator[tuple[Path, str]]:
+    if path.is_file():
+        yield path, name
+        return
+    for relative, source in fs.walk_files(str(path)):
+        if not any(places.is_aside(part) for part in relative.split("/")):
+            yield Path(source), f"{name}/{relative}"
+
+
+def _send(
+    wanted: list[tuple[Path, str]],
+    root: Path,
+    target: Store,
+    force: bool,
+    progress: bool | Callback | None,
+) -> Report:
+    """Copy files that are not there; those below one folder in one go."""
+
+    def again(names: Iterable[str]) -> Report:
+        chosen = set(names)
+        return _send([one for one in wanted if one[1] in chosen], root, target, True, progress)
+
+    total = Report(again)
+    total.succeeded.update({name: target.address(name) for _, name in wanted})
+    groups: dict[Path, list[tuple[str, str]]] = {}
+    for path, name in wanted if force else _absent(wanted, target):
+        top = root if path.is_relative_to(root) else path.parent
+        groups.setdefault(top, []).append((path.relative_to(top).as_posix(), name))
+    for top, pairs in groups.items():
+        Store(str(top)).transfer_to(target, pairs, progress=progress)
+    return total
+
+
+def _absent(wanted: list[tuple[Path, str]], target: Store) -> list[tuple[Path, str]]:
+    """Leave out what is there with the same size: objects appear whole or not at all."""
+    there = target.size([name for _, name in wanted]) if wanted else {}
+    return [(path, name) for path, name in wanted if there.get(name) != os.path.getsize(path)]
+
+
 # -- new definitions -------------------------------------------------------------------------------
 
 
@@ -194,7 +305,7 @@ def create(repository: Any, name_or_url: str) -> Path:
     The address of a page about the dataset gives its name.
     """
     url = name_or_url if "://" in name_or_url else "https://example.org/"
-    name = names.of_url(name_or_url) if "://" in name_or_url else names.check(name_or_url)
+    name = places.url_name(name_or_url) if "://" in name_or_url else places.check_name(name_or_url)
     parts = [
         part if part.isidentifier() else f"_{part}".replace("-", "_") for part in name.split(".")
     ]

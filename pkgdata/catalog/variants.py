@@ -255,3 +255,9 @@ def _written(value: Any) -> str:
     if value is None:
         return "null"
     return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def split_selector(name: str) -> tuple[str, str]:
+    """Split ``NAME[axis=value,...]``; the selector keeps its brackets."""
+    base, bracket, rest = name.partition("[")
+    return base.strip(), bracket + rest

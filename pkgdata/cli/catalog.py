@@ -8,7 +8,7 @@ import sys
 from .. import __version__
 from ..base import text
 from ..base.urls import redact
-from ..catalog import copying, upkeep
+from ..catalog import upkeep
 from ..catalog.active import Context
 from ..catalog.library import Catalog
 from ..catalog.objects import dumps
@@ -341,7 +341,7 @@ def _set_datafolder(args: Namespace) -> int:
 
 
 def _copy(args: Namespace) -> int:
-    report = copying.copy(_catalog(args), args.dataset, args.where, force=args.force)
+    report = upkeep.copy(_catalog(args), args.dataset, args.where, force=args.force)
     if args.json:
         text.json(report.succeeded)
     where = redact(args.where)

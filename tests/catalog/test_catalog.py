@@ -14,7 +14,7 @@ from cataloging import one, paths_below, sha
 
 import pkgdata
 from pkgdata import catalog, errors
-from pkgdata.catalog import names, resources
+from pkgdata.catalog import places, resources
 
 # -- names -----------------------------------------------------------------------------------
 
@@ -34,7 +34,7 @@ from pkgdata.catalog import names, resources
     ],
 )
 def test_the_name_of_a_definition(place, name, wanted, expected, alias):
-    found, aliases = names.of_definition(place, name, wanted)
+    found, aliases = places.definition_name(place, name, wanted)
     assert found == expected
     assert alias is None or alias in aliases
 
@@ -42,7 +42,7 @@ def test_the_name_of_a_definition(place, name, wanted, expected, alias):
 @pytest.mark.parametrize("wanted", ["a..b", "a/../b.c", "a.b c", ".", "..", "a.b/c"])
 def test_what_is_no_name_is_refused(wanted):
     with pytest.raises(errors.CatalogError, match="is no name of a dataset"):
-        names.of_definition("com.example", "f", wanted)
+        places.definition_name("com.example", "f", wanted)
 
 
 @pytest.mark.parametrize(
@@ -55,14 +55,14 @@ def test_what_is_no_name_is_refused(wanted):
     ],
 )
 def test_a_page_suggests_a_name(url, name):
-    assert names.of_url(url) == name
+    assert places.url_name(url) == name
 
 
 def test_a_name_that_is_not_known_brings_close_ones():
     known = ["com.lecun.mnist", "org.example.cifar", "com.lecun.emnist"]
-    assert names.close_to("mnist", known)[0] == "com.lecun.mnist"
-    assert "com.lecun.mnist" in names.close_to("com.lecum.mnist", known)
-    assert names.close_to("nothing.alike.zzz", known) == []
+    assert places.close_names("mnist", known)[0] == "com.lecun.mnist"
+    assert "com.lecun.mnist" in places.close_names("com.lecum.mnist", known)
+    assert places.close_names("nothing.alike.zzz", known) == []
 
 
 # -- processes -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from chromium import Chromium
 
 import pkgdata
 from pkgdata import catalog, errors
-from pkgdata.catalog import active, copying, index, repository, search, upkeep
+from pkgdata.catalog import active, index, repository, upkeep
 
 TWO = """
 @datatags("image", "digits")
@@ -77,9 +77,9 @@ def test_a_term_that_is_no_regular_expression(two):
 
 def test_conditions_match_definitions_as_well_as_records(two):
     found = two.find("com.example.first")
-    condition = search.AndCondition(search.TagCondition("digits"), search.Condition.parse("repo:i"))
+    condition = index.AndCondition(index.TagCondition("digits"), index.Condition.parse("repo:i"))
     assert condition.match(found)
-    either = search.OrCondition(search.IDCondition("nothing"), search.TypeCondition("Base"))
+    either = index.OrCondition(index.IDCondition("nothing"), index.TypeCondition("Base"))
     assert either.match(found)
     assert repr(condition) == "tag ~ digits AND repository ~ i"
 
@@ -489,9 +489,9 @@ def copied(plugins, data, server, tmp_path):
 
 def test_a_copy_is_found_where_it_is(copied, tmp_path, monkeypatch, server):
     with pytest.raises(errors.CatalogError, match="is not prepared here: files is missing"):
-        copying.copy(copied, "com.example.whole", str(tmp_path / "to"))
+        upkeep.copy(copied, "com.example.whole", str(tmp_path / "to"))
     copied.prepare("com.example.whole")
-    report = copying.copy(copied, "com.example.whole", str(tmp_path / "to"))
+    report = upkeep.copy(copied, "com.example.whole", str(tmp_path / "to"))
     assert sorted(report.succeeded) == EXPECTED == paths_below(tmp_path / "to")
     asked = len(server.requests)
     monkeypatch.setenv("PKGDATA_OFFLINE", "1")
@@ -504,16 +504,16 @@ def test_a_copy_is_found_where_it_is(copied, tmp_path, monkeypatch, server):
 
 def test_a_copy_goes_on_where_it_was(copied, tmp_path):
     copied.prepare("com.example.whole")
-    copying.copy(copied, "com.example.whole", str(tmp_path / "to"))
+    upkeep.copy(copied, "com.example.whole", str(tmp_path / "to"))
     kept = tmp_path / "to" / EXPECTED[0]
     os.utime(kept, ns=(1, 1))
     (tmp_path / "to" / EXPECTED[1]).unlink()
     (tmp_path / "to" / EXPECTED[2]).write_bytes(b"cut off here")
-    copying.copy(copied, "com.example.whole", str(tmp_path / "to"))
+    upkeep.copy(copied, "com.example.whole", str(tmp_path / "to"))
     assert paths_below(tmp_path / "to") == EXPECTED
     assert (tmp_path / "to" / EXPECTED[2]).read_bytes() == b"c"
     assert kept.stat().st_mtime_ns == 1  # left alone
-    copying.copy(copied, "com.example.whole", str(tmp_path / "to"), force=True)
+    upkeep.copy(copied, "com.example.whole", str(tmp_path / "to"), force=True)
     assert kept.stat().st_mtime_ns != 1
 
 
@@ -524,7 +524,7 @@ def test_a_copy_to_a_bucket(copied, ceph, plugins, monkeypatch):
     bucket = ceph.make_bucket()
     secrets = {"aws_access_key_id": ceph.access_key, "aws_secret_access_key": ceph.secret_key}
     store = pkgdata.Store(f"s3://{bucket}/data sets", secrets=secrets, endpoint=ceph.endpoint)
-    copying.copy(copied, "com.example.whole", store)
+    upkeep.copy(copied, "com.example.whole", store)
     assert sorted(store) == EXPECTED
     assert store[EXPECTED[0]] == b"hello"
     # by the command line, with the environment's keys; what is there is left alone
@@ -550,7 +550,7 @@ def test_a_copy_to_a_bucket(copied, ceph, plugins, monkeypatch):
     ],
 )
 def test_hosts_are_named_as_scp_has_them(text, url):
-    assert copying.destination(text, Path("/the/root")) == url
+    assert upkeep.destination(text, Path("/the/root")) == url
 
 
 @pytest.mark.integration
@@ -564,7 +564,7 @@ def test_a_copy_to_another_computer(copied, tmp_path, monkeypatch):
     with Sshd(work) as server:
         monkeypatch.setenv("PATH", server.path)
         for _ in range(2):  # the second time there is nothing to do
-            copying.copy(copied, "com.example.whole", server.url(f"{tmp_path}/far away"))
+            upkeep.copy(copied, "com.example.whole", server.url(f"{tmp_path}/far away"))
             assert paths_below(tmp_path / "far away") == EXPECTED
     assert (tmp_path / "far away" / EXPECTED[0]).read_bytes() == b"hello"
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from ...base import fs, hashes
 from ...base.hashes import Digest
 from ...errors import CatalogError
-from .. import names, notes
+from .. import active
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Resource:
 
     def __call__(self, dataset: Any) -> Any:
         """Be a decorator: belong to the definition below, or to that which is made of it later."""
-        notes.notes_of(dataset).add_resource(self)
+        active.notes_of(dataset).add_resource(self)
         return dataset
 
     @classmethod
@@ -148,7 +148,7 @@ class Resource:
     @property
     def variable(self) -> str:
         """The name under which a function gets it."""
-        return names.argument(self.name)
+        return self.name if self.name.isidentifier() else re.sub(r"\W", "_", self.name)
 
     @property
     def path(self) -> Path:
@@ -247,7 +247,7 @@ class FileResource(_Made):
         self, filename: str, *, varname: str | None = None, transient: bool = False
     ) -> None:
         fs.safe_name(filename)
-        super().__init__(varname or names.file_variable(filename) or filename, transient=transient)
+        super().__init__(varname or filename.partition(".")[0] or filename, transient=transient)
         self._named = varname is not None
         self.filename = filename
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from ...base import fs, owners
 from ...errors import CatalogError
 from .. import places
+from ..active import of_class
 from ..definition import Definition, Part
-from ..notes import of_class
 from . import Resource, ValueResource, parse_digest, verify
 
 TYPE_CHECKING = False

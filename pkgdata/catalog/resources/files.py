@@ -1,4 +1,4 @@
-"""Files that are fetched: one, several in one or in a folder, or from the Wayback Machine."""
+"""Resources that are one file: fetched, joined, from the Wayback Machine, or made of others."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ...base.config import conf
 from ...core import extract
 from ...errors import AllMirrorsFailedError, CatalogError, IntegrityError
 from .. import fetch
-from . import FileResource, FolderResource, digest_of, verify
+from . import FileResource, Resource, digest_of, verify
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import IO, Any
 
     from ...base.hashes import Digest
@@ -228,53 +228,6 @@ def _plain(path: str, name: str, folder: Path) -> str:
     return str(target)
 
 
-class FilesDownloader(FolderResource):
-    """A folder of files that are fetched several at once, each from its own address.
-
-    Parameters
-    ----------
-    varname : str
-        Its name.
-    files : mapping of str to str, (str, str) or FileDownloader
-        By the file's name in the folder: its address, or address and digest of what is fetched.
-        Compressed files are decompressed unless their name ends as the address does.
-    transient : bool, default False
-        See `Resource`.
-    """
-
-    def __init__(self, varname: str, files: Mapping[str, Any], *, transient: bool = False) -> None:
-        super().__init__(varname, transient=transient)
-        self.files = {fs.safe_name(name): _address(source) for name, source in files.items()}
-
-    def entries(self) -> Sequence[Entry]:
-        return [
-            fetch.entry(self, urls, digest_of(text), None, number)
-            for number, (urls, text) in enumerate(self.files.values())
-        ]
-
-    def _download(self, destination: Path) -> None:
-        destination.mkdir(parents=True)
-        for name, one in zip(self.files, self.entries(), strict=True):
-            target = destination / name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with fetch.downloaded(one, destination.parent) as source:
-                method = compression(one.urls[0], name)
-                if method is None:
-                    source.place(target)
-                else:
-                    unpacked(source.path, target, method)
-
-
-def _address(source: Any) -> tuple[list[str], Any]:
-    """Return addresses and digest, in whatever way they are written."""
-    if isinstance(source, str):
-        return [source], None
-    if hasattr(source, "url"):
-        return [source.url, *getattr(source, "mirrors", ())], getattr(source, "digest", None)
-    url, digest = source
-    return [url], digest
-
-
 class wayback_documents(FileResource):
     """One file as it was at a time, or many pages as a file of JSON lines.
 
@@ -348,6 +301,39 @@ class wayback_documents(FileResource):
         except AllMirrorsFailedError as error:
             return {"url": url, "available": False, "reason": error.message}
         return {"url": url, "id": entry.urls[0], "contents": text}
+
+
+class processed(FileResource):
+    """A file that a function makes of other resources.
+
+    Parameters
+    ----------
+    filename : str
+        See `FileResource`.
+    function : callable
+        Called as ``function(destination, *paths)``; writes the file.
+    *sources : Resource
+        Whose paths it is given; these may be transient.
+    varname : str, optional
+        See `FileResource`.
+    transient : bool, default False
+        See `Resource`.
+    """
+
+    def __init__(
+        self,
+        filename: str,
+        function: Callable[..., Any],
+        *sources: Resource,
+        varname: str | None = None,
+        transient: bool = False,
+    ) -> None:
+        super().__init__(filename, varname=varname, transient=transient)
+        self.function = function
+        self._dependencies = list(sources)
+
+    def _download(self, destination: Path) -> None:
+        self.function(destination, *[source.path for source in self.dependencies])
 
 
 filedownloader = FileDownloader

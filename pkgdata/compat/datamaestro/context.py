@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from ...base.config import conf
-from ...catalog import active, library, notes, places, repository
-from ...catalog.foreign import datamaestro_folder
+from ...catalog import active, library, places, repository
+from ...catalog.repository import datamaestro_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -125,4 +125,4 @@ class Datasets:
         return (self.module.__doc__ or "").strip().partition("\n\n")[2]
 
     def __iter__(self) -> Iterator[Definition]:
-        return iter(notes.in_module(self.module.__name__))
+        return iter(active.in_module(self.module.__name__))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ...catalog.active import of_class
 from ...catalog.decorators import Dataset, dataset, datatags, datatasks, hook, metadataset
 from ...catalog.definition import Definition, Part
-from ...catalog.notes import of_class
 from ...errors import CatalogError
 from .context import Context, DatafolderPath, Repository
 from .xpm import Config, Constant, Meta, Option, Param, argument, constant, field

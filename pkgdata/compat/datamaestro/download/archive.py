@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from ....catalog import fetch
-from ....catalog.resources import archives
-from . import _layout
+from ....catalog.resources import folders
+from . import folder_of
 
 __all__ = [
     "ArchiveDownloader",
@@ -18,20 +18,20 @@ __all__ = [
 ]
 
 
-class ArchiveDownloader(archives.ArchiveDownloader):
+class ArchiveDownloader(folders.ArchiveDownloader):
     """A folder that comes as an archive; see `pkgdata.catalog.ArchiveDownloader`."""
 
     @property
     def path(self) -> Path:
         name = re.sub(r"\.zip$|\.tar(\.gz)?$", "", fetch.basename(self.url))
-        return _layout.found(self, self.owner.datapath / self.name, name)
+        return folder_of(self, self.owner.datapath / self.name, name)
 
 
-class ZipDownloader(ArchiveDownloader, archives.ZipDownloader):
+class ZipDownloader(ArchiveDownloader, folders.ZipDownloader):
     """A folder that comes as a zip archive."""
 
 
-class TarDownloader(ArchiveDownloader, archives.TarDownloader):
+class TarDownloader(ArchiveDownloader, folders.TarDownloader):
     """A folder that comes as a tar archive, compressed or not."""
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Protocol
 
-from ....catalog.resources import made
-from . import _layout
+from ....catalog.resources import folders
+from . import folder_of
 
 __all__ = ["Downloader", "custom_download"]
 
@@ -17,9 +17,9 @@ class Downloader(Protocol):
     def __call__(self, context: Any, root: Path, *, force: bool = False) -> Any: ...
 
 
-class custom_download(made.custom_download):
+class custom_download(folders.custom_download):
     """A folder that a function fills; see `pkgdata.catalog.custom_download`."""
 
     @property
     def path(self) -> Path:
-        return _layout.found(self, self.owner.datapath / self.name, self.name)
+        return folder_of(self, self.owner.datapath / self.name, self.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ....catalog.resources.elsewhere import links
-from ....catalog.resources.files import FilesDownloader
+from ....catalog.resources.folders import FilesDownloader
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

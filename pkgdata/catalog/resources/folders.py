@@ -1,22 +1,25 @@
-"""Archives: fetched and unpacked safely, whole, or a folder of them, or some files."""
+"""Resources that are folders: unpacked archives, files fetched one by one, copied, or made."""
 
 from __future__ import annotations
 
 import difflib
+import inspect
 import os
 import tarfile
 import zipfile
 from pathlib import Path
 
+from ...base import fs
 from ...base.config import conf
 from ...core import extract
 from ...errors import CatalogError, ExtractionError
 from .. import fetch
-from . import FolderResource, HashCheck, digest_of
+from . import FolderResource, HashCheck, Resource, digest_of
+from .files import compression, unpacked
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
     from typing import Any
 
     from ...base.hashes import Digest
@@ -83,10 +86,10 @@ class ArchiveDownloader(FolderResource):
         with fetch.downloaded(entry, destination.parent) as source:
             if self.checker is not None and not isinstance(self.checker, HashCheck):
                 self._check(source.path)
-            unpacked = destination.parent / f"{destination.name}.unpacked"
+            aside = destination.parent / f"{destination.name}.unpacked"
             kind = self._kind or kind_of(source.path)
-            extract.unpack(kind, source.path, str(unpacked), self._choose, conf.extract_limit)
-        folder = unpacked / self.subpath if self.subpath else unpacked
+            extract.unpack(kind, source.path, str(aside), self._choose, conf.extract_limit)
+        folder = aside / self.subpath if self.subpath else aside
         if folder.is_file():
             raise ExtractionError(f"{self.url}: {self.subpath!r} is a file, not a folder")
         folder.mkdir(parents=True, exist_ok=True)  # an archive may be empty
@@ -153,6 +156,113 @@ class TarDownloader(ArchiveDownloader):
     """A folder that comes as a tar archive, compressed or not; see `ArchiveDownloader`."""
 
     _kind = "Untar"
+
+
+class FilesDownloader(FolderResource):
+    """A folder of files that are fetched several at once, each from its own address.
+
+    Parameters
+    ----------
+    varname : str
+        Its name.
+    files : mapping of str to str, (str, str) or FileDownloader
+        By the file's name in the folder: its address, or address and digest of what is fetched.
+        Compressed files are decompressed unless their name ends as the address does.
+    transient : bool, default False
+        See `Resource`.
+    """
+
+    def __init__(self, varname: str, files: Mapping[str, Any], *, transient: bool = False) -> None:
+        super().__init__(varname, transient=transient)
+        self.files = {fs.safe_name(name): _address(source) for name, source in files.items()}
+
+    def entries(self) -> Sequence[Entry]:
+        return [
+            fetch.entry(self, urls, digest_of(text), None, number)
+            for number, (urls, text) in enumerate(self.files.values())
+        ]
+
+    def _download(self, destination: Path) -> None:
+        destination.mkdir(parents=True)
+        for name, one in zip(self.files, self.entries(), strict=True):
+            target = destination / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with fetch.downloaded(one, destination.parent) as source:
+                method = compression(one.urls[0], name)
+                if method is None:
+                    source.place(target)
+                else:
+                    unpacked(source.path, target, method)
+
+
+def _address(source: Any) -> tuple[list[str], Any]:
+    """Return addresses and digest, in whatever way they are written."""
+    if isinstance(source, str):
+        return [source], None
+    if hasattr(source, "url"):
+        return [source.url, *getattr(source, "mirrors", ())], getattr(source, "digest", None)
+    url, digest = source
+    return [url], digest
+
+
+class custom_download(FolderResource):
+    """A folder that a function fills.
+
+    Parameters
+    ----------
+    varname : str
+        Its name.
+    downloader : callable
+        Called as ``downloader(context, folder, force=False)`` with an empty folder, which is
+        renamed when the function returns.
+    transient : bool, default False
+        See `Resource`.
+    """
+
+    def __init__(
+        self, varname: str, downloader: Callable[..., Any], *, transient: bool = False
+    ) -> None:
+        super().__init__(varname, transient=transient)
+        self.downloader = downloader
+
+    def _download(self, destination: Path) -> None:
+        destination.mkdir(parents=True)
+        takes = inspect.signature(self.downloader).parameters
+        any_name = any(one.kind is one.VAR_KEYWORD for one in takes.values())
+        options = {"force": False} if "force" in takes or any_name else {}
+        self.downloader(self.context, destination, **options)
+
+
+class FilesCopy(FolderResource):
+    """Some files of another resource, which may then be transient.
+
+    Parameters
+    ----------
+    source : Resource
+        A folder.
+    files : mapping of str to str
+        By the file's name here: its name there.
+    varname : str, optional
+        See `Resource`.
+    """
+
+    def __init__(
+        self, source: Resource, files: Mapping[str, str], *, varname: str | None = None
+    ) -> None:
+        super().__init__(varname)
+        self.source = source
+        self.files = {fs.safe_name(name): there for name, there in files.items()}
+        self._dependencies = [source]
+
+    def _download(self, destination: Path) -> None:
+        destination.mkdir(parents=True)
+        for name, there in self.files.items():
+            source = self.source.path / there
+            if not source.is_file():
+                raise self.owner.wrong(f"{self.source.name!r} has no file {there!r}")
+            target = destination / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            fs.link_or_copy(str(source), str(target))
 
 
 zipdownloader = ZipDownloader
