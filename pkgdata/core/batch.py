@@ -16,7 +16,7 @@ import threading
 from collections import deque
 
 from ..base import fs, hashes, owners
-from ..base.progress import DONE, HIT, START, Event, silent, view
+from ..base.progress import DONE, HIT, START, Event, silent
 from ..cache.group import Group
 from ..cache.objects import PARTIAL, key_of
 from ..errors import PkgdataError
@@ -196,7 +196,6 @@ class Batch:
         self._timeout: float = settings["remote_timeout"]
         self._durability: str = settings["durability"]
         self._retries: int = settings["retries"]
-        self._progress = settings["progress"]
         self._show: Callback = silent
         self._lock = threading.Lock()
         #: Of the server that bulk asks now.
@@ -272,14 +271,16 @@ class Batch:
 
     # -- the whole -------------------------------------------------------------------------
 
-    def run(self, progress: Callback | bool | None) -> None:
+    def run(self, view: Callable[[int, int | None], Callback]) -> None:
         """Fetch everything; errors go into the report.
+
+        ``view`` takes the number of files and their bytes, if known, and returns the callback.
 
         Ctrl-C cuts the transfers in flight; what they brought stays for the next time.
         """
         sizes = [entry.size for entry in self._entries]
         total = None if None in sizes else sum(size or 0 for size in sizes)
-        self._show = view(progress, len(sizes), total, self._progress)
+        self._show = view(len(sizes), total)
         first: list[Entry] = []
         again: list[Entry] = []
         seen: set[object] = set()

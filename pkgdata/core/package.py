@@ -196,9 +196,7 @@ class PackageData:
     ) -> Any:
         path, action = self.find(name), "fetch"
         if path is None:
-            from ..base.progress import view
-
-            show = view(progress, setting=self.setting("progress"))
+            show = self._view(progress)
             path, action = self._download(self.registry[name], show, timeout), "download"
         if processor is not None:
             return self._process(processor, path, action, name)
@@ -286,6 +284,14 @@ class PackageData:
 
         return Downloads(self.name, self.dataurl, lambda: self.version, self._settings)
 
+    def _view(
+        self, progress: Callback | bool | None, files: int = 0, total: int | None = None
+    ) -> Callback:
+        """Return the callback that an argument ``progress`` asks for; pytest's report wraps it."""
+        from ..base.progress import view
+
+        return view(progress, files, total, self.setting("progress"))
+
     def _download(
         self, entry: Entry, show: Callback, timeout: float | None = None, **rounds: Any
     ) -> str:
@@ -349,11 +355,13 @@ class PackageData:
         if missing and self._settings.is_offline:
             report.failed.update((entry.name, self._offline(entry.name)) for entry in missing)
         elif missing:
+            from functools import partial
+
             from .batch import Batch
 
             mirrors = self._downloads().mirrors()
             batch = Batch(missing, self.cache, report, self._download, mirrors, self._settings)
-            batch.run(progress)
+            batch.run(partial(self._view, progress))
         if to is not None:
             from .batch import export
 

@@ -508,6 +508,33 @@ def test_one():
     ]
 
 
+@pytest.mark.parametrize("args", [(), ("--pkgdata-report",)])
+def test_a_batch_draws_the_same_bars_with_and_without_the_report(suite, args):
+    result = suite.run(
+        """
+import tqdm
+
+class Drawn(tqdm.tqdm):
+    titles = []
+    def __init__(self, *args, **kwargs):
+        self.titles.append(kwargs["desc"])
+        super().__init__(*args, **kwargs)
+
+def test_batch_and_single_file(monkeypatch):
+    monkeypatch.setattr(tqdm, "tqdm", Drawn)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    data = find_package("starpkg")
+    data.fetch(["suns.csv", "maps/dust.fits"], progress=True)
+    assert Drawn.titles == ["all files"]
+    data.get("moons.csv", progress=True)
+    assert Drawn.titles == ["all files", "moons.csv"]
+""",
+        *args,
+    )
+    result.assert_outcomes(passed=1)
+    assert not args or rows(result)[-1] == "3 files, 25.7 kB; fetched: 3, 25.7 kB"
+
+
 def test_a_report_without_files(suite):
     result = suite.run("def test_one(): pass", "--pkgdata-report")
     assert rows(result) == ["0 files, 0 B; fetched: 0, 0 B"]

@@ -1,7 +1,7 @@
 """``--pkgdata-report``: which data files a run used, where they came from, how large they are.
 
-While it is active, the methods of `PackageData` that return files are wrapped, so that runs
-without the option cost nothing. Each worker of pytest-xdist sends what it saw with the reports
+While it is active, methods of `PackageData` are wrapped, so that runs without the option cost
+nothing. Each worker of pytest-xdist sends what it saw with the reports
 of its tests.
 """
 
@@ -13,7 +13,7 @@ import os
 import pytest
 
 from ...base import text
-from ...base.progress import BYTES, START, view
+from ...base.progress import BYTES, START
 from ...base.report import HIT
 from ...base.urls import redact
 from ...core.package import PackageData
@@ -21,7 +21,7 @@ from ...errors import BatchError, PkgdataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from ...base.progress import Callback, Event
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     Row = list[Any]
 
 _MIRROR = "mirror"
+#: Methods that are wrapped: those that return files, and the one that chooses the progress bars.
+_VERBS = ("get", "fetch", "tree", "_view")
 
 
 class Usage:
@@ -40,22 +42,21 @@ class Usage:
         self._rows: dict[tuple[str, str], Row] = {}
         self._unsent: list[Row] = []
         self._mirrors: dict[tuple[str, str], str] = {}
-        self._originals = {name: getattr(PackageData, name) for name in ("get", "fetch", "tree")}
-        for name in self._originals:
-            self._wrap(name)
+        self._originals = {verb: getattr(PackageData, verb) for verb in _VERBS}
+        for verb, original in self._originals.items():
+            setattr(PackageData, verb, self._wrapped(verb, original))
 
-    def _wrap(self, verb: str) -> None:
-        original = self._originals[verb]
+    def _wrapped(self, verb: str, original: Callable[..., Any]) -> Callable[..., Any]:
 
         @functools.wraps(original)
         def wrapped(data: PackageData, *args: Any, **kwargs: Any) -> Any:
-            if verb != "tree":
-                kwargs["progress"] = self._learning(data, kwargs.get("progress"))
             try:
                 result = original(data, *args, **kwargs)
             except BatchError as error:
                 self._note_all(data, error.report.succeeded)
                 raise
+            if verb == "_view":
+                return self._learning(data, result)
             if verb == "fetch":
                 self._note_all(data, result.succeeded)
             elif verb == "get":
@@ -64,7 +65,7 @@ class Usage:
                 self._note_all(data, _below(data, *args, **kwargs))
             return result
 
-        setattr(PackageData, verb, wrapped)
+        return wrapped
 
     def stop(self) -> None:
         """Remove the wrappers."""
@@ -73,9 +74,8 @@ class Usage:
 
     # -- what is used ----------------------------------------------------------------------
 
-    def _learning(self, data: PackageData, progress: Callback | bool | None) -> Callback:
+    def _learning(self, data: PackageData, show: Callback) -> Callback:
         """Return a callback that learns from events which mirror serves, and passes them on."""
-        show = view(progress, setting=data.setting("progress"))
 
         def learning(event: Event) -> None:
             if event.source and event.state in (START, BYTES):
