@@ -26,6 +26,7 @@ from pkgdata.core import scan
 from pkgdata.core.declaration import find_package
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.integration,
     pytest.mark.skipif(os.name == "nt", reason="nginx, signals and mounts are used as on Linux"),
 ]

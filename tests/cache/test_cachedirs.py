@@ -100,6 +100,7 @@ print(get_cache_dir("mine.sub", ensure_exists=False))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", [None, "XDG_CACHE_HOME", "ASTROPY_CACHE_DIR"])
 @pytest.mark.parametrize("exists", [True, False])
 @pytest.mark.parametrize("old", [True, False])

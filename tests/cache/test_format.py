@@ -275,6 +275,7 @@ def test_tag_and_explanation(data):
         assert "pkgdata cache clear" in file.read()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
 @pytest.mark.parametrize("root_mode", [0o700, 0o755, 0o2775])
 def test_modes_follow_the_root(data, monkeypatch, root_mode):

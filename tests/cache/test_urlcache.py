@@ -144,6 +144,7 @@ def test_a_folder_that_cannot_be_renamed_is_moved_with_a_warning(cache, source, 
     assert os.listdir(os.path.dirname(cache.folder)) == ["url"]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
 def test_modes_follow_the_root(cache, source):
     os.makedirs(cache.root)

@@ -626,6 +626,7 @@ def test_the_page_has_all_in_its_text(page):
     assert "com.example.second" in text
 
 
+@pytest.mark.slow
 def test_the_page_in_a_browser(page, tmp_path):
     shutil.copy(tmp_path / "site/index.html", tmp_path / "index.html")
     url = (tmp_path / "index.html").as_uri()

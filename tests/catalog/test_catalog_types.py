@@ -77,6 +77,7 @@ def mnist(plugins, data, server, mnist_files):
     return server
 
 
+@pytest.mark.slow
 def test_mnist_of_full_size_from_a_name_to_arrays(mnist, data, mnist_files, monkeypatch):
     import numpy
 
@@ -111,6 +112,7 @@ def test_mnist_of_full_size_from_a_name_to_arrays(mnist, data, mnist_files, monk
     assert len(mnist.requests) == asked
 
 
+@pytest.mark.slow
 def test_mnist_by_the_command_line(plugins, mnist, data):
     found = json.loads(run(plugins, "prepare", "com.lecun.mnist").stdout)
     folder = data / "data/image/com/lecun/mnist"

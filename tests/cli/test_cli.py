@@ -27,6 +27,8 @@ import pytest
 import pkgdata
 from pkgdata import cli
 
+pytestmark = pytest.mark.slow
+
 STORIES = sorted((Path(__file__).parent / "scripts").glob("*.txt"))
 
 

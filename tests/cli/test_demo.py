@@ -5,9 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from pkgdata.cli import demo
 
 
+@pytest.mark.slow
 def test_the_demo_passes(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "pkgdata", "demo"],

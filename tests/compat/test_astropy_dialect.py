@@ -14,6 +14,8 @@ from faults import FaultServer
 
 import pkgdata
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(pkgdata.__file__).parent.parent
 
 #: Public names of ``astropy.utils.data`` 8, and those of its configuration paths.

@@ -489,6 +489,7 @@ def small_disk(tmp_path):
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sized", [True, False])
 @pytest.mark.parametrize("most", [10, 1024])
 def test_disk_full_in_the_middle(small_disk, monkeypatch, sized, most):
@@ -558,6 +559,7 @@ def threads_of(monkeypatch, hold: threading.Event | None = None) -> set[str]:
     return seen
 
 
+@pytest.mark.slow
 def test_small_files_of_a_folder_come_one_after_another(web_folder, monkeypatch):
     monkeypatch.setattr(batch, "_PER_LOOK", 0)  # no computer is too slow for this
     seen = threads_of(monkeypatch)

@@ -33,6 +33,8 @@ from pkgdata.cache import upkeep
 from pkgdata.cache.objects import LOCKS, PARTIAL
 from pkgdata.core import batch
 
+pytestmark = pytest.mark.slow
+
 CHILD = """
 import json, os, sys
 import pkgdata

@@ -20,7 +20,10 @@ from pkgdata import Digest, Entry, Registry
 from pkgdata.base import fs
 from pkgdata.cache.objects import LOCKS, OBJECTS, PARTIAL
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="stops and kills processes by signals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="stops and kills processes by signals"),
+]
 
 CONTENT = bytes(range(256)) * 12_000
 HALF = len(CONTENT) // 2

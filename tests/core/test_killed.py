@@ -25,7 +25,10 @@ from pkgdata import Cache, Digest, Entry, Registry
 from pkgdata.base import fs
 from pkgdata.cache import stamps, upkeep
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL"),
+]
 
 CONTENT = os.urandom(100_000)
 TREE = {f"dir/{name}": os.urandom(3000) for name in ("one.bin", "deep/two.bin")}

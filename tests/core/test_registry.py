@@ -327,6 +327,7 @@ def test_pooch_mappings(tmp_path):
         registry.as_registry({"a": "bad"})
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_lines(tmp_path):
     digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(100_000)]
     path = tmp_path / "registry.txt"

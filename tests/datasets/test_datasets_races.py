@@ -18,7 +18,10 @@ import pkgdata
 from pkgdata import datasets
 from pkgdata.datasets import pushing, repository
 
-pytestmark = pytest.mark.skipif(os.name == "nt", reason="kills processes by signals")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name == "nt", reason="kills processes by signals"),
+]
 
 MANY = {f"data/{part}/{n:03d}.bin": os.urandom(2000) for part in ("a", "b") for n in range(40)}
 PACKS = 8  # of 20,000 bytes

@@ -598,6 +598,7 @@ def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_running_one_kept(h
     assert left == [f"b.{owners.token()}-00000000.tmp"]
 
 
+@pytest.mark.slow
 def test_thousands_of_files_get_their_names(tmp_path, web, registry):
     many = {f"{i % 10}/{i}.bin": str(i).encode() for i in range(1200)}
     here = make(tmp_path / "many", many)
@@ -980,6 +981,7 @@ def _take_terminal():
 # -- the end of it all -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_leaves_whole_files_and_no_registry(tmp_path, web, registry):
     """Ctrl-C in the midst: the exit code is 130, and the next run finishes."""
     import signal

@@ -404,6 +404,7 @@ def test_a_link_of_the_same_name_is_not_replaced(server, folder):
 # -- interruption ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_and_run_again(tmp_path):
     files = {"a.fits": b"A" * 1500, "b.csv": b"b"}
 

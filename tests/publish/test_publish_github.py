@@ -443,6 +443,7 @@ def test_the_draft_is_not_published_while_something_is_missing(server, folder):
 # -- interruption ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_and_run_again(tmp_path, monkeypatch):
     with Server() as server:
         server.make_repo("org/data")

@@ -20,7 +20,10 @@ from servers.proxy import Proxy, stall, through
 
 from pkgdata.core.registry import Registry
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork and SIGKILL"),
+]
 
 FILES = {"a.txt": b"a", "maps/b.bin": b"b" * 70_000, "maps/deep/c.bin": b"c" * 10}
 OLD = "# kept\nold.txt " + "0" * 64 + "\n"

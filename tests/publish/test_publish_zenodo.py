@@ -451,11 +451,13 @@ def run_killed_at_every_step(tmp_path, files, prepare):
     at_every_step(steps, act)
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_and_run_again(tmp_path):
     files = {"a.fits": b"A" * 1500, "b.csv": b"b"}
     run_killed_at_every_step(tmp_path, files, lambda server, folder: "zenodo:")
 
 
+@pytest.mark.slow
 def test_killed_at_every_step_of_a_new_version(tmp_path):
     def prepare(server, folder):
         old = make_files(folder.parent / "old", {"a.fits": b"A" * 1500})

@@ -203,6 +203,7 @@ def test_an_article_of_figshare(figshare, record):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("record", ["doi:10.6084/m9.figshare.{id}.v1", "figshare:{id}/1"])
 def test_a_version_of_an_article(figshare, folder, record):
     (number,) = figshare.articles

@@ -14,6 +14,8 @@ import pytest
 from servers.gcs import Gcs, crc32c
 from servers.signing import ask
 
+pytestmark = pytest.mark.slow
+
 obstore = pytest.importorskip("obstore", reason="needs obstore: pip install obstore")
 GCSStore = pytest.importorskip("obstore.store").GCSStore
 errors = pytest.importorskip("obstore.exceptions")

@@ -27,6 +27,8 @@ from servers.proxy import (
 )
 from servers.signing import ask
 
+pytestmark = pytest.mark.slow
+
 CONTENT = bytes(range(256)) * 1000
 
 

@@ -27,7 +27,7 @@ from servers.proxy import Proxy, tamper_request
 from servers.shared import shared_ceph
 from servers.signing import S3, Azure, ask
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
 obstore = pytest.importorskip("obstore", reason="needs obstore: pip install obstore")
 stores = pytest.importorskip("obstore.store")

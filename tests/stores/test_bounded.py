@@ -22,9 +22,12 @@ MB, GB = 1 << 20, 1 << 30
 #: What a process may have at most while it copies, and by how much it may grow while it lists.
 MOST, GROWTH = 300 * MB, 50 * MB
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="the most memory of a process is told by /proc"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="the most memory of a process is told by /proc"
+    ),
+]
 
 #: Stands before each program. What ``getrusage`` tells would begin with the memory of the process
 #: that started it.

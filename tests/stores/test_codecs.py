@@ -251,6 +251,7 @@ def test_suffixes():
 ZEROS = bytes(1 << 20)
 
 
+@pytest.mark.slow
 def test_few_bytes_that_stand_for_many_are_decoded_in_pieces(encoding):
     """A kilobyte of compressed bytes may stand for gigabytes, and comes as one block."""
     if encoding == "br" and not hasattr(

@@ -10,6 +10,8 @@ from nginx import Nginx
 
 from pkgdata.stores import Store
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("obstore")
 
 #: So that each test has a folder of its own in one bucket: making buckets takes time.

@@ -37,6 +37,8 @@ from pkgdata.errors import (
 )
 from pkgdata.stores import Store, http
 
+pytestmark = pytest.mark.slow
+
 RANDOM = random.Random(11)
 CONTENT = RANDOM.randbytes(3 << 20)
 #: In parts, when it is written.

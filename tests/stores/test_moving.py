@@ -178,6 +178,7 @@ def test_blocks_that_are_wrong_are_told_at_the_end(breaking):
     assert caught.value.expected == "md5:" + "0" * 32
 
 
+@pytest.mark.slow
 def test_wrong_bytes_never_stand_under_the_name(breaking, folder, memory):
     breaking.digest = Digest("md5", "0" * 32)
     for content in (CONTENT[:5000], LARGE):
@@ -492,6 +493,7 @@ def test_interrupt_while_objects_are_copied(memory, folder, threads):
     assert os.listdir(folder.root) == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="interrupts by signal")
 @pytest.mark.parametrize("parallel", [1, 2])
 def test_ctrl_c_at_the_terminal(server, tmp_path, parallel):

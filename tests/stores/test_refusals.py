@@ -416,6 +416,7 @@ def test_options_that_mean_nothing_here(url, option):
 UNSAFE = ["../a", "a/../../b", "..", "/etc/passwd", "a//b", "a/./b", "a\\..\\b", "a\0b"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNSAFE)
 def test_names_that_escape_the_prefix(name):
     pytest.importorskip("obstore")

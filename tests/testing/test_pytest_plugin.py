@@ -17,6 +17,8 @@ from faults import FaultServer, forever, other_bytes, status
 
 import pkgdata
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 FILES = {

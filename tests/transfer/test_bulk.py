@@ -287,6 +287,7 @@ FAULTS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [BAD, "f00"], ids=["fresh connection", "used connection"])
 @pytest.mark.parametrize("label", FAULTS)
 def test_one_fault(server, label, first):
@@ -447,6 +448,7 @@ def bundle(authority, tmp_path):
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_tls(secure, bundle, monkeypatch, variable):
     monkeypatch.setenv(variable, bundle)
@@ -456,6 +458,7 @@ def test_tls(secure, bundle, monkeypatch, variable):
     assert server.connections <= 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "label", ["cut mid-body", "one byte short", "length too short", "close after the reply", "503"]
 )

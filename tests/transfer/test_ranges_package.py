@@ -235,6 +235,7 @@ def kill_at(server: FaultServer, done: int) -> int:
         child.stdout.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.3, 0.9])
 def test_killed_in_the_middle(serve, share):
     """The next one asks for what is missing, and for little of what was there."""
@@ -252,6 +253,7 @@ def test_killed_in_the_middle(serve, share):
     assert left(data) == []
 
 
+@pytest.mark.slow
 def test_killed_again_and_again(serve):
     server = serve(fault=faults.slow(0.02))
     for share in (0.2, 0.4, 0.6, 0.8):
@@ -323,6 +325,7 @@ DAMAGED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [SIZE, None])
 @pytest.mark.parametrize("label", DAMAGED)
 def test_a_damaged_record_costs_bytes_and_never_gives_wrong_ones(at_once, serve, label, size):

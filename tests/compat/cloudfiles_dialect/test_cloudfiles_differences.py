@@ -221,6 +221,7 @@ def test_a_download_to_disk_is_whole_or_not_there(httpserver, tmp_path):
 # -- many ------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_worker_processes_do_the_same(tmp_path):
     files = ours.CloudFiles(f"file://{tmp_path}/x")
     names = [f"n{i:03d}" for i in range(150)]

@@ -31,6 +31,7 @@ ResumableTransfer(sys.argv[1]).execute()
 """
 
 
+@pytest.mark.slow
 def test_an_interrupted_transfer_is_resumed(httpserver, tmp_path):
     names = [f"n{i:02d}" for i in range(60)]
     held, release, asked = threading.Event(), threading.Event(), []

@@ -228,6 +228,7 @@ def spawn(server, store):
         child.close()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="stops and kills processes by signals")
 @pytest.mark.parametrize("unzip", [False, True], ids=["file", "archive"])
 def test_many_processes_download_once(server, store, spawn, unzip):
