@@ -7,6 +7,7 @@ are given; and the notes that decorators leave.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import os
 import sys
 from contextvars import ContextVar
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from ..base.config import cache_dir
 from ..errors import CatalogError
-from . import fetch, places
+from . import fetch, objects, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -131,6 +132,44 @@ class Notes:
     def add_resource(self, resource: Any) -> None:
         """Keep a resource for the definition that is made later."""
         self.loose_resources.append(resource)
+
+
+class Described(Notes):
+    """A definition of this library or of datamaestro: what it stands for, and where."""
+
+    id: str
+
+    def __init__(self, target: Any, base: Any) -> None:
+        super().__init__()
+        self.target = target
+        self.base = base
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.id}>"
+
+    @property
+    def file(self) -> str | None:
+        """The file that it stands in."""
+        try:
+            return inspect.getsourcefile(self.target)
+        except TypeError:
+            return None
+
+    @property
+    def line(self) -> int | None:
+        """The line where it begins."""
+        code = getattr(self.target, "__code__", None)
+        if code is not None:
+            return int(code.co_firstlineno)
+        try:
+            return inspect.getsourcelines(self.target)[1]
+        except (OSError, TypeError):
+            return None
+
+    @property
+    def types(self) -> list[str]:
+        """Names of the type of its data and of what that derives from."""
+        return objects.type_names(self.base)
 
 
 def of_class(target: Any) -> Any:

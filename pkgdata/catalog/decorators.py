@@ -174,15 +174,17 @@ class datatags:
         Words or short phrases.
     """
 
+    _kind = "tags"
+
     def __init__(self, *tags: str) -> None:
-        self.tags = tags
+        self.words = tags
 
     def __call__(self, target: Any) -> Any:
-        active.notes_of(target).tags.update(self.tags)
+        getattr(active.notes_of(target), self._kind).update(self.words)
         return target
 
 
-class datatasks:
+class datatasks(datatags):
     """Say what a dataset, or all datasets of a type, are for.
 
     Parameters
@@ -191,12 +193,10 @@ class datatasks:
         Words or short phrases.
     """
 
-    def __init__(self, *tasks: str) -> None:
-        self.tasks = tasks
+    _kind = "tasks"
 
-    def __call__(self, target: Any) -> Any:
-        active.notes_of(target).tasks.update(self.tasks)
-        return target
+    def __init__(self, *tasks: str) -> None:
+        super().__init__(*tasks)
 
 
 def hook(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

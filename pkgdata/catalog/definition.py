@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ..errors import CatalogError
 from . import active, objects, places
-from .active import ATTRIBUTE, Notes
+from .active import ATTRIBUTE
 from .resources import Resource
 
 TYPE_CHECKING = False
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 
-class Definition(Notes):
+class Definition(active.Described):
     """A dataset as its author describes it.
 
     Parameters
@@ -45,10 +45,8 @@ class Definition(Notes):
     variants: Any = None
 
     def __init__(self, target: Any, base: Any, *, id: str | None = None, **facts: Any) -> None:
-        super().__init__()
+        super().__init__(target, base)
         vars(self).update(facts)
-        self.target = target
-        self.base = base
         self.version: str | None = None
         self.resources: dict[str, Resource] = {}
         self.hooks: dict[str, list[Callable[[Definition], Any]]] = {}
@@ -56,9 +54,6 @@ class Definition(Notes):
         self._repository: Any = None
         self._name()
         self._collect()
-
-    def __repr__(self) -> str:
-        return f"<Definition {self.id}>"
 
     def __getattr__(self, name: str) -> Part:
         # a property that fails with an AttributeError leads here, too, and must not be hidden
@@ -127,25 +122,6 @@ class Definition(Notes):
             resource._dependencies = [copies.get(id(one), one) for one in resource._dependencies]
 
     @property
-    def file(self) -> str | None:
-        """The file that it stands in."""
-        try:
-            return inspect.getsourcefile(self.target)
-        except TypeError:
-            return None
-
-    @property
-    def line(self) -> int | None:
-        """The line where it begins."""
-        code = getattr(self.target, "__code__", None)
-        if code is not None:
-            return int(code.co_firstlineno)
-        try:
-            return inspect.getsourcelines(self.target)[1]
-        except (OSError, TypeError):
-            return None
-
-    @property
     def name(self) -> str:
         """What it is called in one line: the first of its docstring."""
         return " ".join(line.strip() for line in self._doc()[0]).strip()
@@ -166,11 +142,6 @@ class Definition(Notes):
     def configtype(self) -> Any:
         """The type of its data."""
         return self.base
-
-    @property
-    def types(self) -> list[str]:
-        """Names of the type of its data and of what that derives from."""
-        return objects.type_names(self.base)
 
     # -- where it belongs ----------------------------------------------------------------------
 

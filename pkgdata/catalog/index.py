@@ -46,25 +46,15 @@ BUCKET = "catalog-v1"
 _WHOLE = "*"
 
 
+@dataclasses.dataclass(eq=False)
 class Installed:
     """A repository that an entry point announces (``package`` or ``package:Class``)."""
 
-    def __init__(
-        self,
-        name: str,
-        value: str,
-        group: str = GROUP,
-        entry: EntryPoint | None = None,
-        repository: Any = None,
-    ) -> None:
-        self.name = name
-        self.value = value
-        self.group = group
-        self._entry = entry
-        self._repository = repository
-
-    def __repr__(self) -> str:
-        return f"<Installed {self.group}: {self.name} = {self.value}>"
+    name: str
+    value: str
+    group: str = GROUP
+    entry: EntryPoint | None = dataclasses.field(default=None, repr=False)
+    loaded: Any = dataclasses.field(default=None, repr=False)
 
     @property
     def package(self) -> str:
@@ -74,8 +64,8 @@ class Installed:
     @functools.cached_property
     def folder(self) -> str | None:
         """The folder of its package, found without loading it; None if it is not there."""
-        if self._repository is not None:
-            return str(self._repository.basedir)
+        if self.loaded is not None:
+            return str(self.loaded.basedir)
         try:
             spec = importlib.util.find_spec(self.package)
         except (ImportError, ValueError, AttributeError):
@@ -89,9 +79,9 @@ class Installed:
     @property
     def repository(self) -> Any:
         """The repository, loaded."""
-        if self._repository is None:
+        if self.loaded is None:
             try:
-                self._repository = self._load()
+                self.loaded = self._load()
             except CatalogError:
                 raise
             except Exception as error:  # whatever a foreign package raises when it is imported
@@ -100,11 +90,11 @@ class Installed:
                     f"{type(error).__name__}: {error}",
                     hint=_missing_package(error),
                 ) from error
-        return self._repository
+        return self.loaded
 
     def _load(self) -> Any:
-        assert self._entry is not None
-        found = self._entry.load()
+        assert self.entry is not None
+        found = self.entry.load()
         if isinstance(found, types.ModuleType):
             known = repository.known(repository.package_of(found))
             return known or Repository(name=self.name, package=found)
@@ -254,10 +244,10 @@ class Index:
         if folder is None:
             return {_WHOLE: []}
         found = {file: list(mark) for file, mark in repository.definition_files(folder).items()}
-        own = _mark(os.path.join(folder, "__init__.py"))
+        own = list(repository.mark(os.path.join(folder, "__init__.py")))
         if found:
             return {**found, "": own}
-        marks = (_mark(path) for _, path in fs.walk_files(folder) if path.endswith(".py"))
+        marks = (repository.mark(path) for _, path in fs.walk_files(folder) if path.endswith(".py"))
         return {_WHOLE: [sum(column) for column in zip(*marks, strict=True)], "": own}
 
     def records(self) -> Iterator[IndexEntry]:
@@ -312,14 +302,6 @@ class Index:
 
 def _holds(entry: Any, mark: list[int]) -> bool:
     return isinstance(entry, dict) and entry.get("mark") == mark
-
-
-def _mark(path: str) -> list[int]:
-    try:
-        found = os.stat(path)
-    except OSError:
-        return [0, 0]
-    return [found.st_mtime_ns, found.st_size]
 
 
 # -- search terms ----------------------------------------------------------------------------------

@@ -181,20 +181,12 @@ class Catalog:
             There are two, or it does not load.
         """
         base, repository = places.split_repository(variants.split_selector(name)[0])
-        by_id: list[IndexEntry] = []
-        by_alias: list[IndexEntry] = []
-        known: list[str] = []
-        for one in self.records():
-            known.append(one.id)
-            if repository is not None and one.repository != repository:
-                continue
-            if one.id == base:
-                by_id.append(one)
-            elif base in one.aliases:
-                by_alias.append(one)
-        found = by_id or by_alias
+        known = list(self.records())
+        wanted = [one for one in known if repository in (None, one.repository)]
+        found = [one for one in wanted if one.id == base]
+        found = found or [one for one in wanted if base in one.aliases]
         if not found:
-            raise self._unknown(name, base, known)
+            raise self._unknown(name, base, [one.id for one in known])
         if len(found) > 1:
             raise _twice(base, found)
         with self.active():
@@ -301,7 +293,7 @@ def _given(one: Any) -> Installed:
         one = one.instance()
     elif not hasattr(one, "definitions_in"):
         one = Repository(package=one)
-    return Installed(one.id, one.module, repository=one)
+    return Installed(one.id, one.module, loaded=one)
 
 
 def _twice(name: str, found: list[IndexEntry]) -> CatalogError:

@@ -26,7 +26,7 @@ from importlib import metadata
 from pathlib import Path
 
 from ..errors import CatalogError
-from . import active, objects, places
+from . import active, places
 from .active import Context
 
 TYPE_CHECKING = False
@@ -226,22 +226,22 @@ def _first_line(doc: str | None) -> str:
 def definition_files(folder: str) -> dict[str, tuple[int, int]]:
     """Return the modules below a package's ``config``, each with its time of change and size."""
     found: dict[str, tuple[int, int]] = {}
-    stack = [("config/", os.path.join(folder, "config"))]
-    while stack:
-        prefix, here = stack.pop()
-        try:
-            entries = list(os.scandir(here))
-        except OSError:
-            continue
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__pycache__":
-                continue
-            if entry.is_dir():
-                stack.append((f"{prefix}{entry.name}/", entry.path))
-            elif entry.name.endswith(".py"):
-                info = entry.stat()
-                found[prefix + entry.name] = (info.st_mtime_ns, info.st_size)
+    for here, folders, files in os.walk(os.path.join(folder, "config"), followlinks=True):
+        folders[:] = [one for one in folders if one[0] != "." and one != "__pycache__"]
+        for file in files:
+            if file.endswith(".py") and file[0] != ".":
+                path = os.path.join(here, file)
+                found[path[len(folder) + 1 :].replace(os.sep, "/")] = mark(path)
     return dict(sorted(found.items()))
+
+
+def mark(path: str) -> tuple[int, int]:
+    """Return a file's time of change (ns) and size (bytes), by which a change is noticed."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return 0, 0
+    return found.st_mtime_ns, found.st_size
 
 
 def load(module: str, file: str) -> ModuleType:
@@ -253,18 +253,15 @@ def load(module: str, file: str) -> ModuleType:
 
 def _load(module: str, file: str) -> ModuleType:
     try:
-        info = os.stat(file)
-        mark = (info.st_mtime_ns, info.st_size)
-        known = sys.modules.get(module)
-        if known is not None and _loaded.get(module, mark) == mark:
-            found = known
-        elif known is not None:
-            found = _again(known, file)
-        else:
+        now = mark(file)
+        found = sys.modules.get(module)
+        if found is None:
             found = _first_time(module, file)
+        elif _loaded.get(module, now) != now:
+            found = _again(found, file)
     except Exception as error:  # whatever an author's module raises
         raise problem(file, error) from error
-    _loaded[module] = mark
+    _loaded[module] = now
     return found
 
 
@@ -339,42 +336,26 @@ def datamaestro_folder() -> str:
     return os.path.expanduser(os.environ.get("DATAMAESTRO_DIR") or "~/datamaestro")
 
 
-class ForeignRepository:
+class ForeignRepository(Repository):
     """A repository of datamaestro, by its class and the name of its entry point."""
 
     def __init__(self, repository: Any, name: str) -> None:
         self._own = repository.instance()
-        self.id: str = getattr(self._own, "id", name)
-        self.name = self.id
+        self.id = self.name = getattr(self._own, "id", name)
         self.description = str(getattr(repository, "DESCRIPTION", ""))
-        self.module: str = repository.__module__
+        self.module = repository.__module__
         self.basedir = Path(inspect.getabsfile(repository)).parent
-        self.problems: list[CatalogError] = []
-
-    def __repr__(self) -> str:
-        return f"<ForeignRepository {self.id} of {self.module}>"
+        self.problems = []
 
     def default_data(self) -> str:
-        """Return where its data lie by default."""
         return datamaestro_folder()
 
-    @property
-    def datapath(self) -> Path:
-        """The folder of its datasets' data."""
-        return places.root(self.default_data()) / "data" / self.id
-
-    def files(self) -> dict[str, tuple[int, int]]:
-        """Return its definition modules and their marks."""
-        return definition_files(str(self.basedir))
-
-    def definitions_in(self, file: str) -> list[ForeignDefinition]:
-        """Load a module and return its definitions."""
-        parts = file.removesuffix(".py").removesuffix("/__init__").split("/")
-        found = load(".".join([self.module, *parts]), str(self.basedir / file))
+    def definitions_in(self, file: str) -> list[Any]:
+        found = load(self.module_of(file), str(self.basedir / file))
         datasets = importlib.import_module("datamaestro.context").Datasets(found)
         return [ForeignDefinition(one, self) for one in datasets]
 
-    def __iter__(self) -> Iterator[ForeignDefinition]:
+    def __iter__(self) -> Iterator[Any]:
         files = self.files()
         if not files:
             yield from (ForeignDefinition(one, self) for one in self._own)
@@ -382,45 +363,21 @@ class ForeignRepository:
             yield from self.definitions_in(file)
 
 
-class ForeignDefinition:
+class ForeignDefinition(active.Described):
     """A definition of datamaestro."""
 
     def __init__(self, definition: Any, repository: ForeignRepository) -> None:
+        super().__init__(definition.t, definition.configtype)
         self.own = definition
         self.repository = repository
         self.id: str = definition.id
         self.aliases: set[str] = set(definition.aliases)
         self.name: str = definition.name or ""
         self.description: str = definition.description or ""
-        self.tags: set[str] = set(definition.tags)
-        self.tasks: set[str] = set(definition.tasks)
+        self.tags = set(definition.tags)
+        self.tasks = set(definition.tasks)
         self.url: str | None = definition.url
         self.variants: Any = getattr(definition, "variants", None)
-        self.base: Any = definition.configtype
-
-    def __repr__(self) -> str:
-        return f"<ForeignDefinition {self.id}>"
-
-    @property
-    def types(self) -> list[str]:
-        """Names of the type of its data and of what that derives from."""
-        return objects.type_names(self.base)
-
-    @property
-    def file(self) -> str | None:
-        """The file that it stands in."""
-        try:
-            return inspect.getsourcefile(self.own.t)
-        except TypeError:
-            return None
-
-    @property
-    def line(self) -> int | None:
-        """The line where it begins."""
-        try:
-            return inspect.getsourcelines(self.own.t)[1]
-        except (OSError, TypeError):
-            return None
 
     @property
     def resources(self) -> dict[str, Any]:

@@ -13,13 +13,12 @@ import html
 import json
 import os
 import re
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from pathlib import Path
 from string import Template
 from typing import NamedTuple
 
-from ..base import fs
+from ..base import fs, pool
 from ..base.config import conf
 from ..base.report import Report
 from ..base.urls import redact
@@ -159,10 +158,11 @@ def check(catalog: Catalog, wanted: Iterable[Any]) -> list[SourceCheck]:
     """
     with catalog.active():
         asked = [one for definition in wanted for one in _questions(definition)]
-        width = max(1, min(len(asked) or 1, conf.connections))
-        with ThreadPoolExecutor(width, thread_name_prefix="pkgdata-check") as workers:
-            futures = [workers.submit(copy_context().run, _ask, one) for one in asked]
-            return [future.result() for future in futures]
+        width = min(len(asked), conf.connections)
+        # each call has its own copy of the context, which holds what `conf.set_temp` set
+        calls = [(copy_context(), one) for one in asked]
+        answers = pool.run(lambda call: call[0].run(_ask, call[1]), calls, width, ordered=True)
+        return [_checked(one, found, error) for (_, one), found, error in answers]
 
 
 def _questions(definition: Any) -> list[tuple[str, str, str, int | None]]:
@@ -177,20 +177,25 @@ def _questions(definition: Any) -> list[tuple[str, str, str, int | None]]:
     return found
 
 
-def _ask(question: tuple[str, str, str, int | None]) -> SourceCheck:
+def _ask(question: tuple[str, str, str, int | None]) -> int | None:
+    mirrors = Mirrors((), conf.rewrite, conf.remote_timeout, {})
+    (source,) = mirrors.sources("", [question[2]])
+    return source.store.info(source.name).size
+
+
+def _checked(
+    question: tuple[str, str, str, int | None], found: int | None, error: Exception | None
+) -> SourceCheck:
     dataset, resource, url, size = question
-    shown = redact(url)
-    try:
-        mirrors = Mirrors((), conf.rewrite, conf.remote_timeout, {})
-        (source,) = mirrors.sources("", [url])
-        found = source.store.info(source.name).size
-    except (PkgdataError, OSError) as error:
-        text = getattr(error, "message", str(error))
-        return SourceCheck(dataset, resource, shown, "failed", text, None)
-    if size is not None and found is not None and found != size:
-        text = f"{found} bytes, the definition says {size}"
-        return SourceCheck(dataset, resource, shown, "failed", text, found)
-    return SourceCheck(dataset, resource, shown, "ok", "", found)
+    problem = ""
+    if isinstance(error, (PkgdataError, OSError)):
+        problem = getattr(error, "message", str(error))
+    elif error is not None:
+        raise error
+    elif size is not None and found is not None and found != size:
+        problem = f"{found} bytes, the definition says {size}"
+    status = "failed" if problem else "ok"
+    return SourceCheck(dataset, resource, redact(url), status, problem, found)
 
 
 # -- copies to other places ------------------------------------------------------------------------
