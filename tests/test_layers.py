@@ -140,7 +140,7 @@ def test_this_test_notices_circles():
     ("source", "found"),
     [
         ("from ..core import package", "imports core"),
-        ("def f():\n    from ..transfer.mirrors import Mirrors", "imports transfer"),
+        ("def f():\n    from ..transfer.fetch import Mirrors", "imports transfer"),
         ("import pkgdata.getters", "imports getters"),
         ("from pkgdata.core.batch import Batch", "imports core"),
         ("from .. import stores", "imports stores"),  # of the same row

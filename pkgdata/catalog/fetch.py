@@ -18,9 +18,9 @@ from urllib.parse import unquote, urlsplit
 
 from ..base import fs, hashes
 from ..cache.unpinned import UrlCache
+from ..core.lookup import url_cache_root
 from ..core.package import PackageData
 from ..core.registry import Entry, Registry
-from ..core.settings import url_cache_root
 from ..errors import BatchError, OfflineError
 
 TYPE_CHECKING = False

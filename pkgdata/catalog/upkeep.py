@@ -25,7 +25,7 @@ from ..base.urls import redact
 from ..cache import staging
 from ..errors import CatalogError, PkgdataError
 from ..stores import Store
-from ..transfer.mirrors import Mirrors
+from ..transfer.fetch import Mirrors
 from . import places
 from .definition import Definition
 from .prepare import missing

@@ -20,7 +20,7 @@ from ..base.progress import DONE, HIT, START, Event, silent
 from ..cache.group import Group
 from ..cache.objects import PARTIAL, key_of
 from ..errors import PkgdataError
-from ..transfer.routes import Routes
+from ..transfer.fetch import Routes
 from ..transfer.sockets import Run, Server
 
 TYPE_CHECKING = False
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from ..base.progress import Callback
     from ..base.report import Report
     from ..cache.objects import Cache
-    from ..transfer.mirrors import Mirrors
+    from ..transfer.fetch import Mirrors
+    from .lookup import Settings
     from .registry import Entry, Registry
-    from .settings import Settings
 
     T = TypeVar("T")
 

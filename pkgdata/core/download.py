@@ -6,9 +6,7 @@ import os
 
 from ..base.progress import WAIT, Event
 from ..errors import CacheError
-from ..transfer.fetch import fetch, shown
-from ..transfer.limits import configured
-from ..transfer.mirrors import Health, Mirrors
+from ..transfer.fetch import Health, Mirrors, configured, fetch, shown
 from .lookup import url_of
 
 TYPE_CHECKING = False
@@ -19,8 +17,8 @@ if TYPE_CHECKING:
     from ..base.progress import Callback
     from ..cache.partial import Partial
     from ..stores import Source
+    from .lookup import Settings
     from .registry import Entry
-    from .settings import Settings
 
 
 class Downloads:

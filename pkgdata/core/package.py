@@ -14,8 +14,8 @@ from ..base import config, dirs
 from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report
 from ..cache.objects import Cache
 from ..errors import CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
+from .lookup import Settings, in_url_cache, lookup_of, url_of
 from .registry import as_registry
-from .settings import Settings
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -258,8 +258,6 @@ class PackageData:
     def _local_places(self, name: str) -> Iterator[Place]:
         yield from self._lookup().places(name, self.registry)
         if name in self.registry and self.registry[name].digest is None:
-            from .lookup import in_url_cache, url_of
-
             url = url_of(self.registry[name], self.name, self.dataurl, lambda: self.version)
             yield in_url_cache(url, self._settings.url_cache)
 
@@ -269,8 +267,6 @@ class PackageData:
         return found
 
     def _make_lookup(self) -> Lookup:
-        from .lookup import lookup_of
-
         made = lookup_of(
             self.name, self.package_dir, self.env, self.folders, self._settings, self._stamps
         )

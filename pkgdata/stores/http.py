@@ -128,7 +128,7 @@ class HttpBody(Body):
         if self._end is not None and self._at < self._end:
             raise self._broken("the connection closed early")
         if self._doubtful and self._at == self.start:
-            raise self._broken("no bytes came, nor was it told how many there are")
+            raise self._broken("empty response without Content-Length")
         return 0
 
     def _broken(self, reason: str) -> IncompleteTransferError:

@@ -1,1 +1,1 @@
-"""Bytes from stores into files: one object, ranges, mirrors, plain sockets."""
+"""Bytes from stores into files: from the first good mirror, ranges, plain sockets."""

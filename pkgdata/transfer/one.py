@@ -21,8 +21,7 @@ from ..errors import (
     UnsupportedOperationError,
 )
 from ..stores import Source
-from .limits import SHARES_FILES, Limits
-from .ranges import Ranges, gaps
+from .ranges import SHARES_FILES, Limits, Ranges, gaps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import errno
 import os
 import threading
 import time
+from typing import NamedTuple
 
 from ..errors import IncompleteTransferError, PkgdataError, StoreError, UnsupportedOperationError
 
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 
     from ..base.hashes import Hasher
     from ..stores import Body, Source
-    from .limits import Limits
 
+#: Positioned reads and writes are what lets several threads share a file.
+SHARES_FILES = hasattr(os, "pwrite") and hasattr(os, "preadv")
 #: No span is split below this: a connection's start would cost more than it brings.
 SMALLEST = 2 << 20
 #: Seconds over which a number of workers is judged, how many times as many are tried next, and how
@@ -34,6 +36,18 @@ SMALLEST = 2 << 20
 WINDOW, STEP, GAIN = 0.2, 4, 1.25
 #: Seconds between two records of what is on disk.
 RECORD_EVERY = 0.04
+
+
+class Limits(NamedTuple):
+    """How long to wait and how much to hold."""
+
+    #: Bytes per read.
+    block: int = 1 << 20
+    #: Fewer bytes than ``stall_bytes`` in ``stall_seconds`` cut a transfer.
+    stall_bytes: int = 1024
+    stall_seconds: float = 30.0
+    #: Connections at once for one large object.
+    width: int = 1
 
 
 class Span:

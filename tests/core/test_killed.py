@@ -44,7 +44,7 @@ LATER = 8 * 86400.0
 HELPER = """
 import json, os, signal, sys
 import pooch, requests, filelock, zipfile
-import pkgdata, pkgdata.core.package, pkgdata.core.extract, pkgdata.transfer.mirrors
+import pkgdata, pkgdata.core.package, pkgdata.core.extract, pkgdata.transfer.fetch
 import pkgdata.stores.http
 
 STEPS = ["open", "write", "pwrite", "fsync", "mkdir", "rename", "replace", "unlink", "rmdir",

@@ -15,7 +15,7 @@ import pytest
 import trustme
 from faults import FaultServer, forever
 
-from pkgdata.transfer.routes import is_direct, plain_route
+from pkgdata.transfer.fetch import is_direct, plain_route
 from pkgdata.transfer.sockets import Run, Server, parse_head
 
 RANDOM = random.Random(7)

@@ -33,7 +33,7 @@ from pkgdata.errors import (
     StoreError,
 )
 from pkgdata.stores import http
-from pkgdata.transfer import mirrors
+from pkgdata.transfer import fetch
 
 NAME = "maps/dust.fits"
 RIGHT = random.Random(1).randbytes(300_000)
@@ -55,7 +55,7 @@ def waits(monkeypatch):
     """The seconds that would have been slept between rounds; none are."""
     found: list[float] = []
     monkeypatch.setattr(
-        mirrors, "first_good", functools.partial(mirrors.first_good, sleep=found.append)
+        fetch, "first_good", functools.partial(fetch.first_good, sleep=found.append)
     )
     return found
 
@@ -388,7 +388,7 @@ def downloads(root):
         pytest.param(faults.compressed(), "compressed", id="gzip"),
         pytest.param(faults.cut(1000), "stopped at byte 1000 of 300000", id="short"),
         pytest.param(faults.chunked(cut_at=1000), "stopped at byte 1000", id="short chunks"),
-        pytest.param(faults.cut_in_headers(), "no bytes came", id="short headers"),
+        pytest.param(faults.cut_in_headers(), "empty response", id="short headers"),
         pytest.param(faults.status(202), "status 202", id="202"),
     ],
 )

@@ -20,7 +20,7 @@ from pkgdata.errors import (
     StoreError,
 )
 from pkgdata.stores import Primitives
-from pkgdata.transfer.mirrors import Mirrors, Source, first_good
+from pkgdata.transfer.fetch import Mirrors, Source, first_good
 
 NAME = "maps/dust.fits"
 

@@ -15,8 +15,7 @@ from pkgdata.base import hashes
 from pkgdata.errors import IncompleteTransferError, PkgdataError, StoreError
 from pkgdata.stores import Body, Primitives, Source
 from pkgdata.transfer import ranges
-from pkgdata.transfer.limits import Limits
-from pkgdata.transfer.ranges import Ranges, Span, gaps
+from pkgdata.transfer.ranges import Limits, Ranges, Span, gaps
 
 pytestmark = pytest.mark.skipif(
     not hasattr(os, "preadv"), reason="this system has no positioned reads and writes"

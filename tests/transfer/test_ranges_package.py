@@ -20,7 +20,7 @@ from pkgdata.cache import upkeep
 from pkgdata.cache.objects import key_of
 from pkgdata.errors import IntegrityError, PkgdataError
 from pkgdata.stores import http
-from pkgdata.transfer import mirrors, ranges
+from pkgdata.transfer import fetch, ranges
 from pkgdata.transfer import one as transfer
 
 pytestmark = pytest.mark.skipif(
@@ -52,7 +52,7 @@ def at_once(monkeypatch):
     for limit in ("_LOOK_AFTER", "_WORTH_RANGES", "_WORTH_SECONDS"):
         monkeypatch.setattr(transfer, limit, 0)
     monkeypatch.setattr(
-        mirrors, "first_good", functools.partial(mirrors.first_good, sleep=lambda _: None)
+        fetch, "first_good", functools.partial(fetch.first_good, sleep=lambda _: None)
     )
     yield
     for session in http._sessions.values():

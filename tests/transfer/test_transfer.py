@@ -20,8 +20,8 @@ from pkgdata.base.progress import BYTES, START
 from pkgdata.cache.partial import Partial
 from pkgdata.errors import CacheError, IncompleteTransferError, IntegrityError, StoreError
 from pkgdata.stores import Body, Primitives, open_store
-from pkgdata.transfer.limits import Limits
 from pkgdata.transfer.one import Transfer, unexpected_page
+from pkgdata.transfer.ranges import Limits
 
 NAME = "maps/dust.fits"
 CONTENT = random.Random(1).randbytes(300_000)

@@ -16,7 +16,7 @@ from ...base.progress import DONE, FAILED, START, Event, silent, view
 from ...errors import AllMirrorsFailedError, PkgdataError
 from ...stores import Source, canonical, open_store
 from ...transfer import fetch
-from ...transfer.mirrors import Health
+from ...transfer.fetch import Health
 from . import errors
 from .place import settings
 
