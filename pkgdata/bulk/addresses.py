@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from ..base import urls
 from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
 from ..stores import Store
-from ..stores.download import split
+from ..stores.store import split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -24,7 +24,7 @@ from ..errors import (
     StoreError,
 )
 from ..stores import Store, public
-from ..stores.buckets import BucketUrl, web_address
+from ..stores.naming import BucketUrl, web_address
 from ..stores.sftp import SftpStore
 from . import page
 from .destination import Destination, Held, Sending, digest_of, template

@@ -8,12 +8,10 @@ from __future__ import annotations
 from ..base import urls
 from ..base.urls import canonical
 from ..errors import ConfigError
-from . import drivers
+from . import naming
 from .base import Primitives, Source
-from .buckets import web_address
-from .download import dl
 from .objects import Attributes, Body, Info, Result
-from .store import Store
+from .store import Store, dl
 
 __all__ = [
     "Attributes",
@@ -49,7 +47,7 @@ def driver(url: str) -> type[Store]:
     MissingExtraError
         Its package is not installed.
     """
-    found: type[Store] = drivers.find(url)
+    found: type[Store] = naming.find(url)
     return found
 
 
@@ -73,7 +71,7 @@ def public(url: str) -> str:
     url = canonical(url)
     if urls.scheme(url) not in ("s3", "gs", "az"):
         return url
-    return web_address(url)
+    return naming.web_address(url)
 
 
 def open_store(url: str, timeout: float | None = None) -> Store:
@@ -99,7 +97,7 @@ def open_store(url: str, timeout: float | None = None) -> Store:
     """
     url = public(url)
     try:
-        drivers.check(url)
+        naming.check(url)
     except ConfigError as error:
         raise ConfigError(f"cannot read from {error.message}", hint=error.hint) from None
     store = Store(url, timeout=timeout)

@@ -15,9 +15,9 @@ from ..errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from .buckets import read_secrets
+from .file import TreeStore, walk
+from .naming import read_secrets
 from .objects import Body, Info, already_there
-from .tree import TreeStore, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,12 +1,148 @@
-"""Bracket expressions: one text for many prefixes, as ``s3://bucket/part-[0-3][ab]{2}``."""
+"""What URLs of stores mean: the driver, the bucket, and the prefixes that brackets stand for."""
 
 from __future__ import annotations
 
+import importlib
+import os
+import re
+
+from ..base import urls
+from ..base.urls import quote_name, redact, scheme
 from ..errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+    from typing import Any
+
+#: Schemes and where their drivers are.
+_DRIVERS = {
+    "http": "http.HttpStore",
+    "https": "http.HttpStore",
+    "file": "file.FileStore",
+    "mem": "memory.MemoryStore",
+    "s3": "providers.S3",
+    "gs": "providers.Google",
+    "az": "providers.Azure",
+    "sftp": "sftp.SftpStore",
+}
+
+_KNOWN = "http, https, file or a plain path, s3, gs, az, sftp, github:OWNER/REPO@TAG, mem"
+
+
+def find(url: str) -> type[Any]:
+    """Return the class of stores that a URL belongs to."""
+    home = _DRIVERS.get(urls.scheme(urls.canonical(url))) or _other(url)
+    module, _, name = home.partition(".")
+    found: type[Any] = getattr(importlib.import_module(f"{__package__}.{module}"), name)
+    return found
+
+
+def check(url: str) -> None:
+    """Raise a `ConfigError` if nothing serves a URL."""
+    if urls.scheme(url) not in _DRIVERS:
+        _other(url)
+
+
+def _other(url: str) -> str:
+    """Return the driver of fsspec's protocols, if fsspec is installed and has this one."""
+    kind = urls.scheme(urls.canonical(url))
+    try:
+        from fsspec.registry import known_implementations, registry
+    except ImportError:
+        known: Any = ()
+        hint = f"known: {_KNOWN}; with fsspec installed (pip install fsspec), its protocols too"
+    else:
+        known = {*known_implementations, *registry}
+        hint = f"known: {_KNOWN}, and the protocols of fsspec"
+    if kind not in known:
+        raise ConfigError(f"{urls.redact(url)}: unknown scheme {kind!r}", hint=hint)
+    return "fsspec.FsspecStore"
+
+
+class BucketUrl:
+    """A bucket, a prefix in it, and the service that has it, of a URL: see `Store`."""
+
+    def __init__(self, url: str, endpoint: str | None = None) -> None:
+        self.kind = scheme(url)
+        rest = url.partition("://")[2]
+        if rest.startswith(("http://", "https://")):
+            protocol, _, rest = rest.partition("://")
+            host, _, rest = rest.partition("/")
+            endpoint = endpoint or f"{protocol}://{host}"
+        elif self.kind == "az" and ".blob." in rest.partition("/")[0]:
+            host, _, rest = rest.partition("/")
+            endpoint = endpoint or f"https://{host}"
+        self.bucket, _, prefix = rest.partition("/")
+        self.prefix = prefix.strip("/")
+        self.endpoint = checked_endpoint(endpoint) if endpoint else None
+        if not _BUCKET.fullmatch(self.bucket) or "?" in rest:
+            raise ConfigError(
+                f"{redact(url)}: expected {self.kind}://BUCKET/PREFIX",
+                hint="credentials belong into the environment, a profile or secrets=, "
+                "an endpoint into endpoint= or s3://https://ENDPOINT/BUCKET/PREFIX",
+            )
+
+
+#: What providers let the names of buckets consist of; ``$web`` is Azure's.
+_BUCKET = re.compile(r"\$?[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+def checked_endpoint(endpoint: str) -> str:
+    """Return the URL of a service without a closing slash."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(endpoint)
+        good = parts.hostname and parts.port != 0 and parts.scheme in ("http", "https")
+    except ValueError:
+        good = None  # such as a port that is no number
+    if not good or "@" in endpoint or any(c.isspace() for c in endpoint):
+        raise ConfigError(
+            f"{redact(endpoint)}: expected an endpoint as https://HOST:PORT",
+            hint="credentials belong into the environment, a profile or secrets=",
+        )
+    return endpoint.rstrip("/")
+
+
+def web_address(url: str) -> str:
+    """Return the web address of a public bucket."""
+    place = BucketUrl(url)
+    if place.endpoint is not None:
+        base = f"{place.endpoint}/{place.bucket}"
+    elif place.kind == "gs":
+        base = f"https://storage.googleapis.com/{place.bucket}"
+    elif place.kind == "az":
+        account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+        if not account:
+            raise ConfigError(
+                f"{redact(url)} does not say which account has the container",
+                hint=f"write az://ACCOUNT.blob.core.windows.net/{place.bucket}/",
+            )
+        base = f"https://{account}.blob.core.windows.net/{place.bucket}"
+    elif "." in place.bucket:  # as a part of the host name it would not fit the certificate
+        base = f"https://s3.amazonaws.com/{place.bucket}"
+    else:
+        base = f"https://{place.bucket}.s3.amazonaws.com"
+    return f"{base}/{quote_name(place.prefix)}/" if place.prefix else f"{base}/"
+
+
+def read_secrets(secrets: Mapping[str, Any] | str) -> dict[str, Any]:
+    """Return credentials, of a mapping or a JSON file, with their names in lower case."""
+    found: Any = secrets
+    if isinstance(secrets, (str, os.PathLike)):
+        import json
+
+        try:
+            with open(os.path.expanduser(secrets), encoding="utf-8") as file:
+                found = json.load(file)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "not JSON"
+            raise ConfigError(f"secrets: {secrets}: {reason}") from None
+    if not hasattr(found, "items"):
+        raise ConfigError(f"secrets: expected a mapping, found {type(found).__name__}")
+    return {str(key).lower(): value for key, value in found.items()}
+
 
 #: More prefixes than this are refused: each costs a request.
 MOST = 100_000

@@ -1,4 +1,8 @@
-"""The three clouds: what each one's credentials and answers have of their own."""
+"""The three clouds: what each one's credentials and answers have of their own.
+
+No credential is ever sent to find out whether there is one: the provider's files and variables are
+looked at, and a machine's own role service is asked only on that provider's machines.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,9 @@ from ..base import hashes
 from ..base.hashes import Digest
 from ..base.pool import chunks
 from ..base.tls import tls_context
-from ..errors import ConfigError, UnsupportedOperationError
-from . import buckets
-from .cloud import CloudStore
-from .cloudbody import SHA256
+from ..errors import ConfigError, MissingExtraError, UnsupportedOperationError
+from . import naming
+from .cloud import SHA256, CloudStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +45,7 @@ class S3(CloudStore):
             or self._secrets().get("endpoint_url")
             or os.environ.get("AWS_ENDPOINT_URL_S3")
             or os.environ.get("AWS_ENDPOINT_URL")
-            or buckets.aws_profile().get("endpoint_url")
+            or aws_profile().get("endpoint_url")
         )
 
     def _public_headers(self) -> dict[str, str]:
@@ -61,7 +64,7 @@ class S3(CloudStore):
             keys = _keys(given, secrets)
             provider, found = self.asked(keys) if callable(given) else keys, True
         else:
-            chain = buckets.aws_credentials()
+            chain = aws_credentials()
             found = chain is not None
             settings, provider = chain or ({}, None)
             settings.pop("endpoint", None)
@@ -88,7 +91,7 @@ class S3(CloudStore):
             or os.environ.get("AWS_REGION")
             or os.environ.get("AWS_DEFAULT_REGION")
             or known
-            or buckets.aws_profile().get("region")
+            or aws_profile().get("region")
         )
         if region:
             return str(region)
@@ -147,7 +150,7 @@ def _keys(given: Any, secrets: dict[str, Any]) -> Callable[[], Any]:
     """
 
     def keys(found: Mapping[str, Any]) -> dict[str, Any]:
-        found = buckets.read_secrets(found)
+        found = naming.read_secrets(found)
         known = {key.removeprefix("aws_"): value for key, value in found.items()}
         try:
             return {
@@ -208,7 +211,7 @@ class Google(CloudStore):
             config["bearer_token"] = secrets.get("bearer_token") or secrets["token"]
         elif secrets:
             config["service_account_key"] = json.dumps(secrets)
-        found = given is not None or buckets.google_credentials()
+        found = given is not None or google_credentials()
         if not self._signs(found):
             config = {"skip_signature": True}
             provider = None
@@ -239,7 +242,7 @@ class Google(CloudStore):
 
 def _token(given: Callable[[], Any]) -> Callable[[], Any]:
     def token() -> dict[str, Any]:
-        found = buckets.read_secrets(given())
+        found = naming.read_secrets(given())
         if "token" not in found:
             raise ConfigError("secrets: token is missing", hint="expected token and expires_at")
         return {"token": found["token"], "expires_at": found.get("expires_at")}
@@ -277,7 +280,7 @@ class Azure(CloudStore):
             known = ("account_key", "sas_token", "token", "client_id", "client_secret", "tenant_id")
             words = {"sas_token": "sas_key"}
             config |= {words.get(key, key): secrets[key] for key in known if secrets.get(key)}
-        if not self._signs(given is not None or buckets.azure_credentials()):
+        if not self._signs(given is not None or azure_credentials()):
             config = {"account_name": account, "skip_signature": True}
             provider = None
         if endpoint := self._endpoint():
@@ -304,3 +307,116 @@ class Azure(CloudStore):
         value = kept.get(SHA256, "").lower()
         whole = len(value) == 64 and not value.strip("0123456789abcdef")
         return Digest("sha256", value) if whole else None
+
+
+def _machine_of(vendor: str) -> bool:
+    """Return True if this machine is a provider's own, from what its firmware says."""
+    for name in ("sys_vendor", "product_name", "board_asset_tag"):
+        try:
+            with open(f"/sys/devices/virtual/dmi/id/{name}", encoding="ascii") as file:
+                if vendor.lower() in file.read().lower():
+                    return True
+        except (OSError, ValueError):
+            continue
+    return False
+
+
+def aws_profile() -> dict[str, str]:
+    """Return what Amazon's configuration files say for the profile in use."""
+    import configparser
+
+    wanted = os.environ.get("AWS_PROFILE") or os.environ.get("AWS_DEFAULT_PROFILE")
+    profile = wanted or "default"
+    found: dict[str, str] = {}
+    section = profile if profile == "default" else f"profile {profile}"
+    places = (
+        ("AWS_CONFIG_FILE", "~/.aws/config", section),
+        ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials", profile),
+    )
+    for variable, default, section in places:
+        path = os.path.expanduser(os.environ.get(variable) or default)
+        parser = configparser.RawConfigParser()
+        try:
+            parser.read(path, encoding="utf-8")
+        except configparser.Error:
+            raise ConfigError(f"{path}: cannot be parsed") from None
+        if parser.has_section(section):
+            found.update(parser.items(section))
+    if wanted and not found:
+        raise ConfigError(
+            f"AWS_PROFILE names the profile {wanted!r}, which neither ~/.aws/config nor "
+            "~/.aws/credentials has"
+        )
+    return found
+
+
+#: Amazon's environment, container and web-identity credentials, which the driver reads by itself.
+_AWS_ENVIRONMENT = (
+    "AWS_ACCESS_KEY_ID",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+)
+
+
+def aws_credentials() -> tuple[dict[str, Any], Callable[[], Any] | None] | None:
+    """Find Amazon credentials where its own tools do: settings, and a source of expiring keys."""
+    if any(os.environ.get(name) for name in _AWS_ENVIRONMENT):
+        return {}, None
+    profile = aws_profile()
+    settings: dict[str, Any] = {}
+    if profile.get("region"):
+        settings["region"] = profile["region"]
+    if profile.get("endpoint_url"):
+        settings["endpoint"] = profile["endpoint_url"]
+    if profile.get("aws_access_key_id") and not profile.get("role_arn"):
+        settings["access_key_id"] = profile["aws_access_key_id"]
+        settings["secret_access_key"] = profile.get("aws_secret_access_key", "")
+        if profile.get("aws_session_token"):
+            settings["session_token"] = profile["aws_session_token"]
+        return settings, None
+    if any(key.startswith(("sso_", "role_arn", "credential_process")) for key in profile):
+        return settings, _boto_provider()
+    if _machine_of("Amazon EC2"):
+        return settings, None  # the machine's role
+    return None
+
+
+def _boto_provider() -> Callable[[], Any]:
+    try:
+        import boto3
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        raise MissingExtraError(
+            "the profile in ~/.aws/config logs in by a role, a command or single sign-on, "
+            "which needs boto3",
+            hint="pip install boto3",
+        ) from None
+    provider: Callable[[], Any] = Boto3CredentialProvider(boto3.Session())
+    return provider
+
+
+def google_credentials() -> bool:
+    """Return True if Google's default credentials are here."""
+    names = ("APPLICATION_CREDENTIALS", "SERVICE_ACCOUNT", "SERVICE_ACCOUNT_KEY")
+    if any(os.environ.get(f"GOOGLE_{name}") for name in names):
+        return True
+    base = os.environ.get("CLOUDSDK_CONFIG") or (
+        os.path.join(os.environ.get("APPDATA", ""), "gcloud")
+        if os.name == "nt"
+        else os.path.expanduser("~/.config/gcloud")
+    )
+    path = os.path.join(base, "application_default_credentials.json")
+    return os.path.exists(path) or _machine_of("Google")
+
+
+def azure_credentials() -> bool:
+    """Return True if Azure credentials are in the environment."""
+    names = ("ACCOUNT_KEY", "ACCESS_KEY", "SAS_KEY", "SAS_TOKEN", "CLIENT_SECRET", "TOKEN")
+    if any(os.environ.get(f"AZURE_STORAGE_{name}") for name in names):
+        return True
+    return bool(
+        os.environ.get("AZURE_CLIENT_ID")
+        or os.environ.get("AZURE_FEDERATED_TOKEN_FILE")
+        or os.environ.get("AZURE_USE_AZURE_CLI")
+    )

@@ -19,9 +19,9 @@ from ..errors import (
     ObjectNotFoundError,
     StoreError,
 )
+from .file import TreeStore, walk
 from .objects import Body, Info
 from .sftp_protocol import Connection
-from .tree import TreeStore, walk
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from pkgdata.errors import (
     UnsafeNameError,
     UnsupportedOperationError,
 )
-from pkgdata.stores import Store, buckets, codecs, dl, open_store, public
+from pkgdata.stores import Store, codecs, dl, open_store, providers, public
 
 #: Stands wherever a secret does; nothing that is shown may hold it.
 SESAME = "OpenSesame123"
@@ -50,7 +50,7 @@ def no_credentials(monkeypatch):
         if name.startswith(("AWS_", "GOOGLE_", "AZURE_STORAGE_", "AZURE_CLIENT", "CLOUDSDK_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("PKGDATA_RETRIES", "0")
-    monkeypatch.setattr(buckets, "_machine_of", lambda vendor: False)
+    monkeypatch.setattr(providers, "_machine_of", lambda vendor: False)
 
 
 @pytest.fixture(scope="module")
@@ -764,7 +764,7 @@ def test_what_a_profile_says(monkeypatch, tmp_path):
         f"[work]\naws_access_key_id = KEY\naws_secret_access_key = {SESAME}\n"
         "aws_session_token = token\n",
     )
-    assert buckets.aws_credentials() is None  # the default profile has no keys
+    assert providers.aws_credentials() is None  # the default profile has no keys
     monkeypatch.setenv("AWS_PROFILE", "work")
     settings = {
         "region": "eu-west-1",
@@ -772,19 +772,19 @@ def test_what_a_profile_says(monkeypatch, tmp_path):
         "secret_access_key": SESAME,
         "session_token": "token",
     }
-    assert buckets.aws_credentials() == (settings, None)
+    assert providers.aws_credentials() == (settings, None)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OTHER")
-    assert buckets.aws_credentials() == ({}, None)  # the environment wins
+    assert providers.aws_credentials() == ({}, None)  # the environment wins
 
 
 def test_where_google_and_azure_credentials_are(monkeypatch, tmp_path):
-    assert not buckets.google_credentials()
-    assert not buckets.azure_credentials()
+    assert not providers.google_credentials()
+    assert not providers.azure_credentials()
     folder = tmp_path / "gcloud"
     folder.mkdir()
     monkeypatch.setenv("CLOUDSDK_CONFIG", str(folder))
-    assert not buckets.google_credentials()
+    assert not providers.google_credentials()
     (folder / "application_default_credentials.json").write_text("{}")
-    assert buckets.google_credentials()
+    assert providers.google_credentials()
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", SESAME)
-    assert buckets.azure_credentials()
+    assert providers.azure_credentials()

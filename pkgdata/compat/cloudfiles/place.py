@@ -18,8 +18,8 @@ from ...base.progress import Bar
 from ...base.urls import redact
 from ...errors import AccessDeniedError, ConfigError, ObjectNotFoundError
 from ...stores import Store, codecs
-from ...stores.buckets import read_secrets
 from ...stores.file import FileStore
+from ...stores.naming import read_secrets
 from ...stores.reading import Get
 from . import compression
 from . import paths as paths_
