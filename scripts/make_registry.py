@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from pkgdata import cli
-from pkgdata.cli.registry import add_make_arguments
+from pkgdata.cli.publish import add_make_arguments
 
 
 def main() -> int:

@@ -1,9 +1,12 @@
-"""URLs as text: join a base and a name, fill placeholders, rewrite prefixes, hide secrets."""
+"""URLs as text: join, fill placeholders, rewrite prefixes, hide secrets; and who is trusted."""
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Mapping
 
 #: Characters that a path segment may hold unquoted (RFC 3986, section 3.3).
@@ -50,11 +53,19 @@ def canonical(url: str) -> str:
 
         return f"https://github.com/{repo.strip('/')}/releases/download/{quote(tag)}/"
     if kind == "":
-        import os
         import pathlib
 
         return pathlib.Path(os.path.abspath(os.path.expanduser(url))).as_uri()
     return url
+
+
+def file_path(url: str) -> str | None:
+    """Return the path of a ``file:`` URL; None if it names another host."""
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname  # 20 ms, and file URLs are rare
+
+    parts = urlsplit(url)
+    return url2pathname(parts.path) if parts.netloc in ("", "localhost") else None
 
 
 def join(base: str, name: str) -> str:
@@ -129,3 +140,23 @@ def rewrite(url: str, rules: Mapping[str, str]) -> str:
         if url.startswith(prefix):
             return rules[prefix] + url[len(prefix) :]
     return url
+
+
+def ca_bundle() -> str | None:
+    """Return the certificates, a file or folder, that the environment names as for requests."""
+    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+    return next(filter(None, map(os.environ.get, names)), None)
+
+
+def tls_context() -> ssl.SSLContext:
+    """Return a context that trusts what requests would trust."""
+    import ssl
+
+    path = ca_bundle()
+    if path is None:
+        import certifi
+
+        path = certifi.where()
+    if os.path.isdir(path):
+        return ssl.create_default_context(capath=path)
+    return ssl.create_default_context(cafile=path)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import os
 import re
 from typing import NamedTuple
-from urllib.parse import urlsplit
 
 from ..base import urls
 from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
@@ -118,15 +117,13 @@ def parse(text: str, literal: bool = False) -> Address:
 def _local(text: str, kind: str) -> Address:
     path = text
     if kind == "file":
-        from urllib.request import url2pathname  # 20 ms, and file URLs are rare
-
-        parts = urlsplit(text)
-        if parts.netloc not in ("", "localhost"):
+        found = urls.file_path(text)
+        if found is None:
             raise ConfigError(
                 f"{urls.redact(text)}: a file URL cannot name another host",
                 hint="write file:///folder",
             )
-        path = url2pathname(parts.path)
+        path = found
     if not path or "\0" in path:
         raise ConfigError(f"{text!r} is not a path")
     slashed = path.endswith(("/", os.sep)) or os.path.basename(path) in (".", "..")

@@ -10,11 +10,9 @@ import hashlib
 import json
 import os
 import posixpath
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from ..base import fs
-from ..base.urls import canonical, redact
+from ..base.urls import canonical, file_path, redact
 from ..errors import (
     AccessDeniedError,
     IntegrityError,
@@ -114,10 +112,10 @@ class WebFolder(StorePlace):
     near = True
 
     def __init__(self, url: str, public_url: str | None = None) -> None:
-        parts = urlsplit(url)
-        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        path = file_path(url)
+        if path is None or not os.path.isabs(path):
             raise PublishError(f"{redact(url)}: expected file:/FOLDER with an absolute path")
-        self.root = url2pathname(parts.path).rstrip("/") or "/"
+        self.root = path.rstrip("/") or "/"
         super().__init__(url, Store(canonical(self.root)), public_url)
 
     @property

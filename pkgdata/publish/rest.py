@@ -18,8 +18,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ..base import hashes, retry
 from ..base.config import conf
-from ..base.tls import ca_bundle
-from ..base.urls import redact
+from ..base.urls import ca_bundle, redact
 from ..errors import (
     AccessDeniedError,
     IncompleteTransferError,

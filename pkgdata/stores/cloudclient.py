@@ -17,7 +17,7 @@ from datetime import timedelta
 from ..base import fs, retry
 from ..base.config import conf
 from ..base.hashes import Digest
-from ..base.tls import ca_bundle
+from ..base.urls import ca_bundle
 from ..errors import (
     AccessDeniedError,
     ConfigError,

@@ -10,10 +10,8 @@ from __future__ import annotations
 import errno
 import os
 from operator import itemgetter
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
-from ..base import fs, owners
+from ..base import fs, owners, urls
 from ..base.config import conf
 from ..errors import (
     AccessDeniedError,
@@ -151,12 +149,12 @@ class FileStore(Store):
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
-        parts = urlsplit(self._url)
-        if parts.netloc not in ("", "localhost"):
+        path = urls.file_path(self._url)
+        if path is None:
             raise StoreError(
                 f"{self.url}: a file URL names no other host", hint="write file:///folder"
             )
-        self.root = url2pathname(parts.path).rstrip("/") or "/"
+        self.root = path.rstrip("/") or "/"
         #: Bulk writes under way, and whether each file is synced in them.
         self._bulk, self._syncs_each = 0, False
 

@@ -11,8 +11,7 @@ import os
 
 from ..base.fs import safe_name
 from ..base.retry import retry_after
-from ..base.tls import ca_bundle
-from ..base.urls import join, redact
+from ..base.urls import ca_bundle, join, redact
 from ..errors import (
     AccessDeniedError,
     ConfigError,

@@ -11,7 +11,7 @@ import os
 from ..base import hashes
 from ..base.hashes import Digest
 from ..base.pool import chunks
-from ..base.tls import tls_context
+from ..base.urls import tls_context
 from ..errors import ConfigError, MissingExtraError, UnsupportedOperationError
 from . import naming
 from .cloud import SHA256, CloudStore

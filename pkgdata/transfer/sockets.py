@@ -15,7 +15,7 @@ import selectors
 import socket
 import time
 
-from ..base.tls import tls_context
+from ..base.urls import tls_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

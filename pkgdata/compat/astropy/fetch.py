@@ -13,8 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from ...base.config import conf, is_offline, resolve
-from ...base.tls import ca_bundle
-from ...base.urls import redact, rewrite, scheme
+from ...base.urls import ca_bundle, redact, rewrite, scheme
 from ...cache import unpinned_dirs
 from ...cache.objects import Cache
 from ...cache.unpinned import UNCHANGED, Scratch, UrlCache, Validators, folder_name
