@@ -15,7 +15,7 @@ from typing import NamedTuple
 from .base import hashes, urls
 from .cache import unpinned_dirs
 from .cache.unpinned import UrlCache
-from .compat.pooch.utils import os_cache, unique_name
+from .compat.pooch.basics import os_cache, unique_name
 from .errors import IntegrityError
 from .stores import canonical
 

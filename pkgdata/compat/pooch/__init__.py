@@ -17,13 +17,15 @@ import sys
 from os import stat as _stat
 
 from ...base import config, dirs
-from .utils import (
+from .basics import (
     check_version,
     file_hash,
     joined,
     location,
+    logger,
     make_registry,
     os_cache,
+    pooch_module,
     unique_name,
     words,
 )
@@ -75,8 +77,6 @@ def __getattr__(name: str) -> Any:
         return sys.modules[__name__]
     if name not in _THEIRS and name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from .bring import pooch_module
-
     value = pooch_module(name) if name in _MODULES else getattr(pooch_module(_THEIRS[name]), name)
     globals()[name] = value
     return value
@@ -214,7 +214,7 @@ class Pooch:
         if action != "fetch":
             self._bring(file, action, downloader, progressbar)
         if processor is not None:
-            from .unpack import apply
+            from .place import apply
 
             return apply(processor, file, action, self)
         if file.seen and place.settings()[0] != "always" and os.path.isabs(str(self.path)):
@@ -225,7 +225,7 @@ class Pooch:
     def _bring(
         self, file: LocalFile, action: str, downloader: Callable[..., Any] | None, progressbar: Any
     ) -> None:
-        from .bring import filler, logger, shown
+        from .bring import filler, shown
 
         where = self.get_url(file.name)
         fill = filler(
@@ -319,7 +319,7 @@ class Pooch:
         ValueError
             The ``base_url`` is no DOI, or of a repository that pooch does not know.
         """
-        from .bring import pooch_module, repository
+        from .bring import repository
 
         base = self.base_url if isinstance(self.base_url, str) else self.base_url[0]
         downloader = pooch_module("downloaders").choose_downloader(base)
@@ -466,7 +466,7 @@ def retrieve(
         _retrieve(file, action, urls, downloader, progressbar)
     if processor is None:
         return file.path
-    from .unpack import apply
+    from .place import apply
 
     return apply(processor, file, action, None)
 
@@ -478,7 +478,7 @@ def _retrieve(
     downloader: Callable[..., Any] | None,
     progressbar: Any,
 ) -> None:
-    from .bring import filler, logger, shown
+    from .bring import filler, shown
 
     fill = filler(file, [(one, "") for one in urls], downloader, progressbar, 0, None, "")
     brought = []

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib
 import os
 import time
 from dataclasses import dataclass
@@ -17,7 +15,8 @@ from ...errors import AllMirrorsFailedError, PkgdataError
 from ...stores import Source, canonical, open_store
 from ...transfer import fetch
 from ...transfer.fetch import Health
-from . import errors
+from . import basics
+from .basics import pooch_module
 from .place import settings
 
 TYPE_CHECKING = False
@@ -32,20 +31,6 @@ if TYPE_CHECKING:
 
     #: Base URL and name.
     Address = tuple[str, str]
-
-
-def logger() -> Any:
-    """Return pooch's logger, which is not in the tree of `logging`."""
-    return pooch_module("utils").get_logger()
-
-
-@functools.cache
-def pooch_module(name: str) -> Any:
-    """Return a module of pooch.
-
-    Only the submodule is imported, and once, so that ``sys.modules["pooch"]`` may be ours.
-    """
-    return importlib.import_module(f"pooch.{name}")
 
 
 # -- the two ways to bring a file --------------------------------------------------------------
@@ -79,7 +64,7 @@ class Call:
         if actual != expected:
             what = f"wrong bytes for {self._file.name!r}"
             error = hashes.mismatch(what, expected, actual, name=self._file.name, source=self._url)
-            raise errors.mismatch(self._file.base, self._file.known or "", error)
+            raise basics.mismatch(self._file.base, self._file.known or "", error)
 
 
 @dataclass
@@ -129,7 +114,7 @@ class Engine:
                 health=_health(),
             ).digest
         except PkgdataError as error:
-            made = errors.translated(error, file.base, file.known)
+            made = basics.translated(error, file.base, file.known)
             if made is error:
                 raise
             raise made from error
@@ -145,7 +130,7 @@ def _retrying(count: int, name: str, attempt: Callable[[], None]) -> None:
             left = count - number
             if not left or not _worth_retrying(error):
                 raise
-            logger().info(
+            basics.logger().info(
                 "Failed to download '%s'. Will attempt the download again %d more time%s.",
                 name,
                 left,
@@ -187,7 +172,7 @@ def filler(
     local = _local_sources(project, file.name)
     if config.is_offline():
         if not local:
-            raise errors.no_network(file.name, file.folder)
+            raise basics.no_network(file.name, file.folder)
         return Engine(file, lambda: local, progressbar, retries)
     url = "".join(urls[0])
     kind = texts.scheme(url)
@@ -253,7 +238,7 @@ def available(
 ) -> bool:
     """Return whether a file can be downloaded."""
     if config.is_offline():
-        raise errors.no_network(name, url)
+        raise basics.no_network(name, url)
     if downloader is None and texts.scheme(url) in ("", "ftp", "sftp", "doi"):
         downloader = pooch_module("downloaders").choose_downloader(url)
     if downloader is None:
@@ -273,12 +258,12 @@ def _any_has(name: str, sources: Sequence[Source]) -> bool:
             source.store.info(source.name)
             return True
         except PkgdataError as error:
-            if not errors.status_of(error):
+            if not basics.status_of(error):
                 failed = failed or (source.address, error)
     if failed is not None:
         text = f"cannot ask for {name!r}: {failed[1].message}"
         unanswered = AllMirrorsFailedError(text, name=name, attempts=[failed])
-        raise errors.translated(unanswered, name, None) from failed[1]
+        raise basics.translated(unanswered, name, None) from failed[1]
     return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 import pickle
@@ -47,6 +48,11 @@ def test_a_star_import_gives_the_public_names():
     exec("from pkgdata.compat.pooch import *", names)
     assert names["Unzip"] is theirs.Unzip
     assert names["Pooch"] is pooch.Pooch
+
+
+@pytest.mark.parametrize("name", ["downloaders", "hashes", "processors", "utils"])
+def test_modules_that_users_look_into_are_those_of_pooch(name):
+    assert getattr(pooch, name) is importlib.import_module(f"pooch.{name}")
 
 
 def test_a_name_that_does_not_exist():

@@ -60,7 +60,7 @@ def test_retrieve_names_files_as_pooch_does(server, store):
     ],
 )
 def test_unique_names_are_pooch_s(url):
-    from pkgdata.compat.pooch.utils import unique_name
+    from pkgdata.compat.pooch.basics import unique_name
 
     assert unique_name(url) == theirs.utils.unique_file_name(url)
 
