@@ -49,7 +49,7 @@ def pytest_configure(config: pytest.Config) -> None:
         patch.setenv("PKGDATA_OFFLINE", "1")  # for child processes too
         config.add_cleanup(patch.undo)
     if config.getoption("pkgdata_report", False):
-        from .usage import Usage
+        from .run import Usage
 
         usage = Usage(is_worker=hasattr(config, "workerinput"))
         config.pluginmanager.register(usage, "pkgdata-usage")

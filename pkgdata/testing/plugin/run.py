@@ -1,4 +1,7 @@
-"""What one pytest process knows of data files: which tests need which, and where they are."""
+"""What one pytest process knows of data files: which tests need which, and where they are.
+
+`RunFiles` serves markers and fixtures, `Usage` the option ``--pkgdata-report``.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,26 @@ import socket
 
 import pytest
 
-from ...base import config
-from ...base import text as _text
+from ...base import config, text
 from ...base.config import conf
+from ...base.progress import BYTES, START
+from ...base.report import HIT
+from ...base.urls import redact
 from ...core import declaration
+from ...core.package import PackageData
 from ...errors import BatchError, ConfigError, OfflineError, PkgdataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import Any
 
-    from ...core.package import PackageData
+    from ...base.progress import Callback, Event
 
     #: Package and name.
     Need = tuple[str, str]
+    #: Package, name, kind of place, path or URL, bytes. A list, since it travels as JSON.
+    Row = list[Any]
 
 #: Settings that count in an isolated test too, by variable.
 _KEPT = frozenset({"PKGDATA_OFFLINE", "PKGDATA_PROGRESS"})
@@ -32,22 +41,17 @@ _KEPT = frozenset({"PKGDATA_OFFLINE", "PKGDATA_PROGRESS"})
 _NO_ROUTE = frozenset({errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN})
 #: Complaints about markers that are shown.
 _SHOWN = 10
+_MIRROR = "mirror"
+#: Methods that are wrapped: those that return files, and the one that chooses the progress bars.
+_VERBS = ("get", "fetch", "tree", "_view")
 
 
 class RunFiles:
     """The data files of one process of a pytest run.
 
-    Parameters
-    ----------
-    package : str
-        Package of files for which none is given; ``""`` searches all that are installed. A path
-        is relative to ``root``.
-    root : str
-        pytest's root directory.
-    offline : bool
-        Never fetch, whatever the settings say.
-    strict : bool
-        Fail where a test would be skipped.
+    ``package`` is that of files for which none is given, searched in all that are installed if it
+    is empty; a path is relative to ``root``, pytest's root directory. ``strict``: fail where a test
+    would be skipped.
     """
 
     def __init__(self, package: str, root: str, offline: bool, strict: bool) -> None:
@@ -157,7 +161,7 @@ class RunFiles:
                 continue
             here = report.succeeded
             self._paths.update({(package, name): path for name, path in here.items()})
-            size = _text.size(sum(os.path.getsize(path) for path in here.values()))
+            size = text.size(sum(os.path.getsize(path) for path in here.values()))
             yield f"pkgdata: {len(here)} of {len(names)} files of {package} are here, {size}"
             for name, failure in report.failed.items():
                 yield f"pkgdata: not {name!r}: {_first_line(failure)}"
@@ -316,9 +320,126 @@ def _written(mark: pytest.Mark) -> str:
 
 def _complaint(problems: dict[str, list[str]]) -> str:
     lines = []
-    for text, tests in list(problems.items())[:_SHOWN]:
+    for problem, tests in list(problems.items())[:_SHOWN]:
         more = f" and {len(tests) - 1} more" if len(tests) > 1 else ""
-        lines.append(f"{tests[0]}{more}: " + text.replace("\n", "\n  "))
+        lines.append(f"{tests[0]}{more}: " + problem.replace("\n", "\n  "))
     if len(problems) > _SHOWN:
         lines.append(f"… and {len(problems) - _SHOWN} more")
     return "\n".join(lines)
+
+
+# -- the report ---------------------------------------------------------------------------------
+
+# While it is active, methods of `PackageData` are wrapped, so that runs without the option cost
+# nothing. Each worker of pytest-xdist sends what it saw with the reports of its tests.
+
+
+class Usage:
+    """Counts the files that this process uses, and prints those of all processes."""
+
+    def __init__(self, is_worker: bool) -> None:
+        self._is_worker = is_worker
+        self._rows: dict[tuple[str, str], Row] = {}
+        self._unsent: list[Row] = []
+        self._mirrors: dict[tuple[str, str], str] = {}
+        self._originals = {verb: getattr(PackageData, verb) for verb in _VERBS}
+        for verb, original in self._originals.items():
+            setattr(PackageData, verb, self._wrapped(verb, original))
+
+    def _wrapped(self, verb: str, original: Callable[..., Any]) -> Callable[..., Any]:
+
+        @functools.wraps(original)
+        def wrapped(data: PackageData, *args: Any, **kwargs: Any) -> Any:
+            try:
+                result = original(data, *args, **kwargs)
+            except BatchError as error:
+                self._note_all(data, error.report.succeeded)
+                raise
+            if verb == "_view":
+                return self._learning(data, result)
+            if verb == "fetch":
+                self._note_all(data, result.succeeded)
+            elif verb == "get":
+                self._note(data, args[0] if args else kwargs["name"])
+            else:
+                self._note_all(data, _below(data, *args, **kwargs))
+            return result
+
+        return wrapped
+
+    def stop(self) -> None:
+        """Remove the wrappers."""
+        for name, original in self._originals.items():
+            setattr(PackageData, name, original)
+
+    # -- what is used ----------------------------------------------------------------------
+
+    def _learning(self, data: PackageData, show: Callback) -> Callback:
+        """Return a callback that learns from events which mirror serves, and passes them on."""
+
+        def learning(event: Event) -> None:
+            if event.source and event.state in (START, BYTES):
+                self._mirrors[data.name, event.name] = redact(event.source)
+            show(event)
+
+        return learning
+
+    def _note_all(self, data: PackageData, names: Iterable[str]) -> None:
+        for name in list(names):
+            self._note(data, name)
+
+    def _note(self, data: PackageData, name: str) -> None:
+        key = (data.name, name)
+        mirror = self._mirrors.pop(key, None)
+        if key in self._rows and mirror is None:
+            return
+        try:
+            place = next(place for place in data.where(name) if place.state == HIT)
+            size = os.path.getsize(place.where)
+        except (StopIteration, PkgdataError, OSError):
+            return  # it was removed meanwhile
+        kind, where = (place.kind, place.where) if mirror is None else (_MIRROR, mirror)
+        row = [data.name, name, kind, where, size]
+        self._unsent.append(row)
+        self._add(row)
+
+    def _add(self, row: Row) -> None:
+        """Keep a row; that some process fetched the file counts more than a later hit."""
+        known = self._rows.get((row[0], row[1]))
+        if known is None or row[2] == _MIRROR:
+            self._rows[row[0], row[1]] = row
+
+    # -- hooks -----------------------------------------------------------------------------
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """Add what this worker used to its report; collect what the workers sent."""
+        if self._is_worker:
+            report.pkgdata_used, self._unsent = self._unsent, []
+        else:
+            for row in getattr(report, "pkgdata_used", ()):
+                self._add(row)
+
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """Print the table."""
+        terminalreporter.write_sep("=", "data files")
+        cells = [
+            (kind, text.size(size), f"{package}/{name}", where)
+            for package, name, kind, where, size in sorted(self._rows.values())
+        ]
+        widths = [max(map(len, column)) for column in list(zip(*cells, strict=True))[:3]]
+        for kind, size, name, where in cells:
+            terminalreporter.write_line(
+                f"{kind:{widths[0]}}  {size:>{widths[1]}}  {name:{widths[2]}}  {where}"
+            )
+        total = text.size(sum(row[4] for row in self._rows.values()))
+        fetched = [row[4] for row in self._rows.values() if row[2] == _MIRROR]
+        terminalreporter.write_line(
+            f"{len(cells)} files, {total}; fetched: {len(fetched)}, {text.size(sum(fetched))}"
+        )
+
+
+def _below(data: PackageData, prefix: str = "") -> list[str]:
+    """Return the names that `PackageData.tree` takes in."""
+    start = prefix.strip("/") + "/" if prefix.strip("/") else ""
+    return [start + name for name in data.registry.under(prefix)]
