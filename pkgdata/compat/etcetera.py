@@ -15,8 +15,8 @@ import contextlib
 import os
 
 from .. import datasets
+from ..datasets import Dataset
 from ..datasets.config import TGZ, etc_file, etc_home, read_file
-from ..datasets.directory import Dataset
 from ..errors import AlreadyPublishedError, ConfigError, DatasetError, UnknownNameError
 
 TYPE_CHECKING = False

@@ -15,8 +15,7 @@ manifest is a `Registry`, and the digest of that is its identity.
 from __future__ import annotations
 
 from .config import Config
-from .directory import Dataset
-from .operations import create, dataset, diff, ls, purge, register, verify
+from .operations import Dataset, create, dataset, diff, ls, purge, register, verify
 from .transfers import Outcome, pull, push
 
 __all__ = [

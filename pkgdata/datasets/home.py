@@ -41,6 +41,10 @@ if TYPE_CHECKING:
     from .config import Config
 
 
+#: Stray files that a message names.
+_NAMED = 3
+
+
 class Pulled(NamedTuple):
     """A dataset that was pulled: its whole manifest, and the partitions here; None for all."""
 
@@ -218,6 +222,33 @@ def check_name(name: str) -> str:
     if problem is not None:
         raise DatasetError(f"{name!r} cannot name a dataset: {problem}", hint=hint)
     return name
+
+
+def check(folder: str) -> None:
+    """Raise a `DatasetError` that names the broken rule if a directory is no dataset."""
+    data = os.path.join(folder, "data")
+    if not os.path.isdir(folder):
+        kind = "a file, not a directory" if os.path.exists(folder) else "not there"
+        raise _broken(folder, f"it is {kind}")
+    if not os.path.isdir(data):
+        raise _broken(folder, "it must have a directory data/, and has none")
+    with os.scandir(data) as found:
+        kinds = {entry.name: entry.is_dir() for entry in found}
+    stray = sorted(name for name, is_dir in kinds.items() if not is_dir)
+    if stray:
+        more = f" and {len(stray) - _NAMED} more" if len(stray) > _NAMED else ""
+        names = ", ".join(f"data/{name}" for name in stray[:_NAMED])
+        raise _broken(folder, f"data/ must hold directories alone, and holds {names}{more}")
+    if not kinds:
+        raise _broken(folder, "data/ must hold at least one partition, and is empty")
+
+
+def _broken(folder: str, rule: str) -> DatasetError:
+    return DatasetError(
+        f"{folder} is no dataset: {rule}",
+        hint="a dataset is a directory with data/PARTITION/..., such as data/train/a.jpg",
+        path=folder,
+    )
 
 
 def unknown(name: str, known: list[str], where: str, otherwise: str) -> UnknownNameError:

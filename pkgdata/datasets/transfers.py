@@ -20,8 +20,7 @@ from ..errors import (
 )
 from . import repository, tgz
 from .config import FORMS, OWN, TGZ, Config
-from .directory import check
-from .home import Home, Pulled, home_of, taken, unknown
+from .home import Home, Pulled, check, home_of, taken, unknown
 from .pulling import Pull, build
 from .pushing import Push
 from .repository import Manifest, store_of
