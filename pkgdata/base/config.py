@@ -9,15 +9,108 @@ strongest first; everything else is replaced.
 from __future__ import annotations
 
 import os
+import sys
 
-from ..errors import ConfigError
-from . import dirs
+from ..errors import CacheError, ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
     from contextvars import ContextVar
     from typing import Any
+
+
+# -- places: those of platformdirs, worked out here on Linux; nothing is created --------------
+
+#: Values of the environment by name. ``os.environ`` decodes at each look-up; comparing the raw
+#: values instead lets a hit notice a changed variable for the price of a dictionary look-up.
+_raw = getattr(os.environ, "_data", None)
+
+
+def environment_reader(names: list[str]) -> Callable[[], list[object]]:
+    """Return a fast function that lists the present values of some variables.
+
+    Its results compare equal as long as none of the variables changes.
+    """
+    if isinstance(_raw, dict):
+        encode = getattr(os.environ, "encodekey", None)
+        if encode is not None:
+            keys = [encode(name) for name in names]
+            get = _raw.get
+            return lambda: list(map(get, keys))
+    return lambda: [os.environ.get(name) for name in names]
+
+
+def expand_path(path: str) -> str:
+    """Expand ``~`` and ``$VARIABLES`` and drop a closing slash."""
+    expanded = os.path.expanduser(os.path.expandvars(path))
+    return (expanded.rstrip("/") or "/") if os.name != "nt" else expanded
+
+
+def _xdg_alone() -> bool:
+    """Return True if the XDG Base Directory Specification 0.8 is all there is to the places."""
+    # its rule is four lines; importing platformdirs for it would take three quarters of the time of
+    # a whole process that finds a file in its cache; a test compares the two
+    return sys.platform == "linux" and "ANDROID_DATA" not in os.environ
+
+
+def _xdg(variable: str, default: str) -> str:
+    """Return a user's folder; a relative one in the variable is ignored, as the rule says."""
+    path = os.environ.get(variable, "").strip()
+    return path if os.path.isabs(path) else os.path.expanduser(default)
+
+
+def _ask(question: Callable[[], str]) -> str:
+    """Return a folder from platformdirs; ``""`` if it needs a home directory and there is none."""
+    try:
+        return question()
+    except RuntimeError:  # of newer releases; older ones leave the "~" as it stands
+        return ""
+
+
+def user_cache() -> str:
+    """Return the folder where this user's programs keep caches, such as ``~/.cache``."""
+    if _xdg_alone():
+        path = _xdg("XDG_CACHE_HOME", "~/.cache")
+    else:
+        import platformdirs
+
+        path = _ask(platformdirs.user_cache_dir)
+    if not os.path.isabs(path):
+        raise CacheError(
+            "this user has no home directory to keep a cache in",
+            hint="set PKGDATA_CACHE_DIR to a folder that can be written",
+        )
+    return path
+
+
+def config_files() -> list[tuple[str, str]]:
+    """Return kind ("user" or "site") and path of the configuration files, strongest first."""
+    own, sites = _config_folders()
+    chosen = os.environ.get("PKGDATA_CONFIG")
+    user = os.path.abspath(chosen) if chosen else os.path.join(own, "config.toml")
+    paths = [("site", os.path.join(site, "config.toml")) for site in sites]
+    # without a home directory, or with an empty part in XDG_CONFIG_DIRS, a path is relative and
+    # would be looked for in the working directory, which must not be able to redirect downloads
+    return [pair for pair in [("user", user), *paths] if os.path.isabs(pair[1])]
+
+
+def _config_folders() -> tuple[str, list[str]]:
+    """Return the user's folder and the site's folders for our configuration."""
+    if _xdg_alone():
+        listed = os.environ.get("XDG_CONFIG_DIRS", "").split(os.pathsep)
+        sites = [site for site in listed if os.path.isabs(site)] or ["/etc/xdg"]
+        user = _xdg("XDG_CONFIG_HOME", "~/.config")
+        return os.path.join(user, "pkgdata"), [os.path.join(site, "pkgdata") for site in sites]
+
+    import platformdirs
+
+    user = _ask(lambda: platformdirs.user_config_dir("pkgdata", appauthor=False))
+    site = platformdirs.site_config_dir("pkgdata", appauthor=False, multipath=True)
+    return user, site.split(os.pathsep)
+
+
+# -- settings -----------------------------------------------------------------------------------
 
 
 class Field:
@@ -90,7 +183,7 @@ def _paths(value: Any) -> tuple[str, ...]:
 
 
 def _path(value: Any) -> str:
-    path = dirs.expand_path(os.fspath(value))
+    path = expand_path(os.fspath(value))
     if not os.path.isabs(path):
         raise ValueError(f"expected an absolute path, found {path!r}")
     return path
@@ -106,10 +199,15 @@ def _map(value: Any) -> dict[str, str]:
     return dict(value)
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise ValueError("expected a text")
-    return value
+def _only(kind: type, what: str) -> Callable[[Any], Any]:
+    """Return a check that leaves a value unchanged."""
+
+    def checked(value: Any) -> Any:
+        if not isinstance(value, kind):
+            raise ValueError(f"expected {what}")
+        return value
+
+    return checked
 
 
 def _texts(value: Any) -> list[str]:
@@ -118,31 +216,19 @@ def _texts(value: Any) -> list[str]:
     return value
 
 
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise ValueError("expected true or false")
-    return value
-
-
-def _table(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("expected a table")
-    return value
-
-
 #: What brings a value to its kind. ``flag`` and ``table`` are as TOML has them, unchanged.
 _CONVERT: dict[str, Callable[[Any], Any]] = {
-    "str": _text,
+    "str": _only(str, "a text"),
     "texts": _texts,
     "path": _path,
     "paths": _paths,
     "bool": _bool,
-    "flag": _flag,
+    "flag": _only(bool, "true or false"),
     "int": lambda value: _number(value, int, 0),
     "bytes": lambda value: _number(value, int, 1),
     "seconds": lambda value: _number(value, float, 0),
     "map": _map,
-    "table": _table,
+    "table": _only(dict, "a table"),
 }
 
 
@@ -181,7 +267,7 @@ def check(values: Mapping[str, Any], kinds: Mapping[str, Any], source: str) -> d
             if isinstance(kind, str):
                 found[key] = as_kind(kind, value)
                 continue
-            inside = _table(value)
+            inside = as_kind("table", value)
         except ValueError as error:
             shown = "" if any(word in key for word in _SECRETS) else f" = {value!r}"
             raise ConfigError(f"{source}: {key}{shown}: {error}") from None
@@ -215,8 +301,6 @@ def unknown_key(name: str, known: Mapping[str, object], source: str) -> ConfigEr
 
 def read_toml(path: str) -> dict[str, Any]:
     """Read a TOML file; `ConfigError` if it is none, FileNotFoundError if it is not there."""
-    import sys
-
     with open(path, "rb") as file:
         if sys.version_info >= (3, 11):
             import tomllib
@@ -364,7 +448,7 @@ def sources(name: str) -> Iterator[tuple[Any, str]]:
     text = os.environ.get(variable)
     if text:
         yield convert(name, text, variable), variable
-    for kind, path in dirs.config_files():
+    for kind, path in config_files():
         settings = _file_settings(path)
         if name in settings:
             yield settings[name], f"{kind} file {path}"
@@ -399,7 +483,7 @@ def cache_dir() -> tuple[str, str]:
     """
     path, where = resolve("cache_dir")
     if path is None:
-        path = os.path.join(dirs.user_cache(), "pkgdata")
+        path = os.path.join(user_cache(), "pkgdata")
     return path, where
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 
-from ..base import config, dirs
+from ..base import config
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def astropys_root(pkgname: str = "astropy") -> str:
         return os.path.join(user, *parts)
     home = os.path.expanduser("~")
     if not os.path.isabs(home):
-        return os.path.join(dirs.user_cache(), *parts)  # which tells that there is none
+        return os.path.join(config.user_cache(), *parts)  # which tells that there is none
     usual = os.path.join(home, ".cache", *parts)
     old = os.path.join(home, f".{pkgname}", "cache")
     return old if os.path.isdir(old) and not os.path.exists(usual) else usual

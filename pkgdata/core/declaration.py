@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..base import config, dirs
+from ..base import config
 from ..errors import ConfigError
 from .package import PackageData
 
@@ -150,7 +150,7 @@ def _make(
         source = os.path.join(folder, "registry.txt")
     # the working directory must not decide which files a package is given
     values["folders"] = [
-        os.path.join(base, dirs.expand_path(os.fspath(one))) for one in values.get("folders", ())
+        os.path.join(base, config.expand_path(os.fspath(one))) for one in values.get("folders", ())
     ]
     values = {**values.pop("settings", {}), **values, **settings}
     return PackageData(name, registry=source, urls=urls, package_dir=folder, **values)

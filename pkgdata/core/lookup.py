@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from ..base import config, dirs, fs
+from ..base import config, fs
 from ..base.report import ABSENT, HIT, WRONG, Place
 from ..cache.objects import Cache
 from ..cache.stamps import Stamps, check
@@ -35,7 +35,7 @@ class Settings:
         }
         self._memo: dict[str, Any] = {}
         self._basis: tuple[object, object] = ((), ())
-        self._watched = dirs.environment_reader(
+        self._watched = config.environment_reader(
             ["PKGDATA_CONFIG", "HOME", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"]
             + [f"PKGDATA_{key.upper()}" for key in config.FIELDS]
             + variables
@@ -248,7 +248,7 @@ def lookup_of(
     sites = [("site cache", Cache(path)) for path in settings["site_caches"]]
     variable = os.environ.get(env, "") if env else ""
     own = [
-        LocalFolder("variable", os.path.abspath(dirs.expand_path(folder)), "", env or "")
+        LocalFolder("variable", os.path.abspath(config.expand_path(folder)), "", env or "")
         for folder in filter(None, variable.split(os.pathsep))
     ]
     configured, origin = settings.resolve("folders")

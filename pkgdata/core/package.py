@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from os import stat as _stat
 
-from ..base import config, dirs
+from ..base import config
 from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report
 from ..cache.objects import Cache
 from ..errors import CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
@@ -54,7 +54,7 @@ class PackageData:
         self.name = name
         self.dataurl = (dataurl,) if isinstance(dataurl, str) else tuple(dataurl)
         self.folders = tuple(
-            os.path.abspath(dirs.expand_path(os.fspath(folder))) for folder in folders
+            os.path.abspath(config.expand_path(os.fspath(folder))) for folder in folders
         )
         self.env = env
         self.package_dir = package_dir
@@ -71,7 +71,7 @@ class PackageData:
         self._settings = Settings(name, settings, [env] if env else [])
         # answers by name: path, size, mtime in ns; void when what they rest on changes
         self._known: dict[str, tuple[str, int, int]] = {}
-        self._watched = dirs.environment_reader(
+        self._watched = config.environment_reader(
             [f"PKGDATA_{key}" for key in _WATCHED] + ([env] if env else [])
         )
         self._basis: tuple[object, object] = ((), ())

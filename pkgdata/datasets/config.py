@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import os
 
-from ..base import config, dirs, urls
+from ..base import config, urls
 from ..errors import ConfigError
 
 TYPE_CHECKING = False
@@ -102,7 +102,7 @@ class Config:
         if compress not in (None, "", "none", "zstd"):
             raise ConfigError(f"{origin}: compress = {compress!r}: expected zstd or none")
         self.url = url
-        self.home = os.path.abspath(dirs.expand_path(os.fspath(home))) if home else own_home()
+        self.home = os.path.abspath(config.expand_path(os.fspath(home))) if home else own_home()
         self.public = public
         self.endpoint_url = endpoint_url
         self.region = region
@@ -231,6 +231,6 @@ def own_home() -> str:
 def _places() -> list[tuple[str, str | None]]:
     """Return the files, strongest first, each with where datasets are by default."""
     found: dict[str, list[tuple[str, str | None]]] = {"user": [], "site": []}
-    for kind, path in dirs.config_files():
+    for kind, path in config.config_files():
         found[kind].append((os.path.join(os.path.dirname(path), "datasets.toml"), None))
     return [*found["user"], (etc_file(), etc_home()), *found["site"]]

@@ -11,7 +11,7 @@ import threading
 import pytest
 
 import pkgdata
-from pkgdata.base import config, dirs
+from pkgdata.base import config
 from pkgdata.base.config import FIELDS, conf
 from pkgdata.errors import ConfigError
 
@@ -416,7 +416,7 @@ def test_nothing_is_read_from_the_working_directory(tmp_path, monkeypatch, place
 
     monkeypatch.setattr("pwd.getpwuid", nobody)
     assert config.resolve("retries") == (4, "default")
-    assert all(os.path.isabs(path) for _, path in dirs.config_files())
+    assert all(os.path.isabs(path) for _, path in config.config_files())
 
 
 @linux
@@ -462,7 +462,7 @@ def test_offline_under_both_names(monkeypatch):
 
 def test_the_environment_reader_notices_every_change(monkeypatch):
     monkeypatch.delenv("PKGDATA_TEST_A", raising=False)
-    read = dirs.environment_reader(["PKGDATA_TEST_A", "PKGDATA_TEST_B"])
+    read = config.environment_reader(["PKGDATA_TEST_A", "PKGDATA_TEST_B"])
     states = [read()]
     for value in ("1", "", "2"):
         monkeypatch.setenv("PKGDATA_TEST_A", value)
@@ -475,9 +475,9 @@ def test_the_environment_reader_notices_every_change(monkeypatch):
 
 
 def test_the_environment_reader_works_without_the_raw_table(monkeypatch):
-    monkeypatch.setattr(dirs, "_raw", None)
+    monkeypatch.setattr(config, "_raw", None)
     monkeypatch.setenv("PKGDATA_TEST_A", "1")
-    assert dirs.environment_reader(["PKGDATA_TEST_A", "PKGDATA_TEST_B"])() == ["1", None]
+    assert config.environment_reader(["PKGDATA_TEST_A", "PKGDATA_TEST_B"])() == ["1", None]
 
 
 KINDS = {"url": "str", "to": "str|texts", "format": "own|tgz", "public": "flag", "in": {"n": "int"}}

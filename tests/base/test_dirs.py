@@ -8,7 +8,7 @@ import sys
 import platformdirs
 import pytest
 
-from pkgdata.base import dirs
+from pkgdata.base import config
 
 ENVIRONMENTS = [
     {},
@@ -30,21 +30,21 @@ def test_the_same_places_as_platformdirs(monkeypatch, environment):
     user = platformdirs.user_config_dir("pkgdata", appauthor=False)
     sites = platformdirs.site_config_dir("pkgdata", appauthor=False, multipath=True)
     expected = [("user", user), *(("site", site) for site in sites.split(os.pathsep))]
-    assert dirs.user_cache() == platformdirs.user_cache_dir()
-    assert dirs.config_files() == [(kind, f"{path}/config.toml") for kind, path in expected]
+    assert config.user_cache() == platformdirs.user_cache_dir()
+    assert config.config_files() == [(kind, f"{path}/config.toml") for kind, path in expected]
 
 
 def test_elsewhere_platformdirs_is_asked(monkeypatch, tmp_path):
     here = str(tmp_path)
-    monkeypatch.setattr(dirs, "_xdg_alone", lambda: False)
+    monkeypatch.setattr(config, "_xdg_alone", lambda: False)
     monkeypatch.setattr(platformdirs, "user_cache_dir", lambda: here)
     monkeypatch.setattr(platformdirs, "user_config_dir", lambda *_, **__: here)
     monkeypatch.setattr(platformdirs, "site_config_dir", lambda *_, **__: here)
-    assert dirs.user_cache() == here
+    assert config.user_cache() == here
     file = os.path.join(here, "config.toml")
-    assert dirs.config_files() == [("user", file), ("site", file)]
+    assert config.config_files() == [("user", file), ("site", file)]
 
 
 def test_a_relative_folder_is_ignored(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert os.path.isabs(dirs.user_cache())
+    assert os.path.isabs(config.user_cache())

@@ -12,7 +12,7 @@ from contextvars import Context, copy_context
 from os import stat as _stat
 from stat import S_ISREG
 
-from ...base import config, dirs, fs, pool
+from ...base import config, fs, pool
 from ...base.progress import DONE, FAILED, HIT, Event, view
 from ...cache import unpinned_dirs
 from ...cache.unpinned import Scratch, UrlCache, is_url
@@ -32,7 +32,7 @@ _tempfilestodel: list[Path] = []
 
 #: The settings that the remembered answers depend on, and they: paths by URL and package name.
 _known: tuple[object, dict[tuple[str, str], str]] = ((), {})
-_watched = dirs.environment_reader(
+_watched = config.environment_reader(
     [
         *("ASTROPY_CACHE_DIR", "XDG_CACHE_HOME", "HOME", "USERPROFILE", "PKGDATA_CACHE_DIR"),
         *("PKGDATA_CONFIG", "XDG_CONFIG_HOME", "XDG_CONFIG_DIRS"),

@@ -16,7 +16,7 @@ import os
 import sys
 from os import stat as _stat
 
-from ...base import config, dirs
+from ...base import config
 from .basics import (
     check_version,
     file_hash,
@@ -65,7 +65,7 @@ __all__ = [
 ]
 
 #: Settings whose change makes a remembered answer invalid.
-_watched = dirs.environment_reader(["PKGDATA_VERIFY", "PKGDATA_CONFIG"])
+_watched = config.environment_reader(["PKGDATA_VERIFY", "PKGDATA_CONFIG"])
 
 
 def __getattr__(name: str) -> Any:

@@ -15,7 +15,7 @@ import importlib
 import os
 import sys
 
-from ...base import dirs
+from ...base import config
 from ...errors import (
     AccessDeniedError,
     AllMirrorsFailedError,
@@ -113,7 +113,7 @@ def os_cache(project: str) -> Path:
 
     if sys.platform == "linux":
         try:
-            return Path(dirs.user_cache(), project)
+            return Path(config.user_cache(), project)
         except CacheError:
             pass  # without a home directory pooch's answer is a path that cannot be used
     import platformdirs

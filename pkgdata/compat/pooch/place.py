@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ...base import config, dirs, fs, hashes, owners
+from ...base import config, fs, hashes, owners
 from ...base.hashes import Digest
 from ...cache import staging
 from ...cache import stamps as folders
@@ -43,7 +43,7 @@ _VERBS = {"download": "Downloading", "update": "Updating"}
 
 _stamps: dict[str | None, Stamps] = {}
 
-_watched = dirs.environment_reader(
+_watched = config.environment_reader(
     [
         "PKGDATA_VERIFY",
         "PKGDATA_CACHE_DIR",
