@@ -229,7 +229,7 @@ class writing:
                 os.close(self._fd)
             if kind is None:
                 _add_bits(self._aside, self._bits)
-                _appear(self._aside, self._path, self._if_absent)
+                appear(self._aside, self._path, self._if_absent)
         except BaseException:
             remove(self._aside)
             raise
@@ -237,7 +237,8 @@ class writing:
             remove(self._aside)
 
 
-def _appear(source: str, target: str, if_absent: bool) -> None:
+def appear(source: str, target: str, if_absent: bool) -> None:
+    """Rename a complete file; with ``if_absent`` what is there raises FileExistsError."""
     if if_absent:
         try:
             os.link(source, target)  # the one way to rename that never replaces

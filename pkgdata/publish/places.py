@@ -6,12 +6,15 @@ sees to it. A web server, which is another user, may read it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
 import posixpath
+import threading
 
-from ..base import fs
+from ..base import fs, owners
+from ..base.config import conf
 from ..base.urls import canonical, file_path, redact
 from ..errors import (
     AccessDeniedError,
@@ -22,6 +25,7 @@ from ..errors import (
     StoreError,
 )
 from ..stores import Store, public
+from ..stores.file import FileStore
 from ..stores.naming import BucketUrl, web_address
 from ..stores.sftp import SftpStore
 from . import page
@@ -40,6 +44,10 @@ _SHA256 = "sha256"
 
 #: Objects are listed as long as they are not many more than what is published.
 _LISTED = 10_000
+
+#: Files and bytes in a folder that are synced at once: a sync for each of thousands of small files
+#: takes longer than copying them.
+_GROUP_FILES, _GROUP_BYTES = 1024, 256 << 20
 
 #: Bytes of one write over SFTP, between two of which progress is reported.
 _SFTP_PIECE = 1 << 15
@@ -106,17 +114,24 @@ class StorePlace(Destination):
 class WebFolder(StorePlace):
     """A folder that a web server shows: ``file:/folder`` or ``file:///folder``.
 
-    Without ``public_url`` the files are read back from the folder itself.
+    Without ``public_url`` the files are read back from the folder itself. Files are written aside,
+    synced together, and then get their names.
     """
 
     near = True
+    _store: FileStore
 
     def __init__(self, url: str, public_url: str | None = None) -> None:
         path = file_path(url)
         if path is None or not os.path.isabs(path):
             raise PublishError(f"{redact(url)}: expected file:/FOLDER with an absolute path")
         self.root = path.rstrip("/") or "/"
-        super().__init__(url, Store(canonical(self.root)), public_url)
+        super().__init__(url, FileStore(canonical(self.root)), public_url)
+        self._bulk = contextlib.ExitStack()
+        self._lock = threading.Lock()
+        #: Files without a name yet: name aside, name, whether it may be replaced.
+        self._group: list[tuple[str, str, bool]] = []
+        self._bytes = 0
 
     @property
     def dataurl(self) -> str:
@@ -131,6 +146,50 @@ class WebFolder(StorePlace):
             raise PublishError(f"{self.url}: {top} is not a directory")
         if not os.access(top, os.W_OK | os.X_OK):
             raise AccessDeniedError(f"{self.url}: {top} cannot be written to", url=self.url)
+
+    def begin(self, new: Sequence[Item], replaced: Sequence[Item]) -> None:
+        super().begin(new, replaced)
+        self._bulk.enter_context(self._store.bulk())
+
+    def _write(self, item: Item, sending: Sending, replace: bool) -> None:
+        aside = posixpath.join(posixpath.dirname(item.name), owners.aside(""))
+        self._store.put(aside, sending, public=True)
+        with self._lock:
+            self._group.append((aside, item.name, replace))
+            self._bytes += item.size
+            full = len(self._group) >= _GROUP_FILES or self._bytes >= _GROUP_BYTES
+        if full:
+            self._sync_group()
+
+    def _sync_group(self) -> None:
+        with self._lock:
+            group, self._group, self._bytes = self._group, [], 0
+        name = ""
+        try:
+            if group and conf.durability == "batch" and fs.can_sync_all():
+                fs.sync_all(self.root)  # else the store has synced each
+            while group:
+                aside, name, replace = group[-1]
+                fs.appear(self._path(aside), self._path(name), not replace)
+                group.pop()
+        except OSError as error:
+            raise self._store._error(error, name) from error
+        finally:
+            for aside, *_ in group:
+                fs.remove(self._path(aside))
+
+    def _path(self, name: str) -> str:
+        return os.path.join(self.root, *name.split("/"))
+
+    def finish(self) -> Mapping[str, str]:
+        try:
+            self._sync_group()
+        finally:
+            self._bulk.close()
+        return {}
+
+    def close(self) -> None:
+        self.finish()
 
     def advice(self) -> str:
         return self._web_advice(self.root)
