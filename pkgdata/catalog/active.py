@@ -91,10 +91,7 @@ class Context:
         return "PYTEST_CURRENT_TEST" in os.environ
 
     def downloadURL(self, url: str, size: int | None = None) -> CachedFile:
-        """Fetch a file without a digest, for resources that do it themselves.
-
-        The path of the result is valid inside a ``with`` block.
-        """
+        """Fetch a file without a digest; its path is valid inside a ``with`` block."""
         return CachedFile(Path(fetch.file(url, size)))
 
     def dataset(self, name: str) -> Any:

@@ -20,6 +20,7 @@ Decorators may stand in any order.
 from __future__ import annotations
 
 import inspect
+import typing
 from pathlib import Path
 
 from ..errors import CatalogError
@@ -66,9 +67,8 @@ class dataset:
         Type of the data; by default what the function, or the method ``config()``, is annotated to
         return. A class below ``@metadataset`` stands for its type, and gives its tags and tasks.
     id : str, optional
-        Its name instead of that which its place gives it: a whole name, such as
-        ``org.example.custom``; an end after the module's name (``.v2`` or ``v2``); or ``""`` for
-        the module's name alone.
+        Its name, by default that of its place: a whole name (``org.example.custom``), an end after
+        the module's name (``.v2`` or ``v2``), or ``""`` for the module's name alone.
     url, doi : str, optional
         A page and a paper about it.
     size : int or str, optional
@@ -76,9 +76,9 @@ class dataset:
     timestamp : object, optional
         Which state of a dataset that changes.
     as_prepare : bool, default False
-        The function is given the definition, and creates its resources itself.
+        The function gets the definition, and creates its resources itself.
     variants : Variants, optional
-        By what its variants differ; see `pkgdata.catalog.variants`.
+        How its variants differ; see `pkgdata.catalog.variants`.
     """
 
     def __init__(
@@ -126,8 +126,6 @@ class dataset:
 
 def _inferred(target: Any) -> Any:
     """Return the type that a function or ``config()`` says that it returns, or the class itself."""
-    import typing
-
     is_class = isinstance(target, type)
     function = getattr(target, "config", None) if is_class else target
     if is_class and (function is None or function is Dataset.config):
@@ -166,7 +164,7 @@ class metadataset:
 
 
 class datatags:
-    """Say what a dataset, or all datasets of a type, are about.
+    """Label a dataset, or all datasets of a type, with what they are about.
 
     Parameters
     ----------
@@ -185,7 +183,7 @@ class datatags:
 
 
 class datatasks(datatags):
-    """Say what a dataset, or all datasets of a type, are for.
+    """Label a dataset, or all datasets of a type, with what they are for.
 
     Parameters
     ----------
@@ -200,17 +198,12 @@ class datatasks(datatags):
 
 
 def hook(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Turn a function into a decorator of definitions, which call it at a certain moment.
+    """Turn a function of a definition and more arguments into a decorator with these arguments.
 
     Parameters
     ----------
     name : str
-        ``"pre-download"`` or ``"pre-use"``.
-
-    Returns
-    -------
-    callable
-        Decorates a function that takes the definition, then the decorator's arguments.
+        When the definition calls it: ``"pre-download"`` or ``"pre-use"``.
     """
 
     def annotate(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,8 +1,7 @@
 """Definitions: what a dataset is called, what it consists of, and what is made of it.
 
-A definition is a function or a class below ``@dataset`` (`pkgdata.catalog.decorators`). The
-function gets the paths of its resources and returns the fields of the data type; the class has them
-as attributes, and a method ``config()`` that returns an object.
+A function below ``@dataset`` gets the paths of its resources and returns the fields of the data
+type; a class has them as attributes, and a method ``config()`` that returns an object.
 """
 
 from __future__ import annotations
@@ -28,13 +27,12 @@ class Definition(active.Described):
     Parameters
     ----------
     target : function or class
-        What stands below ``@dataset``.
+        What is decorated with ``@dataset``.
     base : type or None
         Type of the data.
     id : str, optional
-        See `pkgdata.catalog.dataset`, as for the rest.
     **facts
-        ``url``, ``doi``, ``size``, ``timestamp``, ``as_prepare`` and ``variants``.
+        As of `dataset`: ``url``, ``doi``, ``size``, ``timestamp``, ``as_prepare``, ``variants``.
     """
 
     url: str | None = None
@@ -202,45 +200,27 @@ class Definition(active.Described):
     # -- what is made of it --------------------------------------------------------------------
 
     def register_hook(self, name: str, hook: Callable[[Definition], Any]) -> None:
-        """Have a function called at a moment of its life.
+        """Have a function called with the definition at a certain moment.
 
         Parameters
         ----------
         name : str
             ``"pre-download"`` or ``"pre-use"``.
         hook : callable
-            Given the definition.
         """
         self.hooks.setdefault(name, []).append(hook)
 
     def prepare(self, download: bool = False, variant: Mapping[str, Any] | None = None) -> Any:
-        """Return its data.
-
-        Parameters
-        ----------
-        download : bool, default False
-            Fetch what is missing first.
-        variant : mapping, optional
-            Which variant of it.
-
-        Returns
-        -------
-        object
-        """
+        """Return its data, fetched first with ``download``; see `prepare_dataset`."""
         return self.catalog.prepare(self, download=download, variant=variant)
 
     def download(self, force: bool = False) -> bool:
-        """Fetch the files that are missing.
+        """Fetch the files that are missing; return True.
 
         Parameters
         ----------
         force : bool, default False
             Fetch and make all files again.
-
-        Returns
-        -------
-        bool
-            True.
         """
         self.catalog.download(self, force=force)
         return True
@@ -249,29 +229,19 @@ class Definition(active.Described):
         return self.prepare(*args, **options)
 
     def build(self, variant: Mapping[str, Any] | None = None) -> Any:
-        """Make its data from what is here; see `prepare`.
+        """Make its data from what is here; for the variant see `prepare_dataset`.
 
-        Parameters
-        ----------
-        variant : mapping, optional
-            Which variant of it.
-
-        Returns
-        -------
-        object
-            Of the definition's type, or whatever its function returns.
-
-        Raises
-        ------
-        CatalogError
-            The definition makes nothing, or not of its type.
+        `CatalogError` if that is nothing, or not of its type.
         """
         for hook in self.hooks.get("pre-use", ()):
             hook(self)
         result = self._result(variant)
         if result is None:
             raise self.wrong("it returns nothing; expected fields or an object")
-        self._find_folders(result if isinstance(result, dict) else getattr(result, "__dict__", {}))
+        values = result if isinstance(result, dict) else getattr(result, "__dict__", {})
+        for name, value in values.items():
+            if isinstance(value, places.DataFolder):
+                values[name] = value.resolve(self.root)
         if isinstance(result, dict):
             if not isinstance(self.base, type):
                 raise self.wrong("it returns fields, but says no type: @dataset(TYPE)")
@@ -279,20 +249,11 @@ class Definition(active.Described):
                 result = objects.make(self.base, result)
             except CatalogError as error:
                 raise self.wrong(error.message) from error
-        self._name_parts(result, variant)
-        return result
-
-    def _find_folders(self, values: dict[str, Any]) -> None:
-        """Replace data folders by their paths on this computer."""
-        for name, value in values.items():
-            if isinstance(value, places.DataFolder):
-                values[name] = value.resolve(self.root)
-
-    def _name_parts(self, result: Any, variant: Mapping[str, Any] | None) -> None:
         selector = self.variants.format_selector(variant or {}) if self.variants else ""
         repository = self.repository
         label = None if repository is None else repository.id
         objects.give_ids(result, self.id + selector, label, self)
+        return result
 
     def _result(self, variant: Mapping[str, Any] | None) -> Any:
         target = self.target

@@ -1,10 +1,9 @@
-"""From a resource to the engine: what is downloaded is an entry of a package's registry.
+"""Downloads of a dataset: each is an entry of a package's registry.
 
-So a definition's files are fetched as any package's are: verified while they come, resumed, locked,
-from mirrors in order, under the rules of offline mode, and through the site's folders
-(``FOLDER/pkgdata.catalog/<repository>/<id as path>/<resource>/<file>``). What a digest pins lies
-in the cache by its digest and stays there; what none pins is dropped once the prepared file is
-made, so that it is fetched again when it is needed again.
+So a definition's files are fetched as any package's are: verified, resumed, locked, from mirrors in
+order, and through the site's folders
+(``FOLDER/pkgdata.catalog/<repository>/<id as path>/<resource>/<file>``). What has a digest stays in
+the cache; what has none is dropped once the prepared file is made.
 """
 
 from __future__ import annotations
@@ -59,10 +58,7 @@ def entry(
     size: int | None = None,
     number: int | None = None,
 ) -> Entry:
-    """Return the entry by which the engine fetches what a resource needs.
-
-    The addresses have the same bytes; ``number`` distinguishes the files of one resource.
-    """
+    """Return the entry of a file; ``number`` distinguishes those of one resource."""
     owner = resource.owner
     parts = [owner.storage, *owner.id.split("."), resource.name]
     parts += [] if number is None else [str(number)]
@@ -84,10 +80,7 @@ def session(entries: Iterable[Entry]) -> Iterator[PackageData]:
 
 
 def bring(dataset: str, entries: Sequence[Entry]) -> None:
-    """Download what is not here, several files at once.
-
-    If only one of them fails, its own error is raised instead of a `BatchError`.
-    """
+    """Download several files at once; if only one fails, its own error is raised."""
     if not entries:
         return
     package = _package.get() or PackageData(PACKAGE, registry=Registry(entries))

@@ -365,8 +365,12 @@ class ReCondition(Condition):
     def __repr__(self) -> str:
         return f"{self.of} ~ {self.regex.pattern}"
 
-    def _any(self, texts: Iterable[str]) -> bool:
-        return any(map(self.regex.search, texts))
+    def match(self, dataset: Any) -> bool:
+        return any(map(self.regex.search, self._texts(dataset)))
+
+    def _texts(self, dataset: Any) -> Iterable[str]:
+        found: Iterable[str] = getattr(dataset, f"{self.of}s")
+        return found
 
 
 class IDCondition(ReCondition):
@@ -374,8 +378,8 @@ class IDCondition(ReCondition):
 
     of = "name"
 
-    def match(self, dataset: Any) -> bool:
-        return self.regex.search(dataset.id) is not None
+    def _texts(self, dataset: Any) -> Iterable[str]:
+        return [dataset.id]
 
 
 class TagCondition(ReCondition):
@@ -383,17 +387,11 @@ class TagCondition(ReCondition):
 
     of = "tag"
 
-    def match(self, dataset: Any) -> bool:
-        return self._any(dataset.tags)
-
 
 class TaskCondition(ReCondition):
     """A regular expression for a task."""
 
     of = "task"
-
-    def match(self, dataset: Any) -> bool:
-        return self._any(dataset.tasks)
 
 
 class RepositoryCondition(ReCondition):
@@ -401,10 +399,9 @@ class RepositoryCondition(ReCondition):
 
     of = "repository"
 
-    def match(self, dataset: Any) -> bool:
+    def _texts(self, dataset: Any) -> Iterable[str]:
         found = dataset.repository
-        name = getattr(found, "id", found)
-        return name is not None and self.regex.search(name) is not None
+        return [] if found is None else [getattr(found, "id", found)]
 
 
 class TypeCondition(ReCondition):

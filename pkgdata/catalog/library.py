@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
 
 from ..errors import CatalogError, PkgdataWarning, UnknownDatasetError, warn
 from . import active, index, places, prepare, variants
@@ -28,11 +27,11 @@ class Catalog:
     data : path-like, optional
         The folder ``<data>`` (`pkgdata.catalog.places`).
     repositories : iterable of Repository, or of classes or packages, optional
-        All that installed packages announce, by default.
+        By default all that installed packages announce.
     ask : callable, optional
-        Given a question, returns what the user answers: where files lie that cannot be fetched.
+        Called with a question, returns the user's answer: where files are that cannot be fetched.
     told : mapping of str to str, optional
-        Answers given beforehand, by ``<resource>`` or ``<dataset>/<resource>``.
+        Answers given in advance, by ``<resource>`` or ``<dataset>/<resource>``.
     """
 
     def __init__(
@@ -81,22 +80,12 @@ class Catalog:
         return found
 
     def repository(self, name: str) -> Any:
-        """Return a repository.
+        """Return a repository, loaded; `CatalogError` if there is none, or it does not load.
 
         Parameters
         ----------
         name : str
             Its own name, or that of its entry point.
-
-        Returns
-        -------
-        Repository
-            It is loaded.
-
-        Raises
-        ------
-        CatalogError
-            There is none of that name, or it does not load.
         """
         for one in self.indexes:
             if one.installed.name == name:
@@ -134,24 +123,14 @@ class Catalog:
             yield from one.records()
 
     def search(self, *terms: str) -> list[IndexEntry]:
-        """Return the definitions that match all terms, by name.
+        """Return the index entries of the definitions that match all terms, sorted by name.
 
         What does not load is a warning that names file and line.
 
         Parameters
         ----------
         *terms : str
-            See `pkgdata.catalog.index`.
-
-        Returns
-        -------
-        list of IndexEntry
-            See `records`.
-
-        Raises
-        ------
-        CatalogError
-            A term is no regular expression.
+            See `pkgdata.catalog.index`; `CatalogError` for what is no regular expression.
         """
         wanted = index.all_of(terms)
         found = sorted(filter(wanted.match, self.records()), key=lambda one: one.id)
@@ -160,25 +139,13 @@ class Catalog:
         return found
 
     def find(self, name: str) -> Definition:
-        """Return a definition.
+        """Return a definition, loaded; for the errors see `find_dataset`.
 
         Parameters
         ----------
         name : str
-            Its name, or one that it had before; ``NAME@REPOSITORY`` where two repositories have it.
-            A selector of variants after it is ignored.
-
-        Returns
-        -------
-        Definition
-            It is loaded.
-
-        Raises
-        ------
-        UnknownDatasetError
-            There is none; ``close`` lists similar names.
-        CatalogError
-            There are two, or it does not load.
+            Its name or a former one; ``NAME@REPOSITORY`` where two repositories have it. A selector
+            of variants after it is ignored.
         """
         base, repository = places.split_repository(variants.split_selector(name)[0])
         known = list(self.records())
@@ -215,30 +182,9 @@ class Catalog:
         download: bool = True,
         variant: Mapping[str, Any] | None = None,
     ) -> Any:
-        """Fetch what is missing of a dataset and return its data.
+        """Fetch what is missing of a dataset and return its data; see `prepare_dataset`.
 
-        Parameters
-        ----------
-        dataset : str, Definition, or its class or data
-            A name may have a selector: ``org.example.family[size=small]``.
-        download : bool, default True
-            False: fetch nothing.
-        variant : mapping, optional
-            The same as a selector.
-
-        Returns
-        -------
-        object
-            What the definition makes of it.
-
-        Raises
-        ------
-        UnknownDatasetError
-            There is no such dataset.
-        CatalogError
-            Its definition is wrong.
-        PkgdataError
-            It cannot be fetched, or what came is not what the definition says.
+        A name may have a selector: ``org.example.family[size=small]``.
         """
         definition = self._definition(dataset)
         selector = variants.split_selector(dataset)[1] if isinstance(dataset, str) else ""
@@ -254,19 +200,14 @@ class Catalog:
             return definition.prepare(download, variant)
 
     def download(self, dataset: Any, *, force: bool = False) -> Definition:
-        """Fetch the files that are missing of a dataset.
+        """Fetch the files that are missing of a dataset, and return its definition.
 
         Parameters
         ----------
         dataset : str, Definition, or its class or data
-            As of `prepare`.
+            As of `prepare_dataset`.
         force : bool, default False
             Fetch and make all files again.
-
-        Returns
-        -------
-        Definition
-            That of the dataset.
         """
         found = self._definition(dataset)
         with self.active():
@@ -322,9 +263,7 @@ def _catalog_of(context: Any) -> Catalog:
         return catalog
     if isinstance(context, Catalog):
         return context
-    if isinstance(context, (str, os.PathLike)):
-        return Catalog(context)
-    return Catalog(Path(context.path))
+    return Catalog(getattr(context, "path", context))
 
 
 def prepare_dataset(
@@ -334,23 +273,18 @@ def prepare_dataset(
     variant: Mapping[str, Any] | None = None,
     download: bool | None = None,
 ) -> Any:
-    """Fetch what is missing of a dataset and return its data.
+    """Fetch what is missing of a dataset and return what its definition makes of it.
 
     Parameters
     ----------
     dataset : str, or a definition, its class or data
         Qualified name, such as ``com.lecun.mnist``.
     context : path-like, Catalog or Context, optional
-        Where data lie; see `pkgdata.catalog.places`.
+        Where data are; see `pkgdata.catalog.places`.
     variant : mapping, optional
-        Which variant of it.
+        Values by the names of axes.
     download : bool, optional
         False: fetch nothing.
-
-    Returns
-    -------
-    object
-        What the definition makes of it.
 
     Raises
     ------
@@ -359,7 +293,7 @@ def prepare_dataset(
     CatalogError
         Its definition is wrong.
     PkgdataError
-        It cannot be fetched, or what came is not what the definition says.
+        It cannot be fetched, or the bytes are not what the definition says.
     """
     wanted = download is not False
     return _catalog_of(context).prepare(dataset, download=wanted, variant=variant)
@@ -373,7 +307,7 @@ def get_dataset(
 
 
 def find_dataset(dataset: str, context: Any = None) -> Definition:
-    """Return a definition.
+    """Return a definition, loaded.
 
     Parameters
     ----------
@@ -382,14 +316,11 @@ def find_dataset(dataset: str, context: Any = None) -> Definition:
     context : path-like, Catalog or Context, optional
         See `prepare_dataset`.
 
-    Returns
-    -------
-    Definition
-        It is loaded.
-
     Raises
     ------
     UnknownDatasetError
         There is no such dataset; ``close`` lists similar names.
+    CatalogError
+        Two repositories have it, or it does not load.
     """
     return _catalog_of(context).find(dataset)

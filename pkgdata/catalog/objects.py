@@ -48,12 +48,7 @@ class Base:
     Parameters
     ----------
     **values
-        Its fields.
-
-    Raises
-    ------
-    TypeError
-        A field that has no default is missing, or there is no such field.
+        Its fields; `TypeError` if one without a default is missing, or there is no such field.
     """
 
     __xpmid__ = "pkgdata.catalog.types.base.base"
@@ -106,7 +101,7 @@ class Base:
             self.definition.download()
 
     def prepare(self, *args: Any, **options: Any) -> Any:
-        """Fetch the files of its dataset that are missing, and return the object itself.
+        """Fetch the files of its dataset that are missing and return it.
 
         Parameters
         ----------
@@ -229,10 +224,7 @@ def parts(value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def give_ids(value: Any, name: str, repository: str | None, made_by: Any) -> None:
-    """Give an object and its parts the names by which they are known.
-
-    One that has an id keeps it, and so do its parts: it belongs to another dataset.
-    """
+    """Name an object and its parts; one that has an id belongs to another dataset and keeps it."""
     if not is_data(value) or _belongs(value):
         return
     if not _names_itself(type(value)):
@@ -273,10 +265,7 @@ def _set(value: Any, name: str, to: Any) -> None:
 
 
 def type_names(cls: Any) -> list[str]:
-    """Return the names of a type and its bases, the most derived one first.
-
-    Each has its full name and, if that is different, its identifier for experimaestro.
-    """
+    """Return the full names of a type and its bases, each with its experimaestro identifier."""
     found = []
     for one in getattr(cls, "__mro__", ()):
         if one is object or one.__module__ in ("typing", "abc"):

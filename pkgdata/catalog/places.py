@@ -1,10 +1,9 @@
-"""How datasets are named, and where they lie once they are prepared.
+"""How datasets are named, and where they are once they are prepared.
 
 A name is dotted, most general part first, as packages of Java: ``com.lecun.mnist``. It comes from
-the place of the definition below ``config`` and from the definition's own name, in the words of
-datamaestro's current line: the module in lower case, the parts of a CamelCase name separated by
-dots (``config/com/lecun.py``, ``ProcessedMNIST``: ``com.lecun.processed.mnist``). Its 0.8 line
-made other names of the same definitions; those stay known as aliases. A name becomes a path::
+the place of the definition below ``config`` and its own name, as in the current datamaestro: the
+module in lower case, the parts of a CamelCase name separated by dots (``config/com/lecun.py``,
+``ProcessedMNIST``: ``com.lecun.processed.mnist``). Names of its 0.8 line are aliases. ::
 
   <data>/settings.json                          data folders; paths that a user gave once
   <data>/data/<repository>/<id as path>/<name>  one prepared file or folder of a dataset
@@ -12,14 +11,11 @@ made other names of the same definitions; those stay known as aliases. A name be
   <data>/data/.../.<owner>.pkgdata/             what is being made, until it is complete
   <data>/data/.../.<name>.<owner>.tmp           what is being removed
 
-1. A name in a dataset's folder exists only after what it stands for is complete: it is made aside,
-   in the folder in which it will lie, and renamed.
-2. What was prepared does not change. Removing the folder of a dataset is always safe.
-3. ``<data>`` is what the caller says, else the setting ``catalog_dir``, else the repository's own
-   default, else ``<user data>/pkgdata`` (``~/.local/share/pkgdata`` on Linux).
-
-The layout is datamaestro's, whose ``<data>`` may be used as it is. Downloads lie in the cache, not
-here.
+A name in a dataset's folder exists only after its file or folder is complete: that is made aside,
+in the same folder, and renamed. What was prepared does not change; removing the folder of a dataset
+is always safe. ``<data>`` is what the caller says, else the setting ``catalog_dir``, else the
+repository's own default, else ``<user data>/pkgdata``. The layout is that of datamaestro, whose
+``<data>`` may be used. Downloads are in the cache, not here.
 """
 
 from __future__ import annotations
@@ -90,10 +86,7 @@ def is_aside(name: str) -> bool:
 
 
 class UserSettings:
-    """What users set for ``<data>``: data folders, and where files lie that cannot be fetched.
-
-    The file is datamaestro's ``settings.json``; what else it holds is kept.
-    """
+    """The file ``settings.json`` of ``<data>``, datamaestro's; what else it holds is kept."""
 
     def __init__(self, data: str | os.PathLike[str]) -> None:
         self.file = os.path.join(os.fspath(data), "settings.json")
@@ -173,21 +166,12 @@ class DataFolder:
         return f"<DataFolder {self.folderid}/{self.path}>"
 
     def resolve(self, data: str | os.PathLike[str]) -> Path:
-        """Return the path on this computer.
+        """Return the path on this computer; `CatalogError` if the folder is not set.
 
         Parameters
         ----------
         data : path-like
             The folder ``<data>``.
-
-        Returns
-        -------
-        Path
-
-        Raises
-        ------
-        CatalogError
-            The folder is not set.
         """
         folder = UserSettings(data).datafolders.get(self.folderid)
         if folder is None:
@@ -208,13 +192,7 @@ _PAGES = re.compile(r"\.(html?|php|aspx?|jsp)$", re.IGNORECASE)
 
 
 def dotted(name: str) -> str:
-    """Return a CamelCase name in lower case, its parts separated by dots.
-
-    Examples
-    --------
-    >>> dotted("ProcessedMNIST"), dotted("MNISTSmall"), dotted("mnist_small")
-    ('processed.mnist', 'mnist.small', 'mnist_small')
-    """
+    """Return a CamelCase name in lower case with dots: ``MNISTSmall`` is ``mnist.small``."""
     name = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", ".", name)
     return re.sub(r"(?<=[A-Z])(?=[A-Z][a-z])", ".", name).lower()
 
@@ -222,8 +200,8 @@ def dotted(name: str) -> str:
 def definition_name(place: str, name: str, wanted: str | None) -> tuple[str, set[str]]:
     """Return the name of a definition and the names that it had before.
 
-    ``place`` is its module below ``config``. ``wanted`` is what its author asks for: a whole name
-    (with a dot in it), an end of it (after a dot, or without one), or ``""`` for the module's name.
+    ``wanted`` is what its author asks for: a whole name (with a dot in it), an end of it (after a
+    dot, or without one), or ``""`` for the module's name.
     """
     module = place.lower()
     aliases = set()
@@ -257,13 +235,7 @@ def check_name(name: str) -> str:
 
 
 def url_name(url: str) -> str:
-    """Return the name that a page's address suggests: its host backwards, then its path.
-
-    Examples
-    --------
-    >>> url_name("http://yann.lecun.com/exdb/mnist/index.html")
-    'com.lecun.yann.exdb.mnist'
-    """
+    """Return the name that a page's address suggests: its host backwards, then its path."""
     parts = urlsplit(url)
     if not parts.hostname:
         raise CatalogError(f"{url!r} has no host to make a name of")
@@ -282,10 +254,7 @@ def split_repository(name: str) -> tuple[str, str | None]:
 
 
 def close_names(name: str, known: Iterable[str]) -> list[str]:
-    """Return up to three known names that are most like an unknown one.
-
-    A name that ends alike is close, too: people forget the beginning.
-    """
+    """Return up to three similar names; also those that end alike."""
     all_names = list(known)
     last = name.lower().rpartition(".")[2]
     ends = [one for one in all_names if last and one.lower().rpartition(".")[2] == last]

@@ -1,9 +1,8 @@
 """Prepare a dataset: fetch what it needs, make its files, and make its data from them.
 
-A resource is here when its file or folder is (`pkgdata.catalog.places`); then nothing is fetched
-and no lock is taken. What is missing is downloaded first, all of it at once, outside of the
-dataset's lock; under the lock each resource is made aside and renamed. The lock only saves work:
-two processes that make the same resource make the same bytes.
+If the files of all resources are here, nothing is fetched and no lock is taken. What is missing is
+downloaded first, without the dataset's lock; under the lock each resource is made aside and
+renamed. The lock only saves work: two processes that make the same resource make the same bytes.
 """
 
 from __future__ import annotations
@@ -36,23 +35,17 @@ _stack: ContextVar[tuple[str, ...]] = ContextVar("pkgdata_catalog_stack", defaul
 def prepare(
     definition: Definition, *, download: bool = True, variant: Mapping[str, Any] | None = None
 ) -> Any:
-    """Return a dataset's data; with ``download`` what is missing is fetched first.
-
-    Axes that a variant leaves out have their defaults.
-    """
+    """Return a dataset's data; with ``download`` what is missing is fetched first."""
     if definition.variants is not None:
         variant = definition.variants.resolve(**(variant or {}))
     elif variant:
         raise CatalogError(f"{definition.id} has no variants, but {dict(variant)!r} was asked for")
     with _not_again(definition):
-        if definition.as_prepare:  # its resources are known only after the function ran
-            found = definition.build(variant)
-            if download:
-                _bring(definition, False)
-            return found
+        # as_prepare: its resources are known only after the function ran
+        found = definition.build(variant) if definition.as_prepare else None
         if download:
             _bring(definition, False)
-        return definition.build(variant)
+        return definition.build(variant) if found is None else found
 
 
 def download(definition: Definition, force: bool = False) -> None:
@@ -108,10 +101,7 @@ def in_order(definition: Definition) -> list[Resource]:
 
 
 def missing(definition: Definition, force: bool = False) -> list[Resource]:
-    """Return the resources that must be made, in order; all of them with ``force``.
-
-    A transient one is missing only if another one needs it.
-    """
+    """Return the resources to be made, in order; a transient one only if another needs it."""
     ordered = in_order(definition)
     if force:
         return ordered
@@ -126,9 +116,8 @@ def missing(definition: Definition, force: bool = False) -> list[Resource]:
 
 def is_here(resource: Resource) -> bool:
     """Return True if a resource is complete. A file of known digest is hashed once (``verify``)."""
-    if not resource.has_files():
-        return False  # what it leads to is looked after there
-    if not resource.files_present():
+    # what a link leads to is looked after there
+    if not (resource.has_files() and resource.files_present()):
         return False
     digest = resource.final_digest
     if digest is None:

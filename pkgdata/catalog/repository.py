@@ -58,9 +58,9 @@ class Repository:
     context : object, optional
         Not used; datamaestro's repositories are made with one.
     name : str, optional
-        Its name; `NAMESPACE` by default.
+        `NAMESPACE` by default.
     package : module, optional
-        Where ``config`` lies; that of the class by default.
+        Where ``config`` is; by default that of the class.
     """
 
     NAMESPACE: str = ""
@@ -77,7 +77,7 @@ class Repository:
         found = sys.modules[self.module]
         self.id = name or self.NAMESPACE or self.module.rpartition(".")[2]
         self.name = self.id
-        self.description = self.DESCRIPTION or _first_line(found.__doc__)
+        self.description = self.DESCRIPTION or (found.__doc__ or "").strip().partition("\n")[0]
         self.basedir = Path(folder_of(found))
         self.configdir = self.basedir / "config"
         #: Modules that do not load.
@@ -89,13 +89,7 @@ class Repository:
 
     @classmethod
     def instance(cls, context: Any = None) -> Repository:
-        """Return the one object of this class.
-
-        Parameters
-        ----------
-        context : object, optional
-            Not used.
-        """
+        """Return the one object of this class; for ``context`` see `Repository`."""
         found = cls.__dict__.get("INSTANCE")
         if not isinstance(found, cls):
             found = cls(context)
@@ -133,43 +127,22 @@ class Repository:
         return definition_files(str(self.basedir))
 
     def definitions_in(self, file: str) -> list[Definition]:
-        """Load a module and return its definitions.
+        """Load a module and return its definitions, in order; `CatalogError` if it does not load.
 
         Parameters
         ----------
         file : str
             Relative to the package's folder, with ``/``.
-
-        Returns
-        -------
-        list of Definition
-            In the order of the module.
-
-        Raises
-        ------
-        CatalogError
-            It does not load; file and line are named.
         """
-        module = self.module_of(file)
+        module = self._module_of(file)
         load(module, str(self.basedir / file))
         found: list[Definition] = active.in_module(module)
         for one in found:
             one.place(self)
         return found
 
-    def module_of(self, file: str) -> str:
-        """Return the name of the module that a file is.
-
-        Parameters
-        ----------
-        file : str
-            Relative to the package's folder, with ``/``.
-
-        Returns
-        -------
-        str
-            The dotted name.
-        """
+    def _module_of(self, file: str) -> str:
+        """Return the dotted name of the module that a file is."""
         parts = file.removesuffix(".py").removesuffix("/__init__").split("/")
         return ".".join([self.module, *parts])
 
@@ -178,7 +151,7 @@ class Repository:
         self.problems = []
         for file in self.files():
             try:
-                yield self.module_of(file), self.definitions_in(file)
+                yield self._module_of(file), self.definitions_in(file)
             except CatalogError as error:
                 self.problems.append(error)
 
@@ -192,7 +165,7 @@ class Repository:
         Parameters
         ----------
         name : str
-            Its name, or one that it had before.
+            Its name or a former one.
         """
         return next((one for one in self if name in one.aliases), None)
 
@@ -217,10 +190,6 @@ def folder_of(module: ModuleType) -> str:
     if module.__file__:
         return os.path.dirname(os.path.abspath(module.__file__))
     return next(iter(module.__path__))
-
-
-def _first_line(doc: str | None) -> str:
-    return (doc or "").strip().partition("\n")[0]
 
 
 def definition_files(folder: str) -> dict[str, tuple[int, int]]:
@@ -351,7 +320,7 @@ class ForeignRepository(Repository):
         return datamaestro_folder()
 
     def definitions_in(self, file: str) -> list[Any]:
-        found = load(self.module_of(file), str(self.basedir / file))
+        found = load(self._module_of(file), str(self.basedir / file))
         datasets = importlib.import_module("datamaestro.context").Datasets(found)
         return [ForeignDefinition(one, self) for one in datasets]
 

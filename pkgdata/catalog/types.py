@@ -60,13 +60,8 @@ class File(Base):
         Parameters
         ----------
         mode : str, default ``"rb"``
-            As of `open`.
         **options
-            Of `open`.
-
-        Returns
-        -------
-        file object
+            As of the function `open`.
         """
         return open(self.path, mode, **options)
 
@@ -126,19 +121,10 @@ class Matrix(CSV):
     size_row: int = -1
 
     def data(self) -> tuple[Any, ...]:
-        """Return the names of the columns and the numbers.
+        """Return the names of the columns and the numbers as an array.
 
-        Returns
-        -------
-        (list of str, numpy.ndarray) or (list of str, numpy.ndarray, numpy.ndarray)
-            With a ``target`` its column comes by itself, at the end.
-
-        Raises
-        ------
-        CatalogError
-            There is no such column.
-        MissingExtraError
-            numpy is not installed.
+        With a ``target`` its column is a second array. `CatalogError` if there is no such column,
+        `MissingExtraError` without numpy.
         """
         numpy = _numpy("a table of numbers")
         names: list[str] = []
@@ -193,17 +179,9 @@ class IDX(Tensor, File):
     __xpmid__ = "pkgdata.catalog.types.tensor.idx"
 
     def header(self) -> tuple[str, tuple[int, ...], int]:
-        """Return what the beginning of the file says.
+        """Return numpy's name of the element type, the shape, and where the elements begin.
 
-        Returns
-        -------
-        (str, tuple of int, int)
-            numpy's name of the element type, the shape, and where the elements begin.
-
-        Raises
-        ------
-        CatalogError
-            It is no IDX file, or its length is not what it says.
+        `CatalogError` if it is no IDX file, or its length is not what it says.
         """
         with open(self.path, "rb") as file:
             start = file.read(4)
@@ -226,19 +204,9 @@ class IDX(Tensor, File):
         return CatalogError(f"{self.path}: {problem}", hint=hint, file=str(self.path))
 
     def data(self) -> Any:
-        """Return the array, mapped into memory: only what is looked at is read.
+        """Return the array, read-only and mapped into memory: only what is used is read.
 
-        Returns
-        -------
-        numpy.ndarray
-            Read-only.
-
-        Raises
-        ------
-        CatalogError
-            It is no IDX file, or its length is not what it says.
-        MissingExtraError
-            numpy is not installed.
+        For the errors see `header`; `MissingExtraError` without numpy.
         """
         numpy = _numpy("a tensor")
         kind, shape, offset = self.header()

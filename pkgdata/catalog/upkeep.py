@@ -61,10 +61,7 @@ class Orphan(NamedTuple):
 
 
 def orphans(catalog: Catalog) -> list[Orphan]:
-    """Return the folders of data that no definition owns.
-
-    The data of repositories that do not load are left out: what they own is not known.
-    """
+    """Return the folders of data that no definition owns; `CatalogError` if that is not known."""
     with catalog.active():
         owned, known = _owned(catalog)
         found: list[Orphan] = []
@@ -152,10 +149,7 @@ class SourceCheck(NamedTuple):
 
 
 def check(catalog: Catalog, wanted: Iterable[Any]) -> list[SourceCheck]:
-    """Ask all sources of some datasets, in parallel, whether they still have what definitions say.
-
-    Nothing is downloaded. A source that gives another length than the definition has failed.
-    """
+    """Ask all sources of some datasets, in parallel, for the length of their files."""
     with catalog.active():
         asked = [one for definition in wanted for one in _questions(definition)]
         width = min(len(asked), conf.connections)
@@ -205,10 +199,7 @@ _HOST = re.compile(r"(?P<host>(?:[\w.-]+@)?[\w.-]+|(?:[\w.-]+@)?\[[0-9a-fA-F:]+\
 
 
 def destination(text: str, root: Path) -> str:
-    """Return the URL of a store, folder, or ``[user@]host:folder``, another computer by SFTP.
-
-    ``user@host`` alone means the same folder as here, which is ``root``.
-    """
+    """Return the URL of a store, folder, or ``[user@]host:folder``, which is reached by SFTP."""
     if "://" in text or os.sep in text.partition(":")[0] or os.path.isdir(text):
         return text
     match = _HOST.fullmatch(text if ":" in text else f"{text}:" if "@" in text else "")
@@ -229,8 +220,7 @@ def copy(
 ) -> Report:
     """Copy a prepared dataset, and those that it links to, to a place (see `destination`).
 
-    What has the same size there is left alone, unless ``force`` is set. The report has the names
-    and addresses of what is there now.
+    Files of the same size there are skipped, unless ``force`` is set. The report has the addresses.
     """
     definition = catalog.find(dataset) if isinstance(dataset, str) else dataset
     with catalog.active():
@@ -305,10 +295,7 @@ def _absent(wanted: list[tuple[Path, str]], target: Store) -> list[tuple[Path, s
 
 
 def create(repository: Any, name_or_url: str) -> Path:
-    """Write a new definition file into a repository, to be filled in, and return its path.
-
-    The address of a page about the dataset gives its name.
-    """
+    """Write a new definition file, named after a page's address or by a name; return its path."""
     url = name_or_url if "://" in name_or_url else "https://example.org/"
     name = places.url_name(name_or_url) if "://" in name_or_url else places.check_name(name_or_url)
     parts = [
@@ -316,8 +303,6 @@ def create(repository: Any, name_or_url: str) -> Path:
     ]
     wanted = '""' if parts == name.split(".") else f'"{name}"'
     path = Path(repository.basedir, "config", *parts).with_suffix(".py")
-    if path.exists():
-        raise CatalogError(f"{path} is there already; it is left as it is", file=str(path))
     text = _template("definition.py.txt").substitute(
         title=name, url=url.replace('"', "%22"), function=parts[-1], id=wanted
     )
@@ -325,7 +310,8 @@ def create(repository: Any, name_or_url: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         fs.write_blocks(str(path), [text.encode()], if_absent=True)
     except FileExistsError:
-        raise CatalogError(f"{path} is there already; it is left as it is") from None
+        text = f"{path} already exists and is left as it is"
+        raise CatalogError(text, file=str(path)) from None
     except OSError as error:
         raise CatalogError(f"{path} cannot be written: {error.strerror or error}") from error
     return path

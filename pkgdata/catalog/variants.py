@@ -29,14 +29,13 @@ class Axis:
     Parameters
     ----------
     domain : sequence, optional
-        Its values; any of the type, by default.
+        Its values; by default any of the type.
     default : object, optional
-        The value if none is asked for. Without it, one must be.
+        The value if none is asked for; without a default one must be.
     type : type, optional
-        Of the values; by default that which all of the domain have. ``Optional[T]`` allows
-        ``null``.
+        Of the values, by default of those in the domain. ``Optional[T]`` allows ``null``.
     description : str, optional
-        What it is, for ``pkgdata catalog info``.
+        For ``pkgdata catalog info``.
     elide_default : bool, default False
         Leave it out of the name of a variant that has the default.
     """
@@ -67,37 +66,21 @@ class Axis:
         return self.domain is not None
 
     def coerce(self, raw: Any) -> Any:
-        """Turn a text into a value.
+        """Turn a text into a value of the axis's type; `ValueError` if it is none.
 
         Parameters
         ----------
         raw : object
             Anything but a text is returned as it is.
-
-        Returns
-        -------
-        object
-            Of the axis's type.
-
-        Raises
-        ------
-        ValueError
-            The text is no value of the type.
         """
         return _coerced(raw, self.type)
 
     def validate(self, value: Any) -> None:
-        """Refuse what is not in the domain.
+        """Raise `ValueError` for what is not in the domain, if there is one.
 
         Parameters
         ----------
         value : object
-            Any value of the type if the axis has no domain.
-
-        Raises
-        ------
-        ValueError
-            It is not in the domain.
         """
         if self.domain is not None and value not in self.domain:
             raise ValueError(f"expected one of {', '.join(map(repr, self.domain))}")
@@ -127,57 +110,34 @@ class Variants:
     """How a family's variants are named; derive from it where axes do not fit."""
 
     def resolve(self, **chosen: Any) -> dict[str, Any]:
-        """Check what is asked for and fill in defaults.
+        """Return a value for each axis, defaults filled in.
+
+        `CatalogError` if there is no such axis or value, or one is missing.
 
         Parameters
         ----------
         **chosen
             Values by the names of axes.
-
-        Returns
-        -------
-        dict
-            A value for each axis.
-
-        Raises
-        ------
-        CatalogError
-            There is no such axis or value, or one is missing.
         """
         raise NotImplementedError
 
     def parse_selector(self, selector: str) -> dict[str, Any]:
-        """Read ``[key=value,...]``.
+        """Return the texts of ``[key=value,...]`` by the names of axes; else `CatalogError`.
 
         Parameters
         ----------
         selector : str
             With its brackets.
-
-        Returns
-        -------
-        dict
-            Texts by the names of axes.
-
-        Raises
-        ------
-        CatalogError
-            It is written otherwise.
         """
         raise NotImplementedError
 
     def format_selector(self, chosen: Mapping[str, Any]) -> str:
-        """Write what is asked for as ``[key=value,...]``, the same for the same variant.
+        """Return ``[key=value,...]``, axes sorted by name, the same for the same variant.
 
         Parameters
         ----------
         chosen : mapping
             See `resolve`.
-
-        Returns
-        -------
-        str
-            Axes by name, defaults included.
         """
         raise NotImplementedError
 

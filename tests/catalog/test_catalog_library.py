@@ -438,7 +438,7 @@ def test_create_dataset_writes_a_definition_that_loads(two, plugins, data):
     assert found.name == "org.example.galaxies"
     again = run(plugins, "create-dataset", "image", "org.example.galaxies", check=False)
     assert again.returncode == 1
-    assert "is there already" in again.stderr
+    assert "already exists" in again.stderr
     assert run(plugins, "create-dataset", "a..b", check=False).returncode == 1
     assert run(plugins, "create-dataset", "nobody", "a.b", check=False).returncode == 1
 

@@ -42,7 +42,7 @@ class Resource:
     Parameters
     ----------
     varname : str, optional
-        Its name; by default that of the attribute which it is assigned to, in a class.
+        Its name; by default that of the class attribute that it is assigned to.
     transient : bool, default False
         It is only needed to make others, and is removed when they are complete.
     """
@@ -66,29 +66,17 @@ class Resource:
 
     @classmethod
     def apply(cls, *args: Any, **options: Any) -> Any:
-        """Make a resource.
-
-        Parameters
-        ----------
-        *args, **options
-            As of the class.
-        """
+        """Make a resource; for the arguments see `Resource`."""
         return cls(*args, **options)
 
     def bind(self, name: str, dataset: Any) -> None:
-        """Belong to a definition.
+        """Belong to a definition; `CatalogError` if it belongs to another, or the name is taken.
 
         Parameters
         ----------
         name : str
             Its name, unless it has one.
         dataset : Definition
-            A resource belongs to one only.
-
-        Raises
-        ------
-        CatalogError
-            It belongs to another one, or the definition has a resource of that name.
         """
         if self.dataset is not None and self.dataset is not dataset:
             raise CatalogError(f"{self!r} cannot belong to {dataset.id} as well")
@@ -104,19 +92,7 @@ class Resource:
         self.dataset = dataset
 
     def setup(self, dataset: Any, options: object = None) -> Any:
-        """Belong to a definition and return what it gets for this resource.
-
-        Parameters
-        ----------
-        dataset : Definition
-            As of `bind`.
-        options : object, optional
-            Not used.
-
-        Returns
-        -------
-        object
-        """
+        """Belong to a definition and return what it gets for this resource; see `bind`."""
         self.bind(self.name, dataset)
         return self.prepare()
 
@@ -194,7 +170,7 @@ class Resource:
             self.download(False)
 
     def download(self, force: bool = False) -> Any:
-        """Make it at `transient_path`, or where it lies if it has no files of its own.
+        """Make it at `transient_path`, or at `path` if it has no files of its own.
 
         Parameters
         ----------
@@ -236,9 +212,9 @@ class FileResource(_Made):
     Parameters
     ----------
     filename : str
-        Of the file in the dataset's folder; up to its first dot it is the resource's name.
+        Its name in the dataset's folder; up to its first dot it is the resource's name.
     varname : str, optional
-        Its name, if it is to be another one.
+        Another name for the resource.
     transient : bool, default False
         See `Resource`.
     """
@@ -287,17 +263,12 @@ class FileChecker:
     """Checks a file after it is complete; subclass it for checks other than digests."""
 
     def check(self, path: Path) -> Any:
-        """Check a file.
+        """Check a file: return False, or raise, if it is wrong.
 
         Parameters
         ----------
         path : Path
             The complete file.
-
-        Returns
-        -------
-        object
-            False if it is wrong; it may also raise.
         """
         raise NotImplementedError
 
@@ -312,13 +283,10 @@ class HashCheck(FileChecker):
     hashstr : str
         The digest in hexadecimal, or as ``alg:hex``, or the name of an algorithm.
     hasherfn : callable or str, optional
-        A function of `hashlib` or its name, MD5 by default; the digest, if the algorithm came
-        first.
+        A function of `hashlib` or its name, MD5 by default; the digest, after an algorithm.
 
     Examples
     --------
-    >>> HashCheck("0cc175b9c0f1b6a831c399e269772661").digest
-    Digest('md5:0cc175b9c0f1b6a831c399e269772661')
     >>> HashCheck("md5", "0cc175b9c0f1b6a831c399e269772661").digest
     Digest('md5:0cc175b9c0f1b6a831c399e269772661')
     """

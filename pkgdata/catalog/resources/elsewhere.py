@@ -67,7 +67,7 @@ class reference(ValueResource):
 
 
 class links(Resource):
-    """Other datasets, by name: their data, or folders that lead to them.
+    """Other datasets, by name: their data, or symbolic links to their folders.
 
     Parameters
     ----------
@@ -132,10 +132,7 @@ def make_link(target: Path, link: Path) -> None:
 
 
 class Elsewhere(Resource):
-    """A file or folder that a computer has already; it is looked for, else the user is asked.
-
-    The user's answer is remembered in ``<data>/settings.json``.
-    """
+    """A file or folder that a computer has already, searched for, else asked for and remembered."""
 
     #: What it is, for messages.
     kind = "file or folder"
@@ -246,13 +243,13 @@ class linkfile(Elsewhere):
     varname : str
         Its name.
     proposals : path, DataFolder, or sequence of them
-        Where it may lie. A plain word is the key of a data folder, if ``path`` follows.
+        Where it may be. A plain word is the key of a data folder, if ``path`` follows.
     path : str, optional
         Below the data folder.
     transient : bool, default False
         See `Resource`.
     checker : object, optional
-        Its method ``check(path)`` returns False for what is not it.
+        Its method ``check(path)`` returns False for a wrong file.
     """
 
     kind = "file"
@@ -272,7 +269,7 @@ class linkfile(Elsewhere):
 
 
 class manual(Elsewhere):
-    """A file or folder that the user must get; where it lies is asked once and remembered.
+    """A file or folder that the user must get; its path is asked once and remembered.
 
     Parameters
     ----------

@@ -35,7 +35,7 @@ ARCHIVE = "https://web.archive.org/web/"
 class FileDownloader(FileResource):
     """A file that is fetched, and decompressed if its address ends as compressed files do.
 
-    With a digest it is fetched as the files of packages are: verified, resumable, stored once.
+    With a digest it is fetched as the files of packages are: verified, resumed, stored once.
 
     Parameters
     ----------
@@ -47,17 +47,15 @@ class FileDownloader(FileResource):
     size : int, optional
         Bytes to fetch.
     transforms : callable, optional
-        Given an open file, returns another one to read from, instead of decompression.
+        Called with an open file, returns another one to read from, instead of decompression.
     checker : FileChecker, optional
-        Checks the file as it lies in the dataset's folder, after decompression.
-    varname : str, optional
+        Checks the file in the dataset's folder, after decompression.
+    varname, transient
         See `FileResource`.
-    transient : bool, default False
-        See `Resource`.
     digest : str or Digest, optional
         Of the bytes that are fetched, before decompression: ``alg:hex`` or a bare SHA-256.
     mirrors : sequence of str, optional
-        Further addresses of the same bytes, tried in order.
+        More addresses of the same bytes, tried in order.
     """
 
     #: Whether the address alone decides on decompression.
@@ -139,7 +137,7 @@ class FileDownloader(FileResource):
 def compression(url: str, filename: str, by_address: bool = False) -> str | None:
     """Return how the bytes of an address are compressed, if they are to be decompressed.
 
-    A file whose name has the same ending stays compressed, unless the address alone decides.
+    A file whose name has the same ending stays compressed, unless only the address decides.
     """
     ending = os.path.splitext(fetch.basename(url))[1].lower()
     if ending not in COMPRESSED or (filename.lower().endswith(ending) and not by_address):
@@ -166,15 +164,13 @@ class ConcatDownloader(FileResource):
     Parameters
     ----------
     filename : str
-        Of the file in the dataset's folder.
+        Its name in the dataset's folder.
     *urls : str
         Addresses in order; compressed ones are decompressed. A tar archive stands for its members.
     transforms : callable, optional
-        Given an open part, returns what to read instead.
-    varname : str, optional
+        Called with an open part, returns what to read instead.
+    varname, transient
         See `FileResource`.
-    transient : bool, default False
-        See `Resource`.
     digests : sequence of str, optional
         Of the bytes that are fetched, in the order of the addresses.
     """
@@ -243,7 +239,7 @@ class wayback_documents(FileResource):
     timestamp : str, optional
         ``YYYYMMDD`` and more digits.
     filename : str, optional
-        Of the file in the dataset's folder; by default the address's, or ``<name>.jsonl``.
+        In the dataset's folder; by default the address's, or ``<name>.jsonl``.
     digest : str or Digest, optional
         Of the one file.
     transient : bool, default False
@@ -313,11 +309,9 @@ class processed(FileResource):
     function : callable
         Called as ``function(destination, *paths)``; writes the file.
     *sources : Resource
-        Whose paths it is given; these may be transient.
-    varname : str, optional
+        Whose paths it gets; these may be transient.
+    varname, transient
         See `FileResource`.
-    transient : bool, default False
-        See `Resource`.
     """
 
     def __init__(

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class ArchiveDownloader(FolderResource):
     """A folder that comes as a zip or tar archive, whichever its bytes say.
 
-    If all that is unpacked lies in one folder, that folder is the resource.
+    If all that is unpacked is in one folder, that folder is the resource.
 
     Parameters
     ----------
@@ -38,19 +38,13 @@ class ArchiveDownloader(FolderResource):
     url : str
         Of the archive; see `FileDownloader`.
     subpath : str, optional
-        Folder in the archive; only what is below it is unpacked, and it becomes the resource.
+        Folder in the archive that becomes the resource; only what is below it is unpacked.
     checker : FileChecker, optional
         Checks the archive.
     files : collection of str, optional
         Names in the archive; nothing else is unpacked.
-    size : int, optional
-        Bytes to fetch.
-    transient : bool, default False
-        See `Resource`.
-    digest : str or Digest, optional
-        Of the archive: ``alg:hex`` or a bare SHA-256.
-    mirrors : sequence of str, optional
-        Further addresses of the same bytes, tried in order.
+    size, transient, digest, mirrors
+        See `FileDownloader`; they are of the archive.
     """
 
     _kind: str | None = None
@@ -213,8 +207,7 @@ class custom_download(FolderResource):
     varname : str
         Its name.
     downloader : callable
-        Called as ``downloader(context, folder, force=False)`` with an empty folder, which is
-        renamed when the function returns.
+        Called as ``downloader(context, folder, force=False)`` with an empty folder.
     transient : bool, default False
         See `Resource`.
     """
