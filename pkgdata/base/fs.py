@@ -171,10 +171,10 @@ def walk_files(root: str) -> Iterator[tuple[str, str]]:
         stack.extend(reversed(folders))
 
 
-def create_exclusive(path: str, follow: bool = True) -> int:
+def create_exclusive(path: str, follow: bool = True, mode: int = 0o666) -> int:
     """Create a new file, mode after its folder or as the umask says; return its descriptor."""
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0), 0o666)
+    fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0), mode)
     try:
         if follow:
             follow_mode(path, 0o666)

@@ -56,9 +56,7 @@ class Group:
     def create(self, digest: Digest) -> tuple[str, int]:
         """Open a new file for an object's bytes; return its path and descriptor."""
         path = os.path.join(self._partial, f"{key_of(digest)}.{self._owner}.part")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-        fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0), self._file_mode)
-        return path, fd
+        return path, fs.create_exclusive(path, follow=False, mode=self._file_mode)
 
     def add(
         self, path: str, fd: int, digest: Digest, name: str, size: int, record: bool, tag: object

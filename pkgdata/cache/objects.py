@@ -61,9 +61,10 @@ from . import stamps
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from contextlib import AbstractContextManager
 
     from ..base.locks import UsageLock
-    from .partial import Partial, Work
+    from .partial import Partial
     from .staging import Turn
 
 #: Buckets of the root. A change of one's format takes the next number here, and changes the golden
@@ -204,21 +205,14 @@ class Cache:
 
         path = look()
         if path is None:
-            from .partial import Partial, await_other
+            from .partial import Partial
 
             with self.working_on(key_of(digest), lambda: look() is not None, waiting):
                 path = look() or self._under_other_name(digest, name, size)
+                partial = Partial(self.bucket(PARTIAL), key_of(digest), resume=True)
+                path = path or partial.await_other(look, waiting, self.lock_timeout, self._stuck)
                 if path is None:
-                    path = await_other(
-                        self.bucket(PARTIAL),
-                        key_of(digest),
-                        look,
-                        waiting,
-                        self.lock_timeout,
-                        self._stuck,
-                    )
-                if path is None:
-                    with Partial(self.bucket(PARTIAL), key_of(digest), resume=True) as partial:
+                    with partial:
                         fill(partial)
                         path = self._commit(partial, digest, name, size, sync)
         return path
@@ -305,7 +299,7 @@ class Cache:
         key: str,
         done: Callable[[], bool],
         waiting: Callable[[float, str, int], None] | None,
-    ) -> Work:
+    ) -> AbstractContextManager[None]:
         """Return a context manager in which this process alone works on a key, where locks work.
 
         Entering it raises `CacheError` if the cache cannot be used.
@@ -318,10 +312,10 @@ class Cache:
         waiting : callable or None
             See `obtain`.
         """
-        from .partial import Work
+        from .partial import working
 
         lock = os.path.join(self.root, LOCKS, f"{key}.lock")
-        return Work(self, key, done, waiting, lock, os.path.join(self.root, PARTIAL))
+        return working(self, key, done, waiting, lock, os.path.join(self.root, PARTIAL))
 
     def turn(
         self, key: str, done: Callable[[], bool], sign: Callable[[], object] | None = None
@@ -426,11 +420,8 @@ class Cache:
         from . import staging
 
         path = self._folder(TREES, digest)
-        return (
-            path
-            if staging.is_complete(path, contents_file(self.root, f"tree-{key_of(digest)}"))
-            else None
-        )
+        record = contents_file(self.root, f"tree-{key_of(digest)}")
+        return path if staging.is_complete(path, record) else None
 
     def derived(self, digest: Digest, recipe: str, build: Callable[[str], None]) -> str:
         """Return the directory that a processor made of an object; make it if it is not here.

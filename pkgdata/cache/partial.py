@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 
@@ -29,7 +30,6 @@ class Partial:
     """
 
     def __init__(self, folder: str, key: str, resume: bool) -> None:
-
         self._folder = folder
         self._key = key
         self._resume = resume
@@ -42,17 +42,14 @@ class Partial:
         self.fd = -1
 
     def __enter__(self) -> Partial:
-        if not (self._resume and any(self._take(path) for path in self._left_behind())):
+        left = sorted(unfinished(self._folder, self._key), key=lambda pair: -pair[1])
+        if not (self._resume and any(self._take(path) for path, _ in left)):
             self.fd = fs.create_exclusive(self.path)
         size = os.fstat(self.fd).st_size
         spans = _read_spans(self.path)
         # without a record that can be true the digest decides what the file is worth
         self.offset, self.later = spans if spans and _fit(size, *spans) else (size, [])
         return self
-
-    def _left_behind(self) -> list[str]:
-        found = [path for path, _ in unfinished(self._folder, self._key)]
-        return sorted(found, key=_size_of, reverse=True)
 
     def _take(self, path: str) -> bool:
         """Make the bytes of an earlier process ours; return whether that worked."""
@@ -99,6 +96,37 @@ class Partial:
         """Note that the bytes before `front` and the intervals `later` are there; write first."""
         text = " ".join([str(front), *(f"{start}-{end}" for start, end in later)])
         fs.write_atomic(_next_to(self.path, "spans"), f"{text}\n".encode(), sync=False, follow=True)
+
+    def await_other(
+        self,
+        look: Callable[[], str | None],
+        waiting: Callable[[float, str, int], None] | None,
+        timeout: float,
+        stuck: set[str | None],
+    ) -> str | None:
+        """Wait for an object that another process is bringing in without holding its lock.
+
+        That is so for the files of a batch, and where locks exclude nobody; the name of the
+        unfinished file tells. The wait ends when the owner shows no sign of work for too long. It
+        is then `stuck` and not waited for again, for it may hold hundreds of files.
+        """
+        began = changed = time.monotonic()
+        last: object = None
+        while True:
+            found = [(owners.of(file), size) for file, size in unfinished(self._folder, self._key)]
+            busy = [one for one in found if _is_anothers(one[0]) and one[0] not in stuck]
+            path = look()
+            if path is not None or not busy:
+                return path
+            now = time.monotonic()
+            if found != last:
+                last, changed = found, now
+            if now - changed >= timeout:
+                stuck.update(owner for owner, _ in busy)
+                return None
+            if waiting is not None:
+                waiting(now - began, _name_of(busy[0][0]), busy[0][1])
+            time.sleep(0.02)
 
     def restart(self) -> None:
         """Drop the bytes."""
@@ -210,40 +238,6 @@ def unfinished(folder: str, key: str = "") -> Iterator[tuple[str, int]]:
                 yield path, size
 
 
-def await_other(
-    folder: str,
-    key: str,
-    look: Callable[[], str | None],
-    waiting: Callable[[float, str, int], None] | None,
-    timeout: float,
-    stuck: set[str | None],
-) -> str | None:
-    """Wait for an object that another process is bringing in without holding its lock.
-
-    That is so for the files of a batch, and where locks exclude nobody; the name of the unfinished
-    file tells. The wait ends when the owner shows no sign of work for too long. It is then `stuck`
-    and not waited for again, for it may hold hundreds of files.
-    """
-    began = changed = time.monotonic()
-    last: object = None
-    while True:
-        found = [(owners.of(file), size) for file, size in unfinished(folder, key)]
-        busy = [one for one in found if _is_anothers(one[0]) and one[0] not in stuck]
-        path = look()
-        if path is not None or not busy:
-            return path
-        now = time.monotonic()
-        if found != last:
-            last, changed = found, now
-        if now - changed >= timeout:
-            stuck.update(owner for owner, _ in busy)
-            return None
-        if waiting is not None:
-            owner, size = busy[0]
-            waiting(now - began, f"process {(owner or '').rpartition('-')[2]}", size)
-        time.sleep(0.02)
-
-
 def _is_anothers(owner: str | None) -> bool:
     """Return True if an unfinished file belongs to another process of this machine that runs."""
     if owner is None or owner == owners.token() or owners.is_gone(owner):
@@ -251,75 +245,45 @@ def _is_anothers(owner: str | None) -> bool:
     return owner.rpartition("-")[0] == owners.token().rpartition("-")[0]
 
 
-class Work:
-    """The locks of a cache while this process brings one key in; a context manager.
+def _name_of(owner: str | None) -> str:
+    return f"process {owner.rpartition('-')[2]}" if owner else "another process"
 
-    `lock` is the file of the key's lock; what others have of it grows in the folder `partial`.
+
+@contextlib.contextmanager
+def working(
+    cache: Any,  # a Cache, whose module imports this one
+    key: str,
+    done: Callable[[], bool],
+    waiting: Callable[[float, str, int], None] | None,
+    lock: str,
+    folder: str,
+) -> Iterator[None]:
+    """Hold the locks of a cache while this process brings one key in.
+
+    `lock` is the file of the key's lock; what others have of it grows in `folder`.
     """
 
-    def __init__(
-        self,
-        cache: Any,  # a Cache, whose module imports this one
-        key: str,
-        done: Callable[[], bool],
-        waiting: Callable[[float, str, int], None] | None,
-        lock: str,
-        partial: str,
-    ) -> None:
-        self._cache = cache
-        self._key = key
-        self._waiting = waiting
-        self._partial = partial
-        self._lock = lock
-        shown = waiting and self._tell
-        self._turn = staging.Turn(lock, cache.lock_timeout, done, self._sign, shown)
+    def tell(seconds: float) -> None:
+        path, size = max(unfinished(folder, key), key=lambda pair: pair[1], default=("", 0))
+        if waiting is not None:
+            waiting(seconds, _name_of(owners.of(path)), size)
 
-    def __enter__(self) -> None:
-        cache = self._cache
-        try:
-            cache.prepare()
-            fs.make_dirs(os.path.dirname(self._lock))
-            self._usage = cache.usage()
-            self._enter_usage()
-            try:
-                self._turn.__enter__()
-            except BaseException:
-                self._usage.__exit__()
-                raise
-        except OSError as error:
-            if isinstance(error, CacheError):
-                raise
-            raise cache.translate(error) from error
+    def sign() -> object:
+        # the time of a file changes too while the owner hashes what it resumes
+        return staging.growth(staging.made_under(folder, f"{key}."))
 
-    def _enter_usage(self) -> None:
-        try:
-            self._usage.__enter__()
-        except CacheLockTimeoutError as error:
-            warn(f"{error.message}; going on without it", CacheWarning)
-
-    def _others(self) -> list[tuple[str, int]]:
-        return list(unfinished(self._partial, self._key))
-
-    def _sign(self) -> object:
-        # the time changes too while the owner hashes what it resumes
-        return [(path, size, _mtime_of(path)) for path, size in self._others()]
-
-    def _tell(self, seconds: float) -> None:
-        assert self._waiting is not None
-        path, size = max(self._others(), key=lambda pair: pair[1], default=("", 0))
-        owner = owners.of(path) or ""
-        who = f"process {owner.rpartition('-')[2]}" if owner else "another process"
-        self._waiting(seconds, who, size)
-
-    def __exit__(self, kind: object, error: BaseException | None, _: object) -> None:
-        self._turn.__exit__(kind)
-        self._usage.__exit__()
-        if isinstance(error, OSError) and not isinstance(error, PkgdataError):
-            raise self._cache.translate(error) from error
-
-
-def _mtime_of(path: str) -> int:
+    turn = staging.Turn(lock, cache.lock_timeout, done, sign, waiting and tell)
     try:
-        return os.stat(path).st_mtime_ns
-    except OSError:
-        return 0
+        cache.prepare()
+        fs.make_dirs(os.path.dirname(lock))
+        with contextlib.ExitStack() as locks:
+            try:
+                locks.enter_context(cache.usage())
+            except CacheLockTimeoutError as error:
+                warn(f"{error.message}; going on without it", CacheWarning)
+            locks.enter_context(turn)
+            yield
+    except OSError as error:
+        if isinstance(error, PkgdataError):
+            raise
+        raise cache.translate(error) from error

@@ -175,10 +175,10 @@ def place(made: str, target: str, replace: bool) -> bool:
     raise FileExistsError(errno.EEXIST, "other programs replace it all the time", target)
 
 
-def take_away(target: str) -> None:
+def take_away(target: str, away: str | None = None) -> None:
     """Remove a file, link or folder, out of sight at once, so that nobody meets half of it."""
     above, name = os.path.split(target)
-    away = os.path.join(above, owners.aside(name if name.startswith(".") else f".{name}"))
+    away = away or os.path.join(above, owners.aside(f".{name.removeprefix('.')}"))
     try:
         fs.retry_denied(lambda: os.rename(target, away))
     except FileNotFoundError:

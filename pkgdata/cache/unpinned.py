@@ -48,9 +48,6 @@ VALIDATORS = "validators-v1"
 #: Says, as the result of a ``fill``, that what the cache holds is what the server has.
 UNCHANGED = "unchanged"
 
-#: What a rename onto a folder that is not empty says.
-_TAKEN = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EACCES)
-
 _SCHEMES = ("http", "https", "ftp", "sftp", "ssh", "file")
 
 
@@ -238,18 +235,13 @@ class UrlCache:
 
     def remove(self, path: str) -> None:
         """Remove an entry, the folder of all entries, or a stray file; missing is no error."""
-        if not os.path.lexists(path):
-            return
-        away = self._unique(os.path.basename(path))
         try:
-            # out of sight at once, so that nobody meets half of it
-            fs.retry_denied(lambda: os.rename(path, away))
+            staging.take_away(path, self._unique(os.path.basename(path)))
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
             _warn_slow(error)
-            away = path
-        fs.discard(away)
+            fs.discard(path)
 
 
 class Scratch(Partial):

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 PARTIAL_DAYS = 7.0
 
 
-class Item(NamedTuple):
+class CachedObject(NamedTuple):
     """One object of a cache: bytes, and seconds since the epoch of its last access or change."""
 
     digest: Digest
@@ -49,33 +49,38 @@ class Item(NamedTuple):
     used: float
 
 
-def _digests(cache: Cache, bucket: str) -> Iterator[tuple[Digest, str]]:
-    """Yield (digest, folder) of all that a bucket holds."""
-    top = os.path.join(cache.root, bucket)
-    for alg in _listdir(top):
-        for first in _listdir(os.path.join(top, alg)):
-            for rest in _listdir(os.path.join(top, alg, first)):
-                yield Digest(alg, first + rest), os.path.join(top, alg, first, rest)
-
-
-def _listdir(path: str) -> list[str]:
-    """Return the names in a folder, sorted; none if it cannot be read."""
+def _paths(*parts: str) -> list[str]:
+    """Return the paths in a folder, sorted; none if it cannot be read."""
+    top = os.path.join(*parts)
     try:
-        return sorted(os.listdir(path))
+        return [os.path.join(top, name) for name in sorted(os.listdir(top))]
     except OSError:
         return []
 
 
-def items(cache: Cache) -> Iterator[Item]:
+def _digests(cache: Cache, bucket: str) -> Iterator[tuple[Digest, str]]:
+    """Yield (digest, folder) of all that a bucket holds."""
+    for kind in _paths(cache.root, bucket):
+        for first in _paths(kind):
+            for folder in _paths(first):
+                alg, begin, rest = folder.split(os.sep)[-3:]
+                yield Digest(alg, begin + rest), folder
+
+
+def _item(digest: Digest, path: str) -> CachedObject:
+    found = os.stat(path)
+    used = max(found.st_atime, found.st_mtime)
+    return CachedObject(digest, os.path.basename(path), path, found.st_size, used)
+
+
+def items(cache: Cache) -> Iterator[CachedObject]:
     """Yield every object of a cache."""
     for digest, folder in _digests(cache, OBJECTS):
-        for name in _listdir(folder):
-            path = os.path.join(folder, name)
+        for path in _paths(folder):
             try:
-                found = os.stat(path)
+                yield _item(digest, path)
             except OSError:
-                continue
-            yield Item(digest, name, path, found.st_size, max(found.st_atime, found.st_mtime))
+                pass  # removed meanwhile
 
 
 def usage(cache: Cache) -> dict[str, int]:
@@ -97,7 +102,7 @@ def usage(cache: Cache) -> dict[str, int]:
 
 def prune(
     cache: Cache, days: float, dry_run: bool = False, now: float | None = None
-) -> tuple[list[Item], int]:
+) -> tuple[list[CachedObject], int]:
     """Remove what was not used for so many days, and what nobody will finish.
 
     Returns the old objects and the number of leftovers swept; `now` is in seconds since the epoch.
@@ -145,9 +150,9 @@ def _directories(cache: Cache) -> Iterator[tuple[str, str]]:
     for digest, folder in _digests(cache, TREES):
         yield folder, contents_file(cache.root, f"tree-{key_of(digest)}")
     for digest, folder in _digests(cache, DERIVED):
-        for short in _listdir(folder):
-            key = f"derived-{key_of(digest)}-{short}"
-            yield os.path.join(folder, short), contents_file(cache.root, key)
+        for path in _paths(folder):
+            key = f"derived-{key_of(digest)}-{os.path.basename(path)}"
+            yield path, contents_file(cache.root, key)
 
 
 def sweep(cache: Cache, now: float | None = None) -> int:
@@ -164,30 +169,25 @@ def sweep(cache: Cache, now: float | None = None) -> int:
 
 def _sweep(cache: Cache, now: float) -> int:
     count = 0
-    here = {key_of(digest) for digest, folder in _digests(cache, OBJECTS) if _listdir(folder)}
-    for name in _listdir(os.path.join(cache.root, PARTIAL)):
-        path = os.path.join(cache.root, PARTIAL, name)
-        owner = owners.of(path)
+    here = {key_of(digest) for digest, folder in _digests(cache, OBJECTS) if _paths(folder)}
+    for path in _paths(cache.root, PARTIAL):
+        name = os.path.basename(path)
+        owner = owners.of(name)
         runs = owner is not None and not owners.is_gone(owner)
         age = (now - _mtime(path)) / 86400
         useful = name.endswith((".part", ".note", ".spans")) and name.partition(".")[0] not in here
-        useful = useful and not name.startswith("url-")  # what no digest pins is not gone on from
+        useful = useful and not name.startswith("url-")  # what no digest pins is not resumed
         if age > PARTIAL_DAYS or not (runs or useful):
-            fs.remove_tree(path) if os.path.isdir(path) else fs.remove(path)
+            fs.discard(path)
             count += 1
-    for name in _listdir(os.path.join(cache.root, LOCKS)):
-        # whoever waits for a key holds .lock shared, so nobody waits now
-        count += fs.remove(os.path.join(cache.root, LOCKS, name))
-    for name in _listdir(cache.root):
-        if name.endswith(".tmp"):
-            count += fs.remove(os.path.join(cache.root, name))
     for bucket in (OBJECTS, TREES, DERIVED):
         count += _remove_leftovers(os.path.join(cache.root, bucket))
+    # whoever waits for a key holds .lock shared, so nobody waits now
+    useless = _paths(cache.root, LOCKS)
+    useless += [path for path in _paths(cache.root) if path.endswith(".tmp")]
     known = {record for _, record in _directories(cache)}
-    for name in _listdir(os.path.join(cache.root, CONTENTS)):
-        path = os.path.join(cache.root, CONTENTS, name)
-        count += path not in known and fs.remove(path)
-    return count
+    useless += [path for path in _paths(cache.root, CONTENTS) if path not in known]
+    return count + sum(map(fs.remove, useless))
 
 
 def clear(cache: Cache) -> int:
@@ -206,7 +206,7 @@ def export_archive(
     cache: Cache,
     path: str | os.PathLike[str],
     names_or_digests: Iterable[str | Digest] | None = None,
-) -> list[Item]:
+) -> list[CachedObject]:
     """Write objects into an uncompressed tar archive, verified on the way, for another machine.
 
     They are chosen by file names, or digests as a registry writes them; all by default. The archive
@@ -227,12 +227,12 @@ def export_archive(
     return chosen
 
 
-def _choose(cache: Cache, wanted: Iterable[str | Digest] | None) -> list[Item]:
+def _choose(cache: Cache, wanted: Iterable[str | Digest] | None) -> list[CachedObject]:
     """Return the objects that go by one of some names or digests, or all."""
     found = list(items(cache))
     if wanted is None:
         return found
-    chosen: dict[str, Item] = {}
+    chosen: dict[str, CachedObject] = {}
     for text in map(str, wanted):
         plain = text.lower().removeprefix("sha256:")
         matches = [
@@ -264,7 +264,7 @@ class _Reader:
         return data
 
 
-def _export_one(archive: tarfile.TarFile, item: Item) -> None:
+def _export_one(archive: tarfile.TarFile, item: CachedObject) -> None:
     # no owner and no time: archives of the same objects are the same
     info = tarfile.TarInfo("/".join((OBJECTS, *split(item.digest), item.name)))
     info.size, info.mode = item.size, 0o444
@@ -283,7 +283,7 @@ def _export_one(archive: tarfile.TarFile, item: Item) -> None:
         )
 
 
-def import_archive(cache: Cache, path: str | os.PathLike[str]) -> list[Item]:
+def import_archive(cache: Cache, path: str | os.PathLike[str]) -> list[CachedObject]:
     """Take over the objects of an archive that `export_archive` wrote, each one verified.
 
     Returns those that were not here before. A member that is no object is an error before anything
@@ -327,7 +327,7 @@ def _checked(
 
 def _import_one(
     cache: Cache, archive: tarfile.TarFile, info: tarfile.TarInfo, digest: Digest, name: str
-) -> Item:
+) -> CachedObject:
     def fill(partial: Partial) -> None:
         source = archive.extractfile(info)
         if source is not None:
@@ -337,8 +337,7 @@ def _import_one(
     # without a size the cache records one; a damaged object is found and replaced by its size
     size = info.size if os.path.exists(cache.path(digest, name)) else None
     path = cache.obtain(digest, name, size, fill)
-    found = os.stat(path)
-    return Item(digest, name, path, found.st_size, max(found.st_atime, found.st_mtime))
+    return _item(digest, path)
 
 
 def _mtime(path: str) -> float:

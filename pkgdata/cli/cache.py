@@ -125,7 +125,7 @@ def _path(_: Namespace) -> int:
     return 0
 
 
-def _rows(items: list[upkeep.Item], as_json: bool) -> None:
+def _rows(items: list[upkeep.CachedObject], as_json: bool) -> None:
     if as_json:
         text.json(
             [

@@ -47,7 +47,7 @@ def read(path: str) -> bytes:
         return file.read()
 
 
-def names(found: list[upkeep.Item]) -> list[str]:
+def names(found: list[upkeep.CachedObject]) -> list[str]:
     return sorted(item.name for item in found)
 
 
@@ -569,5 +569,5 @@ def test_export_keeps_removal_out(cache, tmp_path, monkeypatch):
 
     monkeypatch.setattr(upkeep, "_export_one", while_exporting)
     upkeep.export_archive(cache, tmp_path / "a.tar")
-    assert tried == [upkeep.Item]
+    assert tried == [upkeep.CachedObject]
     assert not os.path.exists(os.path.join(cache.root, TREES))

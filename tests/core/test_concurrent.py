@@ -375,7 +375,7 @@ def test_unfinished_file_is_waited_for_where_locks_do_nothing(server, spawn):
 
 NO_WAITING = """
 from pkgdata.cache import partial
-partial.await_other = lambda folder, key, look, *_: look()
+partial.Partial.await_other = lambda self, look, *_: look()
 """
 
 
