@@ -40,13 +40,9 @@ if TYPE_CHECKING:
 
 #: Where pooch has what is its own.
 _THEIRS = {
-    "HTTPDownloader": "downloaders",
-    "FTPDownloader": "downloaders",
-    "SFTPDownloader": "downloaders",
-    "DOIDownloader": "downloaders",
-    "Unzip": "processors",
-    "Untar": "processors",
-    "Decompress": "processors",
+    **dict.fromkeys(["HTTPDownloader", "FTPDownloader"], "downloaders"),
+    **dict.fromkeys(["SFTPDownloader", "DOIDownloader"], "downloaders"),
+    **dict.fromkeys(["Unzip", "Untar", "Decompress"], "processors"),
     "get_logger": "utils",
 }
 
@@ -242,7 +238,7 @@ class Pooch:
             line = "%s file '%s' from '%s' to '%s'."
             logger().info(line, verb, file.name, shown(where), file.folder)
 
-        file.bring(action, announce, fill, fill.resume)
+        file.bring(action, announce, fill)
 
     def _addresses(self, fname: str, where: str) -> list[tuple[str, str]]:
         """Return base and name of each place of a file; ``where`` is what `get_url` says."""
@@ -487,7 +483,7 @@ def _retrieve(
         brought.append(verb)
         logger().info("%s data from '%s' to file '%s'.", verb, shown(urls[0]), file.path)
 
-    file.bring(action, announce, fill, fill.resume)
+    file.bring(action, announce, fill)
     if file.known is None and brought:
         logger().info(
             "SHA256 hash of downloaded file: %s\n"

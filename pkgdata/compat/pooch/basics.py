@@ -15,7 +15,7 @@ import importlib
 import os
 import sys
 
-from ...base import config
+from ...base import config, hashes
 from ...errors import (
     AccessDeniedError,
     AllMirrorsFailedError,
@@ -89,8 +89,6 @@ def unique_name(url: str) -> str:
     """Return pooch's name for a URL: MD5 of the URL, a dash, the URL's last part."""
     from urllib.parse import urlsplit
 
-    from ...base import hashes
-
     digest = hashes.short_key(url)
     last = (url if url.startswith("doi:") else urlsplit(url).path).split("/")[-1]
     return f"{digest}-{last[-(255 - len(digest) - 1) :]}"
@@ -109,8 +107,6 @@ def os_cache(project: str) -> Path:
     """
     from pathlib import Path
 
-    from ...errors import CacheError
-
     if sys.platform == "linux":
         try:
             return Path(config.user_cache(), project)
@@ -118,7 +114,7 @@ def os_cache(project: str) -> Path:
             pass  # without a home directory pooch's answer is a path that cannot be used
     import platformdirs
 
-    return Path(platformdirs.user_cache_dir(project))
+    return Path(platformconfig.user_cache_dir(project))
 
 
 def check_version(version: str, fallback: str = "master") -> str:
@@ -161,8 +157,6 @@ def file_hash(fname: str | os.PathLike[str], alg: str = "sha256") -> str:
     ValueError
         The algorithm is not known.
     """
-    from ...base import hashes
-
     if alg in hashes.HEX_LENGTH:
         return hashes.hash_file(fname, alg).hex
     found: str = pooch_module("hashes").file_hash(fname, alg)  # what OpenSSL has beyond ours
@@ -183,7 +177,6 @@ def make_registry(
     """
     import shlex
 
-    from ...base import hashes
     from ...core import scan
 
     folder = os.fspath(directory)

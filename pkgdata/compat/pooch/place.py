@@ -34,7 +34,17 @@ from .basics import logger
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from typing import Any
+    from typing import Any, Protocol
+
+    class Filler(Protocol):
+        """Writes the right bytes into a `Partial`."""
+
+        @property
+        def resume(self) -> bool:
+            """Whether bytes that an earlier attempt left are of use."""
+
+        def __call__(self, partial: Partial) -> None: ...
+
 
 #: What is in the stamp of a file whose hash is not known.
 UNPINNED = Digest("sha256", "")
@@ -43,17 +53,9 @@ _VERBS = {"download": "Downloading", "update": "Updating"}
 
 _stamps: dict[str | None, Stamps] = {}
 
-_watched = config.environment_reader(
-    [
-        "PKGDATA_VERIFY",
-        "PKGDATA_CACHE_DIR",
-        "PKGDATA_CONFIG",
-        "HOME",
-        "XDG_CACHE_HOME",
-        "XDG_CONFIG_HOME",
-        "XDG_CONFIG_DIRS",
-    ]
-)
+_variables = ["PKGDATA_VERIFY", "PKGDATA_CACHE_DIR", "PKGDATA_CONFIG", "HOME"]
+_variables += [f"XDG_{kind}" for kind in ("CACHE_HOME", "CONFIG_HOME", "CONFIG_DIRS")]
+_watched = config.environment_reader(_variables)
 # policy and root of the cache, valid until a variable or `pkgdata.conf` changes
 _resolved: tuple[object, str, str | None] = (None, "", None)
 
@@ -196,13 +198,7 @@ class LocalFile:
             "Will not be able to download data files."
         )
 
-    def bring(
-        self,
-        action: str,
-        announce: Callable[[str], None],
-        fill: Callable[[Partial], object],
-        resume: bool,
-    ) -> None:
+    def bring(self, action: str, announce: Callable[[str], None], fill: Filler) -> None:
         """Put the file in place, unless another process does so while we wait for it.
 
         ``action`` is what `look` returned; ``announce`` is called with pooch's verb before the
@@ -222,12 +218,12 @@ class LocalFile:
             if changed() and self.look(fresh=True) == "fetch":
                 return
             announce(_VERBS[action])
-            self._write(here, key, fill, resume)
+            self._write(here, key, fill)
 
-    def _write(self, here: str, key: str, fill: Callable[[Partial], object], resume: bool) -> None:
+    def _write(self, here: str, key: str, fill: Filler) -> None:
         with contextlib.ExitStack() as stack:
             try:
-                partial = stack.enter_context(Partial(here, key, resume))
+                partial = stack.enter_context(Partial(here, key, fill.resume))
             except PermissionError as error:
                 raise self._denied(error, "write to") from error
             fill(partial)
@@ -259,15 +255,28 @@ def apply(processor: Callable[..., Any], file: LocalFile, action: str, caller: o
     return processor(file.path, action, caller)
 
 
-def _aside(folder: str, key: str, kind: str) -> str:
-    return os.path.join(folder, f"{key}.{owners.unique()}.{kind}")
+def _made(target: str, find: Callable[[bool], Any], make: Callable[[str], Any]) -> Any:
+    """Return what ``find`` finds, else what ``make`` builds, in one process at a time.
 
+    ``find`` is asked again, with fresh stamps, after the wait for the lock; ``make`` takes the
+    beginning of the names of unfinished files.
+    """
+    found = find(False)
+    if found is not None:
+        return found
+    above, key = os.path.split(target)
+    start = os.path.join(above, work_key(key))
+    os.makedirs(above, exist_ok=True)
 
-def _turn(target: str, folder: str, key: str) -> staging.Turn:
-    """Let this process alone build something under a key in a folder."""
-    return turn(
-        target, lambda: False, lambda: staging.growth(staging.made_under(folder, f"{key}."))
-    )
+    def sign() -> object:
+        return staging.growth(staging.made_under(above, f"{work_key(key)}."))
+
+    with turn(target, lambda: False, sign):
+        found = find(True)
+        if found is None:  # else another process was faster
+            found = make(f"{start}.{owners.unique()}")
+            staging.sweep(above, f"{work_key(key)}.")
+    return found
 
 
 class _Archive:
@@ -275,31 +284,28 @@ class _Archive:
 
     def __init__(self, kind: str, processor: Any, file: LocalFile, action: str) -> None:
         self._kind = kind
-        self._file = file
+        self._digest = file.digest or UNPINNED
         self._path = file.path
         self._action = action
         self._members: list[str] | None = processor.members
         inside = processor.extract_dir
-        above = os.path.dirname(file.path)
         self._folder = (
-            file.path + processor.suffix if inside is None else os.path.join(above, inside)
+            file.path + processor.suffix
+            if inside is None
+            else os.path.join(os.path.dirname(file.path), inside)
         )
+
+    def find(self, fresh: bool) -> list[str] | None:
+        """Return the unpacked files if they are all here."""
+        found = self._listing()
+        if stamps(fresh).has(self._folder, self._key(found), os.stat(self._path), self._digest):
+            return found
+        return None if fresh or self._must_unpack() else self._stamp()
 
     def files(self) -> list[str]:
         """Return the unpacked files; unpack the archive if they are not all here."""
-        found = self._listing()
-        if self._is_complete(found):
-            return found
-        if not self._must_unpack():
-            return self._stamp()
-        above, key = os.path.dirname(self._folder), work_key(os.path.basename(self._folder))
-        os.makedirs(above, exist_ok=True)
-        with _turn(self._folder, above, key):
-            found = self._listing()
-            if self._is_complete(found, fresh=True):  # another process was faster
-                return found
-            self._unpack(above, key)
-            return self._stamp()
+        found: list[str] = _made(self._folder, self.find, self._unpack)
+        return found
 
     def _listing(self) -> list[str]:
         """Return what is in the folder, of the members asked for, in pooch's order."""
@@ -316,15 +322,9 @@ class _Archive:
         names = sorted(os.path.relpath(path, self._folder) for path in found)
         return f"{self._kind} {short(repr(self._members))} {short(repr(names))}"
 
-    def _is_complete(self, found: list[str], fresh: bool = False) -> bool:
-        digest = self._file.digest or UNPINNED
-        archive = os.stat(self._path)
-        return stamps(fresh).has(self._folder, self._key(found), archive, digest)
-
     def _stamp(self) -> list[str]:
         found = self._listing()
-        digest = self._file.digest or UNPINNED
-        stamps().add(self._folder, self._key(found), os.stat(self._path), digest)
+        stamps().add(self._folder, self._key(found), os.stat(self._path), self._digest)
         return found
 
     def _must_unpack(self) -> bool:
@@ -333,13 +333,13 @@ class _Archive:
         members = self._members or extract.names(self._kind, self._path)
         return not all(os.path.exists(os.path.join(self._folder, one)) for one in members)
 
-    def _unpack(self, above: str, key: str) -> None:
+    def _unpack(self, start: str) -> list[str]:
         self._log()
-        with staging.folder(_aside(above, key, "dir")) as aside:
+        with staging.folder(f"{start}.dir") as aside:
             extract.unpack(self._kind, self._path, aside, self._choose, config.conf.extract_limit)
             if not staging.place(aside, self._folder, replace=False):
                 staging.merge(aside, self._folder)  # next to what other members left there
-        staging.sweep(above, f"{key}.")
+        return self._stamp()
 
     def _choose(self, names: list[str]) -> Collection[str]:
         if self._members is None:
@@ -361,33 +361,29 @@ def _begins(name: str, wanted: list[str]) -> bool:
 
 def _decompressed(processor: Any, file: LocalFile, action: str) -> str:
     """Return the decompressed file; make it if it is not here."""
-    path = file.path
-    above = os.path.dirname(path)
-    name = os.path.basename(path) + ".decomp" if processor.name is None else processor.name
+    above, own = os.path.split(file.path)
+    name = f"{own}.decomp" if processor.name is None else processor.name
     target = os.path.join(above, name)
-    key, digest, archive = f"Decompress {name}", file.digest or UNPINNED, os.stat(path)
-    if action == "fetch" and os.path.exists(target):
-        return target
+    key, digest, archive = f"Decompress {name}", file.digest or UNPINNED, os.stat(file.path)
 
-    def complete(fresh: bool) -> bool:
-        return os.path.exists(target) and stamps(fresh).has(above, key, archive, digest)
+    def find(fresh: bool) -> str | None:
+        if not os.path.exists(target):
+            return None
+        trusted = action == "fetch" and not fresh
+        return target if trusted or stamps(fresh).has(above, key, archive, digest) else None
 
-    if complete(fresh=False):
-        return target
-    start = work_key(name)
-    with _turn(target, above, start):
-        if complete(fresh=True):  # another process was faster
-            return target
-        logger().info(
-            "Decompressing '%s' to '%s' using method '%s'.", path, target, processor.method
-        )
-        processor._compression_module(path)  # a method or suffix it does not know: pooch's words
-        aside = _aside(above, start, "part")
+    def make(start: str) -> str:
+        text = "Decompressing '%s' to '%s' using method '%s'."
+        logger().info(text, file.path, target, processor.method)
+        processor._compression_module(file.path)  # what it does not know: pooch's words
+        aside = f"{start}.part"
         try:
-            extract.decompress(path, aside, processor.method, config.conf.extract_limit)
+            extract.decompress(file.path, aside, processor.method, config.conf.extract_limit)
             fs.replace(aside, target)
         finally:
             fs.remove(aside)
         stamps().add(above, key, archive, digest)
-        staging.sweep(above, f"{start}.")
-    return target
+        return target
+
+    made: str = _made(target, find, make)
+    return made
