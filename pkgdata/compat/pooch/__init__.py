@@ -17,18 +17,8 @@ import sys
 from os import stat as _stat
 
 from ...base import config
-from .basics import (
-    check_version,
-    file_hash,
-    joined,
-    location,
-    logger,
-    make_registry,
-    os_cache,
-    pooch_module,
-    unique_name,
-    words,
-)
+from . import basics
+from .basics import check_version, file_hash, make_registry, os_cache, pooch_module
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -192,13 +182,7 @@ class Pooch:
                     return full
         return self._fetch(fname, processor, downloader, progressbar)
 
-    def _fetch(
-        self,
-        fname: str,
-        processor: Callable[..., Any] | None,
-        downloader: Callable[..., Any] | None,
-        progressbar: Any,
-    ) -> Any:
+    def _fetch(self, fname: str, processor: Any, downloader: Any, progressbar: Any) -> Any:
         from . import place
 
         self._assert_file_in_registry(fname)
@@ -218,25 +202,16 @@ class Pooch:
             self._known[fname] = (file.path, file.seen, self.path, hash_, settings)
         return file.path
 
-    def _bring(
-        self, file: LocalFile, action: str, downloader: Callable[..., Any] | None, progressbar: Any
-    ) -> None:
+    def _bring(self, file: LocalFile, action: str, downloader: Any, progressbar: Any) -> None:
         from .bring import filler, shown
 
         where = self.get_url(file.name)
-        fill = filler(
-            file,
-            self._addresses(file.name, where),
-            downloader,
-            progressbar,
-            self.retry_if_failed,
-            self,
-            self._project,
-        )
+        urls, retries = self._addresses(file.name, where), self.retry_if_failed
+        fill = filler(file, urls, downloader, progressbar, retries, self, self._project)
 
         def announce(verb: str) -> None:
             line = "%s file '%s' from '%s' to '%s'."
-            logger().info(line, verb, file.name, shown(where), file.folder)
+            basics.logger().info(line, verb, file.name, shown(where), file.folder)
 
         file.bring(action, announce, fill)
 
@@ -296,7 +271,7 @@ class Pooch:
             text = (line.decode("utf-8") if isinstance(line, bytes) else line).strip()
             if text.startswith("#"):
                 continue
-            found = words(text)
+            found = basics.words(text)
             if len(found) not in (0, 2, 3):
                 raise OSError(
                     f"Invalid entry in Pooch registry file '{fname}': expected 2 or 3 elements "
@@ -399,14 +374,14 @@ def create(
     if isinstance(allow_updates, str):
         allow_updates = os.environ.get(allow_updates, "true").lower() != "false"
     pup = Pooch(
-        path=location(path, env, version),
+        path=basics.location(path, env, version),
         base_url=bases[0] if isinstance(base_url, str) else bases,
         registry=registry,
         urls=urls,
         retry_if_failed=retry_if_failed,
         allow_updates=allow_updates,
     )
-    pup._project = os.path.basename(os.path.normpath(joined(path)))
+    pup._project = os.path.basename(os.path.normpath(basics.joined(path)))
     return pup
 
 
@@ -453,8 +428,8 @@ def retrieve(
     from . import place
 
     urls = [url] if isinstance(url, str) else list(url)
-    folder = location(os_cache("pooch") if path is None else path)
-    full = folder.resolve() / (unique_name(urls[0]) if fname is None else fname)
+    folder = basics.location(os_cache("pooch") if path is None else path)
+    full = folder.resolve() / (basics.unique_name(urls[0]) if fname is None else fname)
     # the caller chose the whole path, so that its last part alone is a name
     file = place.LocalFile(str(full.parent), full.name, known_hash)
     action = file.look()
@@ -468,11 +443,7 @@ def retrieve(
 
 
 def _retrieve(
-    file: LocalFile,
-    action: str,
-    urls: list[str],
-    downloader: Callable[..., Any] | None,
-    progressbar: Any,
+    file: LocalFile, action: str, urls: list[str], downloader: Any, progressbar: Any
 ) -> None:
     from .bring import filler, shown
 
@@ -481,11 +452,11 @@ def _retrieve(
 
     def announce(verb: str) -> None:
         brought.append(verb)
-        logger().info("%s data from '%s' to file '%s'.", verb, shown(urls[0]), file.path)
+        basics.logger().info("%s data from '%s' to file '%s'.", verb, shown(urls[0]), file.path)
 
     file.bring(action, announce, fill)
     if file.known is None and brought:
-        logger().info(
+        basics.logger().info(
             "SHA256 hash of downloaded file: %s\n"
             "Use this value as the 'known_hash' argument of 'pooch.retrieve' to ensure that the "
             "file hasn't changed if it is downloaded again in the future.",

@@ -98,21 +98,14 @@ class Engine:
 
     def _once(self, partial: Partial, show: Callback) -> None:
         file = self._file
-        rounds, origin = config.resolve("retries")
-        # pooch tries once by default; further rounds are for those who ask for them
-        retries = 0 if origin == "default" else rounds
+        retries, origin = config.resolve("retries")
+        if origin == "default":
+            retries = 0  # pooch tries once by default; further rounds are for those who ask
+        rounds = {"retries": retries, "health": _health()}
         try:
             sources = self._sources()
-            self.found = fetch.fetch(
-                file.name,
-                partial,
-                sources,
-                file.digest,
-                None,
-                show,
-                retries=retries,
-                health=_health(),
-            ).digest
+            fetched = fetch.fetch(file.name, partial, sources, file.digest, None, show, **rounds)
+            self.found = fetched.digest
         except PkgdataError as error:
             made = basics.translated(error, file.base, file.known)
             if made is error:
