@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from dataclasses import InitVar, dataclass
 from typing import NamedTuple
 
 from ..base import fs, hashes, pool
@@ -73,26 +74,21 @@ def pieces(wanted: Iterable[Wanted]) -> list[Piece]:
     return found
 
 
+@dataclass
 class Pull:
     """Fetches the wanted files of a dataset into the cache.
 
     ``former`` is another version of it on this computer, and its folder.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        name: str,
-        manifest: Manifest,
-        cache: Cache,
-        former: tuple[Registry, str] | None = None,
-        show: Callback = silent,
-    ) -> None:
-        self._store = store
-        self._name = name
-        self._manifest = manifest
-        self._cache = cache
-        self._show = show
+    _store: Store
+    _name: str
+    _manifest: Manifest
+    _cache: Cache
+    former: InitVar[tuple[Registry, str] | None] = None
+    _show: Callback = silent
+
+    def __post_init__(self, former: tuple[Registry, str] | None) -> None:
         self._lock = threading.Lock()
         self._group: Group | None = None
         self._kept: set[Digest] = set()
@@ -289,9 +285,7 @@ class Pull:
             return  # by the first attempt
         path, fd = group.create(digest)
         try:
-            left = memoryview(content)
-            while left:
-                left = left[os.write(fd, left) :]
+            fs.write_all(fd, content)
         except BaseException:
             os.close(fd)
             fs.remove(path)
@@ -363,14 +357,9 @@ class BlockFile:
 
 
 def _wrong(entry: Entry, source: str, actual: str) -> IntegrityError:
-    return hashes.mismatch(
-        f"wrong bytes for {entry.name!r} from {source}",
-        str(entry.digest),
-        actual,
-        name=entry.name,
-        source=source,
-        hint="the repository is damaged; push the dataset again, with --force",
-    )
+    what, name = f"wrong bytes for {entry.name!r} from {source}", entry.name
+    hint = "the repository is damaged; push the dataset again, with --force"
+    return hashes.mismatch(what, str(entry.digest), actual, name=name, source=source, hint=hint)
 
 
 def _length(path: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from dataclasses import InitVar, dataclass
 
 from ..base import fs, hashes, pool
 from ..base.hashes import Digest
@@ -38,33 +39,25 @@ _AT_ONCE = 8
 _BLOCK = 1 << 20
 
 
+@dataclass
 class Push:
     """Sends one dataset to a repository, which has ``old`` under its name."""
 
-    def __init__(
-        self,
-        store: Store,
-        name: str,
-        folder: str,
-        old: Manifest | None,
-        *,
-        public: bool = False,
-        zstd: bool = False,
-        dry_run: bool = False,
-        show: Callback = silent,
-    ) -> None:
-        self._store = store
-        self._name = name
-        self._folder = folder
-        self._public = public
-        self._zstd = zstd
-        self._dry_run = dry_run
-        self._show = show
+    _store: Store
+    _name: str
+    _folder: str
+    old: InitVar[Manifest | None]
+    _public: bool = False
+    _zstd: bool = False
+    _dry_run: bool = False
+    _show: Callback = silent
+
+    def __post_init__(self, old: Manifest | None) -> None:
         self._entries: list[Entry] = []
         self._modes: dict[str, int] = {}
         self._spots: dict[Digest, Spot] = {}
         self._packs: list[tuple[str, int]] = []
-        self._there = dict(store.scan(f"{name}/"))
+        self._there = dict(self._store.scan(f"{self._name}/"))
         if old is not None:
             self._take_over(old)
 
@@ -129,13 +122,9 @@ class Push:
                 outcome.objects += bool(count)
 
     def _finish(self, content: bytes, replace: bool) -> None:
+        name = repository.manifest_name(self._name)
         try:
-            self._store.put(
-                repository.manifest_name(self._name),
-                content,
-                if_absent=not replace,
-                public=self._public,
-            )
+            self._store.put(name, content, if_absent=not replace, public=self._public)
         except ObjectExistsError as error:
             raise ObjectExistsError(
                 f"{error.message}: another dataset of this name was pushed meanwhile", url=error.url

@@ -35,6 +35,7 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -88,6 +89,7 @@ class Spot(NamedTuple):
         return (size or 0) if self.zstd is None else self.zstd
 
 
+@dataclass(eq=False)
 class Manifest:
     """Names, digests, and where the bytes are.
 
@@ -95,20 +97,14 @@ class Manifest:
     of executables by name.
     """
 
-    def __init__(
-        self,
-        registry: Registry,
-        spots: dict[Digest, Spot],
-        packs: list[tuple[str, int]],
-        folders: list[str],
-        modes: dict[str, int],
-    ) -> None:
-        self.registry = registry
-        self.entries = list(registry.values())  # read several times
-        self.spots = spots
-        self.packs = packs
-        self.folders = folders
-        self.modes = modes
+    registry: Registry
+    spots: dict[Digest, Spot] = field(default_factory=dict)
+    packs: list[tuple[str, int]] = field(default_factory=list)
+    folders: list[str] = field(default_factory=list)
+    modes: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.entries = list(self.registry.values())  # read several times
 
     def dumps(self) -> str:
         """Return the text."""
@@ -173,7 +169,7 @@ class _ManifestReader:
         self._number = 0
         self._lines = text.split("\n")
         self._form = 0
-        self._found = Manifest(Registry.parse(text, source), {}, [], [], {})
+        self._found = Manifest(Registry.parse(text, source))
 
     def manifest(self) -> Manifest:
         entries = iter(self._found.entries)
@@ -243,11 +239,8 @@ class _ManifestReader:
         return int(text)
 
     def _error(self, problem: str) -> RegistryError:
-        return RegistryError(
-            f"{self._source}, line {self._number}: {problem}",
-            file=self._source,
-            line=self._number,
-        )
+        place = f"{self._source}, line {self._number}"
+        return RegistryError(f"{place}: {problem}", file=self._source, line=self._number)
 
 
 # -- the repository ----------------------------------------------------------------------------

@@ -16,6 +16,7 @@ import posixpath
 import tarfile
 import tempfile
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..base import fs, hashes
@@ -101,15 +102,17 @@ def registry(store: Store, name: str) -> Registry:
         return pull(store, name, work)[0]
 
 
+@dataclass
 class _Unpacking:
     """An archive that is unpacked while it is read."""
 
-    def __init__(self, folder: str, address: str, limit: int, show: Callback) -> None:
-        self._folder = folder
-        self._address = address
-        self._limit = limit
-        self._left = limit
-        self._show = show
+    _folder: str
+    _address: str
+    _limit: int
+    _show: Callback
+
+    def __post_init__(self) -> None:
+        self._left = self._limit
         self._found: dict[str, tuple[Digest, int]] = {}
         self._links: dict[str, str] = {}
         self._modes: dict[str, int] = {}
@@ -134,9 +137,8 @@ class _Unpacking:
                 raise
             raise self._refused(f"cannot be read: {error.message}") from error
         except (NotADirectoryError, IsADirectoryError, FileExistsError) as error:
-            raise self._refused(
-                f"has a member that is a file and a folder: {error.filename}"
-            ) from error
+            problem = f"has a member that is a file and a folder: {error.filename}"
+            raise self._refused(problem) from error
         self._resolve()
         for name in sorted(self._modes, reverse=True):  # a folder after what is in it
             os.chmod(self._path(name), self._modes[name])

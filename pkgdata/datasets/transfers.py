@@ -164,16 +164,9 @@ def push(
         raise _published(store, name, repository.manifest_name(name))
     _warn_of_other(store, name, repository.tgz_name(name), OWN)
     outcome = Outcome(name, store.address(repository.manifest_name(name)), OWN)
-    Push(
-        store,
-        name,
-        folder,
-        old[0] if old else None,
-        public=config.public,
-        zstd=(compress or config.compress) == "zstd",
-        dry_run=dry_run,
-        show=shown(progress, folder=folder),
-    ).run(outcome, force, prune)
+    zstd, show = (compress or config.compress) == "zstd", shown(progress, folder=folder)
+    pushing = Push(store, name, folder, old[0] if old else None, config.public, zstd, dry_run, show)
+    pushing.run(outcome, force, prune)
     return outcome
 
 
@@ -347,7 +340,6 @@ class _Pulling:
             self.outcome.objects = 1
             return
         record = self._record(manifest)
-        self._describe(record)
         self._fetching(record, _user_cache()).plan(self.outcome)
 
     def run(self, form: str | None, sign: Callable[[], None]) -> None:
@@ -358,14 +350,13 @@ class _Pulling:
                 record = self._unpack(aside, sign)
             else:
                 record = self._record(manifest)
-                self._describe(record)
                 self._fetch(record, aside, sign)
             check(aside)
             # if something is there by now, another process was faster, and its result is as good
             self._home.commit(self._name, aside, record, self._force or self._completes())
 
     def _record(self, manifest: Manifest) -> Pulled:
-        """Return what will be here: what is wanted, and the partitions that are here already."""
+        """Return what will be here, with the partitions that are here already; describe it too."""
         known = manifest.partitions()
         for one in self._wanted or ():
             if one not in known:
@@ -378,11 +369,15 @@ class _Pulling:
         former = None if self._force else self._home.record(self._name)
         if former is not None:
             self._check_version(former, manifest)
-        if self._wanted is None:
-            return Pulled(manifest)
-        wanted = {*self._wanted, *((former and former.partitions) or ())}
-        chosen = [one for one in known if one in wanted]
-        return Pulled(manifest, None if chosen == known else chosen)
+        record = Pulled(manifest)
+        if self._wanted is not None:
+            wanted = {*self._wanted, *((former and former.partitions) or ())}
+            chosen = [one for one in known if one in wanted]
+            record = Pulled(manifest, None if chosen == known else chosen)
+        part = record.here()
+        self.outcome.digest = manifest.registry.digest()
+        self.outcome.files, self.outcome.size = len(part.registry), part.size
+        return record
 
     def _check_version(self, former: Pulled, manifest: Manifest) -> None:
         if former.manifest.registry.digest() != manifest.registry.digest():
@@ -392,11 +387,6 @@ class _Pulling:
                 hint="pull with --force (force=True) to replace what is here",
                 path=self._home.path(self._name),
             )
-
-    def _describe(self, record: Pulled) -> None:
-        part = record.here()
-        self.outcome.digest = record.manifest.registry.digest()
-        self.outcome.files, self.outcome.size = len(part.registry), part.size
 
     def _fetching(self, record: Pulled, cache: Cache, show: Callback = silent) -> Pull:
         former = self._home.record(self._name)
@@ -424,10 +414,11 @@ class _Pulling:
         show = _signing(shown(self._progress), sign)
         registry, size = tgz.pull(self._store, self._name, aside, show)
         self.outcome.form, self.outcome.digest = TGZ, registry.digest()
+        manifest = Manifest(registry)
         self.outcome.files = self.outcome.moved_files = len(registry)
-        self.outcome.size = sum(entry.size or 0 for entry in registry.values())
-        self.outcome.moved_bytes, self.outcome.objects = size, 1
-        return Pulled(Manifest(registry, {}, [], [], {}))
+        self.outcome.size, self.outcome.moved_bytes = manifest.size, size
+        self.outcome.objects = 1
+        return Pulled(manifest)
 
 
 def _signing(show: Callback, sign: Callable[[], None]) -> Callback:

@@ -7,22 +7,8 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from . import faults as faults
-    from .keys import ci_key as ci_key
-    from .server import Fault as Fault
-    from .server import FaultServer as FaultServer
-    from .server import Folder as Folder
-    from .server import Reply as Reply
-    from .server import Request as Request
-
-_HOMES = {
-    "Fault": "server",
-    "FaultServer": "server",
-    "Folder": "server",
-    "Reply": "server",
-    "Request": "server",
-    "ci_key": "keys",
-}
+    from . import faults
+    from .server import Fault, FaultServer, Folder, Reply, Request
 
 __all__ = ["Fault", "FaultServer", "Folder", "Reply", "Request", "ci_key", "faults"]
 
@@ -30,8 +16,44 @@ __all__ = ["Fault", "FaultServer", "Folder", "Reply", "Request", "ci_key", "faul
 def __getattr__(name: str) -> object:
     import importlib
 
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if name == "faults":
         return importlib.import_module(f"{__name__}.faults")
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    return getattr(importlib.import_module(f"{__name__}.server"), name)
+
+
+def ci_key(*packages: str) -> str:
+    """Return the key of a cache that holds the files of some packages.
+
+    Parameters
+    ----------
+    *packages : str
+        Names or folders, as for `pkgdata fetch`; their order does not matter.
+
+    Returns
+    -------
+    str
+        ``pkgdata-objects-v1-NAMES-DIGEST``: all before the digest may serve as the prefix by which
+        the service finds an older cache to start from.
+
+    Raises
+    ------
+    ConfigError
+        There is no such package.
+
+    Examples
+    --------
+    >>> ci_key("mypkg")                                                      # doctest: +SKIP
+    'pkgdata-objects-v1-mypkg-0f343b0931126a20f133d67c2b018a3b'
+    """
+    # every pytest run imports this module, and few ask for a key
+    import hashlib
+
+    from ..cache.objects import OBJECTS
+    from ..core.declaration import find_package
+
+    found = {data.name: str(data.registry.digest()) for data in map(find_package, packages)}
+    names = sorted(found)
+    lines = "".join(f"{found[name]}  {name}\n" for name in names)
+    return "-".join(["pkgdata", OBJECTS, *names, hashlib.sha256(lines.encode()).hexdigest()[:32]])

@@ -32,12 +32,15 @@ LFS_POINTER = (
 
 
 def altered(**changes: object) -> Fault:
-    """Make a fault: the healthy reply with some fields of `Reply` changed."""
+    """Make a fault: the healthy reply with some fields of `Reply` changed.
+
+    A value may be a function of the healthy reply.
+    """
 
     def fault(server: FaultServer, request: Request) -> Reply:
         reply = server.healthy(request)
         for name, value in changes.items():
-            setattr(reply, name, value)
+            setattr(reply, name, value(reply) if callable(value) else value)
         return reply
 
     return fault
@@ -122,12 +125,10 @@ def wrong_range(shift: int = 1) -> Fault:
 def no_content_range() -> Fault:
     """Answer a range request by 206 without a ``Content-Range``."""
 
-    def fault(server: FaultServer, request: Request) -> Reply:
-        reply = server.healthy(request)
-        reply.headers.pop("Content-Range", None)
-        return reply
+    def others(reply: Reply) -> dict[str, str]:
+        return {name: text for name, text in reply.headers.items() if name != "Content-Range"}
 
-    return fault
+    return altered(headers=others)
 
 
 def ignore_range() -> Fault:
@@ -177,13 +178,7 @@ def lfs_pointer() -> Fault:
 
 def other_bytes() -> Fault:
     """Send other bytes of the same length, like a damaged mirror."""
-
-    def fault(server: FaultServer, request: Request) -> Reply:
-        reply = server.healthy(request)
-        reply.body = bytes(byte ^ 0xFF for byte in bytes(reply.body))
-        return reply
-
-    return fault
+    return altered(body=lambda reply: bytes(byte ^ 0xFF for byte in bytes(reply.body)))
 
 
 def compressed() -> Fault:
@@ -213,17 +208,11 @@ def redirect(to: str, code: int = 302) -> Fault:
     return status(code, headers={"Location": to})
 
 
-class _Forever:
-    #: `FaultServer` looks for this.
-    lasting = True
-
-    def __init__(self, fault: Fault) -> None:
-        self._fault = fault
-
-    def __call__(self, server: FaultServer, request: Request) -> Reply:
-        return self._fault(server, request)
-
-
 def forever(fault: Fault) -> Fault:
     """Apply a fault to every request from this one on."""
-    return _Forever(fault)
+
+    def lasting(server: FaultServer, request: Request) -> Reply:
+        return fault(server, request)
+
+    lasting.lasting = True  # type: ignore[attr-defined]  # `FaultServer` looks for this
+    return lasting

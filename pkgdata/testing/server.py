@@ -181,7 +181,7 @@ class FaultServer:
         #: Set once a reply stalls.
         self.stalled = threading.Event()
         self._tls = tls
-        self._scripts: dict[str, list[Fault]] = {}
+        self._scripts: dict[str, list[Fault | int]] = {}
         self._released = threading.Event()
         self._closing = threading.Event()
         self._change = threading.Condition()
@@ -247,9 +247,7 @@ class FaultServer:
             What `pkgdata.testing.faults` makes; a number is an answer with that status.
         """
         with self._change:
-            self._scripts[path] = [
-                _answer(fault) if isinstance(fault, int) else fault for fault in faults
-            ]
+            self._scripts[path] = list(faults)
 
     def stall(self) -> None:
         """Wait for the release; for faults."""
@@ -389,7 +387,10 @@ class FaultServer:
             if script and not getattr(fault, "lasting", False):
                 del script[0]
         try:
-            reply = fault(self, request) if fault else self.healthy(request)
+            if isinstance(fault, int):
+                reply = Reply(fault)
+            else:
+                reply = fault(self, request) if fault else self.healthy(request)
             request.status = reply.status
             return self._send(connection, request, reply)
         finally:
@@ -443,10 +444,6 @@ class FaultServer:
         if end is None and reply.framing == "chunked":
             connection.sendall(b"0\r\n\r\n")
         return end is None
-
-
-def _answer(status: int) -> Fault:
-    return lambda _server, _request: Reply(status)
 
 
 def _shut(connection: socket.socket) -> None:
