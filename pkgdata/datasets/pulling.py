@@ -137,19 +137,17 @@ class Pull:
 
     def plan(self, outcome: Outcome) -> None:
         """Fill in what would be moved."""
-        packed, alone = self._sort([one for one in self._missing if one[1] not in self._local])
-        self._count(outcome, packed, alone)
+        wanted = [one for one in self._missing if one[1] not in self._local]
+        packed, alone = self._sort(wanted, outcome)
         outcome.moved_bytes += sum(piece.stop - piece.start for piece in packed)
         outcome.moved_bytes += sum(spot.stored(entry.size) for entry, _, spot in alone)
 
-    def _sort(self, wanted: list[Wanted]) -> tuple[list[Piece], list[Wanted]]:
-        """Return what is read of packs, and the objects of their own."""
+    def _sort(self, wanted: list[Wanted], outcome: Outcome) -> tuple[list[Piece], list[Wanted]]:
+        """Return what is read of packs, and the objects of their own; count both."""
         packed = pieces(one for one in wanted if one[2].pack is not None)
-        return packed, [one for one in wanted if one[2].pack is None]
-
-    def _count(self, outcome: Outcome, packed: list[Piece], alone: list[Wanted]) -> None:
-        outcome.moved_files = sum(len(piece.members) for piece in packed) + len(alone)
-        outcome.objects = len(packed) + len(alone)
+        alone = [one for one in wanted if one[2].pack is None]
+        outcome.moved_files, outcome.objects = len(wanted), len(packed) + len(alone)
+        return packed, alone
 
     # -- fetching the rest ---------------------------------------------------------------------
 
@@ -164,8 +162,7 @@ class Pull:
         fs.check_space(f"the dataset {self._name!r}", cache.root, need)
         try:
             rest = [one for one in self._missing if not self._take(*one[:2])]
-            packed, alone = self._sort(rest)
-            self._count(outcome, packed, alone)
+            packed, alone = self._sort(rest, outcome)
             self._all(self._piece, packed, min(_PACKS, self._store.threads))
         finally:
             with self._lock:
@@ -231,12 +228,8 @@ class Pull:
             self._moved += count
         if count != wanted:
             address = self._store.address(name)
-            raise IncompleteTransferError(
-                f"{address}: {count} bytes came of {wanted}",
-                url=address,
-                expected=wanted,
-                actual=count,
-            )
+            problem = f"{address}: {count} bytes came of {wanted}"
+            raise IncompleteTransferError(problem, url=address, expected=wanted, actual=count)
         return buffer
 
     def _skip(self, body: Body, count: int) -> None:
