@@ -114,7 +114,7 @@ def os_cache(project: str) -> Path:
             pass  # without a home directory pooch's answer is a path that cannot be used
     import platformdirs
 
-    return Path(platformconfig.user_cache_dir(project))
+    return Path(platformdirs.user_cache_dir(project))
 
 
 def check_version(version: str, fallback: str = "master") -> str:
