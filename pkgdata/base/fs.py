@@ -325,15 +325,16 @@ def remove_tree(path: str) -> None:
         for name in files:
             remove(os.path.join(folder, name))
         for name in directories:
-            child = os.path.join(folder, name)
-            if os.path.islink(child):
-                os.unlink(child)
-            else:
-                os.rmdir(child)
+            _remove_folder(os.path.join(folder, name))
+    _remove_folder(path)
+
+
+def _remove_folder(path: str) -> None:
+    """Remove an empty folder, or a link to one."""
     try:
-        os.rmdir(path)
+        os.unlink(path) if os.path.islink(path) else os.rmdir(path)
     except FileNotFoundError:
-        pass
+        pass  # another process removes the same tree, as what a killed one left
 
 
 def discard(path: str) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 #: Tries to replace something that others replace and remove at the same time.
 _TRIES = 20
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTEMPTY, errno.EISDIR)
 
 #: How far the times of a new folder are set back, in ns, so that a change right after that shows:
 #: the clock of a file system ticks every few ms, FAT's every 2 s.
@@ -163,8 +164,9 @@ def place(made: str, target: str, replace: bool) -> bool:
             try:
                 fs.retry_denied(lambda: os.rename(made, target))
                 return True
-            except OSError:
-                if not os.path.lexists(target):
+            except OSError as error:
+                # what was in the way may be gone again by now
+                if error.errno not in _IN_THE_WAY and not os.path.lexists(target):
                     raise
         elif not replace:
             return False

@@ -266,14 +266,14 @@ class Transfer:
     ) -> IntegrityError:
         kind = body.kind if body else self._kind
         size = f"{body.size if body else self.target.offset} bytes"
-        return IntegrityError(
-            f"wrong bytes for {self.name!r} from {address}: expected {expected}, found {actual} "
+        return hashes.mismatch(
+            f"wrong bytes for {self.name!r} from {address} "
             f"({size}, {kind}, beginning {self.head[:40]!r})",
-            hint="the mirror holds something else; tell its owner, or update the registry",
+            expected,
+            actual,
             name=self.name,
             source=address,
-            expected=expected,
-            actual=actual,
+            hint="the mirror holds something else; tell its owner, or update the registry",
         )
 
     def _over_ranges(self, store: Primitives, name: str, body: Body | None, size: int) -> None:

@@ -334,6 +334,19 @@ def test_remove_tree(tmp_path):
     fs.remove_tree(str(tree))
 
 
+def test_two_processes_remove_a_tree_at_once(tmp_path, monkeypatch):
+    (tmp_path / "tree" / "a" / "b").mkdir(parents=True)
+    rmdir = os.rmdir
+
+    def too_late(path):
+        rmdir(path)  # by the other one
+        rmdir(path)
+
+    monkeypatch.setattr(os, "rmdir", too_late)
+    fs.remove_tree(str(tmp_path / "tree"))
+    assert not (tmp_path / "tree").exists()
+
+
 def test_walk_files_is_sorted_and_uses_slashes(tmp_path):
     for name in ("b", "a/z", "a/b/c", "a.txt"):
         path = tmp_path / "root" / name

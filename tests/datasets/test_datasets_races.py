@@ -28,7 +28,7 @@ PACKS = 8  # of 20,000 bytes
 
 #: What each process runs: one order a line, one answer a line.
 CHILD = """
-import json, os, signal, sys
+import json, os, signal, sys, traceback
 import pkgdata
 from pkgdata import datasets
 from pkgdata.cache import group
@@ -53,7 +53,7 @@ for line in sys.stdin:
         found = eval(line)
         say(event="result", value=getattr(found, "moved_files", None))
     except BaseException as error:
-        say(event="error", error=repr(error))
+        say(event="error", error=repr(error), trace=traceback.format_exc())
 """
 
 
