@@ -212,12 +212,7 @@ def get_pkg_data_contents(
 
     Parameters
     ----------
-    data_name : str
-    package : str, optional
-        The caller's by default.
-    encoding : str, optional
-        ``"binary"`` for bytes, else the text encoding; the system's by default.
-    cache : bool, default True
+    data_name, package, encoding, cache
         See `get_pkg_data_fileobj`.
 
     Returns

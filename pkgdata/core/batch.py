@@ -57,11 +57,13 @@ _PER_LOOK, _LOOK, _SLOW_LOOKS = 5, 0.05, 2
 class _Job:
     """One small file on its way through bulk into a group."""
 
-    __slots__ = ("_batch", "_count", "_fd", "_hasher", "entry", "path", "size", "target")
+    __slots__ = ("_batch", "_count", "_fd", "_hasher", "digest", "entry", "path", "size", "target")
 
     def __init__(self, batch: Batch, entry: Entry, target: str) -> None:
+        assert entry.digest is not None  # others are fetched alone
         self._batch = batch
         self.entry = entry
+        self.digest = entry.digest
         self.target = target
         self.path = ""
         self.size = 0
@@ -70,12 +72,11 @@ class _Job:
         self._hasher: Hasher | None = None
 
     def begin(self, size: int) -> bool:
-        digest, expected = self.entry.digest, self.entry.size
-        if digest is None or size > SMALL or (expected is not None and size != expected):
+        if size > SMALL or self.entry.size not in (None, size):
             return False
         self.size = size
-        self.path, self._fd = self._batch.group.create(digest)
-        self._hasher = hashes.new(digest.alg)
+        self.path, self._fd = self._batch.group.create(self.digest)
+        self._hasher = hashes.new(self.digest.alg)
         self._count = 0
         self._batch.tell(self, START, 0)
         return True
@@ -88,17 +89,15 @@ class _Job:
             view = view[os.write(self._fd, view) :]
 
     def finish(self) -> bool:
-        digest, hasher = self.entry.digest, self._hasher
-        if hasher is None or digest is None or self._count != self.size:
-            return False
-        return hasher.hexdigest() == digest.hex
+        hasher = self._hasher
+        assert hasher is not None
+        return self._count == self.size and hasher.hexdigest() == self.digest.hex
 
     def keep(self) -> None:
         """Hand the file over to the group."""
         entry, fd, self._fd = self.entry, self._fd, -1
-        assert entry.digest is not None
         self._batch.group.add(
-            self.path, fd, entry.digest, entry.name, self.size, entry.size is None, self
+            self.path, fd, self.digest, entry.name, self.size, entry.size is None, self
         )
 
     def abandon(self) -> None:
@@ -162,7 +161,7 @@ class _Queue:
                     job.size = job.entry.size or 0
                     self._batch.succeed(job.entry)
                     self._batch.tell(job, HIT, job.size)
-                elif _key(job.entry) in self._others:
+                elif key_of(job.digest) in self._others:
                     self.left.append(job)
                 else:
                     return job
@@ -414,11 +413,6 @@ def _is_same(path: str, target: str, digest: Digest | None) -> bool:
         return False
     digest = digest or hashes.hash_file(path)
     return hashes.hash_file(target, digest.alg) == digest
-
-
-def _key(entry: Entry) -> str:
-    """Return how the name of an entry's unfinished file begins."""
-    return key_of(entry.digest) if entry.digest else ""
 
 
 class _Pool:

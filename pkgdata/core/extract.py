@@ -76,8 +76,7 @@ def apply(
 
 def unpack(kind: str, path: str, folder: str, choose: Choose, growth: int) -> None:
     """Unpack an archive (``"Unzip"``, ``"Untar"``) into a folder that nobody else writes to."""
-    work = _unzip if kind == "Unzip" else _untar
-    work(path, folder, choose, _Budget(path, _limit(path, growth)))
+    _WORK[kind](path, folder, choose, _Budget.of(path, growth))
 
 
 def names(kind: str, path: str) -> list[str]:
@@ -88,13 +87,8 @@ def names(kind: str, path: str) -> list[str]:
         found.extend(names)
         return ()
 
-    work = _unzip if kind == "Unzip" else _untar
-    work(path, "", none, _Budget(path, 0))
+    _WORK[kind](path, "", none, _Budget(path, 0))
     return found
-
-
-def _limit(path: str, growth: int) -> int:
-    return max(_ALWAYS_ALLOWED, growth * os.path.getsize(path))
 
 
 def _workplace(path: str, cache: Cache, digest: Digest) -> str:
@@ -113,6 +107,10 @@ class _Budget:
         self.path = path
         self.limit = limit
         self.used = 0
+
+    @classmethod
+    def of(cls, path: str, growth: int) -> _Budget:
+        return cls(path, max(_ALWAYS_ALLOWED, growth * os.path.getsize(path)))
 
     def add(self, count: int) -> None:
         self.used += count
@@ -151,23 +149,21 @@ def _target(path: str, folder: str, name: str) -> str:
 
 
 def _asked_for(path: str, members: list[str]) -> Choose:
+    """Return the choice of the members asked for; one that is not there is an error."""
+
     def choose(names: list[str]) -> Collection[str]:
-        _check_members(path, members, names)
+        for member in members:
+            if not any(_wanted(name, [member]) for name in names):
+                import difflib
+
+                close = difflib.get_close_matches(member, names, 3)
+                raise ExtractionError(
+                    f"{path} has no member {member!r}",
+                    hint=f"did you mean {' or '.join(close)}?" if close else None,
+                )
         return {name for name in names if _wanted(name, members)}
 
     return choose
-
-
-def _check_members(path: str, members: list[str], names: list[str]) -> None:
-    missing = [member for member in members if not any(_wanted(name, [member]) for name in names)]
-    if missing:
-        import difflib
-
-        close = difflib.get_close_matches(missing[0], names, 3)
-        raise ExtractionError(
-            f"{path} has no member {missing[0]!r}",
-            hint=f"did you mean {' or '.join(close)}?" if close else None,
-        )
 
 
 def _unreadable(path: str, kind: str, error: Exception) -> NoReturn:
@@ -276,6 +272,8 @@ def _link_target(
     raise ExtractionError(f"{path}: the link {info.name!r} goes in a circle")
 
 
+_WORK = {"Unzip": _unzip, "Untar": _untar}
+
 _SUFFIXES = {".xz": "lzma", ".gz": "gzip", ".bz2": "bzip2"}
 _MODULES = {"lzma": "lzma", "xz": "lzma", "gzip": "gzip", "bzip2": "bz2"}
 
@@ -293,6 +291,6 @@ def decompress(path: str, target: str, method: str, growth: int) -> None:
         raise ExtractionError(f"cannot tell how {path} is compressed (known: {known})")
     try:
         with importlib.import_module(_MODULES[method]).open(path) as source:
-            _Budget(path, _limit(path, growth)).copy(source, target)
+            _Budget.of(path, growth).copy(source, target)
     except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         _unreadable(path, method, error)

@@ -103,16 +103,8 @@ def _cores() -> int:
 
 
 def _measure(jobs: list[Job], workers: int, progress: Callback) -> dict[str, tuple[Digest, int]]:
-    """Hash files; return (digest, bytes) by name."""
-    done = {}
-    for name, digest, size in _results(jobs, workers):
-        done[name] = (digest, size)
-        progress(ended(name, size))
-    return done
-
-
-def _results(jobs: list[Job], workers: int) -> Iterator[tuple[str, Digest, int]]:
-    """Hash small files at once, then large ones in threads."""
+    """Hash small files at once, then large ones in threads; return (digest, bytes) by name."""
+    done: dict[str, tuple[Digest, int]] = {}
     large = []
     for job in jobs:
         name, path, alg = job
@@ -120,16 +112,19 @@ def _results(jobs: list[Job], workers: int) -> Iterator[tuple[str, Digest, int]]
         if digest is None:
             large.append((size, job))
         else:
-            yield name, digest, size
+            done[name] = digest, size
+            progress(ended(name, size))
     # the largest first: begun last, it would keep one core busy while the others idle
     large.sort(key=lambda item: -item[0])
     found = pool.run(_hash, [job for _, job in large], min(workers, len(large)))
     with contextlib.closing(found):  # type: ignore[type-var]  # after an error the rest is not read
-        for job, result, error in found:
+        for (name, *_), result, error in found:
             if error is not None:
                 raise error
             assert result is not None
-            yield job[0], *result
+            done[name] = result
+            progress(ended(name, result[1]))
+    return done
 
 
 def _hash(job: Job) -> tuple[Digest, int]:
