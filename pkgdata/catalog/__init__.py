@@ -11,11 +11,11 @@ cache as the files of packages. `docs/catalog.md` shows how a repository is writ
 
 ::
 
-  places       how datasets are named, and where they lie;  variants  of one definition
+  places       how datasets are named, and where they are
   objects      what is made of a dataset, as JSON too;  types  those that come along
   resources/   what a dataset consists of;  fetch  from a resource to the engine
   active       the catalog at work, and what decorators leave
-  definition   what an author says about a dataset;  decorators  how
+  definition   what an author says about a dataset;  decorators  how, and variants
   repository   packages of definitions, datamaestro's too
   index        what is installed, and known without loading it;  search terms
   prepare      fetch and make a dataset
@@ -30,8 +30,10 @@ _NAMES = {
     "library": ("Catalog", "find_dataset", "get_dataset", "prepare_dataset"),
     "repository": ("Repository",),
     "definition": ("Definition",),
-    "decorators": ("Dataset", "dataset", "datatags", "datatasks", "hook", "metadataset"),
-    "variants": ("AxesVariants", "Axis", "Variants"),
+    "decorators": (
+        *("Dataset", "dataset", "datatags", "datatasks", "hook", "metadataset"),
+        *("AxesVariants", "Axis", "Variants"),
+    ),
     "places": ("DataFolder",),
     "resources": (
         *("FileChecker", "HashCheck"),

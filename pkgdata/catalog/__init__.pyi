@@ -1,6 +1,9 @@
 """What `pkgdata.catalog.__getattr__` loads on first use, for type checkers."""
 
+from .decorators import AxesVariants as AxesVariants
+from .decorators import Axis as Axis
 from .decorators import Dataset as Dataset
+from .decorators import Variants as Variants
 from .decorators import dataset as dataset
 from .decorators import datatags as datatags
 from .decorators import datatasks as datatasks
@@ -50,6 +53,3 @@ from .types import LabelledImages as LabelledImages
 from .types import Matrix as Matrix
 from .types import Supervised as Supervised
 from .types import Tensor as Tensor
-from .variants import AxesVariants as AxesVariants
-from .variants import Axis as Axis
-from .variants import Variants as Variants

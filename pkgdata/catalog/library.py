@@ -6,7 +6,7 @@ import os
 import sys
 
 from ..errors import CatalogError, PkgdataWarning, UnknownDatasetError, warn
-from . import active, index, places, prepare, variants
+from . import active, index, places, prepare
 from .active import of_class
 from .definition import Definition
 from .index import Index, IndexEntry, Installed
@@ -147,7 +147,7 @@ class Catalog:
             Its name or a former one; ``NAME@REPOSITORY`` where two repositories have it. A selector
             of variants after it is ignored.
         """
-        base, repository = places.split_repository(variants.split_selector(name)[0])
+        base, repository = places.split_repository(places.split_selector(name)[0])
         known = list(self.records())
         wanted = [one for one in known if repository in (None, one.repository)]
         found = [one for one in wanted if one.id == base]
@@ -187,7 +187,7 @@ class Catalog:
         A name may have a selector: ``org.example.family[size=small]``.
         """
         definition = self._definition(dataset)
-        selector = variants.split_selector(dataset)[1] if isinstance(dataset, str) else ""
+        selector = places.split_selector(dataset)[1] if isinstance(dataset, str) else ""
         if selector:
             if variant is not None:
                 raise CatalogError(f"{dataset!r} says the variant already")

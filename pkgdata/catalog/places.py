@@ -253,6 +253,12 @@ def split_repository(name: str) -> tuple[str, str | None]:
     return base, repository if at else None
 
 
+def split_selector(name: str) -> tuple[str, str]:
+    """Split ``NAME[axis=value,...]``; the selector keeps its brackets."""
+    base, bracket, rest = name.partition("[")
+    return base.strip(), bracket + rest
+
+
 def close_names(name: str, known: Iterable[str]) -> list[str]:
     """Return up to three similar names; also those that end alike."""
     all_names = list(known)

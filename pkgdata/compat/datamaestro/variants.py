@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ...catalog.variants import AxesVariants as AxesVariants
-from ...catalog.variants import Axis as Axis
-from ...catalog.variants import Variants as Variants
-from ...catalog.variants import split_selector
+from ...catalog.decorators import AxesVariants as AxesVariants
+from ...catalog.decorators import Axis as Axis
+from ...catalog.decorators import Variants as Variants
+from ...catalog.places import split_selector
 
 split_id_selector = split_selector
