@@ -12,9 +12,9 @@ from ..base.progress import Bar, Event, view, wanted
 from ..core import scan
 from ..core.registry import Registry
 from ..errors import PublishError
-from ..publish import destinations_for, engine, merge, records
+from ..publish import destinations_for, engine, records
 from ..publish.engine import Publication
-from ..publish.plan import settings_of
+from ..publish.plan import load_registry, settings_of, write_registry
 from ..publish.readback import mirrors_of
 
 TYPE_CHECKING = False
@@ -384,9 +384,9 @@ def _check_registry(args: Namespace) -> int:
 
 def _update_registry(args: Namespace) -> int:
     found = records.from_record(args.record)
-    before = merge.load(args.registry)
+    before = load_registry(args.registry)
     changes = records.update(before, found)
-    merge.write(args.registry, before, changes.registry)
+    write_registry(args.registry, before, changes.registry)
     print(
         f"{args.registry}: {len(changes.added)} new, {len(changes.placed)} with a new address, "
         f"{len(found) - len(changes.added) - len(changes.placed)} unchanged",

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .registry import Registry
 
 #: The tables of pkgdata.toml; the keys of the first are keyword arguments of `declare` as well.
-_TABLES = {
+TABLES = {
     "package": {
         "name": "str",
         "dataurl": "str|texts",
@@ -194,7 +194,7 @@ def _read_declaration(folder: str) -> dict[str, Any]:
     path = os.path.join(folder, "pkgdata.toml")
     if not os.path.exists(path):
         return {}
-    found: dict[str, Any] = config.read(path, _TABLES).get("package", {})
+    found: dict[str, Any] = config.read(path, TABLES).get("package", {})
     return found
 
 

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from ..base.hashes import Digest
 
+#: The name of a page next to the files.
+PAGE = "index.html"
+
 
 @dataclass(eq=False)
 class Item:

@@ -13,14 +13,21 @@ sent twice, and no note has to be kept here.
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import os
+import tempfile
 import time
+from html import escape
 
-from ..base import hashes, pool
+from ..base import hashes, pool, urls
 from ..base.hashes import Digest
 from ..base.progress import BYTES, DONE, START, Event, silent
 from ..core.registry import Entry
-from ..errors import ObjectExistsError, PkgdataError, PublishError
-from . import merge, page, plan, readback
+from ..errors import ObjectExistsError, ObjectNotFoundError, PkgdataError, PublishError
+from ..stores import open_store, public
+from . import plan, readback
+from .destination import PAGE, Item, template
 from .readback import OK, Finding, Mirror
 
 TYPE_CHECKING = False
@@ -29,7 +36,7 @@ if TYPE_CHECKING:
 
     from ..base.progress import Callback
     from ..core.registry import Registry
-    from .destination import Destination, Held, Item
+    from .destination import Destination, Held
     from .plan import Plan
 
     #: Takes the stage, the number of files and their bytes; returns who is told of each event.
@@ -65,7 +72,7 @@ class Publication:
         self._show = show
         self.items: list[Item] = []
         self.plans: list[Plan] = []
-        self.registry: Registry = merge.load(registry_file)
+        self.registry: Registry = plan.load_registry(registry_file)
 
     def __enter__(self) -> Publication:
         return self
@@ -130,9 +137,9 @@ class Publication:
         for one in self.plans:
             for name, url in one.urls.items():
                 own.setdefault(name, []).append(url)
-        before = merge.load(self._file)  # others may have written to it while we uploaded
-        self.registry = merge.entries(self.items, before, own, self._replace)
-        return merge.write(self._file, before, self.registry)
+        before = plan.load_registry(self._file)  # others may have written to it while we uploaded
+        self.registry = plan.merged(self.items, before, own, self._replace)
+        return plan.write_registry(self._file, before, self.registry)
 
     # -- 4 -------------------------------------------------------------------------------------
 
@@ -192,11 +199,11 @@ class Publication:
 
     def check_page(self) -> None:
         """Make sure that an ``index.html`` of ours would replace no other."""
-        if any(item.name == page.NAME for item in self.items):
-            raise PublishError(f"--index: {self._folder} has an {page.NAME} of its own")
+        if any(item.name == PAGE for item in self.items):
+            raise PublishError(f"--index: {self._folder} has an {PAGE} of its own")
         for one in self.plans:
             if one.destination.shows_pages:
-                page.check_place(one.destination)
+                check_page(one.destination)
 
     def add_page(self, title: str) -> list[str]:
         """Put an ``index.html`` next to the files; return its address at each destination.
@@ -209,8 +216,8 @@ class Publication:
         for one in self.plans:
             base = one.destination.dataurl
             if one.destination.shows_pages and base is not None:
-                page.publish(one.destination, page.render(title, entries, base))
-                found.append(page.address(base))
+                publish_page(one.destination, page(title, entries, base))
+                found.append(page_address(base))
         return found
 
 
@@ -307,3 +314,99 @@ def _failure(
     )
     failure.__cause__ = error
     return failure
+
+
+# -- the page next to the files --------------------------------------------------------------------
+
+# What it says stands in the HTML itself, so that it can be read without a server and without
+# JavaScript; a script only adds the search and the copying.
+
+#: By this a page of ours is told from one that somebody has written.
+_MARK = b'content="pkgdata publish"'
+
+_SNIPPET = """import pkgdata
+
+data = pkgdata.declare(
+    {title!r},
+    dataurl={base!r},
+    registry={{{name!r}: {digest!r}}},
+)
+path = data.get({name!r})
+"""
+
+
+def page(title: str, entries: Sequence[Entry], base: str) -> str:
+    """Return the page of files below a public base URL."""
+    first = entries[0]
+    snippet = _SNIPPET.format(title=title, base=base, name=first.name, digest=str(first.digest))
+    style, script = "\n" + template("page.css"), "\n" + template("page.js")
+    values = {
+        "title": escape(title),
+        "count": f"{len(entries)} file{'' if len(entries) == 1 else 's'}",
+        "total": _size(sum(entry.size or 0 for entry in entries)),
+        "snippet": escape(snippet),
+        "rows": "".join(map(_row, entries)).rstrip("\n"),
+        "style": style,
+        "script": script,
+        "style_hash": _hash(style),
+        "script_hash": _hash(script),
+    }
+    return template("page.html", values)
+
+
+def _row(entry: Entry) -> str:
+    values = {
+        "href": escape("./" + urls.quote_name(entry.name)),
+        "name": escape(entry.name),
+        "bytes": entry.size,
+        "size": _size(entry.size or 0),
+        "digest": escape(str(entry.digest)),
+    }
+    return template("row.html", values)
+
+
+def _hash(text: str) -> str:
+    """Return what a content security policy calls a text."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}" if count < 100 or unit == "B" else f"{count:.0f} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def page_address(base: str) -> str:
+    """Return the web address of the page below a public base URL, such as ``s3://bucket/prefix``."""
+    return urls.join(public(base), PAGE)
+
+
+def check_page(destination: Destination) -> None:
+    """Make sure that no page of somebody else's would be replaced."""
+    base = destination.dataurl
+    if base is None or PAGE not in destination.held():
+        return
+    try:
+        text = open_store(base).get(PAGE, stop=1000)
+    except ObjectNotFoundError:
+        text = b""  # the public does not see it
+    if _MARK not in text:
+        raise PublishError(
+            f"{destination.url} has an {PAGE} that pkgdata did not write",
+            hint="publish to another folder or prefix, or without --index",
+        )
+
+
+def publish_page(destination: Destination, text: str) -> None:
+    """Put the page to a destination."""
+    with tempfile.TemporaryDirectory(prefix="pkgdata-page-") as folder:
+        path = os.path.join(folder, PAGE)
+        with open(path, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        item = Item(PAGE, path, *hashes.measure_file(path))
+        destination.begin([], [item])
+        destination.put(item, True, lambda _: None)
+        destination.finish()

@@ -13,8 +13,8 @@ import threading
 
 from ..base import hashes
 from ..errors import AccessDeniedError, PublishError, StoreError
-from . import tokens
 from .destination import Destination, Held
+from .rest import find_token, hide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -238,7 +238,7 @@ class Pages(Destination):
         env = self._environment()
         helper: list[str] = []
         if self._remote.startswith("https://github.com/"):
-            token = tokens.find("github", ("GITHUB_TOKEN", "GH_TOKEN"), needed=False)
+            token = find_token("github", ("GITHUB_TOKEN", "GH_TOKEN"), needed=False)
             if token is not None:
                 env["PKGDATA_PAGES_TOKEN"] = token
                 helper = ["-c", "credential.helper=", "-c", f"credential.helper={_HELPER}"]
@@ -263,7 +263,7 @@ class Pages(Destination):
         from ..base.urls import redact
 
         words = said.replace(self._remote, redact(self._remote))
-        lines = [line.strip() for line in tokens.hide(words).splitlines() if line.strip()]
+        lines = [line.strip() for line in hide(words).splitlines() if line.strip()]
         text = " ".join(lines[-4:]) or "it failed"
         lower = said.lower()
         if "fetch first" in lower or "non-fast-forward" in lower or "cannot lock ref" in lower:

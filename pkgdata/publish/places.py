@@ -28,8 +28,7 @@ from ..stores import Store, public
 from ..stores.file import FileStore
 from ..stores.naming import BucketUrl, web_address
 from ..stores.sftp import SftpStore
-from . import page
-from .destination import Destination, Held, Sending, digest_of, template
+from .destination import PAGE, Destination, Held, Sending, digest_of, template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ class StorePlace(Destination):
         self._items = items
 
     def held(self) -> Mapping[str, Held]:
-        names = [*(item.name for item in self._items), page.NAME]
+        names = [*(item.name for item in self._items), PAGE]
         found = self._store.stat(names)
         return {
             name: Held(info.size, info.digest) for name, info in found.items() if info is not None

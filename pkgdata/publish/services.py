@@ -8,9 +8,8 @@ from urllib.parse import urlsplit
 from ..base.urls import redact
 from ..core.registry import Entry, Registry
 from ..errors import AlreadyPublishedError, IntegrityError, PublishError
-from . import tokens
 from .destination import Destination, Held
-from .rest import Rest
+from .rest import Rest, find_token
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ class Service(Destination):
             self.service,
             api_url or self.api,
             scheme=self.scheme,
-            secret=lambda: token or tokens.find(self.key, self.variables) or "",
+            secret=lambda: token or find_token(self.key, self.variables) or "",
             rights=self.rights,
             headers=dict(self.headers),
             timeout=timeout,

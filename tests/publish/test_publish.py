@@ -47,10 +47,9 @@ from pkgdata.publish import (
     destinations_for,
     plan,
     readback,
-    tokens,
 )
-from pkgdata.publish import merge as merging
 from pkgdata.publish.engine import Publication
+from pkgdata.publish.rest import find_token, hide
 
 
 @pytest.fixture
@@ -683,7 +682,7 @@ def test_a_broken_registry_is_an_error_before_anything_is_sent(here, web, regist
 def test_text_of_a_merged_registry_reads_as_the_merged_one(old):
     before = Registry.parse(old)
     after = Registry([*before.values(), Entry("b c", pkgdata.Digest("md5", "1" * 32), 3, ("u",))])
-    assert dict(Registry.parse(merging.text(old, before, after))) == dict(after)
+    assert dict(Registry.parse(plan.merged_text(old, before, after))) == dict(after)
 
 
 # -- the proof ---------------------------------------------------------------------------------
@@ -891,23 +890,23 @@ def test_no_folder_is_an_error():
 
 def test_the_environment_holds_the_token(monkeypatch):
     monkeypatch.setenv("SECOND", "abc123secret")
-    assert tokens.find("a service", ["FIRST", "SECOND"]) == "abc123secret"
-    assert tokens.hide("https://x:abc123secret@host") == "https://x:***@host"
+    assert find_token("a service", ["FIRST", "SECOND"]) == "abc123secret"
+    assert hide("https://x:abc123secret@host") == "https://x:***@host"
 
 
 def test_no_token_is_an_error_that_says_what_to_do(monkeypatch):
     monkeypatch.setattr(sys, "stdin", None)
     with pytest.raises(PublishError, match="no token for nosuch") as caught:
-        tokens.find("nosuch", ["NOSUCH_TOKEN"])
+        find_token("nosuch", ["NOSUCH_TOKEN"])
     assert "NOSUCH_TOKEN" in caught.value.hint
-    assert tokens.find("nosuch", ["NOSUCH_TOKEN"], needed=False) is None
+    assert find_token("nosuch", ["NOSUCH_TOKEN"], needed=False) is None
 
 
 @pytest.mark.parametrize("bad", ["two words", "line\nbreak", "ä"])
 def test_a_token_that_could_not_be_sent_is_not_shown(monkeypatch, bad):
     monkeypatch.setenv("BAD_TOKEN", bad)
     with pytest.raises(PublishError, match="BAD_TOKEN") as caught:
-        tokens.find("a service", ["BAD_TOKEN"])
+        find_token("a service", ["BAD_TOKEN"])
     assert bad not in str(caught.value)
 
 
@@ -923,8 +922,8 @@ def test_a_keyring_is_asked_if_there_is_one(tmp_path):
         },
     )
     code = (
-        "from pkgdata.publish import tokens\n"
-        "print(tokens.find('zenodo', []), tokens.find('locked', [], needed=False))"
+        "from pkgdata.publish import rest\n"
+        "print(rest.find_token('zenodo', []), rest.find_token('locked', [], needed=False))"
     )
     path = os.pathsep.join([str(tmp_path / "lib"), environment()["PYTHONPATH"]])
     done = subprocess.run(
@@ -941,7 +940,7 @@ def test_a_keyring_is_asked_if_there_is_one(tmp_path):
 def test_a_token_is_asked_for_on_a_terminal_and_not_shown():
     import pty
 
-    code = "from pkgdata.publish import tokens\nprint(len(tokens.find('nosuch', ['NOSUCH'])))"
+    code = "from pkgdata.publish import rest\nprint(len(rest.find_token('nosuch', ['NOSUCH'])))"
     main, other = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", code],

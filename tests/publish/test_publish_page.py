@@ -14,7 +14,7 @@ from publishing import FILES, contents, make, publish, run, sha
 import pkgdata
 from pkgdata import Digest, Entry
 from pkgdata.errors import PublishError
-from pkgdata.publish import destination_for, page
+from pkgdata.publish import destination_for, engine
 from pkgdata.publish.engine import Publication
 
 ODD = {**FILES, "<b>&\"'.txt": b"odd", "ab:c.txt": b"colon", "large.bin": bytes(2_500_000)}
@@ -56,7 +56,7 @@ class Reader(html.parser.HTMLParser):
 
 
 def test_all_is_in_the_text_itself():
-    found = Reader(page.render("my <data>", entries(), "https://host/x/"))
+    found = Reader(engine.page("my <data>", entries(), "https://host/x/"))
     assert [unquote(link) for link in found.links] == [f"./{name}" for name in sorted(ODD)]
     for name, content in ODD.items():
         assert name in found.text
@@ -68,7 +68,7 @@ def test_all_is_in_the_text_itself():
 
 def test_the_snippet_runs(tmp_path):
     make(tmp_path / "web", ODD)
-    found = Reader(page.render("my <data>", entries(), (tmp_path / "web").as_uri()))
+    found = Reader(engine.page("my <data>", entries(), (tmp_path / "web").as_uri()))
     snippet = found.text.split("In Python")[1].split("Copy")[0]
     names = {}
     exec(snippet, names)
@@ -121,7 +121,7 @@ def test_a_page_of_a_place_that_cannot_be_read(tmp_path, monkeypatch):
     make(tmp_path / "web", {"index.html": b"?"})
     place = destination_for(f"file:{tmp_path / 'web'}", public_url="http://127.0.0.1:9/")
     with pytest.raises((PublishError, OSError)):
-        page.check_place(place)
+        engine.check_page(place)
 
 
 # -- in a browser ------------------------------------------------------------------------------
