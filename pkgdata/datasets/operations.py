@@ -267,7 +267,7 @@ def create(
 
 
 def purge(name: str, config: Config | None = None, *, dry_run: bool = False) -> str | None:
-    """Remove a dataset from this computer; of a registered one the name alone.
+    """Remove a dataset from this computer; of a registered one only the name.
 
     Parameters
     ----------

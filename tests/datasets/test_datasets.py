@@ -61,7 +61,7 @@ def test_a_directory_that_is_no_dataset_is_refused_with_the_rule_it_breaks(
     assert not os.path.exists(config.home)
 
 
-def test_what_is_not_there_is_no_dataset(tmp_path, config):
+def test_a_missing_directory_is_no_dataset(tmp_path, config):
     with pytest.raises(DatasetError, match="it is not there"):
         datasets.register(tmp_path / "nowhere", config=config)
     (tmp_path / "file").write_bytes(b"")
@@ -140,7 +140,7 @@ def test_a_registered_dataset_is_a_link_to_the_directory(flower, config):
     assert pkgdata.dataset("other", config=config).name == "other"
 
 
-def test_purging_a_registered_dataset_leaves_the_directory(flower, config):
+def test_purging_a_registered_dataset_keeps_the_directory(flower, config):
     datasets.register(flower, config=config)
     assert datasets.purge("flower", config=config) == str(Path(config.home) / "flower")
     assert read(flower) == FLOWER
@@ -189,7 +189,7 @@ def test_purging_what_is_not_here_is_no_error(config):
     assert datasets.ls(config=config) == []
 
 
-def test_looking_makes_no_folder(config):
+def test_looking_creates_no_folder(config):
     assert datasets.ls(config=config) == []
     with pytest.raises(UnknownNameError):
         datasets.dataset("flower", config=config)
@@ -393,7 +393,7 @@ def test_one_key_alone_is_an_error():
         config.store()
 
 
-def test_keys_mean_nothing_for_a_folder(tmp_path, config):
+def test_credentials_are_ignored_for_a_folder(tmp_path, config):
     own = config.replaced(url=str(tmp_path / "repo"), endpoint_url="http://x", home=config.home)
     assert datasets.ls(remote=True, config=own) == []
 

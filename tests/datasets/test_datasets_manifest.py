@@ -131,7 +131,7 @@ def test_names_that_leave_the_folder_are_refused(name):
         Manifest.parse(GOLDEN.replace("data/an%20empty%20one", name), "source")
 
 
-def test_modes_lend_no_rights_to_others():
+def test_modes_grant_no_rights_to_others():
     assert Manifest.parse(GOLDEN.replace("mode=755", "mode=4755"), "s").modes == {
         "data/train/run it.sh": 0o755
     }

@@ -146,7 +146,9 @@ def test_where_nothing_can_be_linked_files_are_copied(tmp_path, config, monkeypa
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such modes")
-def test_executables_stay_so_and_lend_nothing_to_others_of_equal_bytes(tmp_path, config):
+def test_executables_stay_executable_and_other_files_of_equal_bytes_do_not_become_so(
+    tmp_path, config
+):
     folder = registered(tmp_path, config, {"data/p/run.sh": b"#!", "data/p/plain": b"#!"})
     (folder / "data" / "p" / "run.sh").chmod(0o4755)
     datasets.push("flower", config=config)
@@ -160,7 +162,7 @@ def test_executables_stay_so_and_lend_nothing_to_others_of_equal_bytes(tmp_path,
     assert not modes["plain"] & 0o111
 
 
-def test_a_link_that_leads_nowhere_is_not_pushed(tmp_path, config):
+def test_a_dangling_link_is_not_pushed(tmp_path, config):
     folder = registered(tmp_path, config, FLOWER)
     os.symlink("nowhere", folder / "data" / "val" / "link")
     with pytest.raises(DatasetError, match="is a link that leads nowhere"):
@@ -239,7 +241,7 @@ def test_parts_of_packs_are_read(tmp_path, config, monkeypatch):
     assert got.objects == 1
 
 
-def test_a_pack_of_which_little_is_of_use_is_left_behind(tmp_path, config):
+def test_a_pack_that_is_mostly_unused_is_dropped(tmp_path, config):
     pushed(tmp_path, config, MANY)
     few = {name: MANY[name] for number, name in enumerate(MANY) if number % 5 == 0}
     outcome = pushed(tmp_path, config, few)
@@ -341,7 +343,7 @@ def test_a_name_that_could_not_be_pulled_is_not_pushed(tmp_path, config):
 
 
 @pytest.mark.parametrize("compress", [None, "zstd"])
-def test_a_large_file_that_changes_meanwhile_is_not_published(
+def test_a_large_file_that_changes_during_the_push_is_not_published(
     tmp_path, config, monkeypatch, compress
 ):
     if compress:
@@ -598,7 +600,7 @@ def test_a_manifest_of_what_is_no_dataset_shows_nothing(tmp_path, config):
         pull(config)
 
 
-def test_passing_failures_are_tried_again(tmp_path, config, monkeypatch):
+def test_transient_failures_are_retried(tmp_path, config, monkeypatch):
     monkeypatch.setattr(retry, "POLICY", retry.POLICY._replace(first=0.0))
     pushed(tmp_path, config, MANY)
     files = {n: Path(config.url, n).read_bytes() for n in stored(config)}

@@ -236,7 +236,7 @@ def test_of_several_that_pull_at_once_one_downloads(config, server, spawn):
     assert left == {".flower.manifest"}
 
 
-def test_who_waits_for_a_process_that_is_killed_takes_over(config, server, spawn):
+def test_a_process_that_waits_for_a_killed_one_takes_over(config, server, spawn):
     web = config.replaced(url=server.url)
     stall_at_pack(server, config, 5)
     first, second = spawn(web, patch=EAGER), spawn(web)

@@ -138,7 +138,7 @@ def test_what_etcetera_pushed_is_found_without_asking_for_it(tmp_path, config):
         pull(config, format="pkgdata", force=True)
 
 
-def test_a_single_partition_cannot_be_had(tmp_path, config):
+def test_a_single_partition_cannot_be_pulled(tmp_path, config):
     pushed(tmp_path, config, FLOWER)
     for dry_run in (True, False):
         with pytest.raises(DatasetError, match="one archive, of which no single"):
@@ -266,7 +266,7 @@ def test_what_other_programs_write_is_read(config):
     assert pull(config) == {"data/train/a.txt": b"the last one counts"}
 
 
-def test_a_transfer_that_breaks_goes_on(config, tmp_path):
+def test_a_transfer_that_breaks_is_resumed(config, tmp_path):
     contents = {f"data/p/{number}.bin": os.urandom(50_000) for number in range(10)}
     pushed(tmp_path, config, contents)
     content = Path(config.url, "flower.tgz").read_bytes()

@@ -233,7 +233,7 @@ def test_a_machine_without_network_skips_and_asks_once(suite, monkeypatch):
     result.assert_outcomes(failed=2, passed=1)
 
 
-def test_what_a_mirror_does_wrong_is_no_reason_to_skip(suite):
+def test_a_failing_mirror_is_no_reason_to_skip(suite):
     suite.server.script("suns.csv", forever(other_bytes()))
     suite.server.script("moons.csv", forever(status(404)))
     suite.server.script("maps/dust.fits", forever(status(503)))
@@ -382,7 +382,7 @@ def test_skipped():
 
 
 @pytest.mark.parametrize("args", [(), ("-n4",)], ids=["alone", "xdist"])
-def test_prefetch_is_once_and_before_the_first_test(suite, args):
+def test_prefetch_runs_once_before_the_first_test(suite, args):
     result = suite.run(ALL_HERE, "--pkgdata-prefetch", *args)
     result.assert_outcomes(passed=9, skipped=1)
     assert "pkgdata: 3 of 3 files of starpkg are here, 25.7 kB" in result.outlines

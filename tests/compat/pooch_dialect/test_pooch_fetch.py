@@ -194,7 +194,7 @@ def test_a_touched_file_is_hashed_and_kept(pup, server):
     assert len(server.requests) == 1
 
 
-def test_who_does_not_trust_stamps_hashes_at_each_call(pup, server, monkeypatch):
+def test_verify_always_hashes_at_each_call(pup, server, monkeypatch):
     path = Path(pup.fetch("a.txt"))
     before = path.stat()
     monkeypatch.setenv("PKGDATA_VERIFY", "always")
@@ -205,7 +205,7 @@ def test_who_does_not_trust_stamps_hashes_at_each_call(pup, server, monkeypatch)
     assert len(server.requests) == 2
 
 
-def test_a_name_that_left_the_registry_is_none(server, store):
+def test_a_name_removed_from_the_registry_is_unknown(server, store):
     pup = pooch.create(store, server.url, registry={"a.txt": None})
     assert pup.fetch("a.txt") == pup.fetch("a.txt")
     del pup.registry["a.txt"]
@@ -389,7 +389,7 @@ def test_create_fills_in_what_pooch_fills_in(arguments, tmp_path, monkeypatch):
         assert getattr(ours, name) == getattr(original, name), name
 
 
-def test_a_version_that_is_none_is_refused(store):
+def test_what_is_no_version_is_refused(store):
     from packaging.version import InvalidVersion
 
     with pytest.raises(InvalidVersion):

@@ -166,7 +166,7 @@ def test_nothing_is_written_through_a_link(pup, store, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["auto", "bla", "zip"])
-def test_methods_that_do_not_fit_have_pooch_s_words(pup, method):
+def test_unknown_methods_are_reported_in_pooch_s_words(pup, method):
     with pytest.raises(ValueError) as ours:
         pup.fetch("a.txt", processor=pooch.Decompress(method=method))
     with pytest.raises(ValueError) as original:

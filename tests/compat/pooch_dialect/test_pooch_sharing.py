@@ -127,7 +127,7 @@ def test_what_we_have_downloaded_is_read_by_pooch_without_a_request(pup, server,
     assert len(server.requests) == count
 
 
-def test_either_repairs_what_the_other_one_s_file_became(pup, server, store):
+def test_each_repairs_a_damaged_file_of_the_other(pup, server, store):
     original = theirs.create(store, server.url, registry=REGISTRY)
     for first, second in ((pup, original), (original, pup)):
         path = Path(first.fetch("a.txt"))

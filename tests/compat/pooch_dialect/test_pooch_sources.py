@@ -69,7 +69,7 @@ def test_base_and_name_are_joined_as_texts(server, store):
     assert [request.target for request in server.requests] == ["/get?file=a%20b.txt"]
 
 
-def test_the_site_s_rules_hold(server, store, monkeypatch):
+def test_the_site_s_rewrite_rules_apply(server, store, monkeypatch):
     monkeypatch.setenv("PKGDATA_REWRITE", f"https://data.example.org/={server.url}")
     pup = pooch.create(store, "https://data.example.org/", registry=REGISTRY)
     assert Path(pup.fetch("a.txt")).read_bytes() == TEXT
@@ -241,7 +241,7 @@ def test_a_downloader_may_put_another_file_in_place(pup, tmp_path):
     assert Path(pup.fetch("a.txt", downloader=download)).read_bytes() == TEXT
 
 
-def test_a_downloader_that_fails_is_tried_again(server, store, log, naps):
+def test_a_downloader_that_fails_is_retried(server, store, log, naps):
     tries = iter([ValueError, requests.exceptions.Timeout, None, RuntimeError])
 
     def download(url, output_file, caller):
@@ -325,7 +325,7 @@ def test_a_progress_bar_of_the_user(pup, through):
     assert bar.calls[-3:] == ["reset", "update", "close"]
 
 
-def test_bars_are_drawn_when_asked_for_and_never_else(pup, capsys):
+def test_bars_are_drawn_only_when_asked_for(pup, capsys):
     pup.fetch("a.txt")
     assert "%" not in capsys.readouterr().err
     pup.fetch("sub/dir/b.bin", progressbar=True)
@@ -365,6 +365,6 @@ def test_dois_are_resolved_by_pooch_and_fetched_by_ours(server, store, monkeypat
         pup.is_available("a.txt")
 
 
-def test_a_registry_comes_from_a_doi_alone(pup):
+def test_a_registry_is_loaded_only_from_a_doi(pup):
     with pytest.raises(ValueError, match="only implemented for DOIs"):
         pup.load_registry_from_doi()
