@@ -7,7 +7,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
 
@@ -47,6 +47,25 @@ def json(value: object) -> None:
 def add_json(parser: Any) -> None:
     """Add ``--json`` to the parser of a command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
+
+
+def command(
+    commands: Any,
+    name: str,
+    run: Callable[[Any], int],
+    about: str,
+    *arguments: str,
+    as_json: bool = False,
+    **more: Any,
+) -> Any:
+    """Add a command with its function, and the arguments that need no help; return its parser."""
+    parser = commands.add_parser(name, help=about, **more)
+    parser.set_defaults(run=run, usage=parser.error)
+    for one in arguments:
+        parser.add_argument(one, metavar=one.upper())
+    if as_json:
+        add_json(parser)
+    return parser
 
 
 def differences(found: Any, as_json: bool) -> int:

@@ -42,11 +42,11 @@ PARTIAL_DAYS = 7.0
 class CachedObject(NamedTuple):
     """One object of a cache: bytes, and seconds since the epoch of its last access or change."""
 
-    digest: Digest
     name: str
-    path: str
+    digest: Digest
     size: int
     used: float
+    path: str
 
 
 def _paths(*parts: str) -> list[str]:
@@ -70,7 +70,7 @@ def _digests(cache: Cache, bucket: str) -> Iterator[tuple[Digest, str]]:
 def _item(digest: Digest, path: str) -> CachedObject:
     found = os.stat(path)
     used = max(found.st_atime, found.st_mtime)
-    return CachedObject(digest, os.path.basename(path), path, found.st_size, used)
+    return CachedObject(os.path.basename(path), digest, found.st_size, used, path)
 
 
 def items(cache: Cache) -> Iterator[CachedObject]:

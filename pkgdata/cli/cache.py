@@ -32,46 +32,40 @@ def add(commands: Any) -> None:
     group = commands.add_parser("cache", help="inspect and clean the user cache")
     verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    path = verbs.add_parser("path", help="print where it is")
-    path.set_defaults(run=_path)
+    text.command(verbs, "path", _path, "print where it is")
 
-    for name, run, about in (
-        ("ls", _ls, "list its files"),
-        ("du", _du, "print how much space it takes"),
-    ):
-        verb = verbs.add_parser(name, help=about)
-        text.add_json(verb)
-        verb.set_defaults(run=run)
+    text.command(verbs, "ls", _ls, "list its files", as_json=True)
+    text.command(verbs, "du", _du, "print how much space it takes", as_json=True)
 
-    prune = verbs.add_parser(
-        "prune", help="remove files that were not used recently, and leftovers"
+    prune = text.command(
+        verbs, "prune", _prune, "remove files that were not used recently, and leftovers"
     )
     prune.add_argument("--older-than", type=float, default=90.0, metavar="DAYS", help="default: 90")
     prune.add_argument("--dry-run", action="store_true", help="list only")
     text.add_json(prune)
-    prune.set_defaults(run=_prune)
 
-    clear = verbs.add_parser("clear", help="remove everything")
+    clear = text.command(verbs, "clear", _clear, "remove everything")
     clear.add_argument("--yes", action="store_true", help="do not ask")
-    clear.set_defaults(run=_clear)
 
-    export = verbs.add_parser("export", help="write files into an archive for another machine")
+    export = text.command(
+        verbs, "export", _export, "write files into an archive for another machine"
+    )
     export.add_argument("archive", metavar="FILE.tar")
     export.add_argument("names", nargs="*", metavar="NAME", help="default: everything")
-    export.set_defaults(run=_export)
 
-    imports = verbs.add_parser("import", help="import and verify the files of an archive")
+    imports = text.command(verbs, "import", _import, "import and verify the files of an archive")
     imports.add_argument("archive", metavar="FILE.tar")
-    imports.set_defaults(run=_import)
 
     _add_migrate(commands)
     _add_rest(commands)
 
 
 def _add_migrate(commands: Any) -> None:
-    migrate = commands.add_parser(
+    migrate = text.command(
+        commands,
         "migrate",
-        help="adopt files that astropy or pooch downloaded; nothing is downloaded",
+        _migrate,
+        "adopt files that astropy or pooch downloaded; nothing is downloaded",
         description="Adopt, by digest and by URL, files that astropy or pooch downloaded. Nothing "
         "is downloaded, and the originals are kept.",
     )
@@ -94,22 +88,23 @@ def _add_migrate(commands: Any) -> None:
     )
     migrate.add_argument("--dry-run", action="store_true", help="list only")
     text.add_json(migrate)
-    migrate.set_defaults(run=_migrate)
 
 
 def _add_rest(commands: Any) -> None:
-    parser = commands.add_parser("config", help="show each setting and where it comes from")
+    parser = text.command(
+        commands, "config", _config, "show each setting and where it comes from", as_json=True
+    )
     parser.add_argument(
         "name", nargs="?", metavar="SETTING", help="print only the value of this one"
     )
-    text.add_json(parser)
-    parser.set_defaults(run=_config)
 
-    key = commands.add_parser(
-        "ci-key", help="print the key under which a CI service stores the cache of some packages"
+    key = text.command(
+        commands,
+        "ci-key",
+        _ci_key,
+        "print the key under which a CI service stores the cache of some packages",
     )
     key.add_argument("packages", nargs="+", metavar="PKG", help="package, or path of its folder")
-    key.set_defaults(run=_ci_key)
 
 
 # -- cache ------------------------------------------------------------------------------------
@@ -127,18 +122,7 @@ def _path(_: Namespace) -> int:
 
 def _rows(items: list[upkeep.CachedObject], as_json: bool) -> None:
     if as_json:
-        text.json(
-            [
-                {
-                    "name": item.name,
-                    "digest": str(item.digest),
-                    "size": item.size,
-                    "used": item.used,
-                    "path": item.path,
-                }
-                for item in items
-            ]
-        )
+        text.json([{**item._asdict(), "digest": str(item.digest)} for item in items])
         return
     rows = [
         [
@@ -163,10 +147,8 @@ def _du(args: Namespace) -> int:
     if args.json:
         text.json({"path": cache.root, **totals})
     else:
-        text.table(
-            ["SIZE", "WHAT"],
-            [[text.size(count), what] for what, count in totals.items()],
-        )
+        rows = [[text.size(count), what] for what, count in totals.items()]
+        text.table(["SIZE", "WHAT"], rows)
     return 0
 
 

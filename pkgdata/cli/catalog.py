@@ -31,88 +31,75 @@ def add(commands: Any) -> None:
     group.add_argument("--data", metavar="DIR", help="folder of the prepared datasets")
     verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    search = verbs.add_parser("search", help="find datasets", description=f"TERM: {_TERMS}.")
+    search = text.command(
+        verbs, "search", _search, "find datasets", as_json=True, description=f"TERM: {_TERMS}."
+    )
     search.add_argument("terms", nargs="*", metavar="TERM")
-    text.add_json(search)
-    search.set_defaults(run=_search)
 
-    info = verbs.add_parser("info", help="describe a dataset")
-    info.add_argument("dataset", metavar="DATASET")
-    text.add_json(info)
-    info.set_defaults(run=_info)
+    text.command(verbs, "info", _info, "describe a dataset", "dataset", as_json=True)
 
-    download = verbs.add_parser("download", help="download the files of a dataset")
+    download = text.command(verbs, "download", _download, "download the files of a dataset")
     _dataset(download)
     download.add_argument("--force", action="store_true", help="fetch and make all files again")
-    download.set_defaults(run=_download)
 
-    prepare = verbs.add_parser(
-        "prepare", help="download and prepare a dataset, and print it as JSON"
+    prepare = text.command(
+        verbs, "prepare", _prepare, "download and prepare a dataset, and print it as JSON"
     )
     _dataset(prepare)
     prepare.add_argument("--encoder", choices=["normal", "xpm"], default="normal")
     prepare.add_argument("--no-downloads", action="store_true", help="use only local files")
-    prepare.set_defaults(run=_prepare)
 
-    repositories = verbs.add_parser("repositories", help="list the repositories")
-    text.add_json(repositories)
-    repositories.set_defaults(run=_repositories)
+    text.command(verbs, "repositories", _repositories, "list the repositories", as_json=True)
 
     _add_upkeep(verbs)
     _add_more(verbs)
 
 
 def _add_upkeep(verbs: Any) -> None:
-    orphans = verbs.add_parser("orphans", help="list folders that no definition owns")
+    orphans = text.command(verbs, "orphans", _orphans, "list folders that no definition owns")
     orphans.add_argument("--size", action="store_true", help="print their sizes")
     orphans.add_argument("--remove", action="store_true", help="remove them, after asking")
     orphans.add_argument("--yes", action="store_true", help="do not ask")
     text.add_json(orphans)
-    orphans.set_defaults(run=_orphans)
 
-    check = verbs.add_parser("check", help="check that the sources still answer")
+    check = text.command(verbs, "check", _check, "check that the sources still answer")
     check.add_argument("terms", nargs="*", metavar="TERM", help=_TERMS)
     check.add_argument("-o", "--output", metavar="FILE.json")
     text.add_json(check)
-    check.set_defaults(run=_check)
 
-    create = verbs.add_parser("create-dataset", help="write a new definition file to be filled in")
+    create = text.command(
+        verbs, "create-dataset", _create, "write a new definition file to be filled in"
+    )
     create.add_argument("words", nargs="+", metavar="[REPOSITORY] NAME|URL")
-    create.set_defaults(run=_create, usage=create.error)
 
     folders = verbs.add_parser(
         "datafolders", help="show or set folders that differ between computers"
     )
     actions = folders.add_subparsers(dest="action", metavar="list|set", required=True)
-    listing = actions.add_parser("list", help="list them")
-    text.add_json(listing)
-    listing.set_defaults(run=_datafolders)
-    setting = actions.add_parser("set", help="set where one is")
-    setting.add_argument("key", metavar="KEY")
+    text.command(actions, "list", _datafolders, "list them", as_json=True)
+    setting = text.command(actions, "set", _set_datafolder, "set where one is", "key")
     setting.add_argument("path", metavar="DIR")
-    setting.set_defaults(run=_set_datafolder)
 
 
 def _add_more(verbs: Any) -> None:
-    copy = verbs.add_parser(
+    copy = text.command(
+        verbs,
         "copy",
-        help="copy a prepared dataset to another computer or bucket",
+        _copy,
+        "copy a prepared dataset to another computer or bucket",
+        "dataset",
+        "where",
         description="WHERE: a store's URL, a folder, or [USER@]HOST:FOLDER for SFTP. What is there "
         "already is skipped, so an interrupted copy is resumed by repeating it.",
     )
-    copy.add_argument("dataset", metavar="DATASET")
-    copy.add_argument("where", metavar="WHERE")
     copy.add_argument("--force", action="store_true", help="copy existing files, too")
     text.add_json(copy)
-    copy.set_defaults(run=_copy)
 
-    site = verbs.add_parser("site", help="write a page of all datasets, with a search")
+    site = text.command(verbs, "site", _site, "write a page of all datasets, with a search")
     site.add_argument("folder", metavar="DIR")
     site.add_argument("--title", default="Datasets")
-    site.set_defaults(run=_site)
 
-    version = verbs.add_parser("version", help="print the version")
-    version.set_defaults(run=_version)
+    text.command(verbs, "version", _version, "print the version")
 
 
 def _dataset(parser: Any) -> None:
@@ -269,11 +256,7 @@ def _orphans(args: Namespace) -> int:
             print(f"{text.size(size)}\t{one.path}" if args.size else one.path)
     if not args.remove or not found:
         return 0
-    return _remove(found, args.yes)
-
-
-def _remove(found: list[Any], yes: bool) -> int:
-    code = 0 if yes else text.ask(f"Remove {len(found)} folders?")
+    code = 0 if args.yes else text.ask(f"Remove {len(found)} folders?")
     if code:
         return code
     for one in found:

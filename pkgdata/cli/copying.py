@@ -27,7 +27,7 @@ _ANONYMOUS = "read the source without credentials"
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    cp = commands.add_parser("cp", help="copy files and objects, local and cloud mixed")
+    cp = text.command(commands, "cp", _cp, "copy files and objects, local and cloud mixed")
     _sources(cp)
     cp.add_argument(
         "-c",
@@ -45,14 +45,13 @@ def add(commands: Any) -> None:
     )
     cp.add_argument("--timeline", metavar="FILE.svg", help="draw when each object was in flight")
     _common(cp)
-    cp.set_defaults(run=_cp, usage=cp.error)
 
     mv = commands.add_parser("mv", help="move files and objects: copy, then remove the original")
     _sources(mv)
     _common(mv)
     mv.set_defaults(run=_mv, usage=mv.error, job=None, timeline=None, compression="same")
 
-    sync = commands.add_parser("sync", help="copy what is missing or different in a folder")
+    sync = text.command(commands, "sync", _sync, "copy what is missing or different in a folder")
     sync.add_argument("source", metavar="SRC", help="folder or prefix")
     sync.add_argument("destination", metavar="DST", help="folder or prefix")
     sync.add_argument("--delete", action="store_true", help="remove what SRC does not have")
@@ -62,7 +61,6 @@ def add(commands: Any) -> None:
     sync.add_argument("--check", action="store_true", help="like --dry-run; exit 3 if they differ")
     sync.add_argument("--anonymous", "--no-sign-request", action="store_true", help=_ANONYMOUS)
     _common(sync)
-    sync.set_defaults(run=_sync, usage=sync.error)
 
 
 def _sources(parser: Any) -> None:

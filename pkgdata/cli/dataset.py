@@ -31,8 +31,7 @@ def add(commands: Any) -> None:
     _add_local(verbs)
     _add_remote(verbs)
 
-    verify = _verb(verbs, "verify", _verify, "hash the files of a dataset again")
-    verify.add_argument("name", metavar="NAME")
+    verify = _verb(verbs, "verify", _verify, "hash the files of a dataset again", "name")
     text.add_json(verify)
 
     diff = _verb(verbs, "diff", _diff, "compare a dataset with the repository, or with another")
@@ -41,9 +40,8 @@ def add(commands: Any) -> None:
     text.add_json(diff)
 
 
-def _verb(verbs: Any, name: str, run: Any, about: str) -> Any:
-    verb = verbs.add_parser(name, help=about)
-    verb.set_defaults(run=run, usage=verb.error)
+def _verb(verbs: Any, name: str, run: Any, about: str, *arguments: str) -> Any:
+    verb = text.command(verbs, name, run, about, *arguments)
     verb.add_argument("--repo", metavar="URL", help="repository, such as s3://bucket/prefix")
     verb.add_argument("--home", metavar="DIR", help="folder of the datasets on this computer")
     verb.add_argument("--endpoint-url", metavar="URL", help="URL of the bucket's service")
@@ -64,8 +62,7 @@ def _add_local(verbs: Any) -> None:
     register.add_argument("words", nargs="*", metavar="[as] NAME", help="default: the name of DIR")
     _add_force(register)
 
-    create = _verb(verbs, "create", _create, "create an empty dataset, to be filled")
-    create.add_argument("name", metavar="NAME")
+    create = _verb(verbs, "create", _create, "create an empty dataset, to be filled", "name")
     create.add_argument(
         "--partition",
         action="append",
@@ -74,22 +71,23 @@ def _add_local(verbs: Any) -> None:
     )
     _add_force(create)
 
-    purge = _verb(verbs, "purge", _purge, "remove a dataset; if it is registered, only its name")
-    purge.add_argument("name", metavar="NAME")
+    purge = _verb(
+        verbs, "purge", _purge, "remove a dataset; if it is registered, only its name", "name"
+    )
     purge.add_argument("--dry-run", action="store_true", help="print what would be removed")
 
 
 def _add_remote(verbs: Any) -> None:
-    pull = _verb(verbs, "pull", _pull, "download a dataset; it appears when all of it is verified")
-    pull.add_argument("name", metavar="NAME")
+    pull = _verb(
+        verbs, "pull", _pull, "download a dataset; it appears when all of it is verified", "name"
+    )
     pull.add_argument(
         "--partition",
         action="append",
         metavar="NAME",
         help="only this one, and files outside partitions; may be repeated",
     )
-    push = _verb(verbs, "push", _push, "upload a dataset to the repository")
-    push.add_argument("name", metavar="NAME")
+    push = _verb(verbs, "push", _push, "upload a dataset to the repository", "name")
     push.add_argument("--compress", choices=("zstd", "none"), help="only for the format pkgdata")
     push.add_argument(
         "--prune",

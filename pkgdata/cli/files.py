@@ -20,16 +20,14 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    get = commands.add_parser("get", help="print the path of a file; fetch it if it is missing")
+    get = text.command(commands, "get", _get, "print the path of a file; fetch it if it is missing")
     _package_and_name(get)
-    get.set_defaults(run=_get)
 
-    where = commands.add_parser("where", help="list every place where a file is looked for")
+    where = text.command(commands, "where", _where, "list every place where a file is looked for")
     _package_and_name(where)
     text.add_json(where)
-    where.set_defaults(run=_where)
 
-    fetch = commands.add_parser("fetch", help="fetch files of a package")
+    fetch = text.command(commands, "fetch", _fetch, "fetch files of a package")
     fetch.add_argument(
         "package",
         metavar="PKG",
@@ -39,18 +37,15 @@ def add(commands: Any) -> None:
     fetch.add_argument("--to", metavar="DIR", help="also write them as DIR/PKG/NAME")
     fetch.add_argument("--timeline", metavar="FILE.svg", help="draw when each file was in flight")
     text.add_json(fetch)
-    fetch.set_defaults(run=_fetch)
 
-    lists = commands.add_parser("list", help="list packages, or the files of one")
+    lists = text.command(
+        commands, "list", _list, "list packages, or the files of one", as_json=True
+    )
     lists.add_argument("package", nargs="?", metavar="PKG")
-    text.add_json(lists)
-    lists.set_defaults(run=_list)
 
-    verify = commands.add_parser("verify", help="hash the local files again")
+    verify = text.command(commands, "verify", _verify, "hash the local files again", as_json=True)
     verify.add_argument("package", metavar="PKG")
     verify.add_argument("names", nargs="*", metavar="NAME")
-    text.add_json(verify)
-    verify.set_defaults(run=_verify)
 
 
 def _package_and_name(parser: Any) -> None:

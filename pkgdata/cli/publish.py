@@ -33,9 +33,8 @@ _ABOUT = "upload files, write their registry, and prove it by downloading again"
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
     _add_registry(commands)
-    parser = commands.add_parser("publish", help=_ABOUT, description=_ABOUT)
+    parser = text.command(commands, "publish", run, _ABOUT, description=_ABOUT)
     add_arguments(parser)
-    parser.set_defaults(run=run)
 
 
 def add_arguments(parser: Any) -> None:
@@ -326,22 +325,22 @@ def _add_registry(commands: Any) -> None:
     group = commands.add_parser("registry", help="make, check or update a registry")
     verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
 
-    make = verbs.add_parser("make", help="hash every file below a folder")
+    make = text.command(verbs, "make", _make, "hash every file below a folder")
     add_make_arguments(make)
-    make.set_defaults(run=_make)
 
-    check = verbs.add_parser("check", help="compare a folder with a registry")
+    check = text.command(
+        verbs, "check", _check_registry, "compare a folder with a registry", as_json=True
+    )
     check.add_argument("folder", metavar="DIR")
     check.add_argument("registry", metavar="FILE", nargs="?", help="default: DIR/registry.txt")
-    text.add_json(check)
-    check.set_defaults(run=_check_registry)
 
-    update = verbs.add_parser("update", help="add the files of a Zenodo, Figshare or Dataverse DOI")
+    update = text.command(
+        verbs, "update", _update_registry, "add the files of a Zenodo, Figshare or Dataverse DOI"
+    )
     update.add_argument("registry", metavar="FILE", nargs="?", default="registry.txt")
     update.add_argument(
         "--from", dest="record", metavar="DOI", required=True, help="doi:…, zenodo:N or figshare:N"
     )
-    update.set_defaults(run=_update_registry)
 
 
 def add_make_arguments(parser: Any) -> None:

@@ -29,7 +29,7 @@ _PIECE = 8 << 20
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    ls = commands.add_parser("ls", help="list files and objects, with everything below")
+    ls = text.command(commands, "ls", _ls, "list files and objects, with everything below")
     _paths(ls)
     depth = ls.add_mutually_exclusive_group()
     depth.add_argument("-r", "--recursive", action="store_true", help="all levels (the default)")
@@ -38,9 +38,8 @@ def add(commands: Any) -> None:
     ls.add_argument("-l", "--long", action="store_true", help="print the size and time of each")
     ls.add_argument("--shortpath", action="store_true", help="print names relative to the folder")
     ls.add_argument("--json", action="store_true", help="for scripts; one line for each object")
-    ls.set_defaults(run=_ls, usage=ls.error)
 
-    du = commands.add_parser("du", help="count bytes as stored", add_help=False)
+    du = text.command(commands, "du", _du, "count bytes as stored", add_help=False)
     du.add_argument("--help", action="help", help="show this help message and exit")
     _paths(du)
     du.add_argument("-s", "--summarize", action="store_true", help="print one sum for each PATH")
@@ -50,30 +49,27 @@ def add(commands: Any) -> None:
         "-N", "--count-files", action="store_true", help="print the number of objects, too"
     )
     text.add_json(du)
-    du.set_defaults(run=_du, usage=du.error)
 
-    rm = commands.add_parser("rm", help="remove files and objects")
+    rm = text.command(commands, "rm", _rm, "remove files and objects")
     _paths(rm)
     rm.add_argument("-r", "--recursive", action="store_true", help="include folders")
     rm.add_argument("-f", "--force", action="store_true", help="a missing object is no error")
     rm.add_argument("--dry-run", action="store_true", help="print what would be removed")
     rm.add_argument("--yes", action="store_true", help="empty a whole bucket")
-    rm.set_defaults(run=_rm, usage=rm.error)
 
-    cat = commands.add_parser("cat", help="write objects, decoded, to standard output")
+    cat = text.command(commands, "cat", _cat, "write objects, decoded, to standard output")
     _paths(cat)
     cat.add_argument("-r", "--range", metavar="START-END", help="bytes from START to before END")
     cat.add_argument("--raw", action="store_true", help="print bytes as they are stored")
-    cat.set_defaults(run=_cat, usage=cat.error)
 
-    head = commands.add_parser("head", help="print what is known about objects: size, type, time")
+    head = text.command(
+        commands, "head", _head, "print what is known about objects: size, type, time"
+    )
     _paths(head)
     text.add_json(head)
-    head.set_defaults(run=_head, usage=head.error)
 
-    touch = commands.add_parser("touch", help="make empty objects where there are none")
+    touch = text.command(commands, "touch", _touch, "make empty objects where there are none")
     _paths(touch)
-    touch.set_defaults(run=_touch, usage=touch.error)
 
 
 def _paths(parser: Any) -> None:
