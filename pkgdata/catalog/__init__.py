@@ -5,14 +5,14 @@
 >>> ds.train.images.data().shape                                        # doctest: +SKIP
 (60000, 28, 28)
 
-A definition says what a dataset consists of and what is made of it; definitions lie in packages
+A definition says what a dataset consists of and what is made of it; definitions are in packages
 that plug in by entry points. Everything that is fetched comes through the same transfer, locks and
 cache as the files of packages. `docs/catalog.md` shows how a repository is written.
 
 ::
 
   places       how datasets are named, and where they are
-  objects      what is made of a dataset, as JSON too;  types  those that come along
+  objects      what is made of a dataset, as JSON too;  types  those that pkgdata has
   resources/   what a dataset consists of;  fetch  from a resource to the engine
   active       the catalog at work, and what decorators leave
   definition   what an author says about a dataset;  decorators  how, and variants

@@ -1,7 +1,7 @@
 """What definitions and resources share without importing one another.
 
 That is the catalog at work, which `pkgdata.catalog.library` sets; the `Context` that definitions
-are given; and the notes that decorators leave.
+are called with; and the notes that decorators leave.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class CachedFile:
 
 
 class Context:
-    """Where data lie, what users set for them, and how files are fetched."""
+    """Where data are, what users set for them, and how files are fetched."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         self.path = Path(path) if path is not None else places.root()
@@ -77,7 +77,7 @@ class Context:
 
     @property
     def cachepath(self) -> Path:
-        """The folder of the user cache, where downloads lie."""
+        """The folder of the user cache, where downloads are."""
         return Path(cache_dir()[0])
 
     @property

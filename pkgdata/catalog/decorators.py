@@ -105,7 +105,7 @@ class dataset:
         if active.of_class(target) is not None:
             raise CatalogError(f"{target!r} is a dataset already")
         if not (isinstance(target, type) or inspect.isfunction(target)):
-            raise CatalogError(f"@dataset goes with a function or a class, not {target!r}")
+            raise CatalogError(f"@dataset decorates a function or a class, not {target!r}")
         base = _inferred(target) if self.base is None else self.base
         made = Definition(target, base, **self._options)
         if self.meta is not None:
@@ -206,7 +206,7 @@ def hook(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
             def decorate(target: Any) -> Any:
                 found = active.of_class(target)
                 if found is None:
-                    raise CatalogError(f"{function.__name__} goes above @dataset")
+                    raise CatalogError(f"{function.__name__} must stand above @dataset")
                 found.register_hook(name, lambda one: function(one, *args, **options))
                 return target
 
@@ -372,7 +372,7 @@ class AxesVariants(Variants):
         for name, axis in self.axes.items():
             if name not in chosen and not axis.has_default:
                 values = f" (one of {', '.join(map(str, axis.domain))})" if axis.domain else ""
-                raise CatalogError(f"the variant must say {name!r}{values}")
+                raise CatalogError(f"the variant needs a value of {name!r}{values}")
             value = chosen.get(name, axis.default)
             try:
                 value = axis.coerce(value)

@@ -67,7 +67,7 @@ class Definition(active.Described):
         if not config and (self._wanted_id is None or "." not in self._wanted_id.strip(".")):
             raise CatalogError(
                 f"{module}.{self.target.__qualname__} is a dataset without a name",
-                hint="definitions lie in the folder 'config' of a repository; elsewhere they need "
+                hint="definitions are in the folder 'config' of a repository; elsewhere they need "
                 "an id, such as @dataset(..., id='org.example.name')",
                 file=self.file,
                 line=self.line,
@@ -114,7 +114,7 @@ class Definition(active.Described):
                     copies[id(inherited)] = value
                     setattr(target, name, value)
                 elif value.dataset is self:
-                    continue  # inherited, and set a moment ago
+                    continue  # inherited, and set above
                 value.bind(name, self)
         for resource in self.resources.values():
             resource._dependencies = [copies.get(id(one), one) for one in resource._dependencies]
@@ -181,7 +181,7 @@ class Definition(active.Described):
 
     @property
     def context(self) -> active.Context:
-        """Where its data lie, and what users set for them."""
+        """Where its data are, and what users set for them."""
         return active.Context(self.root)
 
     @property
@@ -194,7 +194,7 @@ class Definition(active.Described):
         return next((path for path in paths if path.is_dir()), paths[0])
 
     def has_files(self) -> bool:
-        """Return True if something of it lies in its folder."""
+        """Return True if something of it is in its folder."""
         return any(one.has_files() for one in self.resources.values())
 
     # -- what is made of it --------------------------------------------------------------------
@@ -244,7 +244,7 @@ class Definition(active.Described):
                 values[name] = value.resolve(self.root)
         if isinstance(result, dict):
             if not isinstance(self.base, type):
-                raise self.wrong("it returns fields, but says no type: @dataset(TYPE)")
+                raise self.wrong("it returns fields, but has no type: @dataset(TYPE)")
             try:
                 result = objects.make(self.base, result)
             except CatalogError as error:

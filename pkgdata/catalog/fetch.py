@@ -169,7 +169,7 @@ def _held(package: PackageData, name: str, own: str, tries: int = 10) -> str:
 
 
 def _in_cache(path: str) -> UrlCache | None:
-    """Return the cache of unpinned downloads if a path lies there, and not in a site's folder."""
+    """Return the cache of unpinned downloads if a path is there, and not in a site's folder."""
     cache = UrlCache(url_cache_root(PACKAGE))
     return cache if os.path.dirname(os.path.dirname(path)) == cache.folder else None
 

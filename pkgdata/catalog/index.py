@@ -295,7 +295,7 @@ class Index:
             found = [_facts(one) for one in _definitions(repo, file)]
         except CatalogError as error:
             self.problems.append(error)
-            # no mark, so that it is tried again: the reason may lie in another file
+            # no mark, so that it is tried again: the reason may be in another file
             return {"mark": None, "datasets": []}
         return {"mark": mark, "datasets": found}
 
@@ -359,7 +359,7 @@ class ReCondition(Condition):
             self.regex = re.compile(regex, re.IGNORECASE)
         except re.error as error:
             raise CatalogError(
-                f"the search term {regex!r} is no regular expression: {error}"
+                f"the search term {regex!r} is not a regular expression: {error}"
             ) from None
 
     def __repr__(self) -> str:

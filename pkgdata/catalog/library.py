@@ -190,7 +190,7 @@ class Catalog:
         selector = places.split_selector(dataset)[1] if isinstance(dataset, str) else ""
         if selector:
             if variant is not None:
-                raise CatalogError(f"{dataset!r} says the variant already")
+                raise CatalogError(f"{dataset!r} already selects a variant")
             if definition.variants is None:
                 raise CatalogError(f"{definition.id} has no variants, but {selector} was asked for")
             variant = definition.variants.parse_selector(selector)
@@ -225,7 +225,7 @@ class Catalog:
         if found is None and hasattr(dataset, "prepare") and hasattr(dataset, "id"):
             return dataset  # one of another library
         if found is None:
-            raise CatalogError(f"{dataset!r} is no dataset")
+            raise CatalogError(f"{dataset!r} is not a dataset")
         return found
 
 

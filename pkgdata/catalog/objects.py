@@ -1,18 +1,12 @@
 """`Base`, the fields of objects of any type, and how they are written as JSON.
 
-A type lists its fields as annotations, as dataclasses do::
-
-    class Corpus(Base):
-        path: Path
-        encoding: str = "utf-8"
-
-Its objects are made with keyword arguments; ``Corpus.C(path=...)`` is the same, for definitions
-written for experimaestro. Each has an ``id``, such as ``com.example.corpus@text``, that the
-catalog gives it.
+A type lists its fields as annotations, as dataclasses do; its objects are made with keyword
+arguments, by ``Corpus(path=...)`` or, as for experimaestro, ``Corpus.C(path=...)``. Each has an
+``id``, such as ``com.example.corpus@text``, that the catalog sets.
 
 JSON comes in two forms: ``normal``, with paths as texts, for people and scripts; and ``xpm``, where
 each object has its type (``$type``) and paths are marked (``{"$type": "path", "$value": ...}``), as
-experimaestro reads it. datamaestro prints the same.
+experimaestro reads it and datamaestro prints it.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ class UserSettings:
         return self._table("paths")
 
     def set_path(self, key: str, path: str | os.PathLike[str]) -> None:
-        """Remember where the file of ``<dataset>/<resource>`` lies, which cannot be fetched."""
+        """Remember the path of ``<dataset>/<resource>``, which cannot be fetched."""
         self._set("paths", key, os.path.abspath(os.path.expanduser(os.fspath(path))))
 
     @property
@@ -227,7 +227,7 @@ def check_name(name: str) -> str:
     """Return a name if it is one."""
     if not all(_PART.fullmatch(part) for part in name.split(".")):
         raise CatalogError(
-            f"{name!r} is no name of a dataset",
+            f"{name!r} is not a valid dataset name",
             hint="expected letters, digits, '_' and '-' with dots between the parts, "
             "such as com.lecun.mnist",
         )
@@ -238,7 +238,7 @@ def url_name(url: str) -> str:
     """Return the name that a page's address suggests: its host backwards, then its path."""
     parts = urlsplit(url)
     if not parts.hostname:
-        raise CatalogError(f"{url!r} has no host to make a name of")
+        raise CatalogError(f"{url!r} has no host to derive a name from")
     host = parts.hostname.removeprefix("www.").split(".")
     path = [_PAGES.sub("", unquote(part)) for part in parts.path.split("/")]
     if path[-1].lower() in ("index", "default", "home"):

@@ -84,7 +84,7 @@ def in_order(definition: Definition) -> list[Resource]:
         if resource in done:
             return
         if resource.dataset is not definition:
-            raise definition.wrong(f"it depends on {resource!r}, which is none of its resources")
+            raise definition.wrong(f"it depends on {resource!r}, which is not one of its resources")
         if resource in above:
             circle = [*above[above.index(resource) :], resource]
             names = " -> ".join(one.name for one in circle)
@@ -116,7 +116,7 @@ def missing(definition: Definition, force: bool = False) -> list[Resource]:
 
 def is_here(resource: Resource) -> bool:
     """Return True if a resource is complete. A file of known digest is hashed once (``verify``)."""
-    # what a link leads to is looked after there
+    # a link's target is prepared by its own dataset
     if not (resource.has_files() and resource.files_present()):
         return False
     digest = resource.final_digest

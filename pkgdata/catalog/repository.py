@@ -1,17 +1,12 @@
 """Repositories: packages with a tree ``config`` of definition modules, found by entry points.
 
-A package announces its repository in the group ``pkgdata.repositories``, as a package or as a class
-derived from `Repository`::
+The group is ``pkgdata.repositories``, its value a package or a class derived from `Repository`::
 
     [project.entry-points."pkgdata.repositories"]
     image = "mypackage"                     # or "mypackage:MyRepository"
 
-    mypackage/__init__.py
-    mypackage/config/com/lecun.py           # definitions com.lecun.*
-
-`pkgdata.catalog.index` finds what is installed, also in datamaestro's group
-``datamaestro.repositories``. A repository that does not load, or a module of one, is reported by a
-`CatalogError` that names it; the others still work.
+A repository that does not load, or a module of one, is reported by a `CatalogError` that names it;
+the others still work.
 """
 
 from __future__ import annotations
@@ -102,12 +97,12 @@ class Repository:
         return cls.__module__
 
     def default_data(self) -> str | None:
-        """Return where its data lie by default; None: where those of all repositories do."""
+        """Return the default folder of its data; None: that of all repositories."""
         return None
 
     @property
     def context(self) -> Context:
-        """Where its data lie, and what users set for them."""
+        """Where its data are, and what users set for them."""
         return Context(places.root(self.default_data()))
 
     @property
@@ -181,7 +176,7 @@ class Repository:
 
 
 def package_of(module: ModuleType) -> str:
-    """Return the name of the package that a module is or lies in."""
+    """Return the name of the package that a module is or belongs to."""
     return module.__name__ if hasattr(module, "__path__") else module.__name__.rpartition(".")[0]
 
 
@@ -243,7 +238,7 @@ def _first_time(module: str, file: str) -> ModuleType:
         except ModuleNotFoundError as error:
             if error.name is None or not f"{module}.".startswith(f"{error.name}."):
                 raise
-    # a module lies next to a folder of its name: only one of them can be imported by name
+    # a module is next to a folder of its name: only one of them can be imported by name
     spec = importlib.util.spec_from_file_location(module, file)
     assert spec is not None
     assert spec.loader is not None

@@ -190,7 +190,7 @@ class IDX(Tensor, File):
             length = os.fstat(file.fileno()).st_size
         if zero or element not in ELEMENTS or len(sizes) < 4 * count:
             hint = "it is compressed" if start[:2] == b"\x1f\x8b" else None
-            raise self._wrong(f"no IDX file, beginning {start!r}", hint)
+            raise self._wrong(f"not an IDX file, it begins with {start!r}", hint)
         shape = struct.unpack(f">{count}I", sizes)
         kind, offset, expected = ELEMENTS[element], 4 + 4 * count, int(ELEMENTS[element][2])
         for size in shape:

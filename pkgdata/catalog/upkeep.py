@@ -56,7 +56,7 @@ class Orphan(NamedTuple):
                 try:
                     total += os.lstat(os.path.join(folder, file)).st_size
                 except OSError:
-                    pass  # it went a moment ago
+                    pass  # it was removed meanwhile
         return total
 
 
@@ -86,7 +86,7 @@ def _owned(catalog: Catalog) -> tuple[set[Path], set[Path]]:
         if index.problems:
             listed = "".join(f"\n  {one.message}" for one in index.problems)
             raise CatalogError(
-                f"what {index.installed.name!r} owns is not known, for it does not load{listed}",
+                f"what {index.installed.name!r} owns is not known: it does not load{listed}",
                 hint="fix it or uninstall it first: its data would be listed as orphans",
             )
         top = index.installed.repository.datapath

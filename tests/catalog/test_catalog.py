@@ -41,7 +41,7 @@ def test_the_name_of_a_definition(place, name, wanted, expected, alias):
 
 @pytest.mark.parametrize("wanted", ["a..b", "a/../b.c", "a.b c", ".", "..", "a.b/c"])
 def test_what_is_no_name_is_refused(wanted):
-    with pytest.raises(errors.CatalogError, match="is no name of a dataset"):
+    with pytest.raises(errors.CatalogError, match="is not a valid dataset name"):
         places.definition_name("com.example", "f", wanted)
 
 
@@ -58,7 +58,7 @@ def test_a_page_suggests_a_name(url, name):
     assert places.url_name(url) == name
 
 
-def test_a_name_that_is_not_known_brings_close_ones():
+def test_an_unknown_name_suggests_similar_ones():
     known = ["com.lecun.mnist", "org.example.cifar", "com.lecun.emnist"]
     assert places.close_names("mnist", known)[0] == "com.lecun.mnist"
     assert "com.lecun.mnist" in places.close_names("com.lecum.mnist", known)
@@ -147,7 +147,7 @@ def test_the_ways_to_write_a_digest(tmp_path):
     wrong = catalog.HashCheck("md5", "0" * 32)
     with pytest.raises(errors.IntegrityError, match="wrong bytes"):
         wrong.check(tmp_path / "a")
-    with pytest.raises(errors.CatalogError, match="is no digest"):
+    with pytest.raises(errors.CatalogError, match="is not a digest"):
         _ = catalog.HashCheck("abc123...").digest
     assert resources.parse_digest(f"md5:{md5}").alg == "md5"
 

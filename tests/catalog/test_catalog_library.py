@@ -71,7 +71,7 @@ def test_search_terms(two, terms, found):
 
 
 def test_a_term_that_is_no_regular_expression(two):
-    with pytest.raises(errors.CatalogError, match=r"'\(' is no regular expression"):
+    with pytest.raises(errors.CatalogError, match=r"'\(' is not a regular expression"):
         two.search("tag:(")
 
 
@@ -84,7 +84,7 @@ def test_conditions_match_definitions_as_well_as_records(two):
     assert repr(condition) == "tag ~ digits AND repository ~ i"
 
 
-def test_a_record_tells_what_a_definition_does(two):
+def test_a_record_has_the_facts_of_a_definition(two):
     record = two.search("second")[0]
     found = record.load()
     assert (record.title, record.description) == ("The second one.", "With more to say.")
@@ -146,7 +146,7 @@ def test_a_changed_a_new_and_a_removed_file_are_noticed(plugins, data, monkeypat
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"release": "0"}', b"\xff\xfe", None])
-def test_a_damaged_index_is_made_again(two, content, tmp_path):
+def test_a_damaged_index_is_rebuilt(two, content, tmp_path):
     assert len(two.search()) == 2
     (file,) = (tmp_path / "cache" / index.BUCKET).iterdir()
     if content is None:
@@ -174,7 +174,7 @@ GOOD = "@dataset(Base)\ndef good():\n    return {}\n"
         ("def broken(:\n    pass\n", 4, "SyntaxError"),
         ("x = 1\nraise ValueError('why')\n", 5, "ValueError: why"),
         ("import not_installed_at_all\n", 4, "ModuleNotFoundError"),
-        ("@dataset(Base, id='a..b')\ndef f():\n    pass\n", 4, "is no name of a dataset"),
+        ("@dataset(Base, id='a..b')\ndef f():\n    pass\n", 4, "is not a valid dataset name"),
         (
             "@filedownloader('a.txt', 'https://h/a')\n@filedownloader('a.csv', 'https://h/b')\n"
             "@dataset(Base)\ndef f(a):\n    pass\n",
@@ -220,7 +220,7 @@ def test_a_repository_that_does_not_load_is_a_warning(plugins, two, group):
     assert "pkgdata: warning: the repository 'broken'" in told.stderr
 
 
-def test_unknown_names_bring_close_ones(two, plugins):
+def test_unknown_names_suggest_similar_ones(two, plugins):
     with pytest.raises(errors.UnknownDatasetError, match=r"'com\.exmple\.first'") as caught:
         two.find("com.exmple.first")
     assert caught.value.close[0] == "com.example.first"
@@ -254,7 +254,7 @@ def test_names_of_the_08_line_are_known(plugins, data):
     assert catalog.find_dataset("com.a.my.data").id == "com.a.my_data"
 
 
-def test_a_module_beside_a_folder_of_its_name(plugins, data):
+def test_a_module_next_to_a_folder_of_its_name(plugins, data):
     plugins.add({"com/a.py": GOOD, "com/a/b.py": GOOD, "org/__init__.py": GOOD})
     names = [x.id for x in catalog.Catalog().search()]
     assert names == ["com.a.b.good", "com.a.good", "org.good"]
@@ -322,7 +322,7 @@ def test_info(two, plugins):
 # -- where data lie --------------------------------------------------------------------------
 
 
-def test_three_ways_to_say_where_data_lie(two, plugins, data, tmp_path, monkeypatch):
+def test_three_ways_to_set_the_data_folder(two, plugins, data, tmp_path, monkeypatch):
     assert str(pkgdata.prepare_dataset("com.example.second").path).startswith(str(data))
     there = pkgdata.prepare_dataset("com.example.second", tmp_path / "there")
     assert str(there.path).startswith(str(tmp_path / "there"))
@@ -502,7 +502,7 @@ def test_a_copy_is_found_where_it_is(copied, tmp_path, monkeypatch, server):
     assert len(server.requests) == asked
 
 
-def test_a_copy_goes_on_where_it_was(copied, tmp_path):
+def test_an_interrupted_copy_is_resumed(copied, tmp_path):
     copied.prepare("com.example.whole")
     upkeep.copy(copied, "com.example.whole", str(tmp_path / "to"))
     kept = tmp_path / "to" / EXPECTED[0]
@@ -682,5 +682,5 @@ def test_contexts_choose_the_catalog(two, data, tmp_path):
         assert catalog.get_dataset("com.example.second").path.is_relative_to(tmp_path / "x")
     assert active.current() is not ours
     assert catalog.get_dataset("com.example.second", ours).path.is_relative_to(tmp_path / "x")
-    with pytest.raises(errors.CatalogError, match="is no dataset"):
+    with pytest.raises(errors.CatalogError, match="is not a dataset"):
         ours.prepare(3)

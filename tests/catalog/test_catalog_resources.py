@@ -229,7 +229,7 @@ def test_several_files_and_copies_of_some(files, data):
     assert paths_below(files.prepare("com.example.custom").path) == ["x"]
 
 
-def test_pinned_bytes_lie_in_the_cache_and_unpinned_ones_do_not(files, tmp_path):
+def test_pinned_bytes_are_in_the_cache_and_unpinned_ones_are_not(files, tmp_path):
     files.prepare("com.example.mirrored")
     files.prepare("com.example.both")
     below = paths_below(tmp_path / "cache")
@@ -248,8 +248,8 @@ def test_a_digest_of_the_compressed_bytes_gets_a_hint(files, data):
     ("name", "error", "text"),
     [
         ("wrong.digest", errors.IntegrityError, "expected sha256:0000"),
-        ("no.digest", errors.CatalogError, "'xyz' is no digest"),
-        ("own.check", errors.CatalogError, "refuses 'b.txt'"),
+        ("no.digest", errors.CatalogError, "'xyz' is not a digest"),
+        ("own.check", errors.CatalogError, "rejects 'b.txt'"),
     ],
 )
 def test_files_that_are_wrong_leave_nothing_half_made(files, data, name, error, text):
@@ -424,7 +424,7 @@ def test_links_to_other_datasets(linked, data):
     assert (folder / "docs" / "a.txt").read_bytes() == b"documents"
 
 
-def test_cyclic_links_are_told_as_such(linked, data):
+def test_cyclic_links_are_reported(linked, data):
     with pytest.raises(errors.CatalogError, match="cyclic links") as caught:
         linked.prepare("com.example.a")
     assert "com.example.a -> com.example.b -> com.example.a" in str(caught.value)
@@ -533,7 +533,7 @@ def test_variants(plugins, data):
     assert ds.id == "com.example.family[lang=fr,size=small]@image"
     assert found.prepare("com.example.family", variant={"lang": "de", "size": "large"}).lang == "de"
     for selector, problem in [
-        ("", "the variant must say 'lang'"),
+        ("", "the variant needs a value of 'lang'"),
         ("[lang=fr,size=huge]", "expected one of 'small', 'large'"),
         ("[lang=fr,x=1]", "no axis 'x'"),
         ("[lang", "expected"),

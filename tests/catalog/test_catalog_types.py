@@ -142,7 +142,7 @@ def test_mnist_by_the_command_line(plugins, mnist, data):
     assert len(mnist.requests) == asked
 
 
-def test_a_pinned_download_that_is_cut_goes_on_where_it_was(mnist, data):
+def test_an_interrupted_pinned_download_is_resumed(mnist, data):
     mnist.script("train-images-idx3-ubyte.gz", faults.cut(20_000_000))
     ds = pkgdata.prepare_dataset("com.lecun.mnist")
     assert ds.train.images.data().shape == (60_000, 28, 28)
@@ -168,11 +168,11 @@ def test_every_element_type_and_shape_of_idx_files(tmp_path, kind, shape):
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (b"", "no IDX file"),
-        (b"\0\0\x08", "no IDX file"),
-        (b"\0\0\x0a\x01\0\0\0\1\0", "no IDX file"),
-        (b"\0\1\x08\x01\0\0\0\1\0", "no IDX file"),
-        (b"\0\0\x08\x02\0\0\0\1", "no IDX file"),
+        (b"", "not an IDX file"),
+        (b"\0\0\x08", "not an IDX file"),
+        (b"\0\0\x0a\x01\0\0\0\1\0", "not an IDX file"),
+        (b"\0\1\x08\x01\0\0\0\1\0", "not an IDX file"),
+        (b"\0\0\x08\x02\0\0\0\1", "not an IDX file"),
         (gzip.compress(b"x", mtime=0), "it is compressed"),
         (b"\0\0\x08\x01\0\0\0\2\0", "9 bytes, its header says 10"),
         (b"\0\0\x08\x01\0\0\0\1\0\0", "10 bytes, its header says 9"),

@@ -1,15 +1,9 @@
 """Resources: what a dataset consists of, how it is made, and how it is checked.
 
-A resource stands in a definition as an attribute of its class, or as a decorator of its function::
-
-    DATA = FileDownloader("data.csv", "https://example.org/data.csv.gz")
-
-    @filedownloader("data.csv", "https://example.org/data.csv.gz")
-
-Resources may depend on others (`Resource.dependencies`). Each makes its file or folder at
-`Resource.transient_path`; `pkgdata.catalog.prepare` renames that to `Resource.path`. A new kind
-derives from `FileResource` or `FolderResource` and has the method ``_download(destination)``, or
-derives from `ValueResource` and has ``prepare()``.
+A resource is an attribute of a definition's class, or a decorator of its function. It makes its
+file or folder at `Resource.transient_path`; `pkgdata.catalog.prepare` renames that to
+`Resource.path`. A new kind derives from `FileResource` or `FolderResource` and has the method
+``_download(destination)``, or derives from `ValueResource` and has ``prepare()``.
 """
 
 from __future__ import annotations
@@ -60,7 +54,7 @@ class Resource:
         return f"<{type(self).__name__} {self.name!r} of {owner}>"
 
     def __call__(self, dataset: Any) -> Any:
-        """Be a decorator: belong to the definition below, or to that which is made of it later."""
+        """Be a decorator: belong to the definition that is below or made later."""
         active.notes_of(dataset).add_resource(self)
         return dataset
 
@@ -108,7 +102,7 @@ class Resource:
 
     @property
     def context(self) -> Any:
-        """Where the dataset's data lie, and what users set for them."""
+        """Where the dataset's data are, and what users set for them."""
         return self.owner.context
 
     @property
@@ -128,7 +122,7 @@ class Resource:
 
     @property
     def path(self) -> Path:
-        """Where it lies once it is complete."""
+        """Where it is once it is complete."""
         return Path(self.owner.datapath, self.name)
 
     @property
@@ -319,11 +313,11 @@ def parse_digest(text: str | Digest) -> Digest:
     try:
         return Digest.parse(re.sub(r"\s", "", text))
     except ValueError as error:
-        raise CatalogError(f"{text!r} is no digest: {error}") from None
+        raise CatalogError(f"{text!r} is not a digest: {error}") from None
 
 
 def digest_of(text: str | Digest | None, checker: Any = None) -> Digest | None:
-    """Return the digest that a definition states, by itself or else as a `HashCheck`."""
+    """Return the digest that a definition states, alone or as a `HashCheck`."""
     if text is not None:
         return parse_digest(text)
     return checker.digest if isinstance(checker, HashCheck) else None

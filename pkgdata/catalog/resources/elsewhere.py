@@ -1,4 +1,4 @@
-"""Resources that lie elsewhere: other datasets, and what the computer or its user has already."""
+"""Resources that are elsewhere: other datasets, and what the computer or its user has already."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class reference(ValueResource):
         return self.target().prepare(download=False)
 
     def config(self) -> Any:
-        """Do as `prepare`; datamaestro's other name."""
+        """Datamaestro's other name of `prepare`."""
         return self.prepare()
 
 
@@ -219,7 +219,7 @@ class Elsewhere(Resource):
             )
         path = Path(os.path.abspath(os.path.expanduser(told)))
         if not self._is_right(path):
-            raise CatalogError(f"{owner.id}: {path} is no {self.kind} {self.name!r}")
+            raise CatalogError(f"{owner.id}: {path} is not the {self.kind} {self.name!r}")
         return path
 
     def _remember(self, path: Path) -> None:

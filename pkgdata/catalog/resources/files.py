@@ -121,14 +121,14 @@ class FileDownloader(FileResource):
         digest = digest_of(None, self.checker)
         if digest is None:
             if self.checker.check(destination) is False:
-                raise CatalogError(f"{self.checker!r} refuses {self.filename!r} from {self.url}")
+                raise CatalogError(f"{self.checker!r} rejects {self.filename!r} from {self.url}")
             return
         try:
             verify(destination, digest, self.url)
         except IntegrityError as error:
             if not self._kept and source.matches(digest):
                 error.hint = (
-                    "these are the digits of the compressed bytes: a checker is given the "
+                    "these are the digits of the compressed bytes: a checker gets the "
                     "decompressed file; write digest=... instead"
                 )
             raise

@@ -91,7 +91,7 @@ class ArchiveDownloader(FolderResource):
 
     def _check(self, path: str) -> None:
         if self.checker.check(Path(path)) is False:
-            raise CatalogError(f"{self.checker!r} refuses {self.url}")
+            raise CatalogError(f"{self.checker!r} rejects {self.url}")
 
     def _choose(self, names: list[str]) -> Collection[str]:
         clean = {name: _clean(name) for name in names}
@@ -120,7 +120,7 @@ def _clean(name: str) -> str:
 
 
 def _folders(names: Iterable[str]) -> set[str]:
-    """Return all folders that an archive's files lie in."""
+    """Return all folders of an archive's files."""
     parts = [name.split("/") for name in names]
     return {"/".join(one[:count]) for one in parts for count in range(1, len(one) + 1)}
 

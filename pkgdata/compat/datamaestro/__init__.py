@@ -3,7 +3,7 @@
 ``from datamaestro.definitions import dataset`` becomes ``from
 pkgdata.compat.datamaestro.definitions import dataset``. Definitions of datamaestro's 0.8 line and
 of its current line load; experimaestro is not needed. The modules have datamaestro's paths and
-names, what they do is `pkgdata.catalog`'s. Data lie where datamaestro keeps them,
+names, what they do is `pkgdata.catalog`'s. Data are where datamaestro keeps them,
 ``DATAMAESTRO_DIR`` or ``~/datamaestro``, so what was downloaded before is found.
 """
 

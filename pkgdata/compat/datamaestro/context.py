@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Repository(repository.Repository):
-    """A package with a tree ``config`` of definitions, whose data lie in datamaestro's folder."""
+    """A package with a tree ``config`` of definitions, whose data are in datamaestro's folder."""
 
     def default_data(self) -> str | None:
         return datamaestro_folder()
@@ -33,7 +33,7 @@ class BaseRepository(Repository):
 
 
 class Context(active.Context):
-    """Where data lie, and what users set; by default in datamaestro's folder."""
+    """Where data are, and what users set; by default in datamaestro's folder."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
         super().__init__(_folder() if path is None else path)
@@ -45,7 +45,7 @@ class Context(active.Context):
 
     @staticmethod
     def frompath(path: str | os.PathLike[str]) -> Any:
-        """Let data lie in a folder inside a ``with`` block."""
+        """Keep data in a folder inside a ``with`` block."""
         return places.within(path)
 
     def dataset(self, name: str) -> Definition:
@@ -57,7 +57,7 @@ def _folder() -> str:
 
 
 def _catalog(where: Any) -> library.Catalog:
-    """Return a catalog whose data lie where the caller says, else where datamaestro keeps them."""
+    """Return a catalog whose data are where the caller says, else where datamaestro keeps them."""
     if isinstance(where, library.Catalog):
         return where
     path = getattr(where, "path", where)

@@ -51,7 +51,7 @@ class DatasetAnnotation:
     def __call__(self, dataset: Any) -> Any:
         found = of_class(dataset)
         if found is None:
-            raise CatalogError(f"{type(self).__name__} goes above @dataset, not {dataset!r}")
+            raise CatalogError(f"{type(self).__name__} must stand above @dataset, not {dataset!r}")
         self.annotate(found)
         return dataset
 

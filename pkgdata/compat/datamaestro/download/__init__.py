@@ -81,7 +81,7 @@ def initialized(method: Any) -> Any:
 
 
 def folder_of(resource: Resource, own: Path, name: str) -> Path:
-    """Return where a folder lies: at pkgdata's own place, unless only datamaestro's is there.
+    """Return the path of a folder: pkgdata's own, unless only datamaestro's is there.
 
     datamaestro unpacks an archive into the dataset's own folder if that is its only resource, else
     into one of the given name.
