@@ -189,23 +189,18 @@ class Lookup:
         path = cache.find(entry.digest, entry.name, entry.size)
         if path is None:
             return Place(kind, cache.path(entry.digest, entry.name), ABSENT)
-        problem = self._recheck(path, entry) if self._policy == "always" else None
-        return Place(kind, path, HIT if problem is None else WRONG, problem or "")
+        if self._policy == "always":
+            from ..base import hashes
 
-    @staticmethod
-    def _recheck(path: str, entry: Entry) -> str | None:
-        """Hash a cached object again; a damaged one is removed."""
-        from ..base import hashes
-
-        assert entry.digest is not None
-        actual = hashes.hash_file(path, entry.digest.alg)
-        if actual == entry.digest:
-            return None
-        try:
-            fs.remove(path)
-        except OSError:
-            pass  # a site's cache; it is skipped
-        return f"expected {entry.digest}, found {actual}; it will be fetched again"
+            actual = hashes.hash_file(path, entry.digest.alg)
+            if actual != entry.digest:
+                try:
+                    fs.remove(path)
+                except OSError:
+                    pass  # a site's cache; it is skipped
+                problem = f"expected {entry.digest}, found {actual}; it will be fetched again"
+                return Place(kind, path, WRONG, problem)
+        return Place(kind, path, HIT, "")
 
 
 def in_url_cache(url: str, cache: UrlCache) -> Place:

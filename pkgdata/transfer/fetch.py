@@ -129,13 +129,12 @@ class Mirrors:
 
     def sources(self, name: str, own: Sequence[str] = ()) -> list[Source]:
         """Return where an object should be, in order; ``own`` are addresses of it alone."""
+        places = [(self.resolved(url), "") for url in own]
+        places += [(base, name) for base in self.bases()]
         found: dict[str, Source] = {}
-        for url in own:
-            store = open_store(self.resolved(url), self._timeout)
-            found.setdefault(store.address(""), Source(store, ""))
-        for base in self.bases():
-            store = open_store(base, self._timeout)
-            found.setdefault(store.address(name), Source(store, name))
+        for url, inside in places:
+            store = open_store(url, self._timeout)
+            found.setdefault(store.address(inside), Source(store, inside))
         return list(found.values())
 
     def is_near(self, own: Sequence[str] = ()) -> bool:

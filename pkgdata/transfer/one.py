@@ -137,20 +137,16 @@ class Transfer:
             found = self._digest()
             address = store.address(name)
             if self.digest is None or found == self.digest:
-                self._trim()
+                # an earlier process may have left more, of a version that was longer
+                if os.fstat(self.target.fd).st_size > self.target.offset:
+                    os.ftruncate(self.target.fd, self.target.offset)
                 return found
             alone = fresh or self._givers == [address]
-            error = self._wrong(address, str(self.digest), str(found))
-            self._restart()
+            error = self._refused(address, str(self.digest), str(found))
             if alone:
                 raise error
             # now from this store alone, so that a wrong digest has one cause
             fresh, self.others = True, ()
-
-    def _trim(self) -> None:
-        """Cut off what an earlier process left behind the end, of a version that was longer."""
-        if os.fstat(self.target.fd).st_size > self.target.offset:
-            os.ftruncate(self.target.fd, self.target.offset)
 
     def _digest(self) -> Digest:
         alg = self.digest.alg if self.digest else "sha256"
@@ -220,12 +216,7 @@ class Transfer:
             start = bytearray(64)
             if body.start == 0:
                 self.head = bytes(start[: body.readinto(memoryview(start))])
-            self._restart_after(address, f"{self.size} bytes", f"{body.size} bytes", body)
-
-    def _restart_after(self, address: str, expected: str, actual: str, body: Body) -> None:
-        error = self._wrong(address, expected, actual, body)
-        self._restart()
-        raise error
+            raise self._refused(address, f"{self.size} bytes", f"{body.size} bytes", body)
 
     def _check_space(self, body: Body) -> None:
         size = body.size if self.size is None else self.size
@@ -261,12 +252,13 @@ class Transfer:
                 self._restart()
                 raise StoreError(f"{address}: {problem} ({kind})", url=address)
 
-    def _wrong(
+    def _refused(
         self, address: str, expected: str, actual: str, body: Body | None = None
     ) -> IntegrityError:
+        """Forget the wrong bytes that came; return the error that names them."""
         kind = body.kind if body else self._kind
         size = f"{body.size if body else self.target.offset} bytes"
-        return hashes.mismatch(
+        error = hashes.mismatch(
             f"wrong bytes for {self.name!r} from {address} "
             f"({size}, {kind}, beginning {self.head[:40]!r})",
             expected,
@@ -275,6 +267,8 @@ class Transfer:
             source=address,
             hint="the mirror holds something else; tell its owner, or update the registry",
         )
+        self._restart()
+        return error
 
     def _over_ranges(self, store: Primitives, name: str, body: Body | None, size: int) -> None:
         """Fetch the rest over several connections, as many as prove to help."""
@@ -330,7 +324,7 @@ class Transfer:
                 self.progress(Event(self.name, BYTES, self.target.offset, size, source))
                 if self.size is not None and self.target.offset > self.size:
                     lane.finish()
-                    self._restart_after(
+                    raise self._refused(
                         source, f"{self.size} bytes", f"more than {self.size} bytes", body
                     )
                 if self._is_slow(body, size, began, start):

@@ -100,7 +100,6 @@ class Ranges:
         self._hasher = hasher
         self.front = front
         self._sources = list(sources)
-        self._width = limits.width
         self._limits = limits
         self._record = record
         self._moved = moved
@@ -194,7 +193,7 @@ class Ranges:
 
     def _steer(self, window: float, rate: float) -> None:
         """Add workers while that helps; keep the record; return when all is over."""
-        want = self._want = min(STEP, self._width)
+        want = self._want = min(STEP, self._limits.width)
         best, growing = rate, True
         began, missing = self._clock(), self._missing()
         recorded = began
@@ -213,13 +212,13 @@ class Ranges:
             if growing and now - began >= window:
                 rate = (missing - left) / (now - began)
                 helped = rate > GAIN * best
-                growing = helped and want < self._width
+                growing = helped and want < self._limits.width
                 if growing:
-                    want = min(STEP * want, self._width)
+                    want = min(STEP * want, self._limits.width)
                 elif not helped:
                     want = max(1, want // STEP)  # those that are too many end with their span
                 self._want, best, began, missing = want, rate, now, left
-            if failures > 2 * self._width or not sources:
+            if failures > 2 * self._limits.width or not sources:
                 if not workers:
                     return
             else:

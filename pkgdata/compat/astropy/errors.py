@@ -52,7 +52,6 @@ class UrlStatusError(UrlFailedError, HTTPError):
     hdrs: Any = None
     headers: Any = None
     msg: str = ""
-    reason: Any = ""
     fp: Any = None
 
     def __getattr__(self, name: str) -> Any:
