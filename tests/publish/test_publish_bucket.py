@@ -37,16 +37,6 @@ def nobody(monkeypatch):
 
 
 @pytest.fixture
-def here(tmp_path):
-    return make(tmp_path / "files")
-
-
-@pytest.fixture
-def registry(tmp_path):
-    return tmp_path / "registry.txt"
-
-
-@pytest.fixture
 def keys(ceph, monkeypatch):
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ceph.access_key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", ceph.secret_key)

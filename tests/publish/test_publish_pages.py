@@ -152,16 +152,6 @@ def host(tmp_path, monkeypatch):
         processes.stop()
 
 
-@pytest.fixture
-def here(tmp_path):
-    return make(tmp_path / "files")
-
-
-@pytest.fixture
-def registry(tmp_path):
-    return tmp_path / "registry.txt"
-
-
 def test_round_trip(host, here, registry):
     words = [here, "--to", host.place, "--url", host.url, "--registry", registry]
     done = run(*words)

@@ -52,18 +52,8 @@ def path(server, monkeypatch):
 
 
 @pytest.fixture
-def here(tmp_path):
-    return make(tmp_path / "files")
-
-
-@pytest.fixture
 def web(tmp_path):
     return tmp_path / "web" / "data folder"
-
-
-@pytest.fixture
-def registry(tmp_path):
-    return tmp_path / "registry.txt"
 
 
 def address(server, web):
