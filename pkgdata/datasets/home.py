@@ -103,9 +103,8 @@ class Home:
                 hint=f"pkgdata dataset purge {name} forgets it",
                 path=path,
             )
-        raise unknown(
-            name, self.names(), f"is not in {self.folder}", f"pkgdata dataset pull {name}"
-        )
+        where = f"is not in {self.folder}"
+        raise unknown(name, self.names(), where, f"pkgdata dataset pull {name}")
 
     def record(self, name: str) -> Pulled | None:
         """Return what is known of a dataset that was pulled.
@@ -147,9 +146,8 @@ class Home:
             if not staging.place(aside, target, replace):
                 return False
         except FileExistsError as error:
-            raise DatasetError(
-                f"{target} cannot be replaced: {error.strerror}", path=target
-            ) from None
+            problem = f"{target} cannot be replaced: {error.strerror}"
+            raise DatasetError(problem, path=target) from None
         if record is None:
             fs.remove(self._file(name, "manifest"))
         else:

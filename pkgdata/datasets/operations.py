@@ -99,8 +99,7 @@ class Dataset:
 
     def values(self) -> Iterator[Path]:
         """Yield the folders of the partitions."""
-        for _, folder in self.items():
-            yield folder
+        yield from (folder for _, folder in self.items())
 
     def items(self) -> Iterator[tuple[str, Path]]:
         """Yield the partitions, each with its folder."""
@@ -126,12 +125,8 @@ class Dataset:
         else:
             hint = f"it has {', '.join(known)}"
         close = difflib.get_close_matches(partition, known)
-        raise UnknownNameError(
-            f"the dataset {self.name} has no partition {partition!r} here",
-            hint=hint,
-            name=partition,
-            close=close,
-        )
+        problem = f"the dataset {self.name} has no partition {partition!r} here"
+        raise UnknownNameError(problem, hint=hint, name=partition, close=close)
 
     def __contains__(self, partition: object) -> bool:
         return partition in self.keys()
@@ -152,11 +147,8 @@ def _read_meta(path: str) -> dict[str, Any]:
     except ValueError as error:
         raise DatasetError(f"{path} cannot be read as JSON: {error}", path=path) from None
     if not isinstance(found, dict):
-        raise DatasetError(
-            f"{path}: expected an object, found {type(found).__name__}",
-            hint='write {"key": "value"}',
-            path=path,
-        )
+        problem = f"{path}: expected an object, found {type(found).__name__}"
+        raise DatasetError(problem, hint='write {"key": "value"}', path=path)
     return found
 
 
@@ -401,9 +393,6 @@ def _remote_registry(store: Store, name: str, partitions: list[str] | None) -> R
         return found[0].part(partitions).registry
     if store.exists(repository.tgz_name(name)):
         return tgz.registry(store, name)
-    raise unknown(
-        name,
-        repository.known_names(store),
-        f"is not in {store.url}, so there is nothing to compare it with",
-        "pkgdata dataset push puts it there",
-    )
+    problem = f"is not in {store.url}, so there is nothing to compare it with"
+    hint = "pkgdata dataset push puts it there"
+    raise unknown(name, repository.known_names(store), problem, hint)

@@ -360,33 +360,26 @@ class _Pulling:
         known = manifest.partitions()
         for one in self._wanted or ():
             if one not in known:
-                raise UnknownNameError(
-                    f"the dataset {self._name!r} has no partition {one!r}",
-                    hint=f"it has {', '.join(known)}",
-                    name=one,
-                    close=[],
-                )
+                problem = f"the dataset {self._name!r} has no partition {one!r}"
+                hint = f"it has {', '.join(known)}"
+                raise UnknownNameError(problem, hint=hint, name=one, close=[])
         former = None if self._force else self._home.record(self._name)
-        if former is not None:
-            self._check_version(former, manifest)
-        record = Pulled(manifest)
-        if self._wanted is not None:
-            wanted = {*self._wanted, *((former and former.partitions) or ())}
-            chosen = [one for one in known if one in wanted]
-            record = Pulled(manifest, None if chosen == known else chosen)
-        part = record.here()
-        self.outcome.digest = manifest.registry.digest()
-        self.outcome.files, self.outcome.size = len(part.registry), part.size
-        return record
-
-    def _check_version(self, former: Pulled, manifest: Manifest) -> None:
-        if former.manifest.registry.digest() != manifest.registry.digest():
+        digest = self.outcome.digest = manifest.registry.digest()
+        if former is not None and former.manifest.registry.digest() != digest:
             raise DatasetError(
                 f"the repository has another version of {self._name!r} than the one of which "
                 "partitions are here",
                 hint="pull with --force (force=True) to replace what is here",
                 path=self._home.path(self._name),
             )
+        record = Pulled(manifest)
+        if self._wanted is not None:
+            wanted = {*self._wanted, *((former and former.partitions) or ())}
+            chosen = [one for one in known if one in wanted]
+            record = Pulled(manifest, None if chosen == known else chosen)
+        part = record.here()
+        self.outcome.files, self.outcome.size = len(part.registry), part.size
+        return record
 
     def _fetching(self, record: Pulled, cache: Cache, show: Callback = silent) -> Pull:
         former = self._home.record(self._name)
