@@ -131,8 +131,9 @@ class Definition(active.Described):
 
     def _doc(self) -> tuple[list[str], list[str]]:
         # a class inherits no docstring here: that of its type says nothing about the dataset
-        lines = inspect.cleandoc(self.target.__dict__.get("__doc__") or _own_doc(self.target))
-        paragraphs = lines.splitlines()
+        own = vars(self.target).get("__doc__")
+        doc = own if isinstance(self.target, type) else self.target.__doc__
+        paragraphs = inspect.cleandoc(doc or "").splitlines()
         blank = next((i for i, line in enumerate(paragraphs) if not line.strip()), len(paragraphs))
         return paragraphs[:blank], paragraphs[blank + 1 :]
 
@@ -297,10 +298,6 @@ class Definition(active.Described):
         """
         where = f"{self.file}, line {self.line}: " if self.file else ""
         return CatalogError(f"{where}{self.id}: {problem}", file=self.file, line=self.line)
-
-
-def _own_doc(target: Any) -> str:
-    return "" if isinstance(target, type) else target.__doc__ or ""
 
 
 def _split(module: str, repository: Any) -> tuple[str, bool, str]:

@@ -1,12 +1,12 @@
 """Which repositories are installed, and the index: what is known of each definition unloaded.
 
-The index is one file for each repository, ``<cache>/catalog-v1/<key>.json``, rebuilt in part when a
-definition file appears, changes or goes: then that file alone is loaded. It only saves work: where
-it cannot be written, or is damaged, the definitions are loaded instead.
+The index is one file for each repository, ``<cache>/catalog-v1/<key>.json``; of it only the
+definition files that changed are loaded again. It only saves work: where it cannot be written, or
+is damaged, all definitions are loaded.
 
 Search terms are matched with the index: ``mnist`` matches names; ``tag:``, ``task:``, ``repo:`` (or
-``repository:``) and ``type:`` what they say. Each is a regular expression, upper and lower case
-alike; a type's must match one of its names as a whole: its full name, or the last part of that.
+``repository:``) and ``type:`` match the rest. Each is a regular expression that ignores case; one
+of a type must match its whole name, or the whole last part of that.
 """
 
 from __future__ import annotations

@@ -200,14 +200,12 @@ class Catalog:
             return definition.prepare(download, variant)
 
     def download(self, dataset: Any, *, force: bool = False) -> Definition:
-        """Fetch the files that are missing of a dataset, and return its definition.
+        """Fetch the missing files of a dataset, or all with ``force``; return its definition.
 
         Parameters
         ----------
         dataset : str, Definition, or its class or data
-            As of `prepare_dataset`.
         force : bool, default False
-            Fetch and make all files again.
         """
         found = self._definition(dataset)
         with self.active():

@@ -100,7 +100,6 @@ class Base:
         Parameters
         ----------
         *args, **options
-            Not used.
         """
         self.download()
         return self

@@ -37,7 +37,6 @@ class Generic(Base):
     Parameters
     ----------
     **values
-        Its fields.
     """
 
     __xpmid__ = "pkgdata.catalog.types.base.generic"
@@ -217,10 +216,7 @@ class IDX(Tensor, File):
 
 
 class Supervised(Base):
-    """What to learn from, what to choose by, and what to test with.
-
-    Fields: ``train``, ``validation`` and ``test``; the last two may be missing.
-    """
+    """What to learn from (``train``), to choose by (``validation``) and to test with (``test``)."""
 
     __xpmid__ = "pkgdata.catalog.types.ml.supervised"
 
@@ -234,10 +230,7 @@ class Supervised(Base):
 
 
 class FolderBased(Folder):
-    """A folder with a folder of examples for each class.
-
-    Fields: ``path`` and ``classes``; by default the names of the folders.
-    """
+    """A folder with a folder of examples for each class; ``classes`` are by default their names."""
 
     __xpmid__ = "pkgdata.catalog.types.ml.folderbased"
 

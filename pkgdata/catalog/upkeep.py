@@ -115,10 +115,7 @@ def _below(folder: Path, repository: str, owned: set[Path]) -> list[Orphan]:
 
 def _folders(folder: Path) -> list[Path]:
     try:
-        with os.scandir(folder) as entries:
-            return sorted(
-                Path(one.path) for one in entries if one.is_dir() and not one.name.startswith(".")
-            )
+        return sorted(one for one in folder.iterdir() if one.is_dir() and one.name[0] != ".")
     except OSError:
         return []
 
@@ -183,7 +180,7 @@ def _checked(
     dataset, resource, url, size = question
     problem = ""
     if isinstance(error, (PkgdataError, OSError)):
-        problem = getattr(error, "message", str(error))
+        problem = getattr(error, "message", str(error)) or type(error).__name__
     elif error is not None:
         raise error
     elif size is not None and found is not None and found != size:
@@ -349,8 +346,8 @@ def _card(one: IndexEntry, template: Template) -> str:
     keys = ("id", "title", "tags", "tasks", "types", "repository")
     facts = json.dumps({key: getattr(one, key) for key in keys}, ensure_ascii=False)
     return template.substitute(
-        anchor=html.escape(f"{one.id}@{one.repository}", quote=True),
-        facts=html.escape(facts, quote=True),
+        anchor=html.escape(f"{one.id}@{one.repository}"),
+        facts=html.escape(facts),
         name=html.escape(one.id),
         meta=_meta(one),
         title=f"<p>{html.escape(one.title)}</p>\n" if one.title else "",
@@ -363,7 +360,7 @@ def _meta(one: IndexEntry) -> str:
     kind = one.types[0].rpartition(".")[2] if one.types else ""
     pieces = [html.escape(one.repository), html.escape(kind)]
     if one.url and one.url.startswith(("http://", "https://")):
-        shown = html.escape(one.url, quote=True)
+        shown = html.escape(one.url)
         pieces.append(f'<a href="{shown}" rel="noreferrer">{shown}</a>')
     return " · ".join(filter(None, pieces))
 
@@ -374,7 +371,7 @@ def _marks(kind: str, values: Sequence[str]) -> str:
         pattern = f"^{re.escape(value)}$".replace("\\ ", " ").replace("\\-", "-")
         pattern = pattern.replace('"', "\\x22")
         term = f'{kind}:"{pattern}"' if " " in pattern else f"{kind}:{pattern}"
-        shown = html.escape(term, quote=True)
+        shown = html.escape(term)
         label = html.escape(value)
         found.append(f'<button class="mark" type="button" data-term="{shown}">{label}</button>')
     return "".join(found)
