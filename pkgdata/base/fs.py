@@ -12,6 +12,7 @@ import stat
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
+    from typing import Any
 
     from ..errors import CacheError
 
@@ -254,19 +255,12 @@ def appear(source: str, target: str, if_absent: bool) -> None:
 
 def write_atomic(path: str, content: bytes, sync: bool = True, follow: bool = False) -> None:
     """Write a small file as `writing` does."""
-    write_blocks(path, (content,), sync, follow)
+    write_blocks(path, (content,), sync=sync, follow=follow)
 
 
-def write_blocks(
-    path: str,
-    blocks: Iterable[bytes | memoryview],
-    sync: bool = True,
-    follow: bool = False,
-    if_absent: bool = False,
-    bits: int = 0,
-) -> None:
+def write_blocks(path: str, blocks: Iterable[bytes | memoryview], **how: Any) -> None:
     """Write a file block by block as `writing` does; if `blocks` raises, nothing is left behind."""
-    with writing(path, sync, follow, if_absent, bits) as fd:
+    with writing(path, **how) as fd:
         for block in blocks:
             write_all(fd, block)
 

@@ -93,15 +93,9 @@ def view(
 ) -> Callback:
     """Return the callback that an argument ``progress`` asks for.
 
-    Parameters
-    ----------
-    progress : callable, bool, ``"auto"`` or None
-        A callable is returned as it is; True draws with tqdm; False and None show nothing.
-    files, total
-        See `Bars`.
-    setting : bool or ``"auto"``, optional
-        The setting ``progress``: it holds if the argument is None, and True then draws only where
-        somebody looks.
+    A callable is returned as it is; True draws `Bars` with tqdm; False and None show nothing. With
+    the setting ``progress``, which holds if the argument is None, True draws only where somebody
+    looks.
     """
     if progress is not None and callable(progress):
         return progress
@@ -111,24 +105,11 @@ def view(
 
 
 class Bar:
-    """One bar over all objects; a context manager that closes it.
+    """One bar over all objects, in bytes or in objects; a context manager that closes it.
 
-    Parameters
-    ----------
-    title : str
-        Shown in front of the bar.
-    files : int, optional
-        Number of objects, if known; the bar closes after the last one.
-    total : int, optional
-        Bytes of all objects, if known.
-    in_bytes : bool, default True
-        Count bytes, else objects.
-    shown : bool, default True
-        Draw at all.
-    delay : float, default 0
-        Seconds before it appears: what takes less needs no bar.
-    drawn : object, optional
-        The caller's own bar, with a method ``update``; it is advanced and never closed.
+    The numbers of objects and bytes are given if they are known; the bar closes after the last
+    object. It appears after `delay` seconds. `drawn` is the caller's own bar, which is advanced by
+    its method ``update`` and never closed.
     """
 
     def __init__(
@@ -206,16 +187,10 @@ class Bar:
 
 
 class Bars:
-    """A bar for each object in flight, and one over the batch.
+    """A bar for each object in flight, and one over the batch if it has several files.
 
-    In a batch, small objects show in the bar over all of them only.
-
-    Parameters
-    ----------
-    files : int, default 0
-        Objects of the batch; 0 if this is no batch.
-    total : int, optional
-        Bytes of the batch, if all are known.
+    In a batch, small objects show in the bar over all of them only. `total` are its bytes, if
+    known.
     """
 
     def __init__(self, files: int = 0, total: int | None = None) -> None:

@@ -12,13 +12,7 @@ if TYPE_CHECKING:
 
 
 def size(count: float | None) -> str:
-    """Return bytes for people: ``"1.5 MB"``.
-
-    Returns
-    -------
-    str
-        ``"?"`` for None.
-    """
+    """Return bytes for people: ``"1.5 MB"``, or ``"?"`` for None."""
     if count is None:
         return "?"
     for unit in ("B", "kB", "MB", "GB"):

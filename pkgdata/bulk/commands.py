@@ -68,15 +68,8 @@ class Options(NamedTuple):
 class Copy:
     """Copies of files and objects: planned lazily, listed by `pairs` or made by `run`.
 
-    Parameters
-    ----------
-    sources : list of str
-        Paths and URLs.
-    destination : str
-    listing : iterable of str, optional
-        Paths and URLs of single objects, instead of sources.
-    base : str, optional
-        With a listing: the folder that names of copies are relative to.
+    A `listing` has paths and URLs of single objects, instead of sources; names of copies are then
+    relative to the folder `base`.
     """
 
     def __init__(
@@ -239,16 +232,8 @@ def read(
 class Sync:
     """Makes a folder the same as another one: listed by `changes` or done by `run`.
 
-    Parameters
-    ----------
-    source, destination : str
-        Folders or prefixes.
-    delete : bool
-        Remove what the source does not have.
-    allow_empty : bool
-        Remove it even if the source is empty.
-    checksum, size_only : bool
-        See `FolderPair`.
+    With `delete` it removes what the source does not have, and with `allow_empty` even if that is
+    all. For `checksum` and `size_only` see `FolderPair`.
     """
 
     def __init__(

@@ -84,12 +84,7 @@ class Unit(NamedTuple):
 def target(stores: Stores, text: str, many: bool = False, always_folder: bool = False) -> Target:
     """Read the destination of copies.
 
-    Parameters
-    ----------
-    many : bool, default False
-        Whether several sources go there, so that it must be a folder.
-    always_folder : bool, default False
-        Whether it is one, however it is written.
+    It must be a folder if `many` sources go there, and is one, however written, if `always_folder`.
     """
     address = parse(text)
     if address.pattern:
@@ -121,12 +116,8 @@ def units(
 ) -> list[Unit]:
     """Work out what is copied where; nothing is listed before the items of a unit are taken.
 
-    Parameters
-    ----------
-    folders : bool, default False
-        Copy what is written as a folder, or is one on disk, even if not recursive.
-    same : bool, default False
-        Whether an object may be copied onto itself, to change its compression.
+    With `folders` what is written as a folder is copied, even if not recursive; with `same` an
+    object may be copied onto itself, to change its compression.
     """
     found = []
     for source in sources:
@@ -295,18 +286,11 @@ def checked(
     same: bool,
     move: bool,
 ) -> Iterator[Item]:
-    """Leave out harmful copies: onto one another and onto their own originals.
+    """Leave out harmful copies, onto one another and onto their own originals.
 
-    Parameters
-    ----------
-    refuse : callable
-        Called with the error of each that is left out.
-    several : bool
-        Whether the items are of several sources, so that two may have the same copy.
-    same : bool
-        Whether an object may be copied onto itself.
-    move : bool
-        Whether originals will be removed: then those behind links to other folders are left out.
+    `refuse` is called with the error of each. Items of `several` sources may have the same copy;
+    with `same` an object may be copied onto itself; if originals are to `move`, those behind links
+    to other folders are left out.
     """
     seen: dict[str, str] = {}
     for store, name, new in items:
@@ -338,16 +322,10 @@ def behind_link(root: str, name: str) -> bool:
 
 
 class FolderPair:
-    """Two folders, compared name by name.
+    """Two folders, compared name by name: listed once, in the same order, never held as a whole.
 
-    Both are listed once, in the same order, and never as a whole in memory.
-
-    Parameters
-    ----------
-    checksum : bool, default False
-        Read the bytes where only one side has a digest.
-    size_only : bool, default False
-        Objects of the same size are the same.
+    With `checksum` the bytes are read where only one side has a digest; with `size_only` objects of
+    the same size are the same.
     """
 
     def __init__(

@@ -23,20 +23,9 @@ _AT_ONCE = 1000
 class Removal:
     """Removes files and objects, many objects with one request.
 
-    Parameters
-    ----------
-    report : callable
-        Called with the address of each object that is removed, or with "" and an error.
-    recursive : bool
-        Remove folders too.
-    force : bool
-        A missing object is no error.
-    whole : bool
-        Remove all of a bucket.
-    dry_run : bool
-        Remove nothing.
-    listed : bool
-        Addresses are of single objects, and some may be missing.
+    `report` is called with the address of each that is removed, or with "" and an error. With
+    `recursive` folders are removed too, and with `whole` all of a bucket; with `force` a missing
+    object is no error; with `listed` addresses are of single objects, and some may be missing.
     """
 
     def __init__(

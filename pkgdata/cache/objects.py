@@ -72,6 +72,7 @@ if TYPE_CHECKING:
 OBJECTS, SIZES, STAMPS = "objects-v1", stamps.SIZES, stamps.STAMPS
 TREES, DERIVED, CONTENTS = "trees-v1", "derived-v1", "contents-v1"
 PARTIAL, LOCKS, HOSTS = "partial-v1", "locks-v1", "hosts-v1"
+BUCKETS = (OBJECTS, SIZES, STAMPS, TREES, DERIVED, CONTENTS, PARTIAL, LOCKS, HOSTS)
 
 #: Plain joining: what is joined here is clean, and a batch asks thousands of times.
 _SEP = os.sep

@@ -106,13 +106,7 @@ class UrlCache:
         return path if os.path.isfile(path) else None
 
     def entries(self) -> Iterator[tuple[str, str]]:
-        """Yield (URL, path of its bytes); entries that are damaged are left out.
-
-        Raises
-        ------
-        OSError
-            The folder of the entries cannot be read.
-        """
+        """Yield (URL, path of its bytes); damaged ones are left out; OSError without the folder."""
         for name in sorted(os.listdir(self.folder)):
             folder = os.path.join(self.folder, name)
             url, path = read_url(folder), os.path.join(folder, "contents")
@@ -152,17 +146,9 @@ class UrlCache:
                         raise
                     locker = None  # locks save work, no more
             found = None if renew else self.find(url)
-            return found or self._bring(url, locker, fill, renew, rescue)
-
-    def _bring(
-        self,
-        url: str,
-        locker: Cache | None,
-        fill: Callable[[Partial], object],
-        renew: bool,
-        rescue: Callable[[str, OSError], str] | None,
-    ) -> str:
-        with self._staged(url, locker) as partial:
+            if found is not None:
+                return found
+            partial = lock.enter_context(self._staged(url, locker))
             if fill(partial) is UNCHANGED:
                 fs.remove(partial.path)
                 return os.path.join(self.entry(url), "contents")

@@ -48,13 +48,7 @@ def override(pkgname: str = "astropy") -> str | None:
 
 
 def parts_of(pkgname: str) -> list[str]:
-    """Split a dotted package name into the folders it stands for.
-
-    Raises
-    ------
-    ValueError
-        It has other characters than letters, digits, ``_``, ``-`` and the dots between its parts.
-    """
+    """Split a dotted package name into the folders it stands for, or raise ValueError."""
     parts = pkgname.split(".")
     if not all(part.replace("_", "a").replace("-", "a").isalnum() for part in parts):
         raise ValueError(
@@ -70,36 +64,23 @@ def _folder_of(variable: str) -> str | None:
 
 
 def root_of(pkgname: str = "astropy") -> str:
-    """Return a package's folder for unpinned downloads. Nothing is created.
+    """Return a package's folder for unpinned downloads; nothing is created.
 
-    Raises
-    ------
-    ValueError
-        The name is no package's.
-    CacheError
-        This user has no home directory, and nothing is set.
+    `CacheError` if this user has no home directory and nothing is set.
     """
     parts = parts_of(pkgname)
     temporary = _overrides.get(pkgname)
     if temporary is not None:
         return os.path.join(temporary, *parts)
-    own = _folder_of("ASTROPY_CACHE_DIR") if parts[0] == "astropy" else None
-    if own is not None:
-        return os.path.join(own, *parts[1:])
-    path, where = config.resolve("cache_dir")
+    own = parts[0] == "astropy" and _folder_of("ASTROPY_CACHE_DIR")
+    path, where = (None, "default") if own else config.resolve("cache_dir")
     if where != "default" and path is not None:
         return os.path.join(path, *parts)
     return astropys_root(pkgname)
 
 
 def astropys_root(pkgname: str = "astropy") -> str:
-    """Return where astropy itself keeps a package's downloads, whatever is set for pkgdata.
-
-    Raises
-    ------
-    ValueError
-        The name is no package's.
-    """
+    """Return where astropy itself keeps a package's downloads, whatever is set for pkgdata."""
     parts = parts_of(pkgname)
     own = _folder_of("ASTROPY_CACHE_DIR") if parts[0] == "astropy" else None
     if own is not None:
@@ -116,13 +97,7 @@ def astropys_root(pkgname: str = "astropy") -> str:
 
 
 def pkgdata_root(pkgname: str = "astropy") -> str:
-    """Return the root of the pkgdata cache that goes with a package's downloads.
-
-    Returns
-    -------
-    str
-        Where locks and validators lie: within a temporary cache, or the user's cache.
-    """
+    """Return the root of the cache where locks and validators of a package's downloads lie."""
     temporary = _overrides.get(pkgname)
     return config.cache_dir()[0] if temporary is None else os.path.join(temporary, "pkgdata")
 

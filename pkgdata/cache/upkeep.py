@@ -11,22 +11,8 @@ from typing import NamedTuple
 from ..base import fs, owners
 from ..base.hashes import Digest, hash_file, mismatch, new
 from ..errors import CacheError, ExtractionError
-from . import staging
-from .objects import (
-    CONTENTS,
-    DERIVED,
-    HOSTS,
-    LOCKS,
-    OBJECTS,
-    PARTIAL,
-    SIZES,
-    STAMPS,
-    TREES,
-    Cache,
-    contents_file,
-    key_of,
-    split,
-)
+from . import objects, staging
+from .objects import Cache, contents_file, key_of, split
 from .partial import Partial
 from .unpinned import VALIDATORS
 
@@ -35,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import IO
 
-#: Days after which unfinished bytes that nobody goes on with are swept away.
+#: Days after which unfinished bytes that nobody resumes are swept away.
 PARTIAL_DAYS = 7.0
 
 
@@ -75,7 +61,7 @@ def _item(digest: Digest, path: str) -> CachedObject:
 
 def items(cache: Cache) -> Iterator[CachedObject]:
     """Yield every object of a cache."""
-    for digest, folder in _digests(cache, OBJECTS):
+    for digest, folder in _digests(cache, objects.OBJECTS):
         for path in _paths(folder):
             try:
                 yield _item(digest, path)
@@ -85,7 +71,12 @@ def items(cache: Cache) -> Iterator[CachedObject]:
 
 def usage(cache: Cache) -> dict[str, int]:
     """Return the bytes that each kind of content takes, hard links counted once."""
-    kinds = {"objects": OBJECTS, "trees": TREES, "derived": DERIVED, "unfinished": PARTIAL}
+    kinds = {
+        "objects": objects.OBJECTS,
+        "trees": objects.TREES,
+        "derived": objects.DERIVED,
+        "unfinished": objects.PARTIAL,
+    }
     seen: set[tuple[int, int]] = set()
     totals = {}
     for what, bucket in kinds.items():
@@ -116,7 +107,7 @@ def prune(
             return old, 0
         for item in old:
             fs.remove(item.path)
-        for bucket in (TREES, DERIVED):
+        for bucket in (objects.TREES, objects.DERIVED):
             for _, folder in list(_digests(cache, bucket)):
                 if _last_use(folder) <= now - days * 86400:
                     fs.remove_tree(folder)
@@ -147,9 +138,9 @@ def verify(cache: Cache) -> Iterator[tuple[str, str]]:
 
 def _directories(cache: Cache) -> Iterator[tuple[str, str]]:
     """Yield (directory, record of what it holds) of every tree and derived directory."""
-    for digest, folder in _digests(cache, TREES):
+    for digest, folder in _digests(cache, objects.TREES):
         yield folder, contents_file(cache.root, f"tree-{key_of(digest)}")
-    for digest, folder in _digests(cache, DERIVED):
+    for digest, folder in _digests(cache, objects.DERIVED):
         for path in _paths(folder):
             key = f"derived-{key_of(digest)}-{os.path.basename(path)}"
             yield path, contents_file(cache.root, key)
@@ -169,8 +160,8 @@ def sweep(cache: Cache, now: float | None = None) -> int:
 
 def _sweep(cache: Cache, now: float) -> int:
     count = 0
-    here = {key_of(digest) for digest, folder in _digests(cache, OBJECTS) if _paths(folder)}
-    for path in _paths(cache.root, PARTIAL):
+    here = {key_of(digest) for digest, folder in _digests(cache, objects.OBJECTS) if _paths(folder)}
+    for path in _paths(cache.root, objects.PARTIAL):
         name = os.path.basename(path)
         owner = owners.of(name)
         runs = owner is not None and not owners.is_gone(owner)
@@ -180,13 +171,13 @@ def _sweep(cache: Cache, now: float) -> int:
         if age > PARTIAL_DAYS or not (runs or useful):
             fs.discard(path)
             count += 1
-    for bucket in (OBJECTS, TREES, DERIVED):
+    for bucket in (objects.OBJECTS, objects.TREES, objects.DERIVED):
         count += _remove_leftovers(os.path.join(cache.root, bucket))
     # whoever waits for a key holds .lock shared, so nobody waits now
-    useless = _paths(cache.root, LOCKS)
+    useless = _paths(cache.root, objects.LOCKS)
     useless += [path for path in _paths(cache.root) if path.endswith(".tmp")]
     known = {record for _, record in _directories(cache)}
-    useless += [path for path in _paths(cache.root, CONTENTS) if path not in known]
+    useless += [path for path in _paths(cache.root, objects.CONTENTS) if path not in known]
     return count + sum(map(fs.remove, useless))
 
 
@@ -196,8 +187,7 @@ def clear(cache: Cache) -> int:
         return 0
     with cache.usage(exclusive=True):
         size = sum(item.size for item in items(cache))
-        buckets = (OBJECTS, SIZES, TREES, DERIVED, CONTENTS, STAMPS, PARTIAL, HOSTS, LOCKS)
-        for bucket in (*buckets, VALIDATORS):
+        for bucket in (*objects.BUCKETS, VALIDATORS):
             fs.remove_tree(os.path.join(cache.root, bucket))
     return size
 
@@ -266,7 +256,7 @@ class _Reader:
 
 def _export_one(archive: tarfile.TarFile, item: CachedObject) -> None:
     # no owner and no time: archives of the same objects are the same
-    info = tarfile.TarInfo("/".join((OBJECTS, *split(item.digest), item.name)))
+    info = tarfile.TarInfo("/".join((objects.OBJECTS, *split(item.digest), item.name)))
     info.size, info.mode = item.size, 0o444
     with open(item.path, "rb") as file:
         reader = _Reader(file, item.digest.alg)
@@ -311,7 +301,7 @@ def _checked(
         bucket, alg, first, rest, name = parts
         digest = Digest.parse(f"{alg}:{first}{rest}")
         # whatever parses another way than it is written would be a second address of one object
-        if [bucket, alg, first, rest] != [OBJECTS, *split(digest)]:
+        if [bucket, alg, first, rest] != [objects.OBJECTS, *split(digest)]:
             raise ValueError("it is no object")
         fs.safe_name(name)
         if not info.isreg() or info.issparse():

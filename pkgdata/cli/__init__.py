@@ -56,18 +56,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line.
-
-    Parameters
-    ----------
-    argv : sequence of str, optional
-        The process's own arguments by default.
-
-    Returns
-    -------
-    int
-        The exit code.
-    """
+    """Run the command line, by default of this process; return the exit code."""
     warnings.showwarning = _show_warning
     words = sys.argv[1:] if argv is None else [*argv]
     try:

@@ -218,15 +218,16 @@ class FileStore(Store):
         if if_absent and self._stands(name, path):
             raise self._error(OSError(errno.EEXIST, ""), name)
         file_bits, folder_bits = (0o444, 0o555) if kept.public else (0, 0)
+        how = {"sync": self._syncs(), "follow": True, "if_absent": if_absent, "bits": file_bits}
         feed = Feed(blocks)
         try:
             try:
-                fs.write_blocks(path, feed, self._syncs(), True, if_absent, file_bits)
+                fs.write_blocks(path, feed, **how)
             except FileNotFoundError:  # asking first would cost a call for each file
                 if feed.failure is not None:
                     raise  # the blocks are used up: a second try would write an empty file
                 fs.make_dirs(os.path.dirname(path), folder_bits)
-                fs.write_blocks(path, feed, self._syncs(), True, if_absent, file_bits)
+                fs.write_blocks(path, feed, **how)
             self._uncover(plain, path)
         except OSError as error:
             if feed.failure is not None:
