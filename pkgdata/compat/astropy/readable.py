@@ -173,9 +173,6 @@ def _seekable(file: Any) -> Any:
     return io.BytesIO(read())
 
 
-_TEXT = "a file that was opened as text cannot be decoded; open it as 'rb'"
-
-
 class _Borrowed(io.RawIOBase):
     """Any binary file as the bottom of a text file; closing the text leaves it open."""
 
@@ -188,18 +185,19 @@ class _Borrowed(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def readinto(self, buffer: Any) -> int:
-        data = self._file.read(len(buffer))
+    def _bytes(self, *size: int) -> bytes:
+        data = self._file.read(*size)
         if isinstance(data, str):
-            raise TypeError(_TEXT)
+            raise TypeError("a file that was opened as text cannot be decoded; open it as 'rb'")
+        return bytes(data)
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._bytes(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
     def readall(self) -> bytes:
-        data = self._file.read()
-        if isinstance(data, str):
-            raise TypeError(_TEXT)
-        return bytes(data)
+        return self._bytes()
 
     def seek(self, offset: int, whence: int = 0) -> int:
         return int(self._file.seek(offset, whence))
@@ -260,16 +258,9 @@ def _module(name: str, package: str, what: object) -> Any:
         ) from error
 
 
-def _bzip2(file: Any) -> Any:
-    return _module("bz2", "a Python that has it", "bzip2 files").BZ2File(file)
-
-
-def _xz(file: Any) -> Any:
-    return _module("lzma", "a Python that has it", "xz files").LZMAFile(file)
-
-
-def _lzw(file: Any) -> Any:
-    return _module("uncompresspy", "uncompresspy", "LZW files (.Z)").LZWFile(file)
+def _by(module: str, kind: str, package: str, what: str) -> Callable[[Any], Any]:
+    """Return what opens a file by a class of a module that may not be there."""
+    return lambda file: getattr(_module(module, package, what), kind)(file)
 
 
 def _zstd(file: Any) -> Any:
@@ -293,8 +284,8 @@ def _zstd(file: Any) -> Any:
 
 _FORMATS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b\x08": lambda file: gzip.GzipFile(fileobj=file, mode="rb"),
-    b"BZh": _bzip2,
-    b"\xfd7zXZ\x00": _xz,
+    b"BZh": _by("bz2", "BZ2File", "a Python that has it", "bzip2 files"),
+    b"\xfd7zXZ\x00": _by("lzma", "LZMAFile", "a Python that has it", "xz files"),
     b"\x28\xb5\x2f\xfd": _zstd,
-    b"\x1f\x9d": _lzw,
+    b"\x1f\x9d": _by("uncompresspy", "LZWFile", "uncompresspy", "LZW files (.Z)"),
 }

@@ -354,9 +354,8 @@ class Copy:
     ) -> None:
         self._source = source
         self._dest = dest
-        self._reencode = None
-        if reencode is not None:
-            self._reencode = compression.canonical(reencode) or "none"
+        keeps = reencode is None
+        self._reencode = None if keeps else compression.canonical(reencode) or "none"
         self._content_type = content_type
         self._allow_missing = allow_missing
         self.monitor = TransmissionMonitor(IOEnum.TX)
