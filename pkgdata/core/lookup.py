@@ -203,12 +203,6 @@ class Lookup:
         return Place(kind, path, HIT, "")
 
 
-def in_url_cache(url: str, cache: UrlCache) -> Place:
-    """Look for an unpinned file."""
-    path = cache.find(url)
-    return Place("user cache", path or cache.root, HIT if path else ABSENT, "not pinned")
-
-
 def url_of(
     entry: Entry, package: str, dataurl: Sequence[str], version: Callable[[], str | None]
 ) -> str:

@@ -14,7 +14,7 @@ from ..base import config
 from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report
 from ..cache.objects import Cache
 from ..errors import CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
-from .lookup import Settings, in_url_cache, lookup_of, url_of
+from .lookup import Settings, lookup_of, url_of
 from .registry import as_registry
 
 TYPE_CHECKING = False
@@ -229,7 +229,8 @@ class PackageData:
             if place.state == HIT:
                 return place.where
             if place.state == WRONG:
-                _warn_folder(name, place)
+                kind = CacheWarning if place.kind.endswith("cache") else FolderWarning
+                warn(f"skipped {place.where} for {name!r}: {place.note}", kind)
         return None
 
     def where(self, name: str) -> list[Place]:
@@ -259,7 +260,9 @@ class PackageData:
         yield from self._lookup().places(name, self.registry)
         if name in self.registry and self.registry[name].digest is None:
             url = url_of(self.registry[name], self.name, self.dataurl, lambda: self.version)
-            yield in_url_cache(url, self._settings.url_cache)
+            cache = self._settings.url_cache
+            path = cache.find(url)
+            yield Place("user cache", path or cache.root, HIT if path else ABSENT, "not pinned")
 
     def _lookup(self) -> Lookup:
         """Return the places to look into, as the settings are now."""
@@ -471,8 +474,3 @@ class PackageData:
 
 def _construct(kind: type[PackageData], name: str, arguments: dict[str, Any]) -> PackageData:
     return kind(name, **arguments)
-
-
-def _warn_folder(name: str, place: Place) -> None:
-    kind = CacheWarning if place.kind.endswith("cache") else FolderWarning
-    warn(f"skipped {place.where} for {name!r}: {place.note}", kind)

@@ -237,7 +237,10 @@ class Ranges:
                     return
                 span = taken
         except (StoreError, IncompleteTransferError) as error:
-            self._failed(source, error)
+            with self._lock:
+                self._errors.append(error)
+                if not getattr(error, "transient", False) and source in self._sources:
+                    self._sources.remove(source)
         except OSError as error:
             self._broken = error
         finally:
@@ -245,12 +248,6 @@ class Ranges:
                 span.busy = False
                 self._workers -= 1
                 self._news.notify_all()
-
-    def _failed(self, source: Source, error: PkgdataError) -> None:
-        with self._lock:
-            self._errors.append(error)
-            if not getattr(error, "transient", False) and source in self._sources:
-                self._sources.remove(source)
 
     def _bring(self, source: Source, span: Span, body: Body | None) -> None:
         with body or self._open(source, span) as body:

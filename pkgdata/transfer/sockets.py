@@ -219,11 +219,10 @@ class Run:
 
         try:
             connection.sock.do_handshake()  # type: ignore[attr-defined]
-        except ssl.SSLWantReadError:
-            self._selector.modify(connection.sock, selectors.EVENT_READ, connection)
-            return False
-        except ssl.SSLWantWriteError:
-            self._selector.modify(connection.sock, selectors.EVENT_WRITE, connection)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError) as error:
+            reads = isinstance(error, ssl.SSLWantReadError)
+            wanted = selectors.EVENT_READ if reads else selectors.EVENT_WRITE
+            self._selector.modify(connection.sock, wanted, connection)
             return False
         connection.handshake = False
         return True
