@@ -15,7 +15,7 @@ from ..errors import IntegrityError, PublishError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ..base.hashes import Digest
 
@@ -398,14 +398,6 @@ class RequestBody:
         while left and (block := self._sending.read(min(PIECE, left))):
             left -= len(block)
             yield block
-
-
-def digest_of(blocks: Iterable[bytes | memoryview], alg: str) -> Digest:
-    """Hash what an iterator yields."""
-    hasher = hashes.new(alg)
-    for block in blocks:
-        hasher.update(block)
-    return hashes.Digest(alg, hasher.hexdigest())
 
 
 def template(name: str, values: Mapping[str, object] = {}) -> str:

@@ -221,14 +221,10 @@ class Publication:
         return found
 
 
-def _bytes(entries: Sequence[Entry]) -> int:
-    return sum(entry.size or 0 for entry in entries)
-
-
 def check(mirrors: Sequence[Mirror], show: Show = _nobody) -> list[Finding]:
     """Download every file of every mirror without credentials, and compare digests."""
     entries = [entry for mirror in mirrors for entry in mirror.entries]
-    callback = show("reading back", len(entries), _bytes(entries))
+    callback = show("reading back", len(entries), sum(entry.size or 0 for entry in entries))
     return [finding for mirror in mirrors for finding in readback.read_back(mirror, callback)]
 
 

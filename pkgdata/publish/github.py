@@ -22,10 +22,10 @@ import re
 import unicodedata
 from urllib.parse import quote, unquote, urlsplit
 
-from ..base.hashes import Digest
+from ..base.hashes import Digest, hash_blocks
 from ..base.urls import join, redact
 from ..errors import PublishError, StoreError
-from .destination import Held, Sending, digest_of
+from .destination import Held, Sending
 from .rest import UPLOAD_TIMEOUT, has_code, status_of
 from .services import Service
 
@@ -114,7 +114,7 @@ class GitHub(Service):
     def same(self, item: Item, held: Held) -> bool | None:
         if held.digest is not None:
             return super().same(item, held)
-        return digest_of(self.read(item.name), item.digest.alg) == item.digest
+        return hash_blocks(self.read(item.name), item.digest.alg) == item.digest
 
     def unfinished(self) -> bool:
         return self._is_draft()

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
+import tempfile
 import threading
+from itertools import chain
 
-from ..base import hashes
+from ..base import fs, hashes
+from ..base.urls import redact
 from ..errors import AccessDeniedError, PublishError, StoreError
 from .destination import Destination, Held
 from .rest import find_token, hide
@@ -79,12 +83,7 @@ class Pages(Destination):
         PublishError
             None was given, and the repository is not on GitHub.
         """
-        if self._public is None:
-            raise PublishError(
-                f"{self.url} does not say where the web shows the files",
-                hint="say so with --url https://…",
-            )
-        return self._public
+        return self._shown_at(self._public)
 
     def check(self, items: Sequence[Item]) -> None:
         _ = self.dataurl
@@ -189,8 +188,6 @@ class Pages(Destination):
         )
 
     def close(self) -> None:
-        from ..base import fs
-
         work, self._work = self._work, None
         if work is not None:
             fs.remove_tree(work)
@@ -200,8 +197,6 @@ class Pages(Destination):
     def _fetch(self) -> None:
         """Bring the last commit of the branch, if there is one."""
         if self._work is None:
-            import tempfile
-
             self._work = tempfile.mkdtemp(prefix="pkgdata-pages-")
             self._git("init", "--quiet", "--bare", ".")
             self._git("remote", "add", "origin", self._remote)
@@ -227,8 +222,6 @@ class Pages(Destination):
         for role in ("AUTHOR", "COMMITTER"):
             found.setdefault(f"GIT_{role}_NAME", "pkgdata publish")
             found.setdefault(f"GIT_{role}_EMAIL", "pkgdata@localhost")
-        import sys
-
         if sys.stdin is None or not sys.stdin.isatty():
             found["GIT_TERMINAL_PROMPT"] = "0"
             found.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes")
@@ -260,8 +253,6 @@ class Pages(Destination):
 
     def _failure(self, command: str, said: str) -> Exception:
         """Return the error that git's words stand for, without anything secret in them."""
-        from ..base.urls import redact
-
         words = said.replace(self._remote, redact(self._remote))
         lines = [line.strip() for line in hide(words).splitlines() if line.strip()]
         text = " ".join(lines[-4:]) or "it failed"
@@ -298,12 +289,9 @@ class Pages(Destination):
 
 def _object_name(item: Item, alg: str) -> str:
     """Return what git calls a file's content: the digest of its kind, size and bytes."""
-    hasher = hashes.new(alg)
-    hasher.update(f"blob {item.size}\0".encode())
     with open(item.path, "rb") as file:
-        while block := file.read(1 << 20):
-            hasher.update(block)
-    return hasher.hexdigest()
+        blocks = iter(lambda: file.read(1 << 20), b"")
+        return hashes.hash_blocks(chain([f"blob {item.size}\0".encode()], blocks), alg).hex
 
 
 class _NotFastForwardError(StoreError):

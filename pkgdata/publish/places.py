@@ -15,6 +15,7 @@ import threading
 
 from ..base import fs, owners
 from ..base.config import conf
+from ..base.hashes import hash_blocks
 from ..base.urls import canonical, file_path, redact
 from ..errors import (
     AccessDeniedError,
@@ -28,7 +29,7 @@ from ..stores import Store, public
 from ..stores.file import FileStore
 from ..stores.naming import BucketUrl, web_address
 from ..stores.sftp import SftpStore
-from .destination import PAGE, Destination, Held, Sending, digest_of, template
+from .destination import PAGE, Destination, Held, Sending, template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ class StorePlace(Destination):
         }
 
     def same(self, item: Item, held: Held) -> bool:
-        return digest_of(self.read(item.name), item.digest.alg) == item.digest
+        return hash_blocks(self.read(item.name), item.digest.alg) == item.digest
 
     def unfinished(self) -> bool:
         return bool(self._leftovers())
@@ -258,7 +259,7 @@ class SftpFolder(StorePlace):
         found = host.stat(aside)
         good = found is not None and found.size == item.size
         # what another run has sent was never compared with anything
-        if good and (not sent or digest_of(host.read(aside), item.digest.alg) == item.digest):
+        if good and (not sent or hash_blocks(host.read(aside), item.digest.alg) == item.digest):
             return
         host.remove(aside)
         raise IntegrityError(

@@ -14,14 +14,26 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import subprocess
 import sys
+import tempfile
+import threading
+import time
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
-from ..base import urls
+from ..base import fs, urls
 from ..base.config import conf
 from ..base.progress import BYTES, DONE, FAILED, Event
+from ..core.package import PackageData
 from ..core.registry import Entry, Registry
-from ..errors import PublishError
+from ..errors import (
+    AccessDeniedError,
+    BatchError,
+    IntegrityError,
+    ObjectNotFoundError,
+    PublishError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -95,8 +107,6 @@ def mirrors_of(dataurl: Sequence[str], registry: Registry) -> list[Mirror]:
 
 def host_of(url: str) -> str:
     """Return the scheme and host of a URL, for messages."""
-    from urllib.parse import urlsplit
-
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
@@ -119,8 +129,6 @@ def clean_environment(home: str) -> dict[str, str]:
 
 def read_back(mirror: Mirror, progress: Callback) -> list[Finding]:
     """Download every file of a mirror without credentials and compare the digests, in order."""
-    import tempfile
-
     with tempfile.TemporaryDirectory(prefix="pkgdata-check-", ignore_cleanup_errors=True) as work:
         found = dict(_run(mirror, work, progress))
     by_name = {entry.name: entry for entry in mirror.entries}
@@ -137,8 +145,6 @@ def _finding(mirror: Mirror, entry: Entry, state: str, note: str) -> Finding:
 
 
 def _run(mirror: Mirror, work: str, progress: Callback) -> Iterator[tuple[str, tuple[str, str]]]:
-    import subprocess
-
     home = os.path.join(work, "home")
     os.mkdir(home)
     job = {
@@ -213,7 +219,6 @@ def main() -> None:
 
 def _end_with_parent() -> None:
     """End when the input does: whoever asked is gone then, and nobody needs the answer."""
-    import threading
 
     def watch() -> None:
         # not through sys.stdin, whose lock would be in the way of a normal end
@@ -226,8 +231,6 @@ def _end_with_parent() -> None:
 
 def do(job: Mapping[str, Any], tell: Callable[..., None]) -> None:
     """Fetch files in portions, each into a cache of its own that is removed again."""
-    from ..base import fs
-
     registry = Registry.parse(job["registry"])
     for number, names in enumerate(_portions(registry)):
         root = f"{job['cache']}-{number}"
@@ -256,9 +259,6 @@ def _fetch(
     settings: Mapping[str, Any],
     tell: Callable[..., None],
 ) -> None:
-    from ..core.package import PackageData
-    from ..errors import BatchError
-
     data = PackageData(
         "published",
         dataurl=(dataurl,) if dataurl else (),
@@ -275,8 +275,6 @@ def _fetch(
 
     def show(event: Event) -> None:
         nonlocal told
-        import time
-
         if event.state == BYTES and time.monotonic() > told + 0.1:
             told = time.monotonic()
             tell(event.name, BYTES, event.done, event.total)
@@ -294,8 +292,6 @@ def _fetch(
 
 
 def _what_failed(error: Exception) -> tuple[str, str]:
-    from ..errors import AccessDeniedError, IntegrityError, ObjectNotFoundError
-
     inner = next((one for _, one in getattr(error, "attempts", ())), error)
     note = str(inner).splitlines()[0]
     for kind, state in (
