@@ -342,12 +342,13 @@ class Usage:
         self._rows: dict[tuple[str, str], Row] = {}
         self._unsent: list[Row] = []
         self._mirrors: dict[tuple[str, str], str] = {}
-        self._originals = {verb: getattr(PackageData, verb) for verb in _VERBS}
-        for verb, original in self._originals.items():
-            setattr(PackageData, verb, self._wrapped(verb, original))
+        patch = pytest.MonkeyPatch()
+        for verb in _VERBS:
+            patch.setattr(PackageData, verb, self._wrapped(verb, getattr(PackageData, verb)))
+        #: Removes the wrappers.
+        self.stop = patch.undo
 
     def _wrapped(self, verb: str, original: Callable[..., Any]) -> Callable[..., Any]:
-
         @functools.wraps(original)
         def wrapped(data: PackageData, *args: Any, **kwargs: Any) -> Any:
             try:
@@ -366,11 +367,6 @@ class Usage:
             return result
 
         return wrapped
-
-    def stop(self) -> None:
-        """Remove the wrappers."""
-        for name, original in self._originals.items():
-            setattr(PackageData, name, original)
 
     # -- what is used ----------------------------------------------------------------------
 
