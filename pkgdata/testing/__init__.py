@@ -8,9 +8,9 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from . import faults
-    from .server import Fault, FaultServer, Folder, Reply, Request
+    from .server import Fault, FaultServer, Reply, Request, ServedFolder
 
-__all__ = ["Fault", "FaultServer", "Folder", "Reply", "Request", "ci_key", "faults"]
+__all__ = ["Fault", "FaultServer", "Reply", "Request", "ServedFolder", "ci_key", "faults"]
 
 
 def __getattr__(name: str) -> object:

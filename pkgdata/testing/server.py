@@ -110,7 +110,7 @@ class Reply:
     close_after: bool = False
 
 
-class Folder(MutableMapping[str, bytes]):
+class ServedFolder(MutableMapping[str, bytes]):
     """The files below a folder as contents to serve; setting one writes it.
 
     Parameters
@@ -221,7 +221,7 @@ class FaultServer:
         ----------
         folder : path-like
         """
-        self.contents = Folder(folder)
+        self.contents = ServedFolder(folder)
 
     def registry(self) -> dict[str, str]:
         """Hash what is served now, for the argument ``registry`` of `pkgdata.declare`.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from contract import CONTENT, StoreContract, read
-from faults import FaultServer, Folder
+from faults import FaultServer, ServedFolder
 
 from pkgdata.errors import ConfigError, StoreError, UnsupportedOperationError
 from pkgdata.stores import Body, Primitives, Store, canonical, http, open_store
@@ -40,7 +40,7 @@ class TestHttpStore(StoreContract):
     def server(self, tmp_path, monkeypatch):
         monkeypatch.setattr(http, "_sessions", {})
         (tmp_path / "served").mkdir()
-        with FaultServer(Folder(tmp_path / "served")) as found:
+        with FaultServer(ServedFolder(tmp_path / "served")) as found:
             yield found
         for session in http._sessions.values():
             session.close()

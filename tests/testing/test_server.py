@@ -14,7 +14,7 @@ import pytest
 
 import pkgdata
 from pkgdata.cache.objects import OBJECTS
-from pkgdata.testing import FaultServer, Folder, Reply, ci_key, faults
+from pkgdata.testing import FaultServer, Reply, ServedFolder, ci_key, faults
 
 CONTENT = bytes(range(256)) * 400
 
@@ -208,7 +208,7 @@ def test_pkgdata_gets_the_file_in_the_end(server, spoil, seen, monkeypatch):
 def test_another_mirror_helps_against_wrong_bytes(server, tmp_path):
     (tmp_path / "a b.bin").write_bytes(CONTENT)
     server.script("a b.bin", faults.forever(faults.other_bytes()))
-    with FaultServer(Folder(tmp_path)) as good:
+    with FaultServer(ServedFolder(tmp_path)) as good:
         urls = [server.url, good.url]
         data = pkgdata.declare("mine", dataurl=urls, registry=good.registry(), retries=0)
         with data.open("a b.bin") as file:
@@ -249,7 +249,9 @@ def test_a_key_of_several_packages_does_not_depend_on_their_order():
     assert len({first[-32:], second[-32:], both[-32:]}) == 3
 
 
-@pytest.mark.parametrize("name", ["FaultServer", "Folder", "Reply", "Request", "ci_key", "faults"])
+@pytest.mark.parametrize(
+    "name", ["FaultServer", "ServedFolder", "Reply", "Request", "ci_key", "faults"]
+)
 def test_public_names_are_documented(name):
     from pkgdata import testing
 

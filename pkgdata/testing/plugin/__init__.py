@@ -170,9 +170,9 @@ def _server(
 
     Offline mode is lifted in the test, since this is no network.
     """
-    from .. import FaultServer, Folder
+    from .. import FaultServer, ServedFolder
 
-    contents = Folder(tmp_path_factory.mktemp("pkgdata_server"))
+    contents = ServedFolder(tmp_path_factory.mktemp("pkgdata_server"))
     with _run(pytestconfig).changing(), FaultServer(contents) as server:
         for name in ("NO_PROXY", "no_proxy"):
             monkeypatch.setenv(name, "127.0.0.1", prepend="," if os.environ.get(name) else None)
