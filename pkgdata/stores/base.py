@@ -297,10 +297,6 @@ class Source(NamedTuple):
 _unpickled: dict[str, Driver] = {}
 
 
-def _always(_: object) -> bool:
-    return True
-
-
 def _unpickle(cls: type[Driver], url: str, options: dict[str, Any], exact: bool) -> Driver:
     key = repr((cls, url, sorted(options.items(), key=str), exact))
     if key not in _unpickled:
@@ -394,7 +390,7 @@ class Driver(Primitives):
         items : iterable
         ordered : bool, default False
         """
-        quick = _always if self.near else None
+        quick = (lambda _: True) if self.near else None
         return pool.run(function, items, self.threads, ordered, quick=quick)
 
     def read(

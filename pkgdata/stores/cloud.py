@@ -16,7 +16,7 @@ from ..errors import (
     UnsupportedOperationError,
 )
 from .cloudclient import CloudClient, as_md5
-from .objects import Attributes, Body, Feed, Info, already_there
+from .objects import Attributes, Body, Feed, Info, PieceBody, already_there
 from .writing import write_whole
 
 TYPE_CHECKING = False
@@ -41,24 +41,27 @@ _slots = threading.Semaphore(4)
 SHA256 = "pkgdata_sha256"
 
 
+#: obstore's words for attributes.
+_WORDS = {
+    "Content-Type": "content_type",
+    "Content-Encoding": "encoding",
+    "Cache-Control": "cache_control",
+    "Storage-Class": "storage_class",
+}
+
+
 def attributes_of(found: Mapping[str, str]) -> Attributes:
     """Read obstore's attributes of an object."""
-    known = {
-        "Content-Type": "content_type",
-        "Content-Encoding": "encoding",
-        "Cache-Control": "cache_control",
-        "Storage-Class": "storage_class",
-    }
-    own = {known[key]: value for key, value in found.items() if key in known}
+    own = {_WORDS[key]: value for key, value in found.items() if key in _WORDS}
     metadata = {
         key: value
         for key, value in found.items()
-        if key not in known and not key.startswith("Content-") and key != SHA256
+        if key not in _WORDS and not key.startswith("Content-") and key != SHA256
     }
     return Attributes(**own, metadata=metadata)  # type: ignore[arg-type]  # texts, all of them
 
 
-class CloudBody(Body):
+class CloudBody(PieceBody):
     """An object's bytes as they stream in."""
 
     def __init__(self, result: Any, store: CloudClient, name: str, start: int) -> None:
@@ -68,39 +71,21 @@ class CloudBody(Body):
         self.attributes = attributes_of(result.attributes)
         self.digest = store.digest_of(meta, result.attributes)
         self._result: Any = result
-        self._stream: Iterator[bytes] | None = None
-        self._rest = memoryview(b"")
+        self._stream: Iterator[bytes] = iter(())
         self._store, self._name = store, name
 
-    def readinto(self, buffer: memoryview) -> int:
-        found = self.read(buffer)
-        buffer[: len(found)] = found
-        return len(found)
-
-    def read(self, buffer: memoryview) -> memoryview:
-        return self._give(len(buffer))
-
-    def _give(self, room: int) -> memoryview:
-        if not self._rest:
-            with self._store.translating(self._name, in_body=True):
-                self._rest = memoryview(self._next(room))
-        found, self._rest = self._rest[:room], self._rest[room:]
-        return found
-
     def _next(self, room: int) -> Any:
-        if self._stream is None and self._result is None:
-            return b""
-        if self._stream is None:
-            result, self._result = self._result, None
-            first, end = result.range
-            if end - first <= max(room, _CHUNK):
-                self._stream = iter(())
-                return result.bytes()  # by one call, where a stream would need several
-            self._stream = iter(result.stream(min_chunk_size=_CHUNK))
-        return next(self._stream, b"")
+        with self._store.translating(self._name, in_body=True):
+            if self._result is not None:
+                result, self._result = self._result, None
+                first, end = result.range
+                if end - first <= max(room, _CHUNK):
+                    return result.bytes()  # by one call, where a stream would need several
+                self._stream = iter(result.stream(min_chunk_size=_CHUNK))
+            return next(self._stream, b"")
 
     def close(self) -> None:
-        self._result, self._stream, self._rest = None, None, memoryview(b"")
+        self._result, self._stream, self._rest = None, iter(()), memoryview(b"")
 
 
 class LargeBody(CloudBody):
@@ -116,14 +101,10 @@ class LargeBody(CloudBody):
         self._parts: Any = None
         self._has_slot = False
 
-    @property
-    def _streams(self) -> bool:
-        return self._parts is None
-
     def _give(self, room: int) -> memoryview:
-        if self._streams and self._at == self._turn:
+        if self._parts is None and self._at == self._turn:
             self._branch()
-        if self._streams:
+        if self._parts is None:
             if self._at < self._turn:
                 room = min(room, self._turn - self._at)
             found = super()._give(room)
@@ -131,7 +112,7 @@ class LargeBody(CloudBody):
             return found
         if not self._rest:
             self._rest = memoryview(self._part(next(self._parts, None)))
-        return super()._give(room) if self._rest else memoryview(b"")
+        return super()._give(room)
 
     def _branch(self) -> None:
         """Go over to ranges, if there is a slot and the first of them comes."""
@@ -146,7 +127,7 @@ class LargeBody(CloudBody):
             parts.close()
             self._let_go()
             return
-        self._result, self._stream = None, None
+        self._result, self._stream = None, iter(())
         self._rest, self._parts = memoryview(self._part(first)), parts
 
     def _fetch(self, start: int) -> Any:
@@ -269,14 +250,14 @@ class CloudStore(CloudClient):
 
         def following() -> Any:
             nonlocal found
-            client, folder = self.client(), inside or None
-            try:
-                if found is None:
-                    found = iter(self._obstore.list(client, folder, offset=offset, chunk_size=1000))
-                return next(found, None)
-            except self.errors as error:
-                found = None
-                raise self._repeatable(error, "") from None
+            client, begun, found = self.client(), found, None  # none again, should it fail
+            with self.translating("", harmless=True):
+                begun = begun or iter(
+                    self._obstore.list(client, inside or None, offset=offset, chunk_size=1000)
+                )
+                part = next(begun, None)
+            found = begun
+            return part
 
         while (part := self.trying(following)) is not None:
             yield part
@@ -284,10 +265,8 @@ class CloudStore(CloudClient):
 
     def _level(self, inside: str, wanted: str) -> Iterator[Any]:
         def ask() -> Any:
-            try:
+            with self.translating("", harmless=True):
                 return self._obstore.list_with_delimiter(self.client(), inside or None)
-            except self.errors as error:
-                raise self._repeatable(error, "") from None
 
         found = self.trying(ask)
         rows = {meta["path"]: meta for meta in found["objects"]}
@@ -302,7 +281,8 @@ class CloudStore(CloudClient):
     ) -> None:
         key = self._key(name)
         self._before_writing(name)
-        try:
+        # whether it was written is asked, where nothing is replaced: trying twice does no harm
+        with self.translating(name, harmless=if_absent):
             found = self._obstore.put(
                 self.client(kept.public),
                 key,
@@ -311,10 +291,6 @@ class CloudStore(CloudClient):
                 mode="create" if if_absent else "overwrite",
                 use_multipart=False,
             )
-        except self.errors as error:
-            if if_absent:  # the caller can tell whether it was done
-                raise self._repeatable(error, name) from None
-            raise self._translated(error, name) from None
         self._check_written(name, content, found["e_tag"])
 
     def _before_writing(self, name: str) -> None:
@@ -337,13 +313,7 @@ class CloudStore(CloudClient):
 
     def _headers(self, kept: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
         """Return obstore's words for what is kept next to the bytes."""
-        found = {
-            "Content-Type": kept.content_type,
-            "Content-Encoding": kept.encoding,
-            "Cache-Control": kept.cache_control,
-            "Storage-Class": kept.storage_class,
-            **kept.metadata,
-        }
+        found = {word: getattr(kept, name) for word, name in _WORDS.items()} | kept.metadata
         return {key: value for key, value in found.items() if value}
 
     def _write_blocks(
@@ -378,7 +348,7 @@ class CloudStore(CloudClient):
         except self.errors as error:
             if feed.failure is not None:
                 raise
-            raise self._translated(error, name) from None
+            raise self._translated(error, name, False) from None
 
     def remove(self, name: str) -> None:
         self._delete(self._key(name), name)
@@ -386,11 +356,10 @@ class CloudStore(CloudClient):
     def _delete(self, keys: str | list[str], name: str) -> None:
         self._before_writing(name)
         try:
-            self._obstore.delete(self.client(), keys)
-        except self.errors as error:
-            failure = self._repeatable(error, name)
-            if not isinstance(failure, ObjectNotFoundError):  # which Google and Azure answer
-                raise failure from None
+            with self.translating(name, harmless=True):
+                self._obstore.delete(self.client(), keys)
+        except ObjectNotFoundError:
+            pass  # which Google and Azure answer
 
     def clone(self, name: str, source: Primitives, source_name: str) -> bool:
         if not isinstance(source, CloudStore) or not self._shares(source):

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
+    Credentials = tuple[dict[str, Any], Callable[[], Any] | None, bool]
+
 _STATUS = re.compile(r"status code: (\d{3})|Status\((\d{3})|status: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
 _MESSAGE = re.compile(r"<(?:Message|Details)>([^<]{1,200})")
@@ -56,6 +58,22 @@ _HINTS = {
     "BadDigest": "the bytes changed on the way; try again",
     "AccessControlListNotSupported": "this bucket takes no ACL; give it a bucket policy instead",
     "QuotaExceeded": "the bucket is full",
+}
+#: What went wrong, by words of an error without an answer; the first that is found counts.
+_SIGNS = {
+    "dns error": "cannot resolve the host name",
+    "failed to lookup": "cannot resolve the host name",
+    "connection refused": "connection refused",
+    "certificate": "the server's certificate is not trusted; see SSL_CERT_FILE",
+    "connection reset": "the connection was reset",
+    "end of file before message": "the connection closed early",
+    "connection closed": "the connection closed early",
+    "broken pipe": "the connection closed early",
+    "incompletemessage": "the connection closed early",
+    "timed out": "timed out while waiting for bytes",
+    "timedout": "timed out while waiting for bytes",
+    "credential": "no usable credentials",
+    "token": "no usable credentials",
 }
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 
@@ -136,23 +154,9 @@ def _reason(text: str, code: str, status: int) -> str:
         words = [f"status {status}" if status else "", code, message[1] if message else ""]
         return ", ".join(filter(None, words))
     lower = text.lower()
-    for sign, words_ in (
-        ("dns error", "cannot resolve the host name"),
-        ("failed to lookup", "cannot resolve the host name"),
-        ("connection refused", "connection refused"),
-        ("certificate", "the server's certificate is not trusted; see SSL_CERT_FILE"),
-        ("connection reset", "the connection was reset"),
-        ("end of file before message", "the connection closed early"),
-        ("connection closed", "the connection closed early"),
-        ("broken pipe", "the connection closed early"),
-        ("incompletemessage", "the connection closed early"),
-        ("timed out", "timed out while waiting for bytes"),
-        ("timedout", "timed out while waiting for bytes"),
-    ):
+    for sign, meaning in _SIGNS.items():
         if sign in lower:
-            return words_
-    if "credential" in lower or "token" in lower:
-        return "no usable credentials"
+            return meaning
     return "the request failed: " + text.partition("\n")[0].partition("http")[0].strip(" :")[:120]
 
 
@@ -165,7 +169,7 @@ _REPEATING = 180
 
 def _obstore() -> ModuleType:
     try:
-        import obstore
+        import obstore.store
     except ImportError:
         raise MissingExtraError(
             "s3, gs and az need the package obstore, which is not installed",
@@ -178,8 +182,8 @@ class CloudClient(Store):
     """The client of a bucket and its answers."""
 
     cloud = True
-    #: The provider, for messages.
-    kind = ""
+    #: The provider, for messages, its class in obstore, and the word for its endpoint there.
+    kind, maker, endpoint_word = "", "", "endpoint"
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
@@ -215,15 +219,43 @@ class CloudClient(Store):
         if endpoint := self._endpoint():
             naming.checked_endpoint(endpoint)  # obstore panics
         try:
-            return self._make(self._secrets(), self._client_options(headers), self._retries())
+            config, provider, found = self._credentials(self._secrets())
+            anonymous = self._options.get("anonymous")
+            self.signs = found if anonymous is None else not anonymous
+            if not self.signs:
+                config, provider = {"skip_signature": True}, None
+            if endpoint:
+                config[self.endpoint_word] = endpoint
+            options = self._client_options(headers)
+            self._complete(config, options)
+            return getattr(self._obstore.store, self.maker)(
+                self._place.bucket,
+                config=config,
+                client_options=options,
+                retry_config={
+                    "max_retries": int(conf.retries),
+                    "retry_timeout": timedelta(seconds=_REPEATING),
+                    "backoff": {
+                        "init_backoff": timedelta(seconds=retry.POLICY.first),
+                        "max_backoff": timedelta(seconds=retry.POLICY.longest),
+                        "base": 3,
+                    },
+                },
+                credential_provider=provider,
+            )
         except PkgdataError:
             raise
         except (*self.errors, TypeError) as error:
             text = str(error).partition("\n")[0].partition("Debug source")[0]
             raise ConfigError(f"{self.url}: {text}") from None
 
-    def _make(self, secrets: dict[str, Any], client: Any, retries: Any) -> Any:
-        raise self._unsupported("connect", "")
+    def _credentials(self, secrets: dict[str, Any]) -> Credentials:
+        """Return settings with credentials, a source of them, and whether there are any."""
+        raise NotImplementedError
+
+    def _complete(self, config: dict[str, Any], client: dict[str, Any]) -> None:
+        """Add to the settings what is wanted of those who do not sign too."""
+        raise NotImplementedError
 
     def _public_headers(self) -> dict[str, str]:
         raise UnsupportedOperationError(
@@ -256,53 +288,36 @@ class CloudClient(Store):
     def _endpoint(self) -> str | None:
         return self._place.endpoint
 
-    def _retries(self) -> dict[str, Any]:
-
-        backoff = {
-            "init_backoff": timedelta(seconds=retry.POLICY.first),
-            "max_backoff": timedelta(seconds=retry.POLICY.longest),
-            "base": 3,
-        }
-        return {
-            "max_retries": int(conf.retries),
-            "retry_timeout": timedelta(seconds=_REPEATING),
-            "backoff": backoff,
-        }
-
-    def _signs(self, found: bool) -> bool:
-        """Return True if requests are signed, given whether there are credentials."""
-        anonymous = self._options.get("anonymous")
-        self.signs = not anonymous if anonymous is not None else found
-        return self.signs
-
     def _key(self, name: str) -> str:
         return self._root + fs.safe_key(name)
 
     @contextlib.contextmanager
-    def translating(self, name: str, in_body: bool = False) -> Iterator[None]:
-        """Raise the errors of this package that obstore's stand for."""
+    def translating(
+        self, name: str, in_body: bool = False, harmless: bool = False
+    ) -> Iterator[None]:
+        """Translate obstore's errors; what is ``harmless`` when done twice may be retried."""
         try:
             yield
         except self.errors as error:
-            raise self._translated(error, name, in_body) from None
+            found = self._translated(error, name, in_body)
+            if harmless and isinstance(found, StoreError) and is_unanswered(error):
+                found.transient = True
+            raise found from None
 
-    def _translated(self, error: Exception, name: str, in_body: bool = False) -> Exception:
+    def _translated(self, error: Exception, name: str, in_body: bool) -> Exception:
         failure = self.no_keys
         if failure is not None and type(error).__name__ == "UnauthenticatedError":
-            raise self._without_keys(failure) from failure
+            # obstore would call keys that cannot be had a refusal
+            if isinstance(failure, ConfigError):
+                raise ConfigError(f"{self.url}: {failure.message}", hint=failure.hint) from failure
+            what = type(failure).__name__
+            text = f"{self.url}: the function that was given as secrets failed: {what}"
+            raise ConfigError(text) from failure
         found = translate(error, self.url, self.address(name), in_body)
         if callable(self._options.get("secrets")) and is_expired(error):
             self._clients = {}  # the next one asks for keys again
             found.transient = True  # type: ignore[attr-defined]  # such errors are StoreErrors
         return found
-
-    def _without_keys(self, failure: Exception) -> ConfigError:
-        """Return the error of keys that cannot be had; obstore would call that a refusal."""
-        if isinstance(failure, ConfigError):
-            return ConfigError(f"{self.url}: {failure.message}", hint=failure.hint)
-        return ConfigError(
-            f"{self.url}: the function that was given as secrets failed: {type(failure).__name__}"
-        )
 
     def asked(self, keys: Callable[[], Any]) -> Callable[[], Any]:
         """Wrap a source of keys, to know why it fails."""
@@ -343,13 +358,6 @@ class CloudClient(Store):
     def digest_of(self, meta: Mapping[str, Any], kept: Mapping[str, str]) -> Digest | None:
         """Return the digest that the service reports, of obstore's metadata and attributes."""
         return as_md5(meta["e_tag"])
-
-    def _repeatable(self, error: Exception, name: str) -> Exception:
-        """Return the error of what does no harm when it is done twice."""
-        found = self._translated(error, name)
-        if isinstance(found, StoreError) and is_unanswered(error):
-            found.transient = True
-        return found
 
 
 def as_md5(etag: str | None) -> Digest | None:

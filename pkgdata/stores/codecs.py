@@ -24,7 +24,7 @@ _PIECE = 1 << 20
 _MOST_AT_ONCE = {"zstd": 1 << 10}
 
 #: Words that mean "as it is".
-_NONE = ("", "none", "identity", None)
+_NONE = ("", "none", "identity")
 
 #: gzip's compromise; Brotli's default of 11 is some fifty times slower than 5.
 _LEVELS = {"gzip": 6, "br": 5, "zstd": 3, "xz": 6, "bzip2": 9}
@@ -47,28 +47,28 @@ _SIZED = 8 << 20
 
 def canonical(encoding: str | None) -> str | None:
     """Return the word that ``Content-Encoding`` has for an encoding."""
-    if encoding in _NONE:
-        return None
-    assert encoding is not None
-    word = encoding.strip().lower()
+    word = (encoding or "").strip().lower()
     word = _WORDS.get(word, word)
     if word in _NONE:
         return None
     if word not in SUFFIXES:
-        raise ConfigError(
-            f"unknown encoding {encoding!r}", hint=f"known: {', '.join(SUFFIXES)}, none"
-        )
+        hint = f"known: {', '.join(SUFFIXES)}, none"
+        raise ConfigError(f"unknown encoding {encoding!r}", hint=hint)
     return word
 
 
-#: Modules of the standard library whose decompressors take one stream each, as zlib's does.
-_STANDARD = {"xz": "lzma", "bzip2": "bz2"}
+#: The module of each encoding, and its error; bzip2 has none of its own.
+_MODULES = {"gzip": "zlib", "br": "brotli", "zstd": "zstandard", "xz": "lzma", "bzip2": "bz2"}
+_ERRORS = {"gzip": "error", "br": "error", "zstd": "ZstdError", "xz": "LZMAError"}
+
+#: It asks zlib for a gzip header, which then holds no name and no time: same bytes every time.
+_GZIP = 16 + 15
 
 
 def _module(encoding: str) -> ModuleType:
     import importlib
 
-    name = {"br": "brotli", "zstd": "zstandard"}.get(encoding) or _STANDARD[encoding]
+    name = _MODULES[encoding]
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -78,32 +78,23 @@ def _module(encoding: str) -> ModuleType:
         ) from None
 
 
-def _gzip_encoder(level: int) -> tuple[Callable[[Any], bytes], Callable[[], bytes]]:
-    import zlib
-
-    # 16 asks zlib for a gzip header, which then holds no name and no time: same bytes every time
-    encoder = zlib.compressobj(level, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
-    return encoder.compress, encoder.flush
-
-
 def _encoder(
     encoding: str, level: int | None
 ) -> tuple[Callable[[Any], bytes], Callable[[], bytes]]:
     level = _LEVELS[encoding] if level is None else level
-    if encoding == "gzip":
-        return _gzip_encoder(level)
     module = _module(encoding)
-    if encoding == "xz":
-        xz = module.LZMACompressor(preset=level)
-        return xz.compress, xz.flush
-    if encoding == "bzip2":
-        bzip2 = module.BZ2Compressor(level)
-        return bzip2.compress, bzip2.flush
     if encoding == "br":
         brotli = module.Compressor(quality=level)
         return lambda data: brotli.process(bytes(data)), brotli.finish
-    zstd = module.ZstdCompressor(level=level).compressobj()
-    return zstd.compress, zstd.flush
+    if encoding == "gzip":
+        found = module.compressobj(level, module.DEFLATED, _GZIP)
+    elif encoding == "xz":
+        found = module.LZMACompressor(preset=level)
+    elif encoding == "bzip2":
+        found = module.BZ2Compressor(level)
+    else:
+        found = module.ZstdCompressor(level=level).compressobj()
+    return found.compress, found.flush
 
 
 def encode(content: bytes | memoryview, encoding: str | None, level: int | None = None) -> bytes:
@@ -119,34 +110,29 @@ def encode_blocks(
     if encoding is None:
         yield from blocks
         return
-    if encoding == "zstd":
-        yield from _encode_zstd(blocks, level)
-        return
     add, end = _encoder(encoding, level)
+    if encoding == "zstd":
+        head, blocks = _head(blocks)
+        if len(head) <= _SIZED:
+            level = _LEVELS["zstd"] if level is None else level
+            yield _module("zstd").ZstdCompressor(level=level).compress(bytes(head))
+            return
+        yield add(head)
+        del head
     for block in blocks:
         if data := add(block):
             yield data
     yield end()
 
 
-def _encode_zstd(blocks: Iterable[bytes | memoryview], level: int | None) -> Iterator[bytes]:
-    """Compress bytes, in a frame that says how many they are if these are not too many to wait."""
+def _head(blocks: Iterable[bytes | memoryview]) -> tuple[bytearray, Iterator[bytes | memoryview]]:
+    """Return the first blocks, up to more than a frame that says its length, and the others."""
     rest, head = iter(blocks), bytearray()
     for block in rest:
         head += block
         if len(head) > _SIZED:
             break
-    else:
-        level = _LEVELS["zstd"] if level is None else level
-        yield _module("zstd").ZstdCompressor(level=level).compress(bytes(head))
-        return
-    add, end = _encoder("zstd", level)
-    yield add(head)
-    del head
-    for block in rest:
-        if data := add(block):
-            yield data
-    yield end()
+    return head, rest
 
 
 def decode(content: bytes, encoding: str | None, address: str = "") -> bytes:
@@ -164,10 +150,7 @@ def decode_blocks(
     if encoding is None:
         yield from blocks
         return
-    if encoding == "br":
-        decoded = _decode_brotli(blocks)
-    else:
-        decoded = _decode_members(blocks, encoding)
+    decoded = _decode_brotli(blocks) if encoding == "br" else _decode_members(blocks, encoding)
     try:
         yield from decoded
     except _codec_errors(encoding) as error:
@@ -181,11 +164,8 @@ def decode_blocks(
 def _codec_errors(encoding: str) -> tuple[type[Exception], ...]:
     import zlib
 
-    found: list[type[Exception]] = [zlib.error, EOFError]
-    names = {"br": "error", "zstd": "ZstdError", "xz": "LZMAError"}
-    if encoding in names:
-        found.append(getattr(_module(encoding), names[encoding]))
-    return tuple(found)
+    own = _ERRORS.get(encoding)
+    return (zlib.error, EOFError, *([getattr(_module(encoding), own)] if own else ()))
 
 
 def _decode_brotli(blocks: Iterable[bytes | memoryview]) -> Iterator[bytes]:
@@ -208,18 +188,13 @@ def _decode_members(blocks: Iterable[bytes | memoryview], encoding: str) -> Iter
     """Decode what may be several streams in a row: all but br."""
     import zlib
 
-    most = _MOST_AT_ONCE.get(encoding, _PIECE)
-
-    def new() -> Any:
-        if encoding == "gzip":
-            return zlib.decompressobj(16 + zlib.MAX_WBITS)
-        module = _module(encoding)
-        if encoding == "xz":
-            return module.LZMADecompressor()
-        if encoding == "bzip2":
-            return module.BZ2Decompressor()
-        return module.ZstdDecompressor().decompressobj()
-
+    most, module = _MOST_AT_ONCE.get(encoding, _PIECE), _module(encoding)
+    new: Callable[[], Any] = {
+        "gzip": lambda: module.decompressobj(_GZIP),
+        "xz": lambda: module.LZMADecompressor(),
+        "bzip2": lambda: module.BZ2Decompressor(),
+        "zstd": lambda: module.ZstdDecompressor().decompressobj(),
+    }[encoding]
     decoder, begun = new(), False
     for block in blocks:
         data, hungry = memoryview(bytes(block)), True

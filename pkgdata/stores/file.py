@@ -7,6 +7,7 @@ is no file is looked for with each suffix; listings show files as they are.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from operator import itemgetter
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from .objects import Attributes, Blocks
 
     Rows = Callable[[str], Iterable[tuple[str, Info]]]
-    import contextlib
     from typing import Any
 
     from .base import Primitives
@@ -86,6 +86,13 @@ class TreeStore(Store):
             if isinstance(error, Exception):
                 raise self._error(error, name) from error
             raise
+
+    def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
+        return walk(self._rows, prefix, flat)
+
+    def _rows(self, folder: str) -> Iterable[tuple[str, Info]]:
+        """List one folder; see `walk`."""
+        raise NotImplementedError
 
     def _send(self, aside: str, feed: Feed, kept: Attributes) -> None:
         """Write a new file, and the folders that it needs."""
@@ -264,7 +271,19 @@ class FileStore(Store):
         return (name for name, _ in found if owners.is_aside(name) and owners.is_leftover(name))
 
     def bulk(self) -> contextlib.AbstractContextManager[object]:
-        return _Bulk(self) if fs.can_sync_all() else super().bulk()
+        return self._together() if fs.can_sync_all() else super().bulk()
+
+    @contextlib.contextmanager
+    def _together(self) -> Iterator[None]:
+        """Count the bulk writes under way; the end of one syncs all of the folder."""
+        self._syncs_each = conf.durability == "each"
+        self._bulk += 1
+        try:
+            yield
+        finally:
+            self._bulk -= 1
+            if conf.durability == "batch" and os.path.isdir(self.root):
+                fs.sync_all(self.root)
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
         found: dict[str, list[os.stat_result]] = {}
@@ -354,22 +373,3 @@ class FileStore(Store):
             return os.path.samefile(self._find(name)[0], other._find(other_name)[0])
         except OSError:
             return False  # one of them is not there
-
-
-class _Bulk:
-    """Counts the bulk writes under way in a folder; the end of one syncs all of it."""
-
-    def __init__(self, store: FileStore) -> None:
-        self._store = store
-
-    def __enter__(self) -> None:
-        if fs.can_sync_all():  # else each file is synced
-            self._store._syncs_each = conf.durability == "each"
-            self._store._bulk += 1
-
-    def __exit__(self, *_: object) -> None:
-        if not self._store._bulk:
-            return
-        self._store._bulk -= 1
-        if conf.durability == "batch" and os.path.isdir(self._store.root):
-            fs.sync_all(self._store.root)

@@ -15,7 +15,7 @@ from ..errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from .file import TreeStore, walk
+from .file import TreeStore
 from .naming import read_secrets
 from .objects import Body, Info, already_there
 
@@ -135,9 +135,6 @@ class FsspecStore(TreeStore):
             self._files.rm_file(aside)
         except Exception:
             pass  # it was not begun, or the file system is gone: the first error is the one to tell
-
-    def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        return walk(self._rows, prefix, flat)
 
     def _rows(self, folder: str) -> Iterator[tuple[str, Info]]:
         try:

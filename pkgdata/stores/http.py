@@ -41,8 +41,9 @@ _PATIENCE = 0.05
 _sessions: dict[int, requests.Session] = {}
 
 
-def _session_class() -> type[requests.Session]:
-    import requests
+def new_session() -> requests.Session:
+    """Return a session that never follows a redirect from https to http."""
+    import requests.adapters
 
     class Session(requests.Session):
         """A session that never follows a redirect from https to http."""
@@ -58,7 +59,11 @@ def _session_class() -> type[requests.Session]:
                 )
             return target
 
-    return Session
+    found = Session()
+    adapter = requests.adapters.HTTPAdapter(pool_maxsize=64, max_retries=0)
+    found.mount("https://", adapter)
+    found.mount("http://", adapter)
+    return found
 
 
 def session() -> requests.Session:
@@ -66,14 +71,8 @@ def session() -> requests.Session:
     pid = os.getpid()
     found = _sessions.get(pid)
     if found is None:
-        import requests.adapters
-
-        found = _session_class()()
-        adapter = requests.adapters.HTTPAdapter(pool_maxsize=64, max_retries=0)
-        found.mount("https://", adapter)
-        found.mount("http://", adapter)
         _sessions.clear()
-        _sessions[pid] = found
+        found = _sessions[pid] = new_session()
     return found
 
 
@@ -82,16 +81,13 @@ class HttpBody(Body):
 
     def __init__(self, response: requests.Response, url: str, start: int) -> None:
         headers = response.headers
-        length = headers.get("Content-Length", "")
-        # requests joins repeated headers with a comma; two lengths are none
-        count = int(length) if length.isascii() and length.isdigit() else None
+        count, attributes = _length(headers), _attributes(headers)
         kind = f"status {response.status_code}, {headers.get('Content-Type', 'no type')}"
-        encoding = headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
-            kind += f", Content-Encoding {encoding}"
+        self.encoded = attributes.encoding is not None
+        if self.encoded:
+            kind += f", Content-Encoding {attributes.encoding}"
         super().__init__(start, None if count is None else start + count, _validator(headers), kind)
-        self.encoded = encoding not in ("", "identity")
-        self.attributes = _attributes(headers)
+        self.attributes = attributes
         self.digest = _digest(headers) if response.status_code == 200 else None
         self.ranges = response.status_code == 206 or headers.get("Accept-Ranges") == "bytes"
         self._response = response
@@ -141,6 +137,12 @@ class HttpBody(Body):
 
     def close(self) -> None:
         self._response.close()
+
+
+def _length(headers: Any) -> int | None:
+    # requests joins repeated headers with a comma; two lengths are none
+    text = headers.get("Content-Length", "")
+    return int(text) if text.isascii() and text.isdigit() else None
 
 
 def _validator(headers: Any) -> str | None:
@@ -255,7 +257,10 @@ class HttpStore(Store):
                 response.close()
                 return self.open(name)
             if ranged and status == 206:
-                return self._partial(response, address, start)
+                body = HttpBody(response, address, start)
+                # the length of a part says nothing about the whole
+                body.size = parse_content_range(response.headers.get("Content-Range", ""))[2]
+                return body
             if status != 200:
                 raise _status_error(response, address)
             return HttpBody(response, address, 0)
@@ -263,25 +268,14 @@ class HttpStore(Store):
             response.close()
             raise
 
-    def _partial(self, response: requests.Response, address: str, start: int) -> HttpBody:
-        body = HttpBody(response, address, start)
-        # the length of a part says nothing about the whole
-        body.size = parse_content_range(response.headers.get("Content-Range", ""))[2]
-        return body
-
     def info(self, name: str) -> Info:
         response = self._request("HEAD", name, {})
         response.close()
         if response.status_code != 200:
             raise _status_error(response, self.address(name))
-        length = response.headers.get("Content-Length", "")
-        return Info(
-            int(length) if length.isascii() and length.isdigit() else None,
-            _validator(response.headers),
-            _modified(response.headers),
-            _digest(response.headers),
-            _attributes(response.headers),
-        )
+        found = response.headers
+        kept = _attributes(found)
+        return Info(_length(found), _validator(found), _modified(found), _digest(found), kept)
 
 
 def _goes_on(response: requests.Response, start: int, stop: int | None) -> bool:
@@ -338,47 +332,47 @@ def _translate(error: Exception, address: str) -> StoreError:
     import requests
     import urllib3.exceptions
 
+    lib = requests.exceptions
     reason = _reason(error)
-    permanent = (requests.exceptions.SSLError, requests.exceptions.TooManyRedirects, ValueError)
-    hint = None
-    if isinstance(error, requests.exceptions.SSLError):
-        hint = (
+    permanent = (lib.SSLError, lib.TooManyRedirects, ValueError)
+    hints = (
+        (
+            lib.SSLError,
             "behind an intercepting proxy set REQUESTS_CA_BUNDLE to its certificate; "
-            "verification is never turned off"
-        )
-    elif isinstance(error, requests.exceptions.ProxyError):
-        hint = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
-    elif "resolve" in reason or "Name or service" in reason:
+            "verification is never turned off",
+        ),
+        (lib.ProxyError, "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"),
+    )
+    hint = next((words for kind, words in hints if isinstance(error, kind)), None)
+    if hint is None and ("resolve" in reason or "Name or service" in reason):
         hint = "check the network connection and the host name"
-    elif isinstance(error, requests.exceptions.TooManyRedirects):
-        reason = "too many redirects"
     passing = (requests.RequestException, urllib3.exceptions.HTTPError)
     transient = isinstance(error, passing) and not isinstance(error, permanent)
     return StoreError(f"{address}: {reason}", url=address, transient=transient, hint=hint)
 
 
 def _reason(error: BaseException) -> str:
-    """Say in few words why a connection failed, without the URL that libraries print in full."""
+    """Return in few words why a connection failed, without the URL that libraries print in full."""
     import requests
     import urllib3.exceptions
 
-    seen = error
-    while True:
-        reason = getattr(seen, "reason", None)
-        inner = reason if isinstance(reason, BaseException) else None
-        if inner is None and seen.args and isinstance(seen.args[0], BaseException):
-            inner = seen.args[0]
+    seen = error  # becomes the innermost cause
+    while not isinstance(seen, urllib3.exceptions.NameResolutionError):
+        causes = (getattr(seen, "reason", None), *seen.args[:1], seen.__cause__, seen.__context__)
+        inner = next((one for one in causes if isinstance(one, BaseException)), None)
         if inner is None:
-            inner = seen.__cause__ or seen.__context__
-        if inner is None or isinstance(seen, urllib3.exceptions.NameResolutionError):
             break
         seen = inner
-    if isinstance(seen, urllib3.exceptions.NameResolutionError):
-        return "cannot resolve the host name"
-    if isinstance(error, requests.exceptions.ConnectTimeout):
-        return "timed out while connecting"
-    if isinstance(seen, TimeoutError) or isinstance(error, requests.exceptions.Timeout):
-        return "timed out while waiting for bytes"
-    if isinstance(seen, OSError) and seen.strerror:
-        return seen.strerror
-    return redact(str(seen)) if isinstance(seen, OSError) else type(seen).__name__
+    table: tuple[tuple[type[BaseException], str], ...] = (
+        (urllib3.exceptions.NameResolutionError, "cannot resolve the host name"),
+        (requests.exceptions.ConnectTimeout, "timed out while connecting"),
+        (requests.exceptions.Timeout, "timed out while waiting for bytes"),
+        (TimeoutError, "timed out while waiting for bytes"),
+        (requests.exceptions.TooManyRedirects, "too many redirects"),
+    )
+    for kind, words in table:
+        if isinstance(seen, kind) or isinstance(error, kind):
+            return words
+    if isinstance(seen, OSError):
+        return seen.strerror or redact(str(seen))
+    return type(seen).__name__

@@ -10,7 +10,7 @@ import time
 
 from ..base import fs
 from ..errors import ObjectNotFoundError
-from .objects import Body, Info, already_there
+from .objects import Body, Info, PieceBody, already_there
 from .store import Store
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ class Kept:
         return Info(len(self.content), self.validator, self.modified, attributes=self.attributes)
 
 
-class MemoryBody(Body):
+class MemoryBody(PieceBody):
     """Bytes that are read from memory."""
 
     def __init__(self, kept: Kept, start: int) -> None:
@@ -52,11 +52,8 @@ class MemoryBody(Body):
         self.attributes = kept.attributes
         self._rest = memoryview(kept.content)[self.start :]
 
-    def readinto(self, buffer: memoryview) -> int:
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
+    def _next(self, room: int) -> bytes:
+        return b""
 
 
 class MemoryStore(Store):

@@ -76,7 +76,7 @@ class BucketUrl:
         self.bucket, _, prefix = rest.partition("/")
         self.prefix = prefix.strip("/")
         self.endpoint = checked_endpoint(endpoint) if endpoint else None
-        if not _BUCKET.fullmatch(self.bucket) or "?" in rest:
+        if not re.fullmatch(_BUCKET, self.bucket) or "?" in rest:
             raise ConfigError(
                 f"{redact(url)}: expected {self.kind}://BUCKET/PREFIX",
                 hint="credentials belong into the environment, a profile or secrets=, "
@@ -85,7 +85,7 @@ class BucketUrl:
 
 
 #: What providers let the names of buckets consist of; ``$web`` is Azure's.
-_BUCKET = re.compile(r"\$?[A-Za-z0-9][A-Za-z0-9._-]*")
+_BUCKET = r"\$?[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 def checked_endpoint(endpoint: str) -> str:
@@ -105,6 +105,15 @@ def checked_endpoint(endpoint: str) -> str:
     return endpoint.rstrip("/")
 
 
+def no_account(url: str) -> ConfigError:
+    """Return the error of a container whose account is not known."""
+    return ConfigError(
+        f"{redact(url)} does not say which account has the container",
+        hint="write az://ACCOUNT.blob.core.windows.net/CONTAINER, or set "
+        "AZURE_STORAGE_ACCOUNT_NAME",
+    )
+
+
 def web_address(url: str) -> str:
     """Return the web address of a public bucket."""
     place = BucketUrl(url)
@@ -115,10 +124,7 @@ def web_address(url: str) -> str:
     elif place.kind == "az":
         account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
         if not account:
-            raise ConfigError(
-                f"{redact(url)} does not say which account has the container",
-                hint=f"write az://ACCOUNT.blob.core.windows.net/{place.bucket}/",
-            )
+            raise no_account(url)
         base = f"https://{account}.blob.core.windows.net/{place.bucket}"
     elif "." in place.bucket:  # as a part of the host name it would not fit the certificate
         base = f"https://s3.amazonaws.com/{place.bucket}"

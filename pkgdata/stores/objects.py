@@ -179,7 +179,7 @@ class Body:
         StoreError, IncompleteTransferError
             The transfer broke.
         """
-        raise self._unsupported()
+        raise UnsupportedOperationError(f"{type(self).__name__} cannot be read")
 
     def read(self, buffer: memoryview) -> memoryview:
         """Return the next bytes: in a buffer, or where they are already; empty at the end.
@@ -203,14 +203,35 @@ class Body:
     def close(self) -> None:
         """Let go of the connection or file."""
 
-    def _unsupported(self) -> Exception:
-        return UnsupportedOperationError(f"{type(self).__name__} cannot be read")
-
     def __enter__(self) -> Body:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class PieceBody(Body):
+    """A body whose bytes come in pieces of the source's choosing; they are handed on uncopied."""
+
+    _rest = memoryview(b"")
+
+    def _next(self, room: int) -> Any:
+        """Return the next piece, empty at the end; the reader wants ``room`` bytes."""
+        raise NotImplementedError
+
+    def read(self, buffer: memoryview) -> memoryview:
+        return self._give(len(buffer))
+
+    def _give(self, room: int) -> memoryview:
+        if not self._rest:
+            self._rest = memoryview(self._next(room))
+        found, self._rest = self._rest[:room], self._rest[room:]
+        return found
+
+    def readinto(self, buffer: memoryview) -> int:
+        found = self.read(buffer)
+        buffer[: len(found)] = found
+        return len(found)
 
 
 class Feed:

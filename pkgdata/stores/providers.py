@@ -6,6 +6,7 @@ looked at, and a machine's own role service is asked only on that provider's mac
 
 from __future__ import annotations
 
+import json
 import os
 
 from ..base import hashes
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
     from typing import Any
 
+    from .cloudclient import Credentials
     from .objects import Attributes
 
 #: Keys that one S3 request deletes.
@@ -37,7 +39,7 @@ class S3(CloudStore):
     with or without ``aws_`` before it.
     """
 
-    kind = "S3"
+    kind, maker = "S3", "S3Store"
 
     def _endpoint(self) -> str | None:
         return (
@@ -51,39 +53,20 @@ class S3(CloudStore):
     def _public_headers(self) -> dict[str, str]:
         return {"x-amz-acl": "public-read"}
 
-    def _make(self, secrets: dict[str, Any], client: Any, retries: Any) -> Any:
-        from obstore.store import S3Store
-
-        config: Any = {}
-        provider: Callable[[], Any] | None = None
+    def _credentials(self, secrets: dict[str, Any]) -> Credentials:
         given = self._options.get("secrets")
-        anonymous = self._options.get("anonymous")
-        if anonymous:
-            found = False
-        elif given is not None:
+        if self._options.get("anonymous"):
+            return {}, None, False
+        if given is not None:
             keys = _keys(given, secrets)
-            provider, found = self.asked(keys) if callable(given) else keys, True
-        else:
-            chain = aws_credentials()
-            found = chain is not None
-            settings, provider = chain or ({}, None)
-            settings.pop("endpoint", None)
-            config.update(settings)
-        if not self._signs(found):
-            config["skip_signature"] = True
-            provider = None
-        if endpoint := self._endpoint():
-            config["endpoint"] = endpoint
-        config["region"] = self._region(config.pop("region", None) or secrets.get("region"))
+            return {}, self.asked(keys) if callable(given) else keys, True
+        found = aws_credentials()
+        return (*(found or ({}, None)), found is not None)
+
+    def _complete(self, config: dict[str, Any], client: dict[str, Any]) -> None:
+        config["region"] = self._region(config.get("region") or self._secrets().get("region"))
         if self._options.get("request_payer"):
             config["request_payer"] = True
-        return S3Store(
-            self._place.bucket,
-            config=config,
-            client_options=client,
-            retry_config=retries,
-            credential_provider=provider,
-        )
 
     def _region(self, known: str | None) -> str:
         region = (
@@ -192,42 +175,25 @@ class Google(CloudStore):
     Secrets are the fields of a service account's JSON file, its path, or ``bearer_token``.
     """
 
-    kind = "Google Cloud Storage"
+    kind, maker, endpoint_word = "Google Cloud Storage", "GCSStore", "base_url"
 
     def _public_headers(self) -> dict[str, str]:
         return {"x-goog-acl": "public-read"}
 
-    def _make(self, secrets: dict[str, Any], client: Any, retries: Any) -> Any:
-        import json
-
-        from obstore.store import GCSStore
-
-        config: Any = {}
-        provider = None
+    def _credentials(self, secrets: dict[str, Any]) -> Credentials:
         given = self._options.get("secrets")
-        if callable(given):
-            provider = self.asked(_token(given))
-        elif "bearer_token" in secrets or "token" in secrets:
-            config["bearer_token"] = secrets.get("bearer_token") or secrets["token"]
-        elif secrets:
-            config["service_account_key"] = json.dumps(secrets)
         found = given is not None or google_credentials()
-        if not self._signs(found):
-            config = {"skip_signature": True}
-            provider = None
-        if endpoint := self._endpoint():
-            config["base_url"] = endpoint
+        if callable(given):
+            return {}, self.asked(_token(given)), found
+        if token := secrets.get("bearer_token") or secrets.get("token"):
+            return {"bearer_token": token}, None, found
+        return {"service_account_key": json.dumps(secrets)} if secrets else {}, None, found
+
+    def _complete(self, config: dict[str, Any], client: dict[str, Any]) -> None:
         headers = client.setdefault("default_headers", {})
         headers["accept-encoding"] = "gzip"  # else Google unpacks what is stored compressed
         if self._options.get("request_payer"):
             headers["x-goog-user-project"] = self._options["request_payer"]
-        return GCSStore(
-            self._place.bucket,
-            config=config,
-            client_options=client,
-            retry_config=retries,
-            credential_provider=provider,
-        )
 
     def _before_writing(self, name: str) -> None:
         self.client()
@@ -256,46 +222,29 @@ class Azure(CloudStore):
     Secrets are ``account_name`` with ``account_key``, ``sas_token`` or ``token``.
     """
 
-    kind = "Azure"
+    kind, maker = "Azure", "AzureStore"
 
-    def _make(self, secrets: dict[str, Any], client: Any, retries: Any) -> Any:
-        from obstore.store import AzureStore
+    def _secrets(self) -> dict[str, Any]:
+        return {key.removeprefix("azure_storage_"): v for key, v in super()._secrets().items()}
 
-        config: Any = {}
-        provider: Any = None
+    def _credentials(self, secrets: dict[str, Any]) -> Credentials:
         given = self._options.get("secrets")
-        secrets = {key.removeprefix("azure_storage_"): value for key, value in secrets.items()}
-        account = secrets.get("account_name") or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
-        account = account or self._account()
-        if not account:
-            raise ConfigError(
-                f"{self.url} does not say which account has the container",
-                hint="write az://ACCOUNT.blob.core.windows.net/CONTAINER, or set "
-                "AZURE_STORAGE_ACCOUNT_NAME",
-            )
-        config["account_name"] = account
+        found = given is not None or azure_credentials()
         if callable(given):
-            provider = self.asked(given)
-        else:
-            known = ("account_key", "sas_token", "token", "client_id", "client_secret", "tenant_id")
-            words = {"sas_token": "sas_key"}
-            config |= {words.get(key, key): secrets[key] for key in known if secrets.get(key)}
-        if not self._signs(given is not None or azure_credentials()):
-            config = {"account_name": account, "skip_signature": True}
-            provider = None
-        if endpoint := self._endpoint():
-            config["endpoint"] = endpoint
-        return AzureStore(
-            self._place.bucket,
-            config=config,
-            client_options=client,
-            retry_config=retries,
-            credential_provider=provider,
-        )
+            return {}, self.asked(given), found
+        known = ("account_key", "sas_token", "token", "client_id", "client_secret", "tenant_id")
+        words = {"sas_token": "sas_key"}
+        return {words.get(k, k): secrets[k] for k in known if secrets.get(k)}, None, found
 
-    def _account(self) -> str:
-        host = (self._place.endpoint or "").partition("://")[2].partition("/")[0]
-        return host.partition(".blob.")[0] if ".blob." in host else ""
+    def _complete(self, config: dict[str, Any], client: dict[str, Any]) -> None:
+        host = (self._place.endpoint or "").partition("://")[2]
+        config["account_name"] = (
+            self._secrets().get("account_name")
+            or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
+            or (host.partition(".blob.")[0] if ".blob." in host else "")
+        )
+        if not config["account_name"]:
+            raise naming.no_account(self._url)
 
     def _headers(self, kept: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
         found = super()._headers(kept, content)
@@ -367,8 +316,6 @@ def aws_credentials() -> tuple[dict[str, Any], Callable[[], Any] | None] | None:
     settings: dict[str, Any] = {}
     if profile.get("region"):
         settings["region"] = profile["region"]
-    if profile.get("endpoint_url"):
-        settings["endpoint"] = profile["endpoint_url"]
     if profile.get("aws_access_key_id") and not profile.get("role_arn"):
         settings["access_key_id"] = profile["aws_access_key_id"]
         settings["secret_access_key"] = profile.get("aws_secret_access_key", "")
@@ -412,11 +359,7 @@ def google_credentials() -> bool:
 
 def azure_credentials() -> bool:
     """Return True if Azure credentials are in the environment."""
-    names = ("ACCOUNT_KEY", "ACCESS_KEY", "SAS_KEY", "SAS_TOKEN", "CLIENT_SECRET", "TOKEN")
-    if any(os.environ.get(f"AZURE_STORAGE_{name}") for name in names):
-        return True
-    return bool(
-        os.environ.get("AZURE_CLIENT_ID")
-        or os.environ.get("AZURE_FEDERATED_TOKEN_FILE")
-        or os.environ.get("AZURE_USE_AZURE_CLI")
-    )
+    own = ("ACCOUNT_KEY", "ACCESS_KEY", "SAS_KEY", "SAS_TOKEN", "CLIENT_SECRET", "TOKEN")
+    names = [f"STORAGE_{name}" for name in own]
+    names += ["CLIENT_ID", "FEDERATED_TOKEN_FILE", "USE_AZURE_CLI"]
+    return any(os.environ.get(f"AZURE_{name}") for name in names)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import NamedTuple
 
 from ..base import hashes, pool, progress
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from ..base.progress import Callback
-    from .objects import Body
+    from .objects import Body, Info
 
     R = TypeVar("R")
 
@@ -128,6 +127,8 @@ def _damaged(store: Driver, name: str, digest: Digest, actual: Digest) -> Integr
 
 def as_json(store: Driver, name: str, content: bytes) -> Any:
     """Parse an object."""
+    import json  # few need it, and its import takes as long as opening a folder
+
     try:
         return json.loads(content)
     except ValueError as error:
@@ -330,17 +331,6 @@ class ReadableStore(Driver):
         found = self.get(names, **options, ordered=True)
         return [as_json(self, result.name, result.content) for result in found]
 
-    def _json(self, name: str, content: bytes) -> Any:
-        import json
-
-        from ..errors import StoreError
-
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            address = self.address(name)
-            raise StoreError(f"{address}: not JSON: {error}", url=address) from error
-
     def blocks(self, name: str, size: int = BLOCK) -> Iterator[memoryview]:
         """Yield an object's stored bytes; a broken transfer is resumed where it broke.
 
@@ -400,6 +390,12 @@ class ReadableStore(Driver):
 
     head = stat
 
+    def _of_each(self, names: Any, said: Callable[[Info | None], Any]) -> Any:
+        """Return what a function says of one object, or a dictionary of many."""
+        if isinstance(names, str):
+            return said(self.info_or_none(names))
+        return {name: said(info) for name, info in self.stat(names).items()}
+
     def exists(self, names: Any) -> Any:
         """Return whether objects are there.
 
@@ -411,9 +407,7 @@ class ReadableStore(Driver):
         -------
         bool, or dict of str to bool
         """
-        if isinstance(names, str):
-            return self.info_or_none(names) is not None
-        return {name: info is not None for name, info in self.stat(names).items()}
+        return self._of_each(names, lambda info: info is not None)
 
     def size(self, names: Any) -> Any:
         """Return the bytes of objects as they are stored.
@@ -427,12 +421,7 @@ class ReadableStore(Driver):
         int or None, or dict of str to int or None
             None where there is no object.
         """
-        if isinstance(names, str):
-            info = self.info_or_none(names)
-            return None if info is None else info.size
-        return {
-            name: None if info is None else info.size for name, info in self.stat(names).items()
-        }
+        return self._of_each(names, lambda info: getattr(info, "size", None))
 
     def list(self, prefix: str = "", *, flat: bool = False, expand: bool = False) -> Iterator[str]:
         """Yield names, sorted, as the store lists them.

@@ -19,8 +19,8 @@ from ..errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from .file import TreeStore, walk
-from .objects import Body, Info
+from .file import TreeStore
+from .objects import Body, Info, PieceBody
 from .sftp_protocol import Connection
 
 TYPE_CHECKING = False
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 FILE_MODE, FOLDER_BITS = 0o644, 0o555
 
 
-class SftpBody(Body):
+class SftpBody(PieceBody):
     """An open file of another machine."""
 
     def __init__(self, file: OpenFile, start: int, stop: int | None, address: str) -> None:
@@ -43,26 +43,16 @@ class SftpBody(Body):
         self.ranges = True
         self._file, self._address = file, address
         self._pieces = file.read(start, stop)
-        self._rest = memoryview(b"")
 
-    def read(self, buffer: memoryview) -> memoryview:
+    def _next(self, room: int) -> bytes:
         try:
-            while not self._rest and (piece := next(self._pieces, None)) is not None:
-                self._rest = memoryview(piece)
+            return next(filter(None, self._pieces), b"")
         except StoreError as error:
             raise IncompleteTransferError(
                 f"{self._address}: the transfer broke: {error.message}",
                 url=self._address,
                 expected=self.size,
             ) from error
-        count = len(buffer)
-        found, self._rest = self._rest[:count], self._rest[count:]
-        return found
-
-    def readinto(self, buffer: memoryview) -> int:
-        found = self.read(buffer)
-        buffer[: len(found)] = found
-        return len(found)
 
     def close(self) -> None:
         self._file.close()
@@ -197,11 +187,7 @@ class SftpStore(TreeStore):
         with contextlib.suppress(StoreError):
             self.host().remove(aside)
 
-    def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        """Yield names and what is known of them; a link to a directory is not entered."""
-        return walk(self._rows, prefix, flat)
-
-    def _rows(self, folder: str) -> list[tuple[str, Info]]:
+    def _rows(self, folder: str) -> list[tuple[str, Info]]:  # a link to a directory is not entered
         path = posixpath.join(self.root, folder)
         with self._naming(folder):
             try:

@@ -157,17 +157,20 @@ class Connection:
         with contextlib.suppress(OSError):
             if self._process.stdin is not None:
                 self._process.stdin.close()
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._reap()
         reader = getattr(self, "_reader", None)
         if reader is not None:
             reader.join()
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._said.close()
+
+    def _reap(self) -> None:
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def is_usable(self) -> bool:
         """Return True if requests are answered, and this process made it."""
@@ -265,11 +268,7 @@ class Connection:
         self.ended = True
         if self._said.closed:
             return StoreError(f"{self._url}: logged out already", url=self._url)
-        try:
-            self._process.wait(5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        self._reap()
         self._said.seek(0)
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         said = " ".join(line.strip() for line in lines[-3:]) or "the connection ended"

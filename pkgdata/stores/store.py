@@ -7,14 +7,14 @@ are retried (setting ``retries``).
 
 from __future__ import annotations
 
-import json
 import os
+from collections import deque
 from urllib.parse import unquote
 
 from ..base import pool, urls
 from ..base.config import conf
 from ..base.progress import ended, view
-from ..errors import ConfigError
+from ..errors import ConfigError, ObjectExistsError
 from . import copying, naming, writing
 from .objects import Attributes, Result
 from .reading import Get, ReadableStore
@@ -160,6 +160,8 @@ class Store(ReadableStore):
             See `put`.
         """
         options = {"content_type": "application/json", **options}
+        import json  # few need it, and its import takes as long as opening a folder
+
         if isinstance(names, str):
             return self.put(names, json.dumps(value).encode(), **options)
         return self.put(((name, json.dumps(value).encode()) for name, value in names), **options)
@@ -172,8 +174,15 @@ class Store(ReadableStore):
         names : str or iterable of str
         """
         names = [names] if isinstance(names, str) else names
-        for _ in self._each(lambda name: writing.touch(self, name), names):
-            pass
+        put = writing.Put(self, Attributes(), if_absent=True)
+
+        def make(name: str) -> None:
+            try:
+                put.one(name, b"")
+            except ObjectExistsError:
+                pass  # it is there, which is all that was asked for
+
+        deque(self._each(make, names), 0)
 
     def delete(self, names: Any = (), *, prefix: str | None = None) -> None:
         """Remove objects; what is not there is no error.
@@ -198,8 +207,7 @@ class Store(ReadableStore):
         ----------
         names : iterable of str
         """
-        for _ in self._each(lambda name: self.trying(lambda: self.remove(name)), names):
-            pass
+        deque(self._each(lambda name: self.trying(lambda: self.remove(name)), names), 0)
 
     # -- moving --------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mimetypes
 import os
 from typing import NamedTuple
 
@@ -27,6 +26,8 @@ _LARGE = 40 << 20
 
 def guess_type(name: str) -> str:
     """Guess the media type of an object from its name."""
+    import mimetypes  # readers do not need it
+
     kind, encoding = mimetypes.guess_type(name, strict=False)
     # a compressed file is no text: else a browser would decode it
     return kind if kind and not encoding else "application/octet-stream"
@@ -169,11 +170,3 @@ def _size(file: IO[bytes], read: int) -> int | None:
     except (OSError, AttributeError, ValueError):
         return None  # a pipe
     return end - here + read
-
-
-def touch(store: Driver, name: str) -> None:
-    """Make an empty object where there is none."""
-    try:
-        Put(store, Attributes(), if_absent=True).one(name, b"")
-    except ObjectExistsError:
-        pass  # it is there, which is all that was asked for

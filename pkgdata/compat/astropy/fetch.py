@@ -360,7 +360,7 @@ def _session(tls: Mapping[str, Any], insecure: bool) -> requests.Session:
     key = (os.getpid(), insecure, tuple(sorted((k, str(v)) for k, v in tls.items())))
     found = _sessions.get(key)
     if found is None:
-        found = web._session_class()()
+        found = web.new_session()
         found.mount("https://", _adapter(_context(tls, insecure), insecure))
         _sessions[key] = found
     return found
