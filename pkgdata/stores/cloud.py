@@ -10,11 +10,7 @@ import queue
 import threading
 
 from ..base import fs, hashes, pool
-from ..errors import (
-    ObjectNotFoundError,
-    StoreError,
-    UnsupportedOperationError,
-)
+from ..errors import ObjectNotFoundError, StoreError, UnsupportedOperationError
 from .cloudclient import CloudClient, as_md5
 from .objects import Attributes, Body, Feed, Info, PieceBody, already_there
 from .writing import write_whole
@@ -91,7 +87,7 @@ class CloudBody(PieceBody):
 class LargeBody(CloudBody):
     """A large object: its first range by the stream that is open, the rest by ranges ahead.
 
-    Where the service does not serve ranges, the stream goes on to the end.
+    Where the service does not serve ranges, the stream serves all of it.
     """
 
     def __init__(self, result: Any, store: CloudClient, name: str, start: int) -> None:
@@ -228,7 +224,7 @@ class CloudStore(CloudClient):
             fs.safe_key(folder)
         inside = self._root + folder + slash
         wanted, skip = self._root + prefix, len(self._root)
-        for row in self._level(inside, wanted) if flat else self._below(inside, wanted):
+        for row in self._level(inside) if flat else self._below(inside, wanted):
             path = row if isinstance(row, str) else row["path"]
             if path.startswith(wanted):
                 yield path[skip:], Info(None) if row is path else self._told(row)
@@ -245,7 +241,7 @@ class CloudStore(CloudClient):
             yield from part
 
     def _parts(self, inside: str, offset: str | None) -> Iterator[Any]:
-        """Yield the parts of a listing, which goes on where it broke off."""
+        """Yield the parts of a listing, resumed where it broke off."""
         found: Iterator[Any] | None = None
 
         def following() -> Any:
@@ -263,7 +259,7 @@ class CloudStore(CloudClient):
             yield part
             offset = part[-1]["path"] if part else offset
 
-    def _level(self, inside: str, wanted: str) -> Iterator[Any]:
+    def _level(self, inside: str) -> Iterator[Any]:
         def ask() -> Any:
             with self.translating("", harmless=True):
                 return self._obstore.list_with_delimiter(self.client(), inside or None)
@@ -387,7 +383,7 @@ class CloudStore(CloudClient):
 
 
 def _all_of(body: Body, size: int) -> bytes:
-    """Read as many bytes as are told to come."""
+    """Read a body of known size."""
     found = memoryview(bytearray(size))
     at = 0
     while count := body.readinto(found[at:]):

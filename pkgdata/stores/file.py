@@ -14,12 +14,7 @@ from operator import itemgetter
 
 from ..base import fs, owners, urls
 from ..base.config import conf
-from ..errors import (
-    AccessDeniedError,
-    IncompleteTransferError,
-    ObjectNotFoundError,
-    StoreError,
-)
+from ..errors import AccessDeniedError, IncompleteTransferError, ObjectNotFoundError, StoreError
 from .codecs import SUFFIXES
 from .objects import WHOLE, Attributes, Body, Feed, Info, already_there
 from .store import Store
@@ -130,7 +125,7 @@ class FileBody(Body):
                 return os.readv(self._fd, [buffer])
             data = os.read(self._fd, len(buffer))
         except OSError as error:
-            text = f"{self._address}: cannot be read on: {error.strerror or error}"
+            text = f"{self._address}: reading broke off: {error.strerror or error}"
             raise IncompleteTransferError(text, url=self._address, expected=self.size) from error
         buffer[: len(data)] = data
         return len(data)

@@ -43,7 +43,7 @@ class FsspecBody(Body):
             data = self._file.read(len(buffer))
         except Exception as error:
             raise IncompleteTransferError(
-                f"{self._address}: cannot be read on: {type(error).__name__}",
+                f"{self._address}: reading broke off: {type(error).__name__}",
                 url=self._address,
                 expected=self.size,
             ) from error

@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..base.urls import redact
 from ..errors import AccessDeniedError, IncompleteTransferError, ObjectNotFoundError, StoreError
-from .objects import Body
+from .objects import Body, stopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,13 +57,7 @@ class FtpBody(Body):
         self._data.close()
 
     def _broken(self, reason: str) -> IncompleteTransferError:
-        of = "" if self.size is None else f" of {self.size}"
-        return IncompleteTransferError(
-            f"{self._url}: stopped at byte {self._at}{of}: {reason}",
-            url=self._url,
-            expected=self.size,
-            actual=self._at,
-        )
+        return stopped(self._url, self._at, self.size, reason)
 
     def close(self) -> None:
         self._data.close()

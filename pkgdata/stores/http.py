@@ -19,7 +19,7 @@ from ..errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from .objects import Attributes, Body, Info
+from .objects import Attributes, Body, Info, stopped
 from .store import Store
 
 TYPE_CHECKING = False
@@ -127,13 +127,7 @@ class HttpBody(Body):
         return 0
 
     def _broken(self, reason: str) -> IncompleteTransferError:
-        of = "" if self._end is None else f" of {self._end}"
-        return IncompleteTransferError(
-            f"{self._url}: stopped at byte {self._at}{of}: {reason}",
-            url=self._url,
-            expected=self._end,
-            actual=self._at,
-        )
+        return stopped(self._url, self._at, self._end, reason)
 
     def close(self) -> None:
         self._response.close()

@@ -89,21 +89,21 @@ class Job:
         except sqlite3.Error as error:
             raise self._error(error) from error
 
+    def _execute(self, words: str, *values: Any) -> list[Any]:
+        with self._changing():
+            return self._db.execute(words, values).fetchall()
+
     def plan(self, pairs: Iterable[tuple[str, str]]) -> None:
         """Note what is to be copied, unless that is noted already, and take up what was lost."""
-        with self._changing():
-            planned = self._db.execute("select 1 from meta where key='planned'").fetchone()
-        if planned is None:
+        if not self._execute("select 1 from meta where key='planned'"):
             for part in chunks(pairs, 1000):
                 with self._changing():
                     self._db.executemany(
                         "insert or ignore into work(name, target) values(?, ?)", part
                     )
-            with self._changing():
-                self._db.execute("insert or ignore into meta values('planned', '1')")
-        with self._changing():
-            # a new call tries again what failed in an earlier one
-            self._db.execute("update work set state=0, error=null where state=?", (FAILED,))
+            self._execute("insert or ignore into meta values('planned', '1')")
+        # a new call tries again what failed in an earlier one
+        self._execute("update work set state=0, error=null where state=?", FAILED)
         self._take_up()
 
     def _take_up(self) -> bool:
@@ -123,9 +123,8 @@ class Job:
 
     def left(self) -> int:
         """Return how many objects are not done."""
-        with self._changing():
-            row = self._db.execute("select count(*) from work where state<>?", (DONE,)).fetchone()
-        return int(row[0])
+        ((count,),) = self._execute("select count(*) from work where state<>?", DONE)
+        return int(count)
 
     def take(self) -> Iterator[tuple[str, str]]:
         """Yield work until there is none."""
@@ -147,20 +146,15 @@ class Job:
     def done(self, pair: tuple[str, str], error: Exception | None) -> None:
         """Note that an object is copied, or why not."""
         state, text = (DONE, None) if error is None else (FAILED, str(error))
-        with self._changing():
-            self._db.execute(
-                "update work set state=?, error=? where name=? and target=?", (state, text, *pair)
-            )
+        words = "update work set state=?, error=? where name=? and target=?"
+        self._execute(words, state, text, *pair)
 
     def __enter__(self) -> Job:
         return self
 
     def __exit__(self, *_: object) -> None:
-        try:
-            with self._changing():  # what was taken and not done is anybody's again
-                self._db.execute(
-                    "update work set state=0 where state=? and owner=?", (TAKEN, self._mine)
-                )
+        try:  # what was taken and not done is anybody's again
+            self._execute("update work set state=0 where state=? and owner=?", TAKEN, self._mine)
         finally:
             _open.discard(self._mine)
             with self._lock:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..errors import ObjectExistsError, UnsupportedOperationError
+from ..errors import IncompleteTransferError, ObjectExistsError, UnsupportedOperationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,14 +42,7 @@ class Attributes:
         of the folders that are made for it.
     """
 
-    __slots__ = (
-        "cache_control",
-        "content_type",
-        "encoding",
-        "metadata",
-        "public",
-        "storage_class",
-    )
+    __slots__ = ("cache_control", "content_type", "encoding", "metadata", "public", "storage_class")
 
     def __init__(
         self,
@@ -252,6 +245,13 @@ class Feed:
         except BaseException as error:
             self.failure = error
             raise
+
+
+def stopped(url: str, at: int, end: int | None, reason: str) -> IncompleteTransferError:
+    """Return the error of a transfer that broke off at a byte."""
+    of = "" if end is None else f" of {end}"
+    text = f"{url}: stopped at byte {at}{of}: {reason}"
+    return IncompleteTransferError(text, url=url, expected=end, actual=at)
 
 
 def already_there(address: str) -> ObjectExistsError:

@@ -133,25 +133,25 @@ def _keys(given: Any, secrets: dict[str, Any]) -> Callable[[], Any]:
     """
 
     def keys(found: Mapping[str, Any]) -> dict[str, Any]:
-        found = naming.read_secrets(found)
-        known = {key.removeprefix("aws_"): value for key, value in found.items()}
-        try:
-            return {
-                "access_key_id": known["access_key_id"],
-                "secret_access_key": known["secret_access_key"],
-                "token": known.get("session_token") or known.get("token"),
-                "expires_at": known.get("expires_at"),
-            }
-        except KeyError as error:
-            raise ConfigError(
-                f"secrets: {error.args[0]} is missing",
-                hint="expected access_key_id and secret_access_key",
-            ) from None
+        secrets = naming.read_secrets(found).items()
+        known = {key.removeprefix("aws_"): value for key, value in secrets}
+        known["token"] = known.get("session_token") or known.get("token")
+        names = ("access_key_id", "secret_access_key")
+        return _picked(known, names, "token")
 
     if callable(given):
         return lambda: keys(given())
     fixed = keys(secrets)  # now: what is missing is reported before anything is sent
     return lambda: fixed
+
+
+def _picked(known: Mapping[str, Any], needed: tuple[str, ...], *others: str) -> dict[str, Any]:
+    """Return the secrets that obstore takes."""
+    for name in needed:
+        if name not in known:
+            hint = f"expected {' and '.join(needed)}"
+            raise ConfigError(f"secrets: {name} is missing", hint=hint)
+    return {name: known.get(name) for name in (*needed, *others, "expires_at")}
 
 
 def _ask_region(bucket: str, timeout: float) -> str:
@@ -184,7 +184,7 @@ class Google(CloudStore):
         given = self._options.get("secrets")
         found = given is not None or google_credentials()
         if callable(given):
-            return {}, self.asked(_token(given)), found
+            return {}, self.asked(lambda: _picked(naming.read_secrets(given()), ("token",))), found
         if token := secrets.get("bearer_token") or secrets.get("token"):
             return {"bearer_token": token}, None, found
         return {"service_account_key": json.dumps(secrets)} if secrets else {}, None, found
@@ -204,16 +204,6 @@ class Google(CloudStore):
                 hint="log in with 'gcloud auth application-default login', or give secrets=",
                 url=self.address(name),
             )
-
-
-def _token(given: Callable[[], Any]) -> Callable[[], Any]:
-    def token() -> dict[str, Any]:
-        found = naming.read_secrets(given())
-        if "token" not in found:
-            raise ConfigError("secrets: token is missing", hint="expected token and expires_at")
-        return {"token": found["token"], "expires_at": found.get("expires_at")}
-
-    return token
 
 
 class Azure(CloudStore):

@@ -13,12 +13,7 @@ import threading
 import weakref
 from urllib.parse import unquote, urlsplit
 
-from ..errors import (
-    ConfigError,
-    IncompleteTransferError,
-    ObjectNotFoundError,
-    StoreError,
-)
+from ..errors import ConfigError, IncompleteTransferError, ObjectNotFoundError, StoreError
 from .file import TreeStore
 from .objects import Body, Info, PieceBody
 from .sftp_protocol import Connection

@@ -177,14 +177,14 @@ class StoreContract:
             assert body.start == 0
             assert read(body) == b""
 
-    def test_same_validator_goes_on(self, store, fill):
+    def test_same_validator_is_resumed(self, store, fill):
         fill("a", CONTENT)
         validator = store.stat("a").validator
         with store.open("a", 1000, validator) as body:
             assert read(body) == CONTENT[body.start :]
             assert body.validator == validator
 
-    def test_changed_object_is_begun_anew(self, store, fill):
+    def test_changed_object_is_read_from_its_start(self, store, fill):
         fill("a", CONTENT)
         validator = store.stat("a").validator
         if validator is None:

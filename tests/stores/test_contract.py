@@ -91,7 +91,7 @@ def test_release_shorthand():
 @pytest.mark.parametrize(
     "url", ["github:owner", "github:owner/repo", "github:a/b/c@v1", "gopher://a/"]
 )
-def test_unusable_urls_are_told(url):
+def test_unusable_urls_are_refused(url):
     with pytest.raises(ConfigError):
         open_store(url)
 

@@ -307,7 +307,7 @@ class TestListing:
         assert found == [f"d/{i:03}" for i in range(30)]
         assert len(proxy.requests) == 2
 
-    def test_listing_goes_on_where_it_broke_off(self, proxy, store, direct):
+    def test_listing_is_resumed_where_it_broke_off(self, proxy, store, direct):
         direct.put((f"e/{i:04}", b"") for i in range(1500))
         proxy.script(spoil.through(), spoil.reset(300), method="GET")
         assert [*store.list("e/")] == [f"e/{i:04}" for i in range(1500)]
@@ -604,7 +604,7 @@ class TestWeb:
             via_blocks(Store(server.url, timeout=20), "a", None)
 
     @pytest.mark.parametrize("way", [via_get, via_transfer])
-    def test_object_that_changes_is_read_anew(self, server, way, tmp_path):
+    def test_object_that_changes_is_read_again(self, server, way, tmp_path):
         server.script("a", faults.cut(2_000_000), faults.change(CONTENT[::-1]))
         assert way(Store(server.url, timeout=20), "a", tmp_path) == CONTENT[::-1]
 

@@ -241,7 +241,7 @@ def test_malformed_url_is_final():
     assert not caught.value.transient
 
 
-def test_session_is_made_anew_in_another_process(monkeypatch):
+def test_another_process_has_its_own_session(monkeypatch):
     first = http.session()
     assert http.session() is first
     monkeypatch.setattr(http.os, "getpid", lambda: 1)
@@ -351,7 +351,7 @@ def test_certificate_for_another_host_is_refused(authority, monkeypatch):
         fetch(server.url)
 
 
-def test_missing_ca_bundle_is_told(secure, monkeypatch, tmp_path):
+def test_missing_ca_bundle_is_reported(secure, monkeypatch, tmp_path):
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
     with pytest.raises(StoreError, match=r"none\.pem") as caught:
         fetch(secure.url)

@@ -236,7 +236,7 @@ def test_file_shows_no_secret(server, copies, path):
 
 
 @pytest.mark.parametrize("content", [b"no database, but long enough to be one" * 99, b"\0" * 5000])
-def test_damaged_file_is_told(server, copies, path, content):
+def test_damaged_file_is_reported(server, copies, path, content):
     with open(path, "wb") as file:
         file.write(content)
     with pytest.raises(StoreError, match=r"transfer\.job: cannot keep a job") as caught:

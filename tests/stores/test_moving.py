@@ -133,7 +133,7 @@ def breaking(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 99, 4096, 1 << 20])
-def test_blocks_go_on_where_they_broke(breaking, size):
+def test_blocks_are_resumed_where_they_broke(breaking, size):
     breaking.breaks = [0, 1000, 1000, 4900]
     assert joined(read_blocks(breaking, "a", size)) == breaking.content
     asked = [start for start, _ in breaking.opened]
@@ -150,7 +150,7 @@ def test_blocks_give_up_in_the_end(breaking, monkeypatch):
     assert len(breaking.opened) == 3
 
 
-def test_blocks_of_what_has_no_validator_cannot_go_on(breaking):
+def test_blocks_without_a_validator_cannot_be_resumed(breaking):
     breaking.breaks, breaking.validator = [1000], None
     with pytest.raises(IncompleteTransferError, match="broke at 1000"):
         joined(read_blocks(breaking, "a"))
@@ -171,7 +171,7 @@ def test_blocks_of_two_objects_are_never_joined(breaking, change):
     assert CONTENT.startswith(got)
 
 
-def test_blocks_that_are_wrong_are_told_at_the_end(breaking):
+def test_wrong_blocks_are_reported_at_the_end(breaking):
     breaking.digest = Digest("md5", "0" * 32)
     with pytest.raises(IntegrityError) as caught:
         joined(read_blocks(breaking, "a"))

@@ -51,7 +51,7 @@ def test_expressions(text, found):
         *["[a]{2.0}", "[a]{1000}", "[a]{ 2}", "[a]{²}"],
     ],
 )
-def test_wrong_expressions_are_told(text):
+def test_wrong_expressions_are_refused(text):
     with pytest.raises(ConfigError) as caught:
         list(expand_brackets(text))
     assert repr(text)[1:-1] in str(caught.value)

@@ -207,9 +207,9 @@ def test_errors_become_ours(failing, error, kind, transient, where):
     assert failing["a"] == CONTENT
 
 
-def test_read_that_breaks_is_told(failing):
+def test_read_that_breaks_is_reported(failing):
     failing.fail("read", OSError("gone"))
-    with pytest.raises(IncompleteTransferError, match="cannot be read on: OSError"):
+    with pytest.raises(IncompleteTransferError, match="reading broke off: OSError"):
         failing.get("a")
 
 

@@ -161,7 +161,7 @@ class TestKeys:
         assert not isinstance(error, FileNotFoundError)
         assert "check its name" in error.hint
 
-    def test_many_that_are_refused_are_told_one_by_one(self, ceph, good, bucket):
+    def test_many_refusals_are_reported_individually(self, ceph, good, bucket):
         secrets = secrets_of(ceph, secret_access_key=SESAME)
         store = Store(f"s3://{ceph.endpoint}/{bucket}", secrets=secrets)
         report = refused(BatchError, lambda: store.put([("x", b"1"), ("y", b"2")])).report

@@ -119,7 +119,7 @@ def test_links_are_followed_to_files_alone(store, folder, tmp_path):
     assert store["b"] == b"abc"
 
 
-def test_reading_goes_on_after_the_connection_broke(store):
+def test_reading_is_resumed_after_the_connection_broke(store):
     store["a"] = LARGE
     found = b""
     for number, block in enumerate(store.blocks("a", 1 << 18)):
