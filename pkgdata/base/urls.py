@@ -61,11 +61,16 @@ def canonical(url: str) -> str:
 
 def file_path(url: str) -> str | None:
     """Return the path of a ``file:`` URL; None if it names another host."""
-    from urllib.parse import urlsplit
-    from urllib.request import url2pathname  # 20 ms, and file URLs are rare
+    from urllib.parse import unquote, urlsplit
 
     parts = urlsplit(url)
-    return url2pathname(parts.path) if parts.netloc in ("", "localhost") else None
+    if parts.netloc not in ("", "localhost"):
+        return None
+    if os.name != "nt":
+        return unquote(parts.path)
+    from urllib.request import url2pathname  # 20 ms, and a folder is opened by its URL
+
+    return url2pathname(parts.path)
 
 
 def join(base: str, name: str) -> str:

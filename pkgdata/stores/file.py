@@ -22,13 +22,12 @@ from .store import Store
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-
-    from .objects import Attributes, Blocks
-
-    Rows = Callable[[str], Iterable[tuple[str, Info]]]
     from typing import Any
 
     from .base import Primitives
+    from .objects import Blocks
+
+    Rows = Callable[[str], Iterable[tuple[str, Info]]]
 
 
 def walk(rows: Rows, prefix: str, flat: bool) -> Iterator[tuple[str, Info]]:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from ..base.report import Report
 
     Content = bytes | bytearray | memoryview | os.PathLike[str] | Any
-    from typing import Any
 
 
 class Store(ReadableStore):
