@@ -240,7 +240,7 @@ class Destination:
         replace : bool
             Whether another file of this name may be replaced.
         moved : callable
-            Told the bytes sent so far.
+            Gets the bytes sent so far.
 
         Returns
         -------
@@ -294,7 +294,7 @@ class Destination:
         raise NotImplementedError
 
     def advice(self) -> str | None:
-        """Return what to tell who finds that the files cannot be read without credentials.
+        """Return what to tell a user who finds that the files cannot be read without credentials.
 
         Returns
         -------

@@ -7,8 +7,8 @@ The steps stand in this order, so that an end at any point does no harm::
     record     the registry names only what is there: written aside, synced, renamed
     prove      every file is downloaded without credentials, and its digest compared
 
-Whoever runs it again after an interruption finds at the destination what was uploaded: no file is
-sent twice, and no note has to be kept here.
+A run after an interruption finds at the destination what was uploaded: no file is sent twice, and
+no notes have to be kept here.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .destination import Destination, Held
     from .plan import Plan
 
-    #: Takes the stage, the number of files and their bytes; returns who is told of each event.
+    #: Takes the stage, the number of files and their bytes; returns what gets each event.
     Show = Callable[[str, int, int], Callback]
 
 #: Seconds between two looks at a place that shows files with a delay.

@@ -1,8 +1,8 @@
 """GitHub Pages, or any site that is a branch of a git repository: ``pages:owner/repo``.
 
 Plain git in a temporary clone of the branch's last commit: files become objects, these a tree, the
-tree a commit on top of the branch, and one push makes all of it visible or nothing. Whoever pushes
-in between is not overwritten: the commit is made once more on top of theirs.
+tree a commit on top of the branch, and one push makes all of it visible or nothing. A push of
+somebody else in between is not overwritten: the commit is made again on top of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Download what was published as any user would: a fresh process, cache and `PackageData`.
 
 The process gets an environment with no credentials in it and a home of its own, so that no cloud
-key, ``netrc``, token, local folder or setting of whoever publishes can help. What a network needs
+key, ``netrc``, token, local folder or setting of the publisher can help. What a network needs
 is kept: proxies and certificates. Files are fetched some at a time and removed again, so that
 little disk is needed.
 
@@ -218,7 +218,7 @@ def main() -> None:
 
 
 def _end_with_parent() -> None:
-    """End when the input does: whoever asked is gone then, and nobody needs the answer."""
+    """End when the input does: the process that asked is gone then, and nobody needs the answer."""
 
     def watch() -> None:
         # not through sys.stdin, whose lock would be in the way of a normal end

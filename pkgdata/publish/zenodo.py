@@ -1,7 +1,7 @@
 """Publish to a record on Zenodo: ``zenodo:`` for a new one, or ``zenodo:RECORD``.
 
 A new record's draft is found again by its title, which is made of the files' digests unless one is
-given: an interrupted run goes on with the draft that it made. What Zenodo has of its own:
+given: an interrupted run resumes with the draft that it made. What Zenodo has of its own:
 
 - A published record never changes. More files make a new version of it, whose draft begins with
   the files of the last one; there is one such draft at a time, and a second run finds it.
