@@ -126,7 +126,6 @@ def test_imports_point_down_the_rows(module):
     assert not broken, "these imports break the drawing:\n" + "\n".join(broken)
 
 
-@pytest.mark.xfail(reason="eight circles are still to be opened")
 def test_no_module_reaches_itself():
     assert circles(arrows()) == []
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from .config import Config
 from .operations import Dataset, create, dataset, diff, ls, purge, register, verify
-from .transfers import Outcome, pull, push
+from .repository import Outcome
+from .transfers import pull, push
 
 __all__ = [
     "Config",

@@ -33,8 +33,7 @@ if TYPE_CHECKING:
     from ..cache.partial import Partial
     from ..core.registry import Entry, Registry
     from ..stores import Body, Store
-    from .repository import Manifest, Spot
-    from .transfers import Outcome
+    from .repository import Manifest, Outcome, Spot
 
     #: An entry, its digest, and where its bytes are.
     Wanted = tuple[Entry, Digest, Spot]

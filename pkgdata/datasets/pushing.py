@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from ..base.progress import Callback
     from ..stores import Store
-    from .transfers import Outcome
+    from .repository import Outcome
 
     #: A digest and the bytes of the file.
     Member = tuple[Digest, bytes]

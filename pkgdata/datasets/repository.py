@@ -71,6 +71,39 @@ _MODE = 0o777
 # -- manifests ---------------------------------------------------------------------------------
 
 
+@dataclass(slots=True)
+class Outcome:
+    """What was done, or with ``dry_run`` what would be.
+
+    Attributes
+    ----------
+    name : str
+        Of the dataset.
+    path : str
+        Where it is: a folder, or the address in the repository.
+    form : str
+        ``"pkgdata"`` or ``"etcetera"``.
+    digest : Digest or None
+        Identity of the dataset; None where it is not known without moving its bytes.
+    files, size : int
+        Files of the dataset, or of the partitions asked for, and their bytes.
+    moved_files, moved_bytes : int
+        Files that were not there yet, and the bytes transferred for them.
+    objects : int
+        Objects that held them.
+    """
+
+    name: str
+    path: str
+    form: str
+    digest: Digest | None = None
+    files: int = 0
+    size: int = 0
+    moved_files: int = 0
+    moved_bytes: int = 0
+    objects: int = 0
+
+
 class Spot(NamedTuple):
     """Where the bytes of a digest are: in a pack, or without one in an object of their own."""
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from ..base import fs
 from ..base.config import cache_dir, conf
-from ..base.hashes import Digest
 from ..base.progress import DONE, WAIT, Bars, Event, silent, view
 from ..cache.objects import Cache
 from ..errors import (
@@ -23,7 +22,7 @@ from .config import FORMS, OWN, TGZ, Config
 from .home import Home, Pulled, check, home_of, taken, unknown
 from .pulling import Pull, build
 from .pushing import Push
-from .repository import Manifest, store_of
+from .repository import Manifest, Outcome, store_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,39 +32,6 @@ if TYPE_CHECKING:
     from ..stores import Store
 
     Progress = bool | Callback | None
-
-
-@dataclass(slots=True)
-class Outcome:
-    """What was done, or with ``dry_run`` what would be.
-
-    Attributes
-    ----------
-    name : str
-        Of the dataset.
-    path : str
-        Where it is: a folder, or the address in the repository.
-    form : str
-        ``"pkgdata"`` or ``"etcetera"``.
-    digest : Digest or None
-        Identity of the dataset; None where it is not known without moving its bytes.
-    files, size : int
-        Files of the dataset, or of the partitions asked for, and their bytes.
-    moved_files, moved_bytes : int
-        Files that were not there yet, and the bytes transferred for them.
-    objects : int
-        Objects that held them.
-    """
-
-    name: str
-    path: str
-    form: str
-    digest: Digest | None = None
-    files: int = 0
-    size: int = 0
-    moved_files: int = 0
-    moved_bytes: int = 0
-    objects: int = 0
 
 
 def shown(
