@@ -157,19 +157,9 @@ MOST = 100_000
 def expand_brackets(text: str) -> Iterator[str]:
     """Yield each text that an expression stands for, sorted, each once.
 
-    Parameters
-    ----------
-    text : str
-        ``[abc]`` stands for one of the characters, ``[a-f]`` for one of a range, and ``{3}``
-        behind it repeats it.
+    ``[abc]`` stands for one of the characters, ``[a-f]`` for one of a range, and ``{3}`` behind it
+    repeats it.
 
-    Raises
-    ------
-    ConfigError
-        A bracket is not closed or empty, or the expression stands for too many texts.
-
-    Examples
-    --------
     >>> list(expand_brackets("x[ab]{2}"))
     ['xaa', 'xab', 'xba', 'xbb']
     """
