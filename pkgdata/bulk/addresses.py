@@ -161,19 +161,24 @@ def _bucket(text: str, kind: str) -> tuple[str, str]:
 
 def _mount(text: str) -> tuple[str, str]:
     """Cut a URL of another protocol before its last part, or before its first wildcard."""
-    wild = min((i for i in map(text.find, "*?") if i >= 0), default=None)
-    base, slash, _ = (text.rstrip("/") if wild is None else text[:wild]).rpartition("/")
+    plain = _plain(text)
+    base, slash, _ = (text.rstrip("/") if plain == text else plain).rpartition("/")
     if not slash or base.endswith(":/"):
         return text.rstrip("/"), ""
     return base, text[len(base) + 1 :]
+
+
+def _plain(name: str) -> str:
+    """Return what comes before the first wildcard."""
+    return re.split("[*?]", name, maxsplit=1)[0]
 
 
 def at(base: str, key: str, literal: bool = False) -> Address:
     """Return the address of a name, or of names with wildcards, in a store."""
     shown = urls.redact(base)
     name = key.removesuffix("/")
-    if not literal and ("*" in name or "?" in name):
-        folder = name[: min(i for i in map(name.find, "*?") if i >= 0)].rpartition("/")[0]
+    if not literal and _plain(name) != name:
+        folder = _plain(name).rpartition("/")[0]
         return Address(base, folder, True, True, shown, pattern=name)
     folder_written = not name or name != key
     return Address(base, name, folder_written, folder_written, shown)
@@ -218,12 +223,8 @@ def names_in(
 ) -> Iterator[tuple[str, Info]]:
     """Yield the objects of a folder or those that match wildcards, in the order of the listing.
 
-    Parameters
-    ----------
-    recursive : bool, default True
-        A wildcard that matches a folder yields all objects below it.
-    flat : bool, default False
-        One level only; folders are names that end in ``/``.
+    If recursive, a wildcard that matches a folder yields all objects below it; if flat, there is
+    one level only, and folders are names that end in ``/``.
     """
     if address.local and not os.path.isdir(address.base):
         raise ObjectNotFoundError(f"{address}: no such folder", url=address.path)
@@ -231,7 +232,7 @@ def names_in(
         yield from below(store, address.prefix, flat)
         return
     wanted = compiled(address.pattern, recursive and not flat)
-    start = address.pattern[: min(i for i in map(address.pattern.find, "*?") if i >= 0)]
+    start = _plain(address.pattern)
     one_level = not recursive and "/" not in address.pattern[len(start) :]
     one_level = one_level and "**" not in address.pattern
     for name, info in below(store, start, flat or one_level):

@@ -6,6 +6,7 @@ printing are the caller's.
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import NamedTuple
 
@@ -337,21 +338,17 @@ def _remove_empty_folders(root: str, keep: bool) -> None:
     for folder, _, _ in os.walk(root, topdown=False):
         if keep and folder == root:
             return
-        try:
+        with contextlib.suppress(OSError):  # something is left in it
             os.rmdir(folder)
-        except OSError:
-            pass  # something is left in it
 
 
 def _remove_empty_parents(root: str, name: str) -> None:
     """Remove the folders below ``root`` that a removed file has left empty."""
     parts = name.split("/")[:-1]
-    while parts:
-        try:
+    with contextlib.suppress(OSError):  # something is left in it
+        while parts:
             os.rmdir(os.path.join(root, *parts))
-        except OSError:
-            return  # something is left in it
-        parts.pop()
+            parts.pop()
 
 
 # -- du ---------------------------------------------------------------------------------------

@@ -108,14 +108,9 @@ def _add_force(verb: Any) -> None:
 
 
 def _config(args: Namespace) -> Config:
-    config = Config.load(args.config)
-    if args.repo is not None:
-        config = config.replaced(url=args.repo)
-    if args.home is not None:
-        config = config.replaced(home=args.home)
-    if args.endpoint_url is not None:
-        config = config.replaced(endpoint_url=args.endpoint_url)
-    return config
+    given = {"url": args.repo, "home": args.home, "endpoint_url": args.endpoint_url}
+    given = {name: value for name, value in given.items() if value is not None}
+    return Config.load(args.config).replaced(**given)
 
 
 # -- this computer -----------------------------------------------------------------------------
