@@ -129,7 +129,7 @@ class IntegrityError(PkgdataError):
 
 
 class StoreError(PkgdataError, OSError):
-    """A store could not do what was asked; ``transient`` says whether a retry may help."""
+    """A store could not do what was asked; a retry may help if it is ``transient``."""
 
     url: str = ""
     transient: bool = False
@@ -274,4 +274,4 @@ class CacheMissingWarning(CacheWarning):
 
 
 class FolderWarning(PkgdataWarning):
-    """A file in a predefined folder is not the registered one and was passed over."""
+    """A file in a predefined folder is not the registered one and was skipped."""

@@ -50,7 +50,7 @@ def token() -> str:
     """Return a text that names this process: ``<place>-<pid>``.
 
     The place is a digest of host name, boot and process-id namespace, so that two containers on one
-    host are never taken for each other.
+    host are never confused.
     """
     global _owner
     pid = os.getpid()

@@ -107,7 +107,7 @@ def run(
 
     Items are taken as the work goes on and may be endless; what the iterable itself raises is
     raised. Results come as they are completed, or ``ordered``; ``ahead`` calls and results per
-    thread wait to be taken. ``quick`` says whether a call may take less time than a thread costs:
+    thread wait to be taken. ``quick`` means that a call may take less time than a thread costs:
     such calls are made here, until they prove slow. Closing the iterator ends the work.
     """
     if threads <= 1:

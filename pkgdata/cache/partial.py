@@ -280,7 +280,7 @@ def working(
             try:
                 locks.enter_context(cache.usage())
             except CacheLockTimeoutError as error:
-                warn(f"{error.message}; going on without it", CacheWarning)
+                warn(f"{error.message}; continuing without it", CacheWarning)
             locks.enter_context(turn)
             yield
     except OSError as error:

@@ -85,7 +85,7 @@ class Turn:
         if outcome == locks.ALONE:
             warn(
                 f"the lock {self._path} was held for {self._timeout:g} s without any progress; "
-                "going on without it (PKGDATA_LOCK_TIMEOUT changes the time)",
+                "continuing without it (PKGDATA_LOCK_TIMEOUT changes the time)",
                 CacheWarning,
             )
         return self
@@ -156,7 +156,7 @@ def folder(path: str, follow: bool = True) -> Iterator[str]:
 def place(made: str, target: str, replace: bool) -> bool:
     """Give a folder or link its name; return False if something is there and must stay.
 
-    Whoever looks finds all of the old one or all of the new one; where the system can exchange two
+    A reader finds all of the old one or all of the new one; where the system can exchange two
     folders there is no moment without either.
     """
     for _ in range(_TRIES):

@@ -52,7 +52,7 @@ _SCHEMES = ("http", "https", "ftp", "sftp", "ssh", "file")
 
 
 def is_url(string: str) -> bool:
-    """Say whether a text is a URL that `pkgdata.download_file` can cache.
+    """Return True if a text is a URL that `pkgdata.download_file` can cache.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 The rule is astropy 8's, so that what it downloaded is found: a temporary cache; for astropy itself
 ``ASTROPY_CACHE_DIR``; ``XDG_CACHE_HOME``; ``~/.cache``, or the old ``~/.<pkgname>/cache`` where
-only that exists. A variable that names no existing folder by its full path is passed over. Between
+only that exists. A variable that names no existing folder by its full path is skipped. Between
 the first two and the others stands the setting ``cache_dir``, if somebody set it: then everything
 that is cached lies there. The folder is ``~/.cache`` on every system, as it is for astropy.
 """

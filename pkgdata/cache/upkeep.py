@@ -173,7 +173,7 @@ def _sweep(cache: Cache, now: float) -> int:
             count += 1
     for bucket in (objects.OBJECTS, objects.TREES, objects.DERIVED):
         count += _remove_leftovers(os.path.join(cache.root, bucket))
-    # whoever waits for a key holds .lock shared, so nobody waits now
+    # a process that waits for a key holds .lock shared, so none waits now
     useless = _paths(cache.root, objects.LOCKS)
     useless += [path for path in _paths(cache.root) if path.endswith(".tmp")]
     known = {record for _, record in _directories(cache)}

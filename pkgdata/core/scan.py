@@ -114,7 +114,7 @@ def _measure(jobs: list[Job], workers: int, progress: Callback) -> dict[str, tup
         else:
             done[name] = digest, size
             progress(ended(name, size))
-    # the largest first: begun last, it would keep one core busy while the others idle
+    # the largest first: started last, it would keep one core busy while the others idle
     large.sort(key=lambda item: -item[0])
     found = pool.run(_hash, [job for _, job in large], min(workers, len(large)))
     with contextlib.closing(found):  # type: ignore[type-var]  # after an error the rest is not read

@@ -297,7 +297,7 @@ def _failure(
     """Return the error of an upload that stopped, with what is known of how to go on."""
     if not isinstance(error, (PkgdataError, OSError)):
         return error
-    again = "run the same command again: it goes on from there"
+    again = "run the same command again: it resumes there"
     if isinstance(error, ObjectExistsError):
         reason, hint = "somebody else has just published it", again
     else:

@@ -154,7 +154,7 @@ class Figshare(NumberedService):
             return self._send(item, self._initiate(item, md5), md5, moved)
 
     def _right(self, item: Item, md5: Digest, replace: bool) -> dict[str, Any] | None:
-        """Return the file with the item's bytes, begun or complete; drop others that are begun."""
+        """Return the file with the item's bytes, started or complete; drop other started ones."""
         found = None
         for file in [one for one in self._every if self._name_of(one) == item.name]:
             own = file.get("computed_md5") or file.get("supplied_md5")
@@ -273,7 +273,7 @@ class Figshare(NumberedService):
         done: int,
         moved: Callable[[int], None],
     ) -> None:
-        """Send each part once; those that are refused in passing are left for the next round."""
+        """Send each part once; transient failures are left for the next round."""
         for part in waiting:
             start, length = int(part["startOffset"]), _length(part)
 

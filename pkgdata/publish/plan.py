@@ -45,7 +45,7 @@ class Plan:
 
     @property
     def to_send(self) -> list[Item]:
-        """What is to be uploaded, the largest first: begun last, it would leave threads idle."""
+        """What is to be uploaded, the largest first: started last, it would leave threads idle."""
         return sorted([*self.new, *self.replaced], key=lambda item: -item.size)
 
     def rows(self) -> list[tuple[str, Item | str]]:

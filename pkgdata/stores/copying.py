@@ -242,7 +242,7 @@ def copies(
     the original, or ``by_target``: originals of several stores may have the same one.
 
     A caller that is interrupted, or that closes the iterator, ends the copies under way; what they
-    had begun is cleared up and nothing of it is under a final name.
+    have written so far is removed, and nothing of it is under a final name.
     """
     codecs.canonical(recipe.reencode)  # an unknown encoding is reported before anything moves
     how, halt = _Copying(to, recipe, move, by_target), _Halt()

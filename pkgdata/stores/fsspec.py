@@ -134,7 +134,7 @@ class FsspecStore(TreeStore):
         try:
             self._files.rm_file(aside)
         except Exception:
-            pass  # it was not begun, or the file system is gone: the first error is the one to tell
+            pass  # it was not started, or the file system is gone: the first error counts
 
     def _rows(self, folder: str) -> Iterator[tuple[str, Info]]:
         try:

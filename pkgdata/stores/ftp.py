@@ -40,7 +40,7 @@ class FtpBody(Body):
             if count:
                 return count
             self._end()
-            self._ftp.voidresp()  # says whether that was all
+            self._ftp.voidresp()  # an error if that was not all
         except _PROBLEMS as error:
             raise self._broken(str(error)) from error
         if self.size is not None and self._at < self.size:

@@ -247,7 +247,7 @@ class HttpStore(Store):
             if ranged and (
                 status == 416 or (status == 206 and not _goes_on(response, start, stop))
             ):
-                # else a server that gets ranges wrong could never serve what was once begun
+                # else one interruption would end all: this server gets ranges wrong
                 response.close()
                 return self.open(name)
             if ranged and status == 206:

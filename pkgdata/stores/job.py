@@ -107,7 +107,7 @@ class Job:
         self._take_up()
 
     def _take_up(self) -> bool:
-        """Put back what processes took that have ended; say whether there was any."""
+        """Put back what ended processes took; return True if there was any."""
         found = False
         with self._changing():
             owners = self._db.execute(

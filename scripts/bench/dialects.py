@@ -1,4 +1,4 @@
-"""Measure pkgdata in the place of the libraries whose names it offers, and write the tables.
+"""Measure pkgdata as a replacement of the libraries whose names it offers, and write the tables.
 
     python scripts/bench/dialects.py [--rounds N] [--only astropy,pooch,unpacked,process] [--quick]
 
@@ -280,7 +280,9 @@ BENCHES: dict[str, Callable[[Path, int, Size], Report]] = {
 
 def main() -> None:
     """Measure what is asked for and print the tables."""
-    parser = argparse.ArgumentParser(description="Measure pkgdata in the place of other libraries.")
+    parser = argparse.ArgumentParser(
+        description="Measure pkgdata as a replacement of other libraries."
+    )
     parser.add_argument("--rounds", type=int, default=5, help="default 5")
     parser.add_argument("--only", default=",".join(BENCHES), help="tables, separated by commas")
     parser.add_argument("--quick", action="store_true", help="smaller files; nothing is kept")

@@ -712,7 +712,7 @@ def test_removal_that_does_not_end_is_warned_of(cache):
     cache.prepare()
     with Cache(cache.root, lock_timeout=5).usage(exclusive=True):
         hurried = Cache(cache.root, lock_timeout=0)
-        with pytest.warns(CacheWarning, match="going on without it"):
+        with pytest.warns(CacheWarning, match="continuing without it"):
             assert read(fill_by_hand(hurried)) == CONTENT
 
 

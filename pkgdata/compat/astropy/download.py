@@ -237,7 +237,7 @@ def download_files_in_parallel(
     urls : sequence of str
         Repeated ones are fetched once.
     cache : bool or ``"update"``, default ``"update"``
-        See `download_file`. False is taken for ``"update"``, with a warning.
+        See `download_file`. False means ``"update"``, with a warning.
     show_progress : bool, default True
         Draw a bar over all of them in a terminal or a notebook.
     timeout : float, optional
@@ -267,7 +267,7 @@ def download_files_in_parallel(
 
         multiprocessing.get_context(multiprocessing_start_method)
     if not cache:
-        text = "files that are fetched in parallel are cached: cache=False is taken for 'update'"
+        text = "files that are fetched in parallel are cached: cache=False means 'update'"
         warn(f"Disabling the cache does not work: {text}", PkgdataWarning)
         cache = "update"
     # settings made for this thread alone hold in its workers too

@@ -185,7 +185,7 @@ def filler(
         return local + _sources_of(resolved, timeout)
 
     if kind != "doi":
-        sources()  # a malformed URL is reported before anything is begun
+        sources()  # a malformed URL is reported before anything is started
     return Engine(file, sources, progressbar, retries, agent)
 
 
