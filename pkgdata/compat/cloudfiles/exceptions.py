@@ -4,17 +4,6 @@ from __future__ import annotations
 
 from ...errors import AccessDeniedError, ConfigError, IntegrityError, StoreError
 
-__all__ = [
-    "AuthorizationError",
-    "CRC32CIntegrityError",
-    "CompressionError",
-    "DecompressionError",
-    "IntegrityError",
-    "MD5IntegrityError",
-    "UnsupportedCompressionType",
-    "UnsupportedProtocolError",
-]
-
 
 class UnsupportedProtocolError(ConfigError):
     """A URL of a kind that is not known."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import itertools
 import json
 import os
@@ -14,7 +16,7 @@ from . import paths as paths_
 from .monitor import TransmissionMonitor, bar_of
 from .place import each
 from .read import Reading
-from .write import Copy, Writing, jsonify, mover, pairs
+from .write import Copy, Writing, jsonify, moved, pairs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -172,7 +174,7 @@ class CloudFiles(Reading, Writing):
         total, progress
             See `get`.
         """
-        move = mover(self.place, self._other(cf_dest).place)
+        move = functools.partial(moved, self.place, self._other(cf_dest).place)
         with self._bar("Moving", progress, paths, total) as bar:
             for _ in each(move, pairs(paths), self.threads, bar):
                 pass
@@ -233,18 +235,10 @@ class CloudFile:
         request_payer: str | None = None,
         use_https: bool = False,
     ) -> None:
+        options = dict(locals())
+        del options["self"], options["path"], options["cache_meta"]
         path = paths_.normalize(paths_.refuse_unknown(path))
-        self.cf = CloudFiles(
-            paths_.dirname(path),
-            secrets=secrets,
-            composite_upload_threshold=composite_upload_threshold,
-            locking=locking,
-            lock_dir=lock_dir,
-            use_https=use_https,
-            endpoint=endpoint,
-            request_payer=request_payer,
-            no_sign_request=no_sign_request,
-        )
+        self.cf = CloudFiles(paths_.dirname(path), **options)
         self.filename = paths_.basename(path)
         self.cache_meta = cache_meta
         self._size: int | None = None
@@ -470,11 +464,8 @@ class ResumableTransfer:
         if not os.path.exists(self.db_path):
             raise ConfigError(f"{self.db_path}: no such job", hint="call init() first")
         try:
-            database = sqlite3.connect(self.db_path)
-            try:
+            with contextlib.closing(sqlite3.connect(self.db_path)) as database:
                 row = database.execute("select value from meta where key='job'").fetchone()
-            finally:
-                database.close()
         except sqlite3.Error as error:
             raise StoreError(f"{self.db_path}: not a job: {error}") from error
         return str(row[0])

@@ -23,13 +23,16 @@ from .place import Base, each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
     from .place import Place
 
 #: Names that go into one call of the store's bulk deletion.
 _DELETED_AT_ONCE = 1000
+#: Options of a call, or of one file in it.
+_ATTRIBUTES = ("content_type", "cache_control", "storage_class")
+_COMPRESSION = ("compress", "compression_level")
 
 
 class Writing(Base):
@@ -84,13 +87,7 @@ class Writing(Base):
         StoreError
             An object cannot be written.
         """
-        options = {
-            "content_type": content_type,
-            "compress": compress,
-            "compression_level": compression_level,
-            "cache_control": cache_control,
-            "storage_class": storage_class,
-        }
+        options = _kept(locals())
         compression.canonical(compress)  # report a wrong word before anything is written
         monitor = TransmissionMonitor(IOEnum.TX)
         files, many = _files(files)
@@ -109,7 +106,7 @@ class Writing(Base):
         return (written, monitor) if return_recording else written
 
     def _upload(self, file: dict[str, Any], raw: bool, monitor: TransmissionMonitor) -> None:
-        kept = {key: file[key] for key in ("content_type", "cache_control", "storage_class")}
+        kept = {key: file[key] for key in _ATTRIBUTES}
         level = file["compression_level"]
         with recorded(monitor) as end_io:
             content, compress = file["content"], file["compress"]
@@ -140,16 +137,8 @@ class Writing(Base):
         int
             1
         """
-        written = self.puts(
-            {"path": path, "content": content},
-            content_type=content_type,
-            cache_control=cache_control,
-            storage_class=storage_class,
-            compress=compress,
-            compression_level=compression_level,
-            raw=raw,
-        )
-        return int(written)
+        options = _kept(locals())
+        return int(self.puts({"path": path, "content": content}, raw=raw, **options))
 
     def put_jsons(
         self,
@@ -179,16 +168,14 @@ class Writing(Base):
         int
             See `puts`.
         """
+        options = _kept(locals())
         many = _files(files)[0]
         if total is None and hasattr(many, "__len__"):
             total = len(many)
         return self.puts(
             ({**_as_dict(one), "content": jsonify(_as_dict(one)["content"])} for one in many),
+            **options,
             content_type="application/json",
-            cache_control=cache_control,
-            storage_class=storage_class,
-            compress=compress,
-            compression_level=compression_level,
             raw=raw,
             total=total,
             progress=progress,
@@ -219,15 +206,8 @@ class Writing(Base):
         int
             1
         """
-        return self.put(
-            path,
-            jsonify(content),
-            "application/json",
-            compress,
-            compression_level,
-            cache_control,
-            storage_class=storage_class,
-        )
+        options = _kept(locals())
+        return self.put(path, jsonify(content), "application/json", **options)
 
     def touch(
         self, paths: Any, progress: Any = None, total: int | None = None, nocopy: bool = False
@@ -275,6 +255,11 @@ class Writing(Base):
                 bar.update(len(part))
                 done += len(part)
         return done
+
+
+def _kept(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a call's arguments that say how objects are stored."""
+    return {key: arguments[key] for key in (*_ATTRIBUTES, *_COMPRESSION) if key in arguments}
 
 
 def _files(files: Any) -> tuple[Any, bool]:
@@ -415,14 +400,10 @@ def pairs(paths: Iterable[Any]) -> Iterator[tuple[str, str]]:
             yield name, new_name or name
 
 
-def mover(source: Place, dest: Place) -> Callable[[tuple[str, str]], None]:
-    """Return what moves one object."""
-
-    def move(pair: tuple[str, str]) -> None:
-        name, new_name = pair
-        if dest.protocol == "file" and os.path.isdir(dest.local(new_name)):
-            new_name = posixpath.join(new_name, posixpath.basename(name))
-        target = _target(source, dest, name, new_name, None)
-        source.store.move(source.key(name), target, dest.store)
-
-    return move
+def moved(source: Place, dest: Place, pair: tuple[str, str]) -> None:
+    """Move an object, given its name and the new one."""
+    name, new_name = pair
+    if dest.protocol == "file" and os.path.isdir(dest.local(new_name)):
+        new_name = posixpath.join(new_name, posixpath.basename(name))
+    target = _target(source, dest, name, new_name, None)
+    source.store.move(source.key(name), target, dest.store)

@@ -194,9 +194,7 @@ class Pooch:
         if action != "fetch":
             self._bring(file, action, downloader, progressbar)
         if processor is not None:
-            from .place import apply
-
-            return apply(processor, file, action, self)
+            return place.apply(processor, file, action, self)
         if file.seen and place.settings()[0] != "always" and os.path.isabs(str(self.path)):
             settings = (_watched(), config.state())
             self._known[fname] = (file.path, file.seen, self.path, hash_, settings)
@@ -373,14 +371,9 @@ def create(
     bases = [base.rstrip("/") + "/" for base in bases]
     if isinstance(allow_updates, str):
         allow_updates = os.environ.get(allow_updates, "true").lower() != "false"
-    pup = Pooch(
-        path=basics.location(path, env, version),
-        base_url=bases[0] if isinstance(base_url, str) else bases,
-        registry=registry,
-        urls=urls,
-        retry_if_failed=retry_if_failed,
-        allow_updates=allow_updates,
-    )
+    where = basics.location(path, env, version)
+    base = bases[0] if isinstance(base_url, str) else bases
+    pup = Pooch(where, base, registry, urls, retry_if_failed, allow_updates)
     pup._project = os.path.basename(os.path.normpath(basics.joined(path)))
     return pup
 
@@ -437,9 +430,7 @@ def retrieve(
         _retrieve(file, action, urls, downloader, progressbar)
     if processor is None:
         return file.path
-    from .place import apply
-
-    return apply(processor, file, action, None)
+    return place.apply(processor, file, action, None)
 
 
 def _retrieve(
