@@ -25,7 +25,7 @@ from ..errors import (
     StoreError,
 )
 from .destination import Held, Sending
-from .rest import UPLOAD_TIMEOUT, status_of
+from .rest import UPLOAD, status_of
 from .services import NumberedService, basename
 
 TYPE_CHECKING = False
@@ -85,15 +85,19 @@ class Figshare(NumberedService):
 
     # -- the article -------------------------------------------------------------------------
 
+    @property
+    def _path(self) -> str:
+        return f"account/articles/{self._id}"
+
     def _look(self) -> None:
         if self._id is None:
-            every = self._rest.pages("account/articles", "page", "page_size")
+            every = self._rest.pages("account/articles", "page_size")
             mine = [int(one["id"]) for one in every if one["title"] == self._title]
             if not mine:
                 self._article, self.private = None, True
                 return
             self._keep_id(min(mine))
-        article: dict[str, Any] = self._rest.json("GET", f"account/articles/{self._id}")
+        article: dict[str, Any] = self._rest.json("GET", self._path)
         self._article = article
         self.doi = article.get("doi") or None
 
@@ -108,8 +112,7 @@ class Figshare(NumberedService):
     def _list(self) -> None:
         found = []
         if self._article is not None:
-            path = f"account/articles/{self._id}/files"
-            found = self._rest.pages(path, "page", "page_size")
+            found = self._rest.pages(f"{self._path}/files", "page_size")
         with self._lock:
             self._every = found
         public = self._article is not None and self._article.get("is_public", False)
@@ -167,19 +170,15 @@ class Figshare(NumberedService):
         return found
 
     def _delete(self, file: Mapping[str, Any]) -> None:
-        path = f"account/articles/{self._id}/files/{file['id']}"
-        self._rest.request("DELETE", path, ok=(204, 404))
+        self._rest.request("DELETE", f"{self._path}/files/{file['id']}", ok=(204, 404))
 
     def _file(self, number: int) -> dict[str, Any]:
-        found: dict[str, Any] = self._rest.json(
-            "GET", f"account/articles/{self._id}/files/{number}"
-        )
+        found: dict[str, Any] = self._rest.json("GET", f"{self._path}/files/{number}")
         return found
 
     def _initiate(self, item: Item, md5: Digest) -> dict[str, Any]:
         fields = {"name": self._posted(item.name), "size": item.size, "md5": md5.hex}
-        path = f"account/articles/{self._id}/files"
-        made = self._rest.json("POST", path, json=fields, ok=(201,))
+        made = self._rest.json("POST", f"{self._path}/files", json=fields, ok=(201,))
         file = self._file(_number(made))
         with self._lock:
             self._every.append(file)
@@ -197,9 +196,7 @@ class Figshare(NumberedService):
             self._send_parts(item, file, moved)
             item.check_unchanged()
             # a try before may have got this far, so what is refused is looked at again
-            self._rest.request(
-                "POST", f"account/articles/{self._id}/files/{number}", ok=(202,), again=False
-            )
+            self._rest.request("POST", f"{self._path}/files/{number}", ok=(202,))
         ready = self._wait_for(item, number)
         held = self._held(ready)
         if held.digest != md5 or held.size != item.size:
@@ -287,10 +284,8 @@ class Figshare(NumberedService):
                         "PUT",
                         f"{url}/{part['partNo']}",
                         data=sending.body(length),
-                        headers={"Content-Type": "application/octet-stream"},
-                        timeout=UPLOAD_TIMEOUT,
-                        again=False,
                         shown=_SHOWN,
+                        **UPLOAD,
                     )
             except StoreError as error:
                 # 409 is a part that is locked: by a connection that broke, or by another run
@@ -329,17 +324,8 @@ class Figshare(NumberedService):
             self._make_public()
 
     def _make_public(self) -> None:
-        path = f"account/articles/{self._id}/publish"
-        try:
-            self._rest.request("POST", path, ok=(201,))
-        except StoreError as error:
-            if status_of(error) == 400:
-                raise PublishError(
-                    f"Figshare does not publish {self.url}: {error.message}",
-                    hint="fill in what is missing on its page, then run the same command again: "
-                    f"{(self._article or {}).get('url_private_html') or 'https://figshare.com'}",
-                ) from None
-            raise
+        page = (self._article or {}).get("url_private_html") or "https://figshare.com"
+        self._ask_to_publish(f"{self._path}/publish", 201, f"again: {page}")
         self._look()
         self._list()
 

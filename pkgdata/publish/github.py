@@ -26,7 +26,7 @@ from ..base.hashes import Digest, hash_blocks
 from ..base.urls import join, redact
 from ..errors import PublishError, StoreError
 from .destination import Held, Sending
-from .rest import UPLOAD_TIMEOUT, has_code, status_of
+from .rest import UPLOAD, has_code, status_of
 from .services import Service
 
 TYPE_CHECKING = False
@@ -131,19 +131,14 @@ class GitHub(Service):
         except StoreError as error:
             if status_of(error) != 404:
                 raise
-        every = self._rest.pages(f"repos/{self._repo}/releases", "page", "per_page")
+        every = self._rest.pages(f"repos/{self._repo}/releases", "per_page")
         mine = [one for one in every if one["tag_name"] == self._tag]
         return min(mine, key=lambda one: int(one["id"]), default=None)
 
     def _find_or_make(self) -> dict[str, Any]:
-        found = self._find()
-        if found is not None:
-            return found
         draft = {"tag_name": self._tag, "name": self._tag, "draft": True}
-        made: dict[str, Any] = self._rest.json(
-            "POST", f"repos/{self._repo}/releases", json=draft, ok=(201,)
-        )
-        return made
+        path = f"repos/{self._repo}/releases"
+        return self._find() or self._rest.json("POST", path, json=draft, ok=(201,))
 
     def _is_draft(self) -> bool:
         return self._release is not None and bool(self._release["draft"])
@@ -153,7 +148,7 @@ class GitHub(Service):
             found = []
         else:
             path = f"repos/{self._repo}/releases/{self._release['id']}/assets"
-            found = self._rest.pages(path, "page", "per_page")
+            found = self._rest.pages(path, "per_page")
         with self._lock:
             self._files = {self._name_of(asset): asset for asset in found}
         self.private = self._hidden or self._release is None or self._is_draft()
@@ -210,9 +205,8 @@ class GitHub(Service):
                     self._release["upload_url"].partition("{")[0],
                     params={"name": asset_name(item.name), "label": item.name},
                     data=sending.body(),
-                    headers={"Content-Type": "application/octet-stream"},
                     ok=(201,),
-                    timeout=UPLOAD_TIMEOUT,
+                    **UPLOAD,
                 )
         except StoreError as error:
             if has_code(error, "already_exists"):

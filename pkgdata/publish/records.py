@@ -35,27 +35,32 @@ SITES = {
     "figshare": "https://api.figshare.com/v2",
 }
 
+#: How records are named whose service and number the name tells.
+_NAMES = {
+    r"zenodo:(\d+)": "zenodo",
+    r"(?i:doi:10\.5281/zenodo\.(\d+))": "zenodo",
+    r"(?i:doi:10\.5072/zenodo\.(\d+))": "sandbox",
+    r"figshare:(\d+)(?:/v?(\d+))?": "figshare",
+    r"(?i:doi:10\.6084/m9\.figshare\.(\d+)(?:\.v(\d+))?)": "figshare",
+}
+
 _EXPECTED = "doi:10.5281/zenodo.1234567, zenodo:1234567, figshare:1234567 or figshare:1234567/2"
 
 
-def from_record(record: str, *, timeout: float | None = None) -> Registry:
+def from_record(record: str) -> Registry:
     """Return a registry of the files of a record.
 
     It is named as ``doi:…``, the address of one at doi.org, ``zenodo:RECORD`` or
     ``figshare:ARTICLE``, of which the last version is taken, or ``figshare:ARTICLE/VERSION``.
     """
     doi = re.fullmatch(r"(?:doi:|https?://(?:dx\.)?doi\.org/)(10\.\d+/\S+?)/?", record.strip())
-    zenodo = re.fullmatch(r"zenodo:(\d+)", record)
-    figshare = re.fullmatch(r"figshare:(\d+)(?:/v?(\d+))?", record)
-    if doi:
-        entries = _of_doi(doi[1], timeout)
-    elif zenodo:
-        entries = _of_zenodo("zenodo", zenodo[1], timeout)
-    elif figshare:
-        entries = _of_figshare(figshare[1], figshare[2], timeout)
-    else:
+    name = f"doi:{doi[1]}" if doi else record
+    for pattern, site in _NAMES.items():
+        if found := re.fullmatch(pattern, name):
+            return _registry(_of_number(site, *found.groups()), record)
+    if doi is None:
         raise ConfigError(f"{redact(record)!r} names no record", hint=f"expected {_EXPECTED}")
-    return _registry(entries, record)
+    return _registry(_of_page(doi[1], _target(doi[1])), record)
 
 
 def _registry(entries: Iterable[Entry], record: str) -> Registry:
@@ -76,22 +81,13 @@ def _registry(entries: Iterable[Entry], record: str) -> Registry:
     return Registry(found[name] for name in sorted(found))
 
 
-def _of_doi(doi: str, timeout: float | None) -> list[Entry]:
-    zenodo = re.fullmatch(r"10\.5281/zenodo\.(\d+)", doi, re.IGNORECASE)
-    sandbox = re.fullmatch(r"10\.5072/zenodo\.(\d+)", doi, re.IGNORECASE)
-    figshare = re.fullmatch(r"10\.6084/m9\.figshare\.(\d+)(?:\.v(\d+))?", doi, re.IGNORECASE)
-    if zenodo:
-        return _of_zenodo("zenodo", zenodo[1], timeout)
-    if sandbox:
-        return _of_zenodo("sandbox", sandbox[1], timeout)
-    if figshare:
-        return _of_figshare(figshare[1], figshare[2], timeout)
-    return _of_page(doi, _target(doi, timeout), timeout)
+def _of_number(site: str, number: str, version: str | None = None) -> list[Entry]:
+    return _of_figshare(number, version) if site == "figshare" else _of_zenodo(site, number)
 
 
-def _target(doi: str, timeout: float | None) -> str:
+def _target(doi: str) -> str:
     """Ask doi.org where a DOI leads, without going there."""
-    rest = _client("doi.org", SITES["doi"], timeout)
+    rest = _client("doi.org", SITES["doi"])
     answer = rest.json("GET", f"api/handles/{quote(doi)}", anonymous=True)
     for value in answer.get("values", []):
         if value.get("type") == "URL":
@@ -100,19 +96,19 @@ def _target(doi: str, timeout: float | None) -> str:
     raise ObjectNotFoundError(f"doi:{doi} leads nowhere", url=f"doi:{doi}")
 
 
-def _of_page(doi: str, page: str, timeout: float | None) -> list[Entry]:
+def _of_page(doi: str, page: str) -> list[Entry]:
     """Return the files of the record that a page shows."""
     parts = urlsplit(page)
     host = parts.hostname or ""
     zenodo = re.fullmatch(r"/records?/(\d+)/?", parts.path)
     figshare = _article(parts.path) if f".{host}".endswith(".figshare.com") else None
     if zenodo and host == urlsplit(SITES["zenodo"]).hostname:
-        return _of_zenodo("zenodo", zenodo[1], timeout)
+        return _of_zenodo("zenodo", zenodo[1])
     if figshare:
-        return _of_figshare(*figshare, timeout)
+        return _of_figshare(*figshare)
     # old records lead to http, though their sites speak https now
     scheme = parts.scheme if is_loopback(host) else "https"
-    return _of_dataverse(doi, f"{scheme}://{parts.netloc}", timeout)
+    return _of_dataverse(doi, f"{scheme}://{parts.netloc}")
 
 
 def _article(path: str) -> tuple[str, str | None] | None:
@@ -125,18 +121,16 @@ def _article(path: str) -> tuple[str, str | None] | None:
     return numbers[0], numbers[1] if len(numbers) > 1 and numbers[1].isdigit() else None
 
 
-def _client(name: str, site: str, timeout: float | None) -> Rest:
-    return Rest(
-        name, site, scheme="", secret=str, rights="the record must be public", timeout=timeout
-    )
+def _client(name: str, site: str) -> Rest:
+    return Rest(name, site, scheme="", secret=str, rights="the record must be public")
 
 
 # -- the services ------------------------------------------------------------------------------
 
 
-def _of_zenodo(site: str, number: str, timeout: float | None) -> list[Entry]:
+def _of_zenodo(site: str, number: str) -> list[Entry]:
     base = SITES[site]
-    record = _client("Zenodo", base, timeout).json("GET", f"api/records/{number}", anonymous=True)
+    record = _client("Zenodo", base).json("GET", f"api/records/{number}", anonymous=True)
     # a number that stands for all versions is answered with the last one
     files = f"{base}/records/{record['id']}/files/?download=1"
     found = []
@@ -149,10 +143,10 @@ def _of_zenodo(site: str, number: str, timeout: float | None) -> list[Entry]:
     return found
 
 
-def _of_figshare(number: str, version: str | None, timeout: float | None) -> list[Entry]:
-    rest = _client("Figshare", SITES["figshare"], timeout)
+def _of_figshare(number: str, version: str | None) -> list[Entry]:
+    rest = _client("Figshare", SITES["figshare"])
     if version is None:
-        files = rest.pages(f"articles/{number}/files", "page", "page_size", anonymous=True)
+        files = rest.pages(f"articles/{number}/files", "page_size", anonymous=True)
     else:
         path = f"articles/{number}/versions/{version}"
         files = rest.json("GET", path, anonymous=True).get("files") or []
@@ -168,8 +162,8 @@ def _of_figshare(number: str, version: str | None, timeout: float | None) -> lis
     ]
 
 
-def _of_dataverse(doi: str, site: str, timeout: float | None) -> list[Entry]:
-    rest = _client("the Dataverse", site, timeout)
+def _of_dataverse(doi: str, site: str) -> list[Entry]:
+    rest = _client("the Dataverse", site)
     params = {"persistentId": f"doi:{doi}"}
     try:
         answer = rest.json("GET", "api/datasets/:persistentId", params=params, anonymous=True)

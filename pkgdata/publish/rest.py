@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import getpass
 import importlib
+import itertools
 import logging
 import os
 import sys
@@ -55,8 +56,16 @@ RETRIES = 5
 #: Services take longer to recover than servers of files do.
 _POLICY = retry.Policy(RETRIES, first=0.5, longest=30.0, longest_asked=PATIENCE)
 
-#: Seconds to wait for the answer to an upload: the service may hash and copy all of it first.
-UPLOAD_TIMEOUT = 900.0
+#: What the upload of a file adds to a request. A step around it looks what has arrived.
+UPLOAD: dict[str, Any] = {
+    "headers": {"Content-Type": "application/octet-stream"},
+    # seconds: the service may hash and copy all of it before it answers
+    "timeout": 900.0,
+    "again": False,
+}
+
+#: Entries that are asked for in one page of a list.
+_PAGE = 100
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -124,7 +133,7 @@ class Rest:
         ``shown``, how errors name the address.
         """
         may = method != "POST" if again is None else again
-        return self._persist(lambda: self._once(method, path, ok, options), may)
+        return self.repeat(lambda: self._once(method, path, ok, options), may)
 
     def json(self, method: str, path: str, **options: Any) -> Any:
         """Send a request and return its answer; see `request`."""
@@ -142,25 +151,22 @@ class Rest:
     def pages(
         self,
         path: str,
-        page: str,
         size: str,
-        count: int = 100,
         anonymous: bool = False,
         **params: Any,
     ) -> list[dict[str, Any]]:
-        """Return a list that is served in pages; ``page`` and ``size`` name the parameters."""
+        """Return a list that is served in pages; ``size`` names the parameter for their length."""
         # each id once, since entries move between pages while they are read
         found: dict[Any, dict[str, Any]] = {}
-        number = 1
-        while True:
-            asked = {**params, page: number, size: count}
+        for number in itertools.count(1):
+            asked = {**params, "page": number, size: _PAGE}
             part = self.json("GET", path, params=asked, anonymous=anonymous)
             known = len(found)
             found.update((entry["id"], entry) for entry in part)
             # a service that knows no pages serves everything at once
-            if len(part) < count or len(found) == known:
-                return list(found.values())
-            number += 1
+            if len(part) < _PAGE or len(found) == known:
+                break
+        return list(found.values())
 
     def read(self, path: str, **options: Any) -> Iterator[bytes]:
         """Yield the bytes of a file, wherever the service redirects to."""
@@ -177,15 +183,12 @@ class Rest:
 
     # -- repeating ---------------------------------------------------------------------------
 
-    def repeat(self, step: Callable[[], R]) -> R:
+    def repeat(self, step: Callable[[], R], may_again: bool = True) -> R:
         """Call a step that looks first what is there, until it succeeds or fails for good."""
-        return self._persist(step, True)
-
-    def _persist(self, action: Callable[[], R], may_again: bool) -> R:
         policy, wait, left = _POLICY, _POLICY.first, RETRIES
         while True:
             try:
-                return action()
+                return step()
             except (StoreError, IncompleteTransferError) as error:
                 limited = getattr(error, "limited", False)
                 spent = getattr(error, "spent", False)
@@ -272,7 +275,13 @@ class Rest:
                 params=options.get("params"),
                 json=options.get("json"),
                 data=options.get("data"),
-                headers=self._all_headers(options),
+                headers={
+                    "Accept": "application/json",
+                    "User-Agent": http.user_agent(),
+                    "Accept-Encoding": "identity",
+                    **self._headers,
+                    **(options.get("headers") or {}),
+                },
                 # a callable, as otherwise a login in ~/.netrc would take the token's place
                 auth=self._authorize(url, bool(options.get("anonymous"))),
                 stream=bool(options.get("stream")),
@@ -285,18 +294,6 @@ class Rest:
         except (OSError, HTTPError, UnicodeError) as error:
             # from None: what requests raises holds the address whole
             raise http._translate(error, self._shown(url, options)) from None
-
-    def _all_headers(self, options: Mapping[str, Any]) -> dict[str, str]:
-        from ..stores.http import user_agent
-
-        given = options.get("headers") or {}
-        return {
-            "Accept": "application/json",
-            "User-Agent": user_agent(),
-            "Accept-Encoding": "identity",
-            **self._headers,
-            **given,
-        }
 
     def _authorize(self, url: str, anonymous: bool) -> Callable[[Any], Any]:
         token = None if anonymous or not self._is_own(url) else self._secret()

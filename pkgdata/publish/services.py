@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 from ..base.urls import redact
 from ..core.registry import Entry, Registry
-from ..errors import AlreadyPublishedError, IntegrityError, PublishError
+from ..errors import AlreadyPublishedError, IntegrityError, PublishError, StoreError
 from .destination import Destination, Held
-from .rest import Rest, find_token
+from .rest import Rest, find_token, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -240,6 +240,17 @@ class NumberedService(Service):
             # the same files get it again, so that a second run finds its draft
             tree = Registry(Entry(item.name, item.digest) for item in items).digest()
             self._title = f"Data files ({tree.hex[:12]})"
+
+    def _ask_to_publish(self, path: str, ok: int, again: str) -> None:
+        try:
+            self._rest.request("POST", path, ok=(ok,))
+        except StoreError as error:
+            if status_of(error) != 400:
+                raise
+            raise PublishError(
+                f"{self.service} does not publish {self.url}: {error.message}",
+                hint=f"fill in what is missing on its page, then run the same command {again}",
+            ) from None
 
     def _keep_id(self, number: int) -> None:
         self._id = number

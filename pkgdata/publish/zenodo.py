@@ -21,7 +21,7 @@ from ..base.hashes import Digest
 from ..base.urls import join
 from ..errors import PublishError, StoreError
 from .destination import Held, Sending
-from .rest import UPLOAD_TIMEOUT, status_of
+from .rest import UPLOAD
 from .services import NumberedService, basename
 
 TYPE_CHECKING = False
@@ -101,6 +101,11 @@ class Zenodo(NumberedService):
         found: dict[str, Any] = self._rest.json("GET", f"{_DRAFTS}/{number}")
         return found
 
+    @property
+    def _path(self) -> str:
+        assert self._record is not None
+        return f"{_DRAFTS}/{self._record['id']}"
+
     def _look(self) -> None:
         # the draft of the next version comes first
         number = self._search() if self._id is None else self._id
@@ -118,7 +123,7 @@ class Zenodo(NumberedService):
 
     def _search(self) -> int | None:
         """Return the number of our draft, or else of our last record, with the title."""
-        every = self._rest.pages(_DRAFTS, "page", "size", sort="mostrecent")
+        every = self._rest.pages(_DRAFTS, "size", sort="mostrecent")
         mine = [one for one in every if one.get("title") == self._title]
         mine.sort(key=lambda one: (not one["submitted"], int(one["id"])))
         return int(mine[-1]["id"]) if mine else None
@@ -143,18 +148,17 @@ class Zenodo(NumberedService):
 
     def _make_version(self) -> None:
         """Make the draft of a new version; asked twice, the service names the same draft."""
-        assert self._record is not None
-        path = f"{_DRAFTS}/{self._record['id']}/actions/newversion"
+        path = f"{self._path}/actions/newversion"
         answer = self._rest.json("POST", path, ok=(201,), again=True)
         draft = _linked(answer, "latest_draft")
-        if draft is None or draft == self._record["id"]:
+        if draft is None or f"{_DRAFTS}/{draft}" == self._path:
             raise StoreError(f"{self.url}: Zenodo made no draft of a new version", url=self.url)
         self._keep(self._deposition(draft))
 
     def _list(self) -> None:
         found = []
         if self._record is not None:
-            found = self._rest.json("GET", f"{_DRAFTS}/{self._record['id']}/files")
+            found = self._rest.json("GET", f"{self._path}/files")
         with self._lock:
             self._files = {
                 self._names.get(file["filename"], file["filename"]): file
@@ -196,8 +200,7 @@ class Zenodo(NumberedService):
         self._check_total(sent + sum(self._held(file).size or 0 for file in kept))
 
     def _delete(self, file: Mapping[str, Any]) -> None:
-        assert self._record is not None
-        path = f"{_DRAFTS}/{self._record['id']}/files/{quote(str(file['id']), safe='')}"
+        path = f"{self._path}/files/{quote(str(file['id']), safe='')}"
         self._rest.request("DELETE", path, ok=(204, 404))
 
     def _upload(self, item: Item, moved: Callable[[int], None]) -> Held:
@@ -207,11 +210,8 @@ class Zenodo(NumberedService):
                 "PUT",
                 join(self._record["links"]["bucket"], self._posted(item.name)),
                 data=sending.body(),
-                headers={"Content-Type": "application/octet-stream"},
                 ok=(200, 201),
-                # the step before it looks whether the last try has arrived
-                again=False,
-                timeout=UPLOAD_TIMEOUT,
+                **UPLOAD,
             )
         held, sent = self._held(made), sending.digest("md5")
         if held.digest != sent or held.size != item.size:
@@ -228,17 +228,8 @@ class Zenodo(NumberedService):
         number = int(self._record["id"])
         self._keep(self._deposition(number))
         if self._is_draft():
-            try:
-                path = f"{_DRAFTS}/{number}/actions/publish"
-                self._rest.request("POST", path, ok=(202,))
-            except StoreError as error:
-                if status_of(error) != 400:
-                    raise
-                raise PublishError(
-                    f"Zenodo does not publish {self.url}: {error.message}",
-                    hint="fill in what is missing on its page, then run the same command with "
-                    f"{self.url}: {self._page()}",
-                ) from None
+            again = f"with {self.url}: {self._page()}"
+            self._ask_to_publish(f"{self._path}/actions/publish", 202, again)
         for _ in range(_LOOKS):
             self._keep(self._deposition(number))
             if not self._is_draft():
