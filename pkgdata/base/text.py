@@ -46,13 +46,16 @@ def add_json(parser: Any) -> None:
 def command(
     commands: Any,
     name: str,
-    run: Callable[[Any], int],
+    run: Callable[[Any], int | None],
     about: str,
     *arguments: str,
     as_json: bool = False,
     **more: Any,
 ) -> Any:
-    """Add a command with its function, and the arguments that need no help; return its parser."""
+    """Add a command with its function, and the arguments that need no help; return its parser.
+
+    The function returns the exit code; None is 0.
+    """
     parser = commands.add_parser(name, help=about, **more)
     parser.set_defaults(run=run, usage=parser.error)
     for one in arguments:
@@ -84,6 +87,11 @@ def ask(question: str) -> int:
         return 2
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return 0 if sys.stdin.readline().strip().lower() in ("y", "yes") else 1
+
+
+def note(line: str) -> None:
+    """Print a line to standard error: what became of the work, for people."""
+    print(line, file=sys.stderr)
 
 
 def say(line: str) -> None:

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else [*argv]
     try:
         args = parser(words[0] if words else None).parse_args(words)
-        code: int = args.run(args)
+        code: int = args.run(args) or 0
         sys.stdout.flush()
         return code
     except PkgdataError as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import os
-import sys
 
 from ..base import config, text
 from ..base.urls import redact
@@ -115,9 +114,8 @@ def _cache() -> Cache:
     return Cache(path, config.conf.lock_timeout, origin)
 
 
-def _path(_: Namespace) -> int:
+def _path(_: Namespace) -> None:
     print(_cache().root)
-    return 0
 
 
 def _rows(items: list[upkeep.CachedObject], as_json: bool) -> None:
@@ -136,12 +134,11 @@ def _rows(items: list[upkeep.CachedObject], as_json: bool) -> None:
     text.table(["SIZE", "LAST USED", "DIGEST", "NAME"], rows)
 
 
-def _ls(args: Namespace) -> int:
+def _ls(args: Namespace) -> None:
     _rows(sorted(upkeep.items(_cache()), key=lambda item: item.name), args.json)
-    return 0
 
 
-def _du(args: Namespace) -> int:
+def _du(args: Namespace) -> None:
     cache = _cache()
     totals = upkeep.usage(cache)
     if args.json:
@@ -149,17 +146,15 @@ def _du(args: Namespace) -> int:
     else:
         rows = [[text.size(count), what] for what, count in totals.items()]
         text.table(["SIZE", "WHAT"], rows)
-    return 0
 
 
-def _prune(args: Namespace) -> int:
+def _prune(args: Namespace) -> None:
     removed, swept = upkeep.prune(_cache(), args.older_than, args.dry_run)
     if removed or args.json:
         _rows(removed, args.json)
     verb = "would be removed" if args.dry_run else "removed"
     total = text.size(sum(item.size for item in removed))
-    print(f"{len(removed)} files ({total}) and {swept} leftovers {verb}", file=sys.stderr)
-    return 0
+    text.note(f"{len(removed)} files ({total}) and {swept} leftovers {verb}")
 
 
 def _clear(args: Namespace) -> int:
@@ -167,20 +162,18 @@ def _clear(args: Namespace) -> int:
     code = 0 if args.yes else text.ask(f"Remove everything in {cache.root}?")
     if code:
         return code
-    print(f"{text.size(upkeep.clear(cache))} removed", file=sys.stderr)
+    text.note(f"{text.size(upkeep.clear(cache))} removed")
     return 0
 
 
-def _export(args: Namespace) -> int:
+def _export(args: Namespace) -> None:
     written = upkeep.export_archive(_cache(), args.archive, args.names or None)
-    print(f"{args.archive}: {len(written)} files", file=sys.stderr)
-    return 0
+    text.note(f"{args.archive}: {len(written)} files")
 
 
-def _import(args: Namespace) -> int:
+def _import(args: Namespace) -> None:
     added = upkeep.import_archive(_cache(), args.archive)
-    print(f"{len(added)} files imported from {args.archive}", file=sys.stderr)
-    return 0
+    text.note(f"{len(added)} files imported from {args.archive}")
 
 
 # -- migrate ----------------------------------------------------------------------------------
@@ -189,7 +182,7 @@ def _import(args: Namespace) -> int:
 def _migrate(args: Namespace) -> int:
     wrong = _misused(args)
     if wrong:
-        print(f"pkgdata: error: {wrong}", file=sys.stderr)
+        text.note(f"pkgdata: error: {wrong}")
         return 2
     _check_source(args)
     if args.package is not None:
@@ -201,7 +194,7 @@ def _migrate(args: Namespace) -> int:
         try:
             more, left = _of_package(args, package)
         except (PkgdataError, OSError) as error:  # one that is broken must not stop the others
-            print(f"pkgdata: error: {package} is skipped: {error}", file=sys.stderr)
+            text.note(f"pkgdata: error: {package} is skipped: {error}")
             code = 1
         else:
             found += more
@@ -251,7 +244,7 @@ def _downloads(args: Namespace) -> Iterator[Found]:
     name = args.pkgname or "astropy"
     theirs = args.source or unpinned_dirs.astropys_root(name)
     if os.path.realpath(theirs) == os.path.realpath(unpinned_dirs.root_of(name)):
-        print(f"{theirs}: pkgdata reads astropy's downloads where they are", file=sys.stderr)
+        text.note(f"{theirs}: pkgdata reads astropy's downloads where they are")
     for one in migrate_astropy(pkgname=name, source=args.source, dry_run=args.dry_run):
         yield name, one
 
@@ -279,13 +272,13 @@ def _print_adopted(args: Namespace, found: list[Found], missing: int) -> None:
     verb = "would be adopted" if args.dry_run else "adopted"
     total = text.size(sum(size for size, _, _ in rows))
     left = f"; {missing} not found there, still to be fetched" if missing else ""
-    print(f"{len(rows)} files ({total}) {verb}{left}", file=sys.stderr)
+    text.note(f"{len(rows)} files ({total}) {verb}{left}")
 
 
 # -- config and ci-key --------------------------------------------------------------------------
 
 
-def _config(args: Namespace) -> int:
+def _config(args: Namespace) -> None:
     names = [args.name] if args.name else list(config.FIELDS)
     found = {name: _value(name) for name in names}
     if args.json:
@@ -295,7 +288,6 @@ def _config(args: Namespace) -> int:
     else:
         rows = [[name, _shown(value), where] for name, (value, where) in found.items()]
         text.table(["SETTING", "VALUE", "FROM"], rows)
-    return 0
 
 
 def _value(name: str) -> tuple[Any, str]:
@@ -314,6 +306,5 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-def _ci_key(args: Namespace) -> int:
+def _ci_key(args: Namespace) -> None:
     print(ci_key(*args.packages))
-    return 0

@@ -131,16 +131,15 @@ def _ask(question: str) -> str:
 # -- finding ---------------------------------------------------------------------------------------
 
 
-def _search(args: Namespace) -> int:
+def _search(args: Namespace) -> None:
     found = _catalog(args).search(*args.terms)
     if args.json:
         text.json([_row(one) for one in found])
-        return 0
+        return
     for one in found:
         axes = f"[{','.join(one.variants)}]" if one.variants else ""
         kind = one.types[0].rpartition(".")[2] if one.types else "?"
         print(f"[{one.repository}] {one.id}{axes} ({kind})")
-    return 0
 
 
 def _row(one: Any) -> dict[str, Any]:
@@ -157,14 +156,14 @@ def _row(one: Any) -> dict[str, Any]:
     }
 
 
-def _info(args: Namespace) -> int:
+def _info(args: Namespace) -> None:
     catalog = _catalog(args)
     one = catalog.find(args.dataset)
     with catalog.active():
         facts = _facts(one)
     if args.json:
         text.json(facts)
-        return 0
+        return
     print(one.id)
     for line in filter(None, [one.name, one.url]):
         print(line)
@@ -174,7 +173,6 @@ def _info(args: Namespace) -> int:
             print(f"{key.capitalize()}: {value}")
     if one.description:
         print(f"\n{one.description}")
-    return 0
 
 
 def _facts(one: Any) -> dict[str, Any]:
@@ -207,7 +205,7 @@ def _variants(one: Any) -> list[str]:
     return found
 
 
-def _repositories(args: Namespace) -> int:
+def _repositories(args: Namespace) -> None:
     catalog = _catalog(args)
     rows = []
     for index in catalog.indexes:
@@ -218,27 +216,24 @@ def _repositories(args: Namespace) -> int:
     if args.json:
         keys = ("name", "description", "datasets", "package")
         text.json([dict(zip(keys, row, strict=True)) for row in rows])
-        return 0
+        return
     for name, description, _, _ in rows:
         print(f"{name}: {description}")
-    return 0
 
 
 # -- preparing -------------------------------------------------------------------------------------
 
 
-def _download(args: Namespace) -> int:
+def _download(args: Namespace) -> None:
     catalog = _catalog(args)
     found = catalog.download(args.dataset, force=args.force)
     with catalog.active():
-        print(f"{found.id} is in {found.datapath}", file=sys.stderr)
-    return 0
+        text.note(f"{found.id} is in {found.datapath}")
 
 
-def _prepare(args: Namespace) -> int:
+def _prepare(args: Namespace) -> None:
     found = _catalog(args).prepare(args.dataset, download=not args.no_downloads)
     print(dumps(found, args.encoder, indent=2))
-    return 0
 
 
 # -- in order --------------------------------------------------------------------------------------
@@ -261,7 +256,7 @@ def _orphans(args: Namespace) -> int:
         return code
     for one in found:
         upkeep.remove(one)
-    print(f"{len(found)} folders removed", file=sys.stderr)
+    text.note(f"{len(found)} folders removed")
     return 0
 
 
@@ -280,11 +275,11 @@ def _check(args: Namespace) -> int:
         for one in found:
             line = f"{one.status:6} {one.dataset} {one.resource} {one.url}"
             print(f"{line}: {one.message}" if one.message else line)
-    print(f"{len(found)} sources checked, {failed} failed", file=sys.stderr)
+    text.note(f"{len(found)} sources checked, {failed} failed")
     return 3 if failed else 0
 
 
-def _create(args: Namespace) -> int:
+def _create(args: Namespace) -> None:
     catalog = _catalog(args)
     if len(args.words) > 2:
         args.usage("expected [REPOSITORY] NAME|URL")
@@ -298,10 +293,9 @@ def _create(args: Namespace) -> int:
             raise CatalogError("name the repository: REPOSITORY NAME|URL", hint=f"known: {known}")
         chosen = found[0]
     print(upkeep.create(chosen, name))
-    return 0
 
 
-def _datafolders(args: Namespace) -> int:
+def _datafolders(args: Namespace) -> None:
     catalog = _catalog(args)
     with catalog.active():
         found = Context().settings.datafolders
@@ -310,34 +304,29 @@ def _datafolders(args: Namespace) -> int:
     else:
         for key, path in found.items():
             print(f"{key}\t{path}")
-    return 0
 
 
-def _set_datafolder(args: Namespace) -> int:
+def _set_datafolder(args: Namespace) -> None:
     catalog = _catalog(args)
     with catalog.active():
         Context().settings.set_datafolder(args.key, args.path)
-    return 0
 
 
 # -- elsewhere -------------------------------------------------------------------------------------
 
 
-def _copy(args: Namespace) -> int:
+def _copy(args: Namespace) -> None:
     report = upkeep.copy(_catalog(args), args.dataset, args.where, force=args.force)
     if args.json:
         text.json(report.succeeded)
     where = redact(args.where)
-    print(f"{args.dataset}: {len(report.succeeded)} files are in {where}", file=sys.stderr)
-    return 0
+    text.note(f"{args.dataset}: {len(report.succeeded)} files are in {where}")
 
 
-def _site(args: Namespace) -> int:
+def _site(args: Namespace) -> None:
     count, path = upkeep.write_site(_catalog(args), args.folder, args.title)
-    print(f"{count} datasets are in {path}", file=sys.stderr)
-    return 0
+    text.note(f"{count} datasets are in {path}")
 
 
-def _version(_: Namespace) -> int:
+def _version(_: Namespace) -> None:
     print(__version__)
-    return 0

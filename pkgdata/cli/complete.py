@@ -36,15 +36,13 @@ def add(commands: Any) -> None:
     words.set_defaults(run=_words)
 
 
-def _completion(args: Namespace) -> int:
+def _completion(args: Namespace) -> None:
     print(template(f"completion.{args.shell}"), end="")
-    return 0
 
 
-def _words(args: Namespace) -> int:
+def _words(args: Namespace) -> None:
     *before, current = args.words or [""]
     print("\n".join(candidates(before, current)))
-    return 0
 
 
 def candidates(before: list[str], current: str) -> list[str]:

@@ -206,7 +206,7 @@ def _print_changes(sync: Sync, check: bool) -> int:
     for old, new, reason in sync.changes():
         count += 1
         text.say(f"copy {old} -> {new} ({reason})" if new else f"remove {old}")
-    print(f"{count} to do, {sync.tally.unchanged} unchanged", file=sys.stderr)
+    text.note(f"{count} to do, {sync.tally.unchanged} unchanged")
     return 3 if check and count else 0
 
 
@@ -220,11 +220,11 @@ def _end(tally: Tally, verb: str, note: str = "", single: bool = False) -> int:
         if tally.failed > len(rows):
             rows.append(f"  … and {tally.failed - len(rows)} more")
         head = f"pkgdata: error: {tally.failed} of {total} objects could not be {verb}:"
-        print("\n".join([head, *rows]), file=sys.stderr)
+        text.note("\n".join([head, *rows]))
     if not single:
         size = f" ({text.size(tally.bytes)})" if tally.bytes else ""
         kept = f", {tally.kept} already there" if tally.kept else ""
-        print(f"{tally.done} {verb}{size}{kept}{note}", file=sys.stderr)
+        text.note(f"{tally.done} {verb}{size}{kept}{note}")
     return 1 if tally.failed else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from .. import datasets
 from ..base import text
@@ -116,7 +115,7 @@ def _config(args: Namespace) -> Config:
 # -- this computer -----------------------------------------------------------------------------
 
 
-def _ls(args: Namespace) -> int:
+def _ls(args: Namespace) -> None:
     rows = _remote_rows(_config(args)) if args.remote else _local_rows(_config(args))
     if args.json:
         text.json(rows)
@@ -129,7 +128,6 @@ def _ls(args: Namespace) -> int:
     else:
         for row in rows:
             print(row["name"])
-    return 0
 
 
 def _remote_rows(config: Config) -> list[dict[str, Any]]:
@@ -160,36 +158,33 @@ def _local_rows(config: Config) -> list[dict[str, Any]]:
     return rows
 
 
-def _register(args: Namespace) -> int:
+def _register(args: Namespace) -> None:
     words = args.words[1:] if args.words[:1] == ["as"] and len(args.words) > 1 else args.words
     if len(words) > 1:
         args.usage(f"expected DIR as NAME, found {' '.join([args.directory, *args.words])}")
     name = words[0] if words else None
     found = datasets.register(args.directory, name, args.force, _config(args))
-    print(f"{found.name}: {found.location}", file=sys.stderr)
-    return 0
+    text.note(f"{found.name}: {found.location}")
 
 
-def _create(args: Namespace) -> int:
+def _create(args: Namespace) -> None:
     partitions = args.partition or datasets.operations.PARTITIONS
     print(datasets.create(args.name, partitions, args.force, _config(args)).location)
-    return 0
 
 
-def _purge(args: Namespace) -> int:
+def _purge(args: Namespace) -> None:
     config = _config(args)
     path = datasets.purge(args.name, config, dry_run=args.dry_run)
     if path is None:
         known = datasets.ls(config=config)
         raise unknown(args.name, known, f"is not in {config.home}", "nothing was removed")
-    print(f"{path} {'would be' if args.dry_run else 'was'} removed", file=sys.stderr)
-    return 0
+    text.note(f"{path} {'would be' if args.dry_run else 'was'} removed")
 
 
 # -- the repository ----------------------------------------------------------------------------
 
 
-def _pull(args: Namespace) -> int:
+def _pull(args: Namespace) -> None:
     outcome = datasets.pull(
         args.name,
         args.force,
@@ -201,10 +196,9 @@ def _pull(args: Namespace) -> int:
     _print_outcome(args, outcome, "pulled")
     if not args.json and not args.dry_run:
         print(outcome.path)
-    return 0
 
 
-def _push(args: Namespace) -> int:
+def _push(args: Namespace) -> None:
     outcome = datasets.push(
         args.name,
         args.force,
@@ -215,7 +209,6 @@ def _push(args: Namespace) -> int:
         dry_run=args.dry_run,
     )
     _print_outcome(args, outcome, "pushed")
-    return 0
 
 
 def _print_outcome(args: Namespace, outcome: Outcome, verb: str) -> None:
@@ -238,10 +231,7 @@ def _print_outcome(args: Namespace, outcome: Outcome, verb: str) -> None:
     moved = f"{outcome.moved_files} files moved, {text.size(outcome.moved_bytes)}"
     if args.dry_run:
         moved = f"{outcome.moved_files} files to move"
-    print(
-        f"{outcome.name} {verb}: {outcome.files} files, {text.size(outcome.size)}; {moved}",
-        file=sys.stderr,
-    )
+    text.note(f"{outcome.name} {verb}: {outcome.files} files, {text.size(outcome.size)}; {moved}")
 
 
 # -- compare -----------------------------------------------------------------------------------

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 from ..base import text
 from ..base.config import conf
 from ..base.progress import view
@@ -69,12 +67,11 @@ def _find(args: Namespace) -> PackageData:
     )
 
 
-def _get(args: Namespace) -> int:
+def _get(args: Namespace) -> None:
     print(_find(args).get(args.name))
-    return 0
 
 
-def _where(args: Namespace) -> int:
+def _where(args: Namespace) -> None:
     places = _find(args).where(args.name)
     if args.json:
         text.json(
@@ -85,7 +82,6 @@ def _where(args: Namespace) -> int:
             ["PLACE", "STATE", "PATH OR URL"],
             [[p.kind, p.state, p.where + (f"  ({p.note})" if p.note else "")] for p in places],
         )
-    return 0
 
 
 def _fetch(args: Namespace) -> int:
@@ -111,13 +107,14 @@ def _fetch(args: Namespace) -> int:
         failed = {name: str(error) for name, error in report.failed.items()}
         text.json({"succeeded": report.succeeded, "failed": failed})
     else:
-        print(f"{len(report.succeeded)} files of {data.name} are here", file=sys.stderr)
+        text.note(f"{len(report.succeeded)} files of {data.name} are here")
     return 1 if report.failed else 0
 
 
 def _list(args: Namespace) -> int:
     if args.package is None:
-        return _list_packages(args)
+        _list_packages(args)
+        return None
     data = find_package(args.package)
     entries: list[dict[str, Any]] = [
         {
@@ -138,7 +135,7 @@ def _list(args: Namespace) -> int:
     return 0
 
 
-def _list_packages(args: Namespace) -> int:
+def _list_packages(args: Namespace) -> None:
     names = installed()
     found = {name: find_package(name) for name in sorted(names)}
     if args.json:
@@ -148,7 +145,6 @@ def _list_packages(args: Namespace) -> int:
     else:
         rows = [[name, str(len(d.registry)), ", ".join(d.dataurl)] for name, d in found.items()]
         text.table(["PACKAGE", "FILES", "DATAURL"], rows)
-    return 0
 
 
 def _verify(args: Namespace) -> int:

@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
     parser.set_defaults(run=_init)
 
 
-def _init(args: Namespace) -> int:
+def _init(args: Namespace) -> None:
     folder = os.path.normpath(args.package)
     name = os.path.basename(os.path.abspath(folder))
     if not os.path.isdir(folder) or not name.isidentifier():
@@ -58,7 +58,6 @@ def _init(args: Namespace) -> int:
         f"for {os.path.join(folder, '__init__.py')}:\n"
         f"from {name}._data import get_data",
     )
-    return 0
 
 
 #: Stands for the version while a destination is asked for its address.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 
 from ..base import fs, text
 from ..base.config import conf
@@ -151,11 +150,6 @@ def _show(stage: str, files: int, total: int) -> Callback:
     return show
 
 
-def _note(text: str) -> None:
-    if text:
-        print(text, file=sys.stderr)
-
-
 # -- publishing --------------------------------------------------------------------------------
 
 
@@ -178,14 +172,16 @@ def _publish(args: Namespace, settings: PublishTable | None) -> int:
             work.check_page()
         work.refuse()
         for plan in plans:
-            _note(_summary(plan))
+            text.note(_summary(plan))
         work.upload()
         written = work.record()
-        _note(f"{file}: {len(work.registry)} files{'' if written else ', unchanged'}")
+        text.note(f"{file}: {len(work.registry)} files{'' if written else ', unchanged'}")
         for plan in plans:
             if plan.destination.delay and not plan.destination.private:
                 minutes = plan.destination.delay / 60
-                _note(f"{plan.destination.url}: may show the files late; up to {minutes:.0f} min")
+                text.note(
+                    f"{plan.destination.url}: may show the files late; up to {minutes:.0f} min"
+                )
         findings = work.prove()
         pages = work.add_page(_title(settings, args)) if index else []
         _print_outcome(work, findings, pages, settings, args.json)
@@ -218,7 +214,7 @@ def _print_plans(plans: Sequence[Plan], as_json: bool) -> int:
     else:
         text.table(["STATE", "TO", "NAME"], [[state, to, name] for to, state, name in rows])
     for plan in plans:
-        _note(_summary(plan))
+        text.note(_summary(plan))
     return 3 if any(plan.differs for plan in plans) else 0
 
 
@@ -241,14 +237,16 @@ def _print_outcome(
     for plan in work.plans:
         # a draft is read back well, but is not what the maintainer wanted to end with
         if plan.destination.url in bad or plan.destination.private:
-            _note(plan.destination.advice() or "")
+            advice = plan.destination.advice()
+            if advice:
+                text.note(advice)
     for doi in dois:
-        _note(f"DOI: {doi}")
+        text.note(f"DOI: {doi}")
     for page in pages:
-        _note(f"page: {page}")
+        text.note(f"page: {page}")
     if dataurl and (settings is None or settings.dataurl != dataurl):
         where = settings.toml if settings is not None else "pkgdata.toml"
-        _note(f"for {where}:\ndataurl = {_toml_list(dataurl)}")
+        text.note(f"for {where}:\ndataurl = {_toml_list(dataurl)}")
 
 
 def _toml_list(texts: Sequence[str]) -> str:
@@ -311,7 +309,7 @@ def _print_findings(findings: Sequence[Finding]) -> None:
     for mirror in dict.fromkeys(one.mirror for one in findings):
         here = [one for one in findings if one.mirror == mirror]
         good = sum(one.state == "ok" for one in here)
-        _note(f"{mirror}: {good} of {len(here)} files read back as published")
+        text.note(f"{mirror}: {good} of {len(here)} files read back as published")
 
 
 def _code(findings: Sequence[Finding]) -> int:
@@ -350,7 +348,7 @@ def add_make_arguments(parser: Any) -> None:
     parser.add_argument("--alg", default="sha256", help="hash algorithm (default: sha256)")
 
 
-def _make(args: Namespace) -> int:
+def _make(args: Namespace) -> None:
     with _hashed(args.folder) as bar:
         registry = scan.make(args.folder, args.alg, progress=bar)
     if args.output:
@@ -358,10 +356,9 @@ def _make(args: Namespace) -> int:
         inside = fs.name_inside(args.folder, args.output)
         registry = Registry(entry for entry in registry.values() if entry.name != inside)
         registry.write(args.output)
-        print(f"{args.output}: {len(registry)} files", file=sys.stderr)
+        text.note(f"{args.output}: {len(registry)} files")
     else:
         print(registry.dumps(), end="")
-    return 0
 
 
 def _hashed(folder: str) -> Bar:
@@ -381,14 +378,12 @@ def _check_registry(args: Namespace) -> int:
     return text.differences(found, args.json)
 
 
-def _update_registry(args: Namespace) -> int:
+def _update_registry(args: Namespace) -> None:
     found = records.from_record(args.record)
     before = load_registry(args.registry)
     changes = records.update(before, found)
     write_registry(args.registry, before, changes.registry)
-    print(
+    text.note(
         f"{args.registry}: {len(changes.added)} new, {len(changes.placed)} with a new address, "
-        f"{len(found) - len(changes.added) - len(changes.placed)} unchanged",
-        file=sys.stderr,
+        f"{len(found) - len(changes.added) - len(changes.placed)} unchanged"
     )
-    return 0

@@ -97,7 +97,7 @@ def _stores(args: Namespace) -> Stores:
 # -- ls ----------------------------------------------------------------------------------------
 
 
-def _ls(args: Namespace) -> int:
+def _ls(args: Namespace) -> None:
     stores = _stores(args)
     write = _Rows(args)
     for given in _addresses(args):
@@ -111,7 +111,6 @@ def _ls(args: Namespace) -> int:
             write.end()
             raise addresses.nothing_at(address)
     write.end()
-    return 0
 
 
 def _folder_length(address: Address, args: Namespace) -> int:
@@ -183,7 +182,7 @@ def _time(seconds: float | None) -> str:
 # -- du ----------------------------------------------------------------------------------------
 
 
-def _du(args: Namespace) -> int:
+def _du(args: Namespace) -> None:
     stores = _stores(args)
     shown: Callable[[int], str] = text.size if args.human_readable else str
     sums: list[dict[str, Any]] = []
@@ -203,12 +202,11 @@ def _du(args: Namespace) -> int:
     count = sum(row["objects"] for row in sums)
     if args.json:
         text.json({"paths": sums, "bytes": total, "objects": count})
-        return 0
+        return
     if args.grand_total:
         print(f"{shown(total)}\ttotal")
     if args.count_files:
         print(f"{count}\tobjects")
-    return 0
 
 
 # -- rm ----------------------------------------------------------------------------------------
@@ -217,7 +215,7 @@ def _du(args: Namespace) -> int:
 def _rm(args: Namespace) -> int:
     def report(name: str, error: Exception | None) -> None:
         if error is not None:
-            print(f"pkgdata: error: {error}", file=sys.stderr)
+            text.note(f"pkgdata: error: {error}")
         elif args.dry_run:
             text.say(name)
 
@@ -233,14 +231,14 @@ def _rm(args: Namespace) -> int:
     tally = removal.run(_addresses(args))
     verb = "would be removed" if args.dry_run else "removed"
     if tally.removed or not tally.failed:
-        print(f"{tally.removed} {verb}", file=sys.stderr)
+        text.note(f"{tally.removed} {verb}")
     return 1 if tally.failed else 0
 
 
 # -- cat, head, touch --------------------------------------------------------------------------
 
 
-def _cat(args: Namespace) -> int:
+def _cat(args: Namespace) -> None:
     stores = _stores(args)
     span = _span(args)
     for store, name in objects(stores, _addresses(args)):
@@ -251,7 +249,6 @@ def _cat(args: Namespace) -> int:
         for block in blocks:
             sys.stdout.buffer.write(block)
     sys.stdout.buffer.flush()
-    return 0
 
 
 def _span(args: Namespace) -> tuple[int, int | None] | None:
@@ -288,7 +285,7 @@ def _head(args: Namespace) -> int:
             found[shown] = None
             missing += 1
             if not args.json:
-                print(f"pkgdata: error: {error}", file=sys.stderr)
+                text.note(f"pkgdata: error: {error}")
     if args.json:
         text.json(found)
     else:
@@ -335,7 +332,7 @@ def _print_headers(found: dict[str, dict[str, Any]], args: Namespace) -> None:
             text.say(f"{'' if alone else '  '}{name}: {value}")
 
 
-def _touch(args: Namespace) -> int:
+def _touch(args: Namespace) -> None:
     stores = _stores(args)
     args.literal = True
     by_base: dict[str, list[str]] = {}
@@ -345,4 +342,3 @@ def _touch(args: Namespace) -> int:
         by_base.setdefault(address.base, []).append(address.name)
     for base, names in by_base.items():
         stores.open(base).touch(names)
-    return 0
