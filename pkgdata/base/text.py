@@ -38,6 +38,16 @@ def json(value: object) -> None:
     print(dumps(value, indent=2, ensure_ascii=False))
 
 
+def json_or_table(
+    as_json: bool, value: object, head: Sequence[str], rows: Sequence[Sequence[str]]
+) -> None:
+    """Print a value as JSON, or as a table for people."""
+    if as_json:
+        json(value)
+    else:
+        table(head, rows)
+
+
 def add_json(parser: Any) -> None:
     """Add ``--json`` to the parser of a command."""
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")

@@ -30,11 +30,10 @@ MODULES = {
     "copying": ("cp", "mv", "sync"),
     "stores": ("ls", "du", "rm", "cat", "head", "touch"),
     "publish": ("registry", "publish"),
-    "init": ("init",),
+    "setup": ("init", "completion", "complete-words"),
     "cache": ("cache", "migrate", "config", "ci-key"),
     "dataset": ("dataset",),
     "catalog": ("catalog",),
-    "complete": ("completion", "complete-words"),
 }
 
 

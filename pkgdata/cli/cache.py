@@ -119,9 +119,7 @@ def _path(_: Namespace) -> None:
 
 
 def _rows(items: list[upkeep.CachedObject], as_json: bool) -> None:
-    if as_json:
-        text.json([{**item._asdict(), "digest": str(item.digest)} for item in items])
-        return
+    value = [{**item._asdict(), "digest": str(item.digest)} for item in items]
     rows = [
         [
             text.size(item.size),
@@ -131,7 +129,7 @@ def _rows(items: list[upkeep.CachedObject], as_json: bool) -> None:
         ]
         for item in items
     ]
-    text.table(["SIZE", "LAST USED", "DIGEST", "NAME"], rows)
+    text.json_or_table(as_json, value, ["SIZE", "LAST USED", "DIGEST", "NAME"], rows)
 
 
 def _ls(args: Namespace) -> None:
@@ -141,11 +139,8 @@ def _ls(args: Namespace) -> None:
 def _du(args: Namespace) -> None:
     cache = _cache()
     totals = upkeep.usage(cache)
-    if args.json:
-        text.json({"path": cache.root, **totals})
-    else:
-        rows = [[text.size(count), what] for what, count in totals.items()]
-        text.table(["SIZE", "WHAT"], rows)
+    rows = [[text.size(count), what] for what, count in totals.items()]
+    text.json_or_table(args.json, {"path": cache.root, **totals}, ["SIZE", "WHAT"], rows)
 
 
 def _prune(args: Namespace) -> None:
@@ -159,8 +154,7 @@ def _prune(args: Namespace) -> None:
 
 def _clear(args: Namespace) -> int:
     cache = _cache()
-    code = 0 if args.yes else text.ask(f"Remove everything in {cache.root}?")
-    if code:
+    if not args.yes and (code := text.ask(f"Remove everything in {cache.root}?")):
         return code
     text.note(f"{text.size(upkeep.clear(cache))} removed")
     return 0
@@ -252,18 +246,9 @@ def _downloads(args: Namespace) -> Iterator[Found]:
 def _print_adopted(args: Namespace, found: list[Found], missing: int) -> None:
     rows = [(os.path.getsize(one.source), package, one) for package, one in found]
     if args.json:
-        text.json(
-            [
-                {
-                    "package": package,
-                    "name": one.name,
-                    "size": size,
-                    "source": one.source,
-                    "path": one.path,
-                }
-                for size, package, one in rows
-            ]
-        )
+        keys = ("package", "name", "size", "source", "path")
+        found_rows = [(package, o.name, size, o.source, o.path) for size, package, o in rows]
+        text.json([dict(zip(keys, row, strict=True)) for row in found_rows])
     elif rows:
         text.table(
             ["SIZE", "PACKAGE", "NAME", "FROM"],

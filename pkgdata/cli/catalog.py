@@ -143,17 +143,8 @@ def _search(args: Namespace) -> None:
 
 
 def _row(one: Any) -> dict[str, Any]:
-    return {
-        "id": one.id,
-        "repository": one.repository,
-        "title": one.title,
-        "tags": one.tags,
-        "tasks": one.tasks,
-        "types": one.types,
-        "url": one.url,
-        "file": one.path,
-        "line": one.line,
-    }
+    plain = ("id", "repository", "title", "tags", "tasks", "types", "url")
+    return {**{key: getattr(one, key) for key in plain}, "file": one.path, "line": one.line}
 
 
 def _info(args: Namespace) -> None:
@@ -251,8 +242,7 @@ def _orphans(args: Namespace) -> int:
             print(f"{text.size(size)}\t{one.path}" if args.size else one.path)
     if not args.remove or not found:
         return 0
-    code = 0 if args.yes else text.ask(f"Remove {len(found)} folders?")
-    if code:
+    if not args.yes and (code := text.ask(f"Remove {len(found)} folders?")):
         return code
     for one in found:
         upkeep.remove(one)

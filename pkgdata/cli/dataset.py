@@ -147,14 +147,8 @@ def _local_rows(config: Config) -> list[dict[str, Any]]:
             partitions = datasets.Dataset(path).partitions()
         except ValueError:
             kind = "no dataset"
-        rows.append(
-            {
-                "name": name,
-                "kind": kind,
-                "partitions": partitions,
-                "where": os.path.realpath(path),
-            }
-        )
+        where = os.path.realpath(path)
+        rows.append({"name": name, "kind": kind, "partitions": partitions, "where": where})
     return rows
 
 

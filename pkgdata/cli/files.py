@@ -73,15 +73,12 @@ def _get(args: Namespace) -> None:
 
 def _where(args: Namespace) -> None:
     places = _find(args).where(args.name)
-    if args.json:
-        text.json(
-            [{"kind": p.kind, "where": p.where, "state": p.state, "note": p.note} for p in places]
-        )
-    else:
-        text.table(
-            ["PLACE", "STATE", "PATH OR URL"],
-            [[p.kind, p.state, p.where + (f"  ({p.note})" if p.note else "")] for p in places],
-        )
+    text.json_or_table(
+        args.json,
+        [{"kind": p.kind, "where": p.where, "state": p.state, "note": p.note} for p in places],
+        ["PLACE", "STATE", "PATH OR URL"],
+        [[p.kind, p.state, p.where + (f"  ({p.note})" if p.note else "")] for p in places],
+    )
 
 
 def _fetch(args: Namespace) -> int:
@@ -111,10 +108,10 @@ def _fetch(args: Namespace) -> int:
     return 1 if report.failed else 0
 
 
-def _list(args: Namespace) -> int:
+def _list(args: Namespace) -> None:
     if args.package is None:
         _list_packages(args)
-        return None
+        return
     data = find_package(args.package)
     entries: list[dict[str, Any]] = [
         {
@@ -125,33 +122,20 @@ def _list(args: Namespace) -> int:
         }
         for entry in data.registry.values()
     ]
-    if args.json:
-        text.json(entries)
-    else:
-        rows = [
-            ["yes" if e["here"] else "no", text.size(e["size"]), str(e["name"])] for e in entries
-        ]
-        text.table(["HERE", "SIZE", "NAME"], rows)
-    return 0
+    rows = [["yes" if e["here"] else "no", text.size(e["size"]), e["name"]] for e in entries]
+    text.json_or_table(args.json, entries, ["HERE", "SIZE", "NAME"], rows)
 
 
 def _list_packages(args: Namespace) -> None:
-    names = installed()
-    found = {name: find_package(name) for name in sorted(names)}
-    if args.json:
-        text.json(
-            {name: {"files": len(d.registry), "dataurl": d.dataurl} for name, d in found.items()}
-        )
-    else:
-        rows = [[name, str(len(d.registry)), ", ".join(d.dataurl)] for name, d in found.items()]
-        text.table(["PACKAGE", "FILES", "DATAURL"], rows)
+    found = {name: find_package(name) for name in sorted(installed())}
+    value = {name: {"files": len(d.registry), "dataurl": d.dataurl} for name, d in found.items()}
+    rows = [[name, str(len(d.registry)), ", ".join(d.dataurl)] for name, d in found.items()]
+    text.json_or_table(args.json, value, ["PACKAGE", "FILES", "DATAURL"], rows)
 
 
 def _verify(args: Namespace) -> int:
     result = find_package(args.package).verify(args.names or None)
     bad = {name: state for name, state in result.items() if state not in ("ok", "absent")}
-    if args.json:
-        text.json(result)
-    else:
-        text.table(["STATE", "NAME"], [[state, name] for name, state in result.items()])
+    rows = [[state, name] for name, state in result.items()]
+    text.json_or_table(args.json, result, ["STATE", "NAME"], rows)
     return 3 if bad else 0

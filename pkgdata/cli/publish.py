@@ -205,14 +205,12 @@ def _summary(plan: Plan) -> str:
 
 def _print_plans(plans: Sequence[Plan], as_json: bool) -> int:
     rows = [
-        (plan.destination.url, state, what if isinstance(what, str) else what.name)
+        (state, plan.destination.url, what if isinstance(what, str) else what.name)
         for plan in plans
         for state, what in plan.rows()
     ]
-    if as_json:
-        text.json([{"to": to, "state": state, "name": name} for to, state, name in rows])
-    else:
-        text.table(["STATE", "TO", "NAME"], [[state, to, name] for to, state, name in rows])
+    value = [{"to": to, "state": state, "name": name} for state, to, name in rows]
+    text.json_or_table(as_json, value, ["STATE", "TO", "NAME"], rows)
     for plan in plans:
         text.note(_summary(plan))
     return 3 if any(plan.differs for plan in plans) else 0

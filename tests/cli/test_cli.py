@@ -196,7 +196,7 @@ def test_output_into_a_closed_pipe_is_no_error(tmp_path):
     ],
 )
 def test_completion_offers(before, current, offered):
-    from pkgdata.cli.complete import candidates
+    from pkgdata.cli.setup import candidates
 
     found = candidates(before, current)
     assert set(offered) <= set(found)
