@@ -232,43 +232,19 @@ def hash_file(path: str | os.PathLike[str], alg: str = "sha256") -> Digest:
 
 def measure_file(path: str | os.PathLike[str], alg: str = "sha256") -> tuple[Digest, int]:
     """Hash a file and count its bytes, in one pass: the two belong together even while it grows."""
-    fd = os.open(path, _READ)
-    try:
-        return _measure(fd, alg, os.read(fd, _FIRST))
-    finally:
-        os.close(fd)
-
-
-def measure_small(path: str | os.PathLike[str], alg: str, limit: int) -> tuple[Digest | None, int]:
-    """Hash a file and count its bytes, but give None and the size for one of `limit` bytes or more.
-
-    Small files are the common case, and this spares them a stat. The limit is at least 64 KiB.
-    """
-    fd = os.open(path, _READ)
-    try:
-        block = os.read(fd, _FIRST)
-        if len(block) == _FIRST and (size := os.fstat(fd).st_size) >= limit:
-            return None, size
-        return _measure(fd, alg, block)
-    finally:
-        os.close(fd)
-
-
-def _measure(fd: int, alg: str, block: bytes) -> tuple[Digest, int]:
-    """Hash a first block and what follows it; count the bytes.
-
-    Only an empty read is the end, as some file systems return less than was asked for. A file
-    object and a large buffer would double the time of a small file, so these come late.
-    """
     hasher = new(alg)
     size = 0
-    while block and size < BLOCK:
-        hasher.update(block)
-        size += len(block)
-        block = os.read(fd, _FIRST)
-    if block:
-        hasher.update(block)
-        size += len(block) + _stream(fd, hasher)
+    fd = os.open(path, _READ)
+    try:
+        # only an empty read is the end, as some file systems return less than was asked for; a file
+        # object and a large buffer would double the time of a small file, so these come late
+        while size < BLOCK and (block := os.read(fd, _FIRST)):
+            hasher.update(block)
+            size += len(block)
+        if size >= BLOCK:
+            size += _stream(fd, hasher)
+    finally:
+        os.close(fd)
     return Digest(alg, hasher.hexdigest()), size
 
 

@@ -86,14 +86,14 @@ def differences(found: Any, as_json: bool) -> int:
     if rows:
         table(["STATE", "NAME"], rows)
     else:
-        print("no difference", file=sys.stderr)
+        note("no difference")
     return 3 if found else 0
 
 
 def ask(question: str) -> int:
     """Ask before something is removed; return 0 for yes, else the exit code."""
     if not sys.stdin.isatty():
-        print("pkgdata: error: no terminal to ask on; use --yes", file=sys.stderr)
+        note("pkgdata: error: no terminal to ask on; use --yes")
         return 2
     print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     return 0 if sys.stdin.readline().strip().lower() in ("y", "yes") else 1

@@ -110,13 +110,12 @@ def redact(url: str) -> str:
 
 
 def _redact_pairs(text: str) -> str:
-    return "&".join(map(_redact_pair, text.split("&")))
-
-
-def _redact_pair(pair: str) -> str:
-    key, equals, _ = pair.partition("=")
-    secret = equals and any(word in key.lower() for word in _SECRET_WORDS)
-    return f"{key}=***" if secret else pair
+    pairs = text.split("&")
+    for i, pair in enumerate(pairs):
+        key, equals, _ = pair.partition("=")
+        if equals and any(word in key.lower() for word in _SECRET_WORDS):
+            pairs[i] = f"{key}=***"
+    return "&".join(pairs)
 
 
 def expand(url: str, values: Mapping[str, str | None]) -> str:

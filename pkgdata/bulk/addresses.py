@@ -188,19 +188,15 @@ class Stores:
     """The stores of one command, each opened once; ``endpoint`` is for clouds alone."""
 
     def __init__(self, anonymous: bool | None = None, endpoint: str | None = None) -> None:
-        self._anonymous = anonymous or None
-        self._endpoint = endpoint
+        self._options: dict[str, Any] = {"anonymous": anonymous or None, "endpoint": endpoint}
         self._stores: dict[str, Store] = {}
 
     def open(self, base: str) -> Store:
         """Return the store of an `Address.base`."""
-        found = self._stores.get(base)
-        if found is None:
-            options: dict[str, Any] = {}
-            if urls.scheme(base) in ("s3", "gs", "az"):
-                options = {"anonymous": self._anonymous, "endpoint": self._endpoint}
-            found = self._stores[base] = Store(base, **options)
-        return found
+        if base not in self._stores:
+            cloud = urls.scheme(base) in ("s3", "gs", "az")
+            self._stores[base] = Store(base, **self._options if cloud else {})
+        return self._stores[base]
 
 
 def nothing_at(address: Address) -> ObjectNotFoundError:

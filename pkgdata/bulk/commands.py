@@ -153,13 +153,8 @@ class Copy:
         compress = codecs.canonical(self._options.reencode)
         for _, _, new in unit.items:
             with open(unit.address.path, "rb") as file:
-                self._to.store.put(
-                    new,
-                    file,
-                    compress=compress,
-                    level=self._options.level,
-                    if_absent=self._options.if_absent,
-                )
+                level, if_absent = self._options.level, self._options.if_absent
+                self._to.store.put(new, file, compress=compress, level=level, if_absent=if_absent)
 
 
 def _made(
@@ -318,19 +313,15 @@ def _two_folders(source_text: str, destination: str, options: Options) -> tuple[
     ends = Stores(None, options.endpoint)
     to = planning.target(ends, destination, always_folder=True)
     if source.local and to.local:
-        _refuse_nested(source.path, to.address.path)
+        one, two = (os.path.join(os.path.realpath(x.path), "") for x in (source, to.address))
+        if one.startswith(two) or two.startswith(one):
+            raise ConfigError(f"{source.path} and {to.address.path}: one is inside the other")
     elif not source.local:
         store = ends.open(source.base)
         back = Target(store, source, True)
         planning.refuse_inside(store, source, to, to.address.prefix)
         planning.refuse_inside(to.store, to.address, back, source.prefix)
     return source, to
-
-
-def _refuse_nested(source: str, to: str) -> None:
-    one, two = (os.path.join(os.path.realpath(path), "") for path in (source, to))
-    if one.startswith(two) or two.startswith(one):
-        raise ConfigError(f"{source} and {to}: one is inside the other")
 
 
 def _remove_empty_folders(root: str, keep: bool) -> None:

@@ -64,14 +64,12 @@ class Removal:
         elif address.pattern:
             store = self._stores.open(address.base)
             self._many(address, names_in(store, address, self._recursive))
-        elif address.folder or self._stands_for_a_folder(address):
+        elif address.folder or (
+            self._recursive and addresses.is_folder(self._stores.open(address.base), address)
+        ):
             self._folder(address)
         else:
             self._object(address)
-
-    def _stands_for_a_folder(self, address: Address) -> bool:
-        store = self._stores.open(address.base)
-        return self._recursive and addresses.is_folder(store, address)
 
     def _file(self, address: Address) -> None:
         if not os.path.lexists(address.path):

@@ -193,12 +193,8 @@ def _title(settings: PublishTable | None, args: Namespace) -> str:
 
 
 def _summary(plan: Plan) -> str:
-    counts = [
-        (len(plan.new), "new"),
-        (len(plan.replaced), "to replace"),
-        (len(plan.there), "there"),
-    ]
-    counted = ", ".join(f"{count} {what}" for count, what in counts if count)
+    found = {"new": plan.new, "to replace": plan.replaced, "there": plan.there}
+    counted = ", ".join(f"{len(items)} {what}" for what, items in found.items() if items)
     size = text.size(sum(item.size for item in plan.to_send))
     return f"{plan.destination.url}: {counted}; {size} to send"
 
@@ -224,7 +220,7 @@ def _print_outcome(
     as_json: bool,
 ) -> None:
     """Print what became of each file, and what is left for the maintainer to do."""
-    bases = [plan.destination.dataurl for plan in work.plans]
+    bases = (plan.destination.dataurl for plan in work.plans)
     dataurl = [base for base in bases if base is not None]
     dois = [plan.destination.doi for plan in work.plans if plan.destination.doi]
     if as_json:
@@ -283,17 +279,9 @@ def _mirrors(args: Namespace, settings: PublishTable | None, registry: Registry)
 
 
 def _as_json(findings: Sequence[Finding]) -> dict[str, Any]:
-    files = [
-        {
-            "name": one.entry.name,
-            "size": one.entry.size,
-            "mirror": one.mirror,
-            "state": one.state,
-            "note": one.note,
-        }
-        for one in findings
-    ]
-    return {"files": files}
+    keys = ("name", "size", "mirror", "state", "note")
+    rows = [(o.entry.name, o.entry.size, o.mirror, o.state, o.note) for o in findings]
+    return {"files": [dict(zip(keys, row, strict=True)) for row in rows]}
 
 
 def _print_findings(findings: Sequence[Finding]) -> None:

@@ -107,13 +107,13 @@ def _measure(jobs: list[Job], workers: int, progress: Callback) -> dict[str, tup
     done: dict[str, tuple[Digest, int]] = {}
     large = []
     for job in jobs:
-        name, path, alg = job
-        digest, size = hashes.measure_small(path, alg, _LARGE)
-        if digest is None:
+        name, path, _ = job
+        size = os.stat(path).st_size
+        if size >= _LARGE:
             large.append((size, job))
         else:
-            done[name] = digest, size
-            progress(ended(name, size))
+            done[name] = _hash(job)
+            progress(ended(name, done[name][1]))
     # the largest first: started last, it would keep one core busy while the others idle
     large.sort(key=lambda item: -item[0])
     found = pool.run(_hash, [job for _, job in large], min(workers, len(large)))
