@@ -118,6 +118,17 @@ def run(
         yield from _by_need(function, items, threads, ordered, ahead, quick)
 
 
+def each(
+    function: Callable[[T], R], items: Iterable[T], threads: int, **options: Any
+) -> Iterator[tuple[T, R]]:
+    """Do as `run` does, with its options, but raise the first error, which ends the work."""
+    with contextlib.closing(run(function, items, threads, **options)) as found:  # type: ignore[type-var]
+        for item, value, error in found:
+            if error is not None:
+                raise error
+            yield item, value  # type: ignore[misc]  # without an error there is a value
+
+
 def _by_need(
     function: Callable[[Any], Any],
     items: Iterable[Any],

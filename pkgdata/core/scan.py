@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import NamedTuple
 
@@ -116,14 +115,10 @@ def _measure(jobs: list[Job], workers: int, progress: Callback) -> dict[str, tup
             progress(ended(name, done[name][1]))
     # the largest first: started last, it would keep one core busy while the others idle
     large.sort(key=lambda item: -item[0])
-    found = pool.run(_hash, [job for _, job in large], min(workers, len(large)))
-    with contextlib.closing(found):  # type: ignore[type-var]  # after an error the rest is not read
-        for (name, *_), result, error in found:
-            if error is not None:
-                raise error
-            assert result is not None
-            done[name] = result
-            progress(ended(name, result[1]))
+    jobs = [job for _, job in large]
+    for (name, *_), result in pool.each(_hash, jobs, min(workers, len(large))):
+        done[name] = result
+        progress(ended(name, result[1]))
     return done
 
 

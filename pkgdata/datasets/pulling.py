@@ -25,8 +25,7 @@ from . import repository
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from collections.abc import Iterable, Iterator
 
     from ..base.progress import Callback
     from ..cache.objects import Cache
@@ -162,21 +161,17 @@ class Pull:
         try:
             rest = [one for one in self._missing if not self._take(*one[:2])]
             packed, alone = self._sort(rest, outcome)
-            self._all(self._piece, packed, min(_PACKS, self._store.threads))
+            for _ in pool.each(self._piece, packed, min(_PACKS, self._store.threads)):
+                pass
         finally:
             with self._lock:
                 self._group.flush()  # what came stays for the next time
-        self._all(self._alone, alone, _ALONE)
+        for _ in pool.each(self._alone, alone, _ALONE):
+            pass
         outcome.moved_bytes += self._moved
 
     def _tell(self, entry: Entry) -> None:
         self._show(ended(entry.name, entry.size or 0))
-
-    def _all(self, action: Callable[[Any], None], items: list[Any], threads: int) -> None:
-        with contextlib.closing(pool.run(action, items, threads)) as found:  # type: ignore[type-var]
-            for _, _, error in found:
-                if error is not None:
-                    raise error
 
     def _take(self, entry: Entry, digest: Digest) -> bool:
         """Use an unchanged file of another version; return False if it must be fetched."""
@@ -253,16 +248,10 @@ class Pull:
             self._tell(entry)
 
     def _decoded(self, part: bytes | memoryview, entry: Entry, address: str) -> bytes:
-        found, size = [], 0
         try:
-            for block in codecs.decode_blocks([part], "zstd", address):
-                size += len(block)
-                found.append(bytes(block))
-                if size > (entry.size or 0):
-                    break  # too many bytes already; they must not fill the memory
+            return repository.decoded(part, "zstd", entry.size or 0, address)
         except StoreError as error:
             raise _wrong(entry, address, error.message) from error
-        return b"".join(found)
 
     def _keep(
         self, entry: Entry, digest: Digest, content: bytes | memoryview, source: str = ""
@@ -308,12 +297,12 @@ class Pull:
 
     def _decompress(self, entry: Entry, digest: Digest, name: str, partial: Partial) -> None:
         blocks = codecs.decode_blocks(self._store.blocks(name), "zstd", self._store.address(name))
-        with BlockFile(blocks, entry.size) as source:
-            partial.fill(source, digest, entry.name)  # type: ignore[arg-type]
+        with contextlib.closing(blocks):  # releases the connection
+            partial.fill(BlockFile(blocks, entry.size), digest, entry.name)  # type: ignore[arg-type]
 
 
 class BlockFile:
-    """Blocks, read as a file; a context manager.
+    """Blocks, read as a file.
 
     Each block is valid until the next one is asked for. Beyond ``limit`` bytes no more are asked
     for: one too many is enough for a digest to notice.
@@ -338,14 +327,6 @@ class BlockFile:
         part, self._rest = self._rest[:size], self._rest[size:]
         self._count += len(part)
         return bytes(part)
-
-    def __enter__(self) -> BlockFile:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        close = getattr(self._blocks, "close", None)
-        if close is not None:
-            close()  # a generator; releases the connection
 
 
 def _wrong(entry: Entry, source: str, actual: str) -> IntegrityError:

@@ -6,7 +6,6 @@ is sent is what was hashed, even if files change meanwhile.
 
 from __future__ import annotations
 
-import contextlib
 import os
 from dataclasses import InitVar, dataclass
 
@@ -111,12 +110,8 @@ class Push:
 
     def _send_all(self, outcome: Outcome) -> None:
         threads = min(self._store.threads, _AT_ONCE)
-        sent = pool.run(self._send, self._plan(), threads, ahead=1)
-        with self._store.bulk(), contextlib.closing(sent) as results:  # type: ignore[type-var]
-            for _, found, error in results:
-                if error is not None:
-                    raise error
-                count, size = found or (0, 0)
+        with self._store.bulk():
+            for _, (count, size) in pool.each(self._send, self._plan(), threads, ahead=1):
                 outcome.moved_files += count
                 outcome.moved_bytes += size
                 outcome.objects += bool(count)

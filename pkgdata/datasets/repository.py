@@ -323,23 +323,27 @@ def read_manifest(store: Store, name: str) -> tuple[Manifest, int] | None:
         content = store.get(stored, raw=True)
     except ObjectNotFoundError:
         return None
-    address = store.address(stored)
+    address, size = store.address(stored), len(content)
     try:
         # a web server may declare the file encoded, and a proxy or client may have decoded it
-        plain = _gunzip(content) if content[:2] == b"\x1f\x8b" else content
-        text = plain.decode()
+        if content[:2] == b"\x1f\x8b":
+            content = decoded(content, "gzip", _MOST)
+            if len(content) > _MOST:
+                raise OSError(f"it grows past {_MOST} bytes")
+        text = content.decode()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise RegistryError(f"{address} is damaged: {error}", file=address) from error
-    return Manifest.parse(text, address), len(content)
+    return Manifest.parse(text, address), size
 
 
-def _gunzip(content: bytes) -> bytes:
+def decoded(content: bytes | memoryview, encoding: str, most: int, address: str = "") -> bytes:
+    """Decompress bytes, but not far past the most that is expected: memory must hold them."""
     parts, size = [], 0
-    for part in codecs.decode_blocks([content], "gzip"):
+    for part in codecs.decode_blocks([content], encoding, address):
         size += len(part)
-        if size > _MOST:
-            raise OSError(f"it grows past {_MOST} bytes")
         parts.append(bytes(part))
+        if size > most:
+            break
     return b"".join(parts)
 
 

@@ -90,9 +90,9 @@ def pull(store: Store, name: str, folder: str, show: Callback = silent) -> tuple
     unpacking = _Unpacking(folder, address, limit, show)
     with (
         contextlib.closing(store.blocks(stored)) as packed,  # type: ignore[type-var]  # a generator
-        BlockFile(codecs.decode_blocks(packed, "gzip", address)) as source,
+        contextlib.closing(codecs.decode_blocks(packed, "gzip", address)) as blocks,
     ):
-        unpacking.run(source)
+        unpacking.run(BlockFile(blocks))
     return unpacking.registry(), size
 
 

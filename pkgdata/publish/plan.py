@@ -168,9 +168,7 @@ def compare(destination: Destination, items: Sequence[Item], replace: Collection
     def difference(item: Item) -> str | None:
         return _difference(destination, item, held[item.name])
 
-    for item, what, error in pool.run(difference, here, threads, ordered=True):
-        if error is not None:
-            raise error
+    for item, what in pool.each(difference, here, threads, ordered=True):
         if what is None:
             plan.there.append(item)
             url = held[item.name].url

@@ -9,7 +9,7 @@ from ..errors import ConfigError, MissingExtraError, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
     from types import ModuleType
     from typing import Any
 
@@ -144,7 +144,7 @@ def decode(content: bytes, encoding: str | None, address: str = "") -> bytes:
 
 def decode_blocks(
     blocks: Iterable[bytes | memoryview], encoding: str | None, address: str = ""
-) -> Iterator[bytes | memoryview]:
+) -> Generator[bytes | memoryview, None, None]:
     """Decompress bytes that come in blocks."""
     encoding = canonical(encoding)
     if encoding is None:

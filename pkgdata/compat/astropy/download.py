@@ -279,12 +279,8 @@ def download_files_in_parallel(
         own = (sources or {}).get(url)
         return context.run(_each, url, cache, show, own, pkgname, timeout)
 
-    found: dict[str, Any] = {}
     threads = min(len(jobs), max(1, config.conf.connections))
-    for (url, _), path, error in pool.run(work, jobs.items(), threads):
-        if error is not None:
-            raise error
-        found[url] = path
+    found = {url: path for (url, _), path in pool.each(work, jobs.items(), threads)}
     return [found[url] for url in urls]
 
 

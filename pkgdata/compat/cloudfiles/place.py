@@ -226,11 +226,9 @@ def each(
     function: Callable[[Any], R], items: Iterable[Any], threads: int, bar: Bar
 ) -> Iterator[tuple[Any, R]]:
     """Yield items with a function's results in the order of the items; the first error ends it."""
-    for item, value, error in pool.run(function, items, threads, ordered=True):
-        if error is not None:
-            raise error
+    for found in pool.each(function, items, threads, ordered=True):
         bar.update(1)
-        yield item, value  # type: ignore[misc]  # without an error there is a value
+        yield found
 
 
 def _part(target: Any, method: str, options: dict[str, Any], items: list[Any]) -> list[Any]:
