@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from typing import Any, TypeVar
 
     from ..base.hashes import Digest
+    from ..errors import PkgdataError
     from .objects import Blocks
 
+    E = TypeVar("E", bound=PkgdataError)
     R = TypeVar("R")
 
 
@@ -268,6 +270,37 @@ class Primitives:
         """
         return contextlib.nullcontext()
 
+    def failure(self, kind: type[E], name: str, text: str, **facts: Any) -> E:
+        """Return an error about an object, with its address.
+
+        Parameters
+        ----------
+        kind : type
+            Class of the error.
+        name : str
+        text : str
+        **facts
+            Further arguments of the error, such as ``hint``.
+
+        Returns
+        -------
+        PkgdataError
+        """
+        address = self.address(name)
+        return kind(f"{address}: {text}", url=address, **facts)
+
+    def _error(self, error: Exception, name: str) -> Exception:
+        """Return what an error of the store's own means for an object."""
+        raise NotImplementedError
+
+    @contextlib.contextmanager
+    def _naming(self, name: str, kind: type[Exception] = OSError) -> Iterator[None]:
+        """Let errors of the store's own name the object's address."""
+        try:
+            yield
+        except kind as error:
+            raise self._error(error, name) from error
+
     def _unsupported(self, verb: str, name: str) -> UnsupportedOperationError:
         return UnsupportedOperationError(
             f"{type(self).__name__} cannot {verb}: {self.address(name)}", url=self.address(name)
@@ -351,16 +384,12 @@ class Driver(Primitives):
     @property
     def threads(self) -> int:
         """Requests at once."""
-        if self._threads is not None:
-            return self._threads
-        return max(1, int(conf.connections))
+        return max(1, int(conf.connections)) if self._threads is None else self._threads
 
     @property
     def timeout(self) -> float:
         """Seconds to connect, and between bytes."""
-        if self._timeout is not None:
-            return self._timeout
-        return float(conf.remote_timeout)
+        return float(conf.remote_timeout) if self._timeout is None else self._timeout
 
     def trying(self, action: Callable[[], R]) -> R:
         """Call an action, and retry it while it fails transiently (setting ``retries``).

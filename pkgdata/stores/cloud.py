@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 #: Least bytes that a stream gives at a time: fewer cost more calls.
 _CHUNK = 1 << 20
 
-#: Bytes of a range, ranges of one object at once, and from how many bytes on there are several.
+#: Bytes of a range, ranges (or parts) of one object at once, and from how many bytes on there are
+#: several.
 _RANGE, _AT_ONCE, LARGE = 8 << 20, 4, 32 << 20
 
 #: Objects that are read by several ranges at once: further ones are read by one stream each.
@@ -132,8 +133,7 @@ class LargeBody(CloudBody):
         def read() -> Any:
             found = self._store.part(self._name, start, stop, self.validator)
             if found is None:
-                address = self._store.address(self._name)
-                raise StoreError(f"{address}: it changed while it was read", url=address)
+                raise self._store.failure(StoreError, self._name, "it changed while it was read")
             with self._store.translating(self._name, in_body=True):
                 return found.bytes()  # a buffer of obstore's own: a copy would double it
 
@@ -163,9 +163,6 @@ class LargeBody(CloudBody):
 #: Least bytes of a part of a multipart upload; more when there would be over 9,000 of them, since
 #: S3 takes 10,000.
 _PART, _PARTS = 8 << 20, 9_000
-
-#: Parts of one object that are under way at once.
-_AT_ONCE = 4
 
 #: Blocks of one object that wait for their upload.
 _WAITING = 2

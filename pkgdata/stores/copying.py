@@ -317,7 +317,10 @@ def transfer(
 
     targets: dict[str, tuple[str, str]] = {}
     report = Report(again)
-    wanted = map(_pair, _names(source) if names is None else names)
+    if names is None:  # some tools make empty objects that stand for folders
+        wanted = ((name, name) for name, _ in source.scan() if not name.endswith("/"))
+    else:
+        wanted = (_pair(item) for item in names)
     threads = min(source.threads, to.threads)
     if job is None:
         show = progress.view(shown, length(names))
@@ -336,13 +339,6 @@ def transfer(
     return report
 
 
-def _names(source: Driver) -> Iterator[str]:
-    """List what there is to copy; some tools make empty objects that stand for folders."""
-    return (name for name, _ in source.scan() if not name.endswith("/"))
-
-
 def _pair(item: Any) -> tuple[str, str]:
-    if isinstance(item, str):
-        return item, item
-    name, new_name = item
+    name, new_name = (item, item) if isinstance(item, str) else item
     return name, new_name

@@ -100,10 +100,6 @@ class TreeStore(Store):
         """Remove a file that is not complete; errors are none of the caller's concern."""
         raise NotImplementedError
 
-    def _error(self, error: Exception, name: str) -> Exception:
-        """Translate an error into one of this package that names the object's address."""
-        raise NotImplementedError
-
 
 class FileBody(Body):
     """An open file; its descriptor is closed with the body."""
@@ -171,7 +167,8 @@ class FileStore(Store):
                     return path + suffix, Attributes(encoding=encoding)
         return path, Attributes()
 
-    def _error(self, error: OSError, name: str) -> StoreError:
+    def _error(self, error: Exception, name: str) -> StoreError:
+        assert isinstance(error, OSError)
         address = self.address(name)
         text = f"{address}: {error.strerror or error}"
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -186,10 +183,8 @@ class FileStore(Store):
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
         path, attributes = self._find(name)
-        try:
+        with self._naming(name):
             fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        except OSError as error:
-            raise self._error(error, name) from error
         try:
             found = os.fstat(fd)
             if (found.st_mode & 0o170000) == 0o040000:
@@ -203,10 +198,8 @@ class FileStore(Store):
 
     def info(self, name: str) -> Info:
         path, attributes = self._find(name)
-        try:
+        with self._naming(name):
             found = os.stat(path)
-        except OSError as error:
-            raise self._error(error, name) from error
         if (found.st_mode & 0o170000) == 0o040000 and name:
             raise self._error(OSError(errno.ENOENT, "it is a directory, not a file"), name)
         return Info(found.st_size, _validator(found), found.st_mtime, attributes=attributes)
@@ -325,12 +318,10 @@ class FileStore(Store):
             return False
         origin, attributes = source._find(source_name)
         target = self._path(name) + SUFFIXES.get(attributes.encoding or "", "")
-        try:
-            with open(origin, "rb") as file:  # what cannot be read is the source's error, not ours
-                large = os.fstat(file.fileno()).st_size > WHOLE
-        except OSError as error:
-            raise source._error(error, source_name) from error
-        try:
+        # what cannot be read is the source's error, not ours
+        with source._naming(source_name), open(origin, "rb") as file:
+            large = os.fstat(file.fileno()).st_size > WHOLE
+        with self._naming(name):
             fs.make_dirs(os.path.dirname(target))
             if os.path.exists(target) and os.path.samefile(origin, target):
                 return True
@@ -339,8 +330,6 @@ class FileStore(Store):
             elif not fs.clone_atomic(origin, target):
                 return False  # in blocks, so that it is seen how far it is, and it can be ended
             self._uncover(self._path(name), target)
-        except OSError as error:
-            raise self._error(error, name) from error
         return True
 
     def adopt(self, name: str, source: Primitives, source_name: str) -> bool:

@@ -6,6 +6,8 @@ written aside and renamed, so that no part of one is ever seen under its name.
 
 from __future__ import annotations
 
+import contextlib
+
 from ..base.urls import scheme
 from ..errors import (
     AccessDeniedError,
@@ -82,15 +84,14 @@ class FsspecStore(TreeStore):
         self.root = str(root).rstrip("/")
 
     def _error(self, error: Exception, name: str) -> Exception:
-        address = self.address(name)
         if isinstance(error, StoreError):
             return error
         if isinstance(error, (FileNotFoundError, NotADirectoryError, IsADirectoryError)):
-            return ObjectNotFoundError(f"{address}: no such object", url=address)
+            return self.failure(ObjectNotFoundError, name, "no such object")
         if isinstance(error, PermissionError):
-            return AccessDeniedError(f"{address}: access denied", url=address)
-        text = f"{address}: {type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
-        return StoreError(text, url=address, transient=isinstance(error, (TimeoutError, OSError)))
+            return self.failure(AccessDeniedError, name, "access denied")
+        text = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        return self.failure(StoreError, name, text, transient=isinstance(error, OSError))
 
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
@@ -98,18 +99,14 @@ class FsspecStore(TreeStore):
         info = self.info(name)
         if start > (info.size or 0) or validator not in (None, info.validator):
             start = 0
-        try:
+        with self._naming(name, Exception):
             file = self._files.open(self.path(name), "rb")
             return FsspecBody(file, start, info.size, info.validator, self.address(name))
-        except Exception as error:
-            raise self._error(error, name) from error
 
     def info(self, name: str) -> Info:
         path = self.path(name)
-        try:
+        with self._naming(name, Exception):
             found = self._files.info(path)
-        except Exception as error:
-            raise self._error(error, name) from error
         if found["type"] == "directory":
             raise self._error(FileNotFoundError(), name)
         return _told(found)
@@ -150,12 +147,8 @@ class FsspecStore(TreeStore):
     def remove(self, name: str) -> None:
         if self.info_or_none(name) is None:
             return
-        try:
+        with self._naming(name, Exception), contextlib.suppress(FileNotFoundError):
             self._files.rm_file(self.path(name))
-        except FileNotFoundError:
-            pass
-        except Exception as error:
-            raise self._error(error, name) from error
 
 
 def _told(found: Mapping[str, Any]) -> Info:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import time
+from typing import NamedTuple
 
 from ..base import fs
 from ..errors import ObjectNotFoundError
@@ -27,20 +28,11 @@ _contents: dict[str, dict[str, Kept]] = {}
 _writes = itertools.count()
 
 
-class Kept:
+class Kept(NamedTuple):
     """One object."""
 
-    __slots__ = ("attributes", "content", "modified", "validator")
-
-    def __init__(self, content: bytes, attributes: Attributes) -> None:
-        self.content = content
-        self.attributes = attributes
-        self.modified = time.time()
-        self.validator = str(next(_writes))
-
-    def info(self) -> Info:
-        """Return what a store says of it."""
-        return Info(len(self.content), self.validator, self.modified, attributes=self.attributes)
+    content: bytes
+    info: Info
 
 
 class MemoryBody(PieceBody):
@@ -48,8 +40,8 @@ class MemoryBody(PieceBody):
 
     def __init__(self, kept: Kept, start: int) -> None:
         size = len(kept.content)
-        super().__init__(start if start <= size else 0, size, kept.validator, "memory")
-        self.attributes = kept.attributes
+        super().__init__(start if start <= size else 0, size, kept.info.validator, "memory")
+        self.attributes = kept.info.attributes
         self._rest = memoryview(kept.content)[self.start :]
 
     def _next(self, room: int) -> bytes:
@@ -75,22 +67,22 @@ class MemoryStore(Store):
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
         kept = self._kept(name)
-        return MemoryBody(kept, start if validator in (None, kept.validator) else 0)
+        return MemoryBody(kept, start if validator in (None, kept.info.validator) else 0)
 
     def _kept(self, name: str) -> Kept:
         try:
             return self._objects[self._key(name)]
         except KeyError:
-            address = self.address(name)
-            raise ObjectNotFoundError(f"{address}: no such object", url=address) from None
+            raise self.failure(ObjectNotFoundError, name, "no such object") from None
 
     def info(self, name: str) -> Info:
-        return self._kept(name).info()
+        return self._kept(name).info
 
     def _write(
         self, name: str, content: bytes | memoryview, kept: Attributes, if_absent: bool
     ) -> None:
-        new = Kept(bytes(content), kept)
+        said = Info(len(content), str(next(_writes)), time.time(), attributes=kept)
+        new = Kept(bytes(content), said)
         if not if_absent:
             self._objects[self._key(name)] = new
         elif self._objects.setdefault(self._key(name), new) is not new:
@@ -112,7 +104,7 @@ class MemoryStore(Store):
                     yield folder, Info(None)
                 last = folder
             elif kept is not None:  # else it was removed meanwhile
-                yield name, kept.info()
+                yield name, kept.info
 
     def remove(self, name: str) -> None:
         self._objects.pop(self._key(name), None)
@@ -121,5 +113,5 @@ class MemoryStore(Store):
         if not isinstance(source, MemoryStore):
             return False
         kept = source._kept(source_name)
-        self.write(name, kept.content, kept.attributes)
+        self.write(name, kept.content, kept.info.attributes)
         return True

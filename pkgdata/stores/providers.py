@@ -199,11 +199,9 @@ class Google(CloudStore):
         self.client()
         if not self.signs:
             # obstore would ask the machine's metadata server for a token, which most have not
-            raise UnsupportedOperationError(
-                f"{self.address(name)}: Google takes no anonymous writes",
-                hint="log in with 'gcloud auth application-default login', or give secrets=",
-                url=self.address(name),
-            )
+            hint = "log in with 'gcloud auth application-default login', or give secrets="
+            text = "Google takes no anonymous writes"
+            raise self.failure(UnsupportedOperationError, name, text, hint=hint)
 
 
 class Azure(CloudStore):

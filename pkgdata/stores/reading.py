@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 from ..base import hashes, pool, progress
@@ -87,14 +88,11 @@ class Get(NamedTuple):
     def _decoded(self, name: str, content: bytes, encoding: str, whole: bool) -> bytes:
         if encoding not in codecs.SUFFIXES:
             return content  # such as Amazon's "aws-chunked", which says nothing of the bytes
-        address = self.store.address(name)
         if not whole:
-            raise UnsupportedOperationError(
-                f"{address}: a range of an object that is stored as {encoding} cannot be decoded",
-                hint="read all of it, or its stored bytes with raw=True",
-                url=address,
-            )
-        return codecs.decode(content, encoding, address)
+            text = f"a range of an object that is stored as {encoding} cannot be decoded"
+            hint = "read all of it, or its stored bytes with raw=True"
+            raise self.store.failure(UnsupportedOperationError, name, text, hint=hint)
+        return codecs.decode(content, encoding, self.store.address(name))
 
     def _checked(self, name: str, content: bytes, digest: Digest) -> bytes:
         """Compare with the service's digest; a transmission error is cured by reading again."""
@@ -132,8 +130,7 @@ def as_json(store: Driver, name: str, content: bytes) -> Any:
     try:
         return json.loads(content)
     except ValueError as error:
-        address = store.address(name)
-        raise StoreError(f"{address}: not JSON: {error}", url=address) from error
+        raise store.failure(StoreError, name, f"not JSON: {error}") from error
 
 
 def _span(item: Any) -> tuple[str, int | None, int | None]:
@@ -172,7 +169,8 @@ def read_on(store: Driver, name: str, body: Body, size: int) -> Iterator[memoryv
             try:
                 with body:
                     if body.start != at:
-                        raise _changed(store, name)
+                        text = "broke off, and cannot be resumed: it changed or has no ranges"
+                        raise store.failure(IncompleteTransferError, name, text)
                     while block := body.read(check.buffer()):
                         at += len(block)
                         check.update(block)
@@ -182,19 +180,8 @@ def read_on(store: Driver, name: str, body: Body, size: int) -> Iterator[memoryv
                 if validator is None or failures >= store.retries():
                     raise
                 failures += 1
-                body = _again(store, name, at, validator)
+                body = store.trying(partial(store.open, name, at, validator))
         check.end(store, name, at)
-
-
-def _again(store: Driver, name: str, at: int, validator: str) -> Body:
-    return store.trying(lambda: store.open(name, at, validator))
-
-
-def _changed(store: Driver, name: str) -> IncompleteTransferError:
-    address = store.address(name)
-    return IncompleteTransferError(
-        f"{address}: broke off, and cannot be resumed: it changed or has no ranges", url=address
-    )
 
 
 class _Check:
@@ -223,14 +210,9 @@ class _Check:
     def end(self, store: Driver, name: str, size: int) -> None:
         if self._lane is not None:
             self._lane.finish()
-        address = store.address(name)
         if self._size is not None and size != self._size:
-            raise IncompleteTransferError(
-                f"{address}: {size} bytes came of {self._size}",
-                url=address,
-                expected=self._size,
-                actual=size,
-            )
+            text, wanted = f"{size} bytes came of {self._size}", self._size
+            raise store.failure(IncompleteTransferError, name, text, expected=wanted, actual=size)
         if self._hasher is None or self._digest is None:
             return
         actual = Digest(self._digest.alg, self._hasher.hexdigest())

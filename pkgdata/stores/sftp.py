@@ -20,7 +20,7 @@ from .sftp_protocol import Connection
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from typing import Any
 
     from .objects import Attributes, Feed
@@ -107,26 +107,17 @@ class SftpStore(TreeStore):
         return ["ssh", "-T", *(word for option in options for word in ("-o", option)), *self._login]
 
     def _error(self, error: Exception, name: str) -> Exception:
-        address = self.address(name)
         if isinstance(error, ObjectNotFoundError):
-            return ObjectNotFoundError(f"{address}: no such object", url=address)
+            return self.failure(ObjectNotFoundError, name, "no such object")
         if isinstance(error, StoreError):
-            error.url = address
+            error.url = self.address(name)
         return error
-
-    @contextlib.contextmanager
-    def _naming(self, name: str) -> Iterator[None]:
-        """Let errors name the object's address."""
-        try:
-            yield
-        except StoreError as error:
-            raise self._error(error, name) from error
 
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
         path = self.path(name)
-        with self._naming(name):
+        with self._naming(name, StoreError):
             file = self.host().open(path)
         if start > (file.stat.size or 0) or validator not in (None, _validator(file.stat)):
             start, stop = 0, None
@@ -134,7 +125,7 @@ class SftpStore(TreeStore):
 
     def info(self, name: str) -> Info:
         path = self.path(name)
-        with self._naming(name):
+        with self._naming(name, StoreError):
             stat = self.host().stat(path)
             if stat is None or (stat.is_folder and name):
                 raise ObjectNotFoundError("")
@@ -184,7 +175,7 @@ class SftpStore(TreeStore):
 
     def _rows(self, folder: str) -> list[tuple[str, Info]]:  # a link to a directory is not entered
         path = posixpath.join(self.root, folder)
-        with self._naming(folder):
+        with self._naming(folder, StoreError):
             try:
                 found = [*self.host().list(path)]
             except ObjectNotFoundError:
@@ -202,7 +193,7 @@ class SftpStore(TreeStore):
 
     def remove(self, name: str) -> None:
         path = self.path(name)
-        with self._naming(name):
+        with self._naming(name, StoreError):
             try:
                 self.host().remove(path)
             except StoreError:

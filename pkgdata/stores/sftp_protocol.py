@@ -106,15 +106,12 @@ class Stat(NamedTuple):
         return self.mode & 0o170000 == 0o120000
 
 
-class Pending:
+class Pending(NamedTuple):
     """A request that was sent; `Connection.answer` waits for its answer."""
 
-    __slots__ = ("box", "path")
-
-    def __init__(self, path: str) -> None:
-        self.box: queue.SimpleQueue[tuple[int, bytes] | None] = queue.SimpleQueue()
-        #: What was asked for, for errors.
-        self.path = path
+    #: What was asked for, for errors.
+    path: str
+    box: queue.SimpleQueue[tuple[int, bytes] | None]
 
 
 class Connection:
@@ -222,7 +219,7 @@ class Connection:
 
     def ask(self, kind: int, *parts: bytes, path: str = "") -> Pending:
         """Send a request; the path is for errors."""
-        pending = Pending(path)
+        pending = Pending(path, queue.SimpleQueue())
         with self._lock:
             if self.ended:
                 raise self._lost()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from typing import NamedTuple
 
@@ -14,7 +15,7 @@ from .reading import length
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
     from typing import IO, Any
 
     from ..base.progress import Callback
@@ -92,7 +93,8 @@ class Put(NamedTuple):
             self._whole(name, head)
             return len(head)
         kept, compress = self._kept(name)
-        blocks = codecs.encode_blocks(_rest(head, file), compress, self.level)
+        rest = itertools.chain([head], iter(lambda: file.read(BLOCK), b""))
+        blocks = codecs.encode_blocks(rest, compress, self.level)
         size = None if compress else _size(file, len(head))
         self.store.write_blocks(name, blocks, kept, self.if_absent, size)
         return -1
@@ -153,12 +155,6 @@ def _head(name: str, file: IO[Any]) -> bytes:
         found.append(part)
         left -= len(part)
     return found[0] if len(found) == 1 else b"".join(found)
-
-
-def _rest(head: bytes, file: IO[bytes]) -> Iterator[bytes | memoryview]:
-    yield head
-    while block := file.read(BLOCK):
-        yield block
 
 
 def _size(file: IO[bytes], read: int) -> int | None:

@@ -586,3 +586,5 @@ class StoreContract:
             pytest.skip("another process has another memory")
         again = pickle.loads(pickle.dumps(store))
         assert (again.url, again["a"]) == (store.url, CONTENT)
+        # the process keeps it, so that its connections are used again
+        getattr(again, "close", bool)()

@@ -192,9 +192,9 @@ def test_few_stored_bytes_that_stand_for_many(tmp_path, encoding):
 def test_listing_a_million_names_in_memory():
     code = """
         from pkgdata.stores.memory import Kept
-        from pkgdata.stores import Attributes
+        from pkgdata.stores import Info
         store = Store("mem://million")
-        kept = Kept(b"", Attributes())
+        kept = Kept(b"", Info(0))
         store._objects.update((f"n/{number:07}", kept) for number in range(1_000_000))
         forget()
         before = high()
