@@ -354,22 +354,18 @@ class Batch:
                 finally:
                     self.group.flush()
             alone += [job.entry for job in queue.left]
-            others = {job.entry.name for job in queue.left}
         except (OSError, PkgdataError):
             # what is wrong with the cache or the server is worded by a single fetch
             alone += [job.entry for job in jobs if job.entry.name not in self._report.succeeded]
             return []
-        done = self._report.succeeded
-        return [j.entry for j in jobs if j.entry.name not in done and j.entry.name not in others]
+        done = {*self._report.succeeded, *(job.entry.name for job in queue.left)}
+        return [job.entry for job in jobs if job.entry.name not in done]
 
     def _run_bulk(self, server: Server, queue: _Queue) -> None:
         second: list[threading.Thread] = []
 
         def new(width: int) -> Run:
-            return Run(server, queue, width, self._timeout, done, refused, self.stopped.is_set)
-
-        def refused(_: _Job) -> None:
-            """Do nothing: what is not in the report is fetched another way."""
+            return Run(server, queue, width, self._timeout, done, self.stopped.is_set)
 
         def done(job: _Job) -> None:
             self.tell(job, DONE, job.size)

@@ -94,13 +94,8 @@ def declare(
     if not isinstance(name, str) or not name:
         raise ConfigError(f"declare() takes the package's name first, not {name!r}")
     folder = _package_folder(name)
-    given = {
-        "dataurl": dataurl,
-        "registry": registry,
-        "folders": folders,
-        "env": env,
-        "version": version,
-    }
+    given: dict[str, Any] = {"dataurl": dataurl, "registry": registry, "folders": folders}
+    given |= {"env": env, "version": version}
     given = {key: value for key, value in given.items() if value is not None}
     data = _declare(name, None if folder else _caller_folder(), given, urls, settings)
     _declared[name] = data

@@ -166,6 +166,14 @@ def _asked_for(path: str, members: list[str]) -> Choose:
     return choose
 
 
+def _damages(*own: type[Exception]) -> tuple[type[Exception], ...]:
+    """Return what reading a damaged archive raises, and the errors of its kind."""
+    import lzma
+    import zlib
+
+    return *own, EOFError, OSError, ValueError, lzma.LZMAError, zlib.error
+
+
 def _unreadable(path: str, kind: str, error: Exception) -> NoReturn:
     """Raise that the archive is damaged, unless the error is the disk's own."""
     problem = f"cannot be read as {kind}: {error}"
@@ -177,10 +185,8 @@ def _unreadable(path: str, kind: str, error: Exception) -> NoReturn:
 
 
 def _unzip(path: str, folder: str, choose: Choose, budget: _Budget) -> None:
-    import lzma
     import struct
     import zipfile
-    import zlib
 
     try:
         with zipfile.ZipFile(path) as archive:
@@ -191,9 +197,7 @@ def _unzip(path: str, folder: str, choose: Choose, budget: _Budget) -> None:
                 budget.add(budget.limit + 1)  # refused before anything is written
             for info in chosen:
                 _unzip_one(archive, info, folder, budget)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise ExtractionError(f"{path} cannot be read as a zip archive: {error}") from error
-    except (OSError, ValueError, lzma.LZMAError, struct.error) as error:
+    except _damages(zipfile.BadZipFile, RuntimeError, struct.error) as error:
         _unreadable(path, "a zip archive", error)
 
 
@@ -212,9 +216,7 @@ def _unzip_one(
 
 
 def _untar(path: str, folder: str, choose: Choose, budget: _Budget) -> None:
-    import lzma
     import tarfile
-    import zlib
 
     try:
         with tarfile.open(path) as archive:
@@ -225,9 +227,7 @@ def _untar(path: str, folder: str, choose: Choose, budget: _Budget) -> None:
             for info in infos:
                 if info.name in names:
                     _untar_one(archive, info, by_name, folder, budget)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise ExtractionError(f"{path} cannot be read as a tar archive: {error}") from error
-    except (OSError, ValueError) as error:
+    except _damages(tarfile.TarError) as error:
         _unreadable(path, "a tar archive", error)
 
 
@@ -281,8 +281,6 @@ _MODULES = {"lzma": "lzma", "xz": "lzma", "gzip": "gzip", "bzip2": "bz2"}
 def decompress(path: str, target: str, method: str, growth: int) -> None:
     """Decompress a file; by its suffix if ``method`` is ``"auto"``."""
     import importlib
-    import lzma
-    import zlib
 
     if method == "auto":
         method = _SUFFIXES.get(os.path.splitext(path)[1].lower(), method)
@@ -292,5 +290,5 @@ def decompress(path: str, target: str, method: str, growth: int) -> None:
     try:
         with importlib.import_module(_MODULES[method]).open(path) as source:
             _Budget.of(path, growth).copy(source, target)
-    except (EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+    except _damages() as error:
         _unreadable(path, method, error)

@@ -130,7 +130,6 @@ class Run:
         connections: int,
         timeout: float,
         done: Callable[[Any], None],
-        refused: Callable[[Any], None],
         stopped: Callable[[], bool],
     ) -> None:
         self._server = server
@@ -138,7 +137,6 @@ class Run:
         self._width = connections
         self._timeout = timeout
         self._done = done
-        self._refused = refused
         self._stopped = stopped
         self._open: set[_Connection] = set()
         self._address: object = None
@@ -296,7 +294,6 @@ class Run:
             self._done(job)
         else:
             job.abandon()
-            self._refused(job)
         if connection.close_after:
             self._replace(connection)
         else:
@@ -324,7 +321,6 @@ class Run:
         job, connection.job = connection.job, None
         if job is not None:
             job.abandon()
-            self._refused(job)
 
 
 def parse_head(head: bytes) -> tuple[int, bool]:

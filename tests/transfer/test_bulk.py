@@ -57,10 +57,9 @@ class Outcome:
         self.jobs = jobs
         self.queue = deque(jobs)
         self.done: list[str] = []
-        self.refused: list[str] = []
 
     def run(self, server: Server, width: int = 4, timeout: float = 20.0, stopped=lambda: False):
-        Run(server, self.queue, width, timeout, self.keep, self.refuse, stopped).run()
+        Run(server, self.queue, width, timeout, self.keep, stopped).run()
         self.check()
         return self
 
@@ -68,9 +67,9 @@ class Outcome:
         assert job.content == CONTENTS[job.name]
         self.done.append(job.name)
 
-    def refuse(self, job: Job) -> None:
-        assert job.abandoned == 1
-        self.refused.append(job.name)
+    @property
+    def refused(self) -> list[str]:
+        return [job.name for job in self.jobs for _ in range(job.abandoned)]
 
     def check(self) -> None:
         """Each job came to exactly one end."""
@@ -158,10 +157,7 @@ def test_a_server_that_is_never_heard_of_again():
 
 def test_two_runs_share_the_jobs(server):
     found = outcome()
-    runs = [
-        Run(reach(server), found.queue, 2, 20.0, found.keep, found.refuse, lambda: False)
-        for _ in range(2)
-    ]
+    runs = [Run(reach(server), found.queue, 2, 20.0, found.keep, lambda: False) for _ in range(2)]
     threads = [threading.Thread(target=run.run) for run in runs]
     for thread in threads:
         thread.start()
@@ -183,7 +179,7 @@ def test_narrowing_ends_connections_and_loses_nothing(server):
         run.narrow(1)
         widths.append(len(run._open))
 
-    run = Run(reach(server), found.queue, 8, 20.0, keep, found.refuse, lambda: False)
+    run = Run(reach(server), found.queue, 8, 20.0, keep, lambda: False)
     run.run()
     found.check()
     assert sorted(found.done) == sorted(CONTENTS)
@@ -205,7 +201,7 @@ def test_an_error_of_the_caller_ends_the_run_and_refuses_what_is_in_flight(serve
     def keep(job: Job) -> None:
         raise KeyboardInterrupt
 
-    run = Run(reach(server), found.queue, 4, 20.0, keep, found.refuse, lambda: False)
+    run = Run(reach(server), found.queue, 4, 20.0, keep, lambda: False)
     with pytest.raises(KeyboardInterrupt):
         run.run()
     assert not run._open
