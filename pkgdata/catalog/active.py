@@ -37,12 +37,8 @@ def current() -> Any:
 @contextlib.contextmanager
 def using(catalog: Any) -> Iterator[None]:
     """Let a catalog and its data folder be those at work inside a ``with`` block."""
-    token = _current.set(catalog)
-    try:
-        with places.within(catalog.data):
-            yield
-    finally:
-        _current.reset(token)
+    with places.setting(_current, catalog), places.within(catalog.data):
+        yield
 
 
 class CachedFile:

@@ -10,6 +10,7 @@ both); decorators may stand in any order. A variant of a dataset is selected aft
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import itertools
 import typing
@@ -219,6 +220,7 @@ def hook(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 _NONE: Any = object()
 
 
+@dataclasses.dataclass(eq=False, repr=False)
 class Axis:
     """One way in which variants differ.
 
@@ -236,20 +238,19 @@ class Axis:
         Leave it out of the name of a variant that has the default.
     """
 
-    def __init__(
-        self,
-        domain: Sequence[Any] | None = None,
-        *,
-        default: Any = _NONE,
-        type: Any = None,
-        description: str | None = None,
-        elide_default: bool = False,
-    ) -> None:
-        self.domain = None if domain is None else list(domain)
-        self.default = default
-        self.type = type or _common_type(self.domain)
-        self.description = description
-        self.elide_default = elide_default
+    domain: Sequence[Any] | None = None
+    _: dataclasses.KW_ONLY
+    default: Any = _NONE
+    type: Any = None
+    description: str | None = None
+    elide_default: bool = False
+
+    def __post_init__(self) -> None:
+        if self.domain is not None:
+            self.domain = list(self.domain)
+        if not self.type:
+            kinds = {one.__class__ for one in self.domain or ()}
+            self.type = kinds.pop() if len(kinds) == 1 else None
 
     @property
     def has_default(self) -> bool:
@@ -280,11 +281,6 @@ class Axis:
         """
         if self.domain is not None and value not in self.domain:
             raise ValueError(f"expected one of {', '.join(map(repr, self.domain))}")
-
-
-def _common_type(domain: list[Any] | None) -> Any:
-    found = {type(value) for value in domain or ()}
-    return found.pop() if len(found) == 1 else None
 
 
 def _coerced(raw: Any, kind: Any) -> Any:

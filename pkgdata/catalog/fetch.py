@@ -21,6 +21,7 @@ from ..core.lookup import url_cache_root
 from ..core.package import PackageData
 from ..core.registry import Entry, Registry
 from ..errors import BatchError, OfflineError
+from . import places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -72,11 +73,8 @@ def entry(
 def session(entries: Iterable[Entry]) -> Iterator[PackageData]:
     """Keep one package for all downloads of a dataset."""
     package = PackageData(PACKAGE, registry=Registry(entries))
-    token = _package.set(package)
-    try:
+    with places.setting(_package, package):
         yield package
-    finally:
-        _package.reset(token)
 
 
 def bring(dataset: str, entries: Sequence[Entry]) -> None:

@@ -68,16 +68,20 @@ def root(default: str | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def within(data: str | os.PathLike[str] | None) -> Iterator[None]:
-    """Set ``<data>`` inside a ``with`` block, for this thread or task; None changes nothing."""
-    if data is None:
-        yield
-        return
-    token = _chosen.set(os.path.abspath(os.fspath(data)))
+def setting(variable: ContextVar[Any], value: Any) -> Iterator[None]:
+    """Give a variable a value inside a ``with`` block, for this thread or task."""
+    token = variable.set(value)
     try:
         yield
     finally:
-        _chosen.reset(token)
+        variable.reset(token)
+
+
+def within(data: str | os.PathLike[str] | None) -> contextlib.AbstractContextManager[None]:
+    """Set ``<data>`` inside a ``with`` block, for this thread or task; None changes nothing."""
+    if data is None:
+        return contextlib.nullcontext()
+    return setting(_chosen, os.path.abspath(os.fspath(data)))
 
 
 def is_aside(name: str) -> bool:

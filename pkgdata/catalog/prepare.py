@@ -23,7 +23,7 @@ from .resources import FileResource, FolderResource, Resource
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
     from .definition import Definition
@@ -56,8 +56,7 @@ def download(definition: Definition, force: bool = False) -> None:
         _bring(definition, force)
 
 
-@contextlib.contextmanager
-def _not_again(definition: Definition) -> Iterator[None]:
+def _not_again(definition: Definition) -> contextlib.AbstractContextManager[None]:
     """Refuse to prepare a dataset that is being prepared: its links are cyclic."""
     above = _stack.get()
     if definition.id in above:
@@ -65,11 +64,7 @@ def _not_again(definition: Definition) -> Iterator[None]:
         raise CatalogError(
             f"cyclic links: {' -> '.join(circle)}", file=definition.file, line=definition.line
         )
-    token = _stack.set((*above, definition.id))
-    try:
-        yield
-    finally:
-        _stack.reset(token)
+    return places.setting(_stack, (*above, definition.id))
 
 
 # -- what is to be done ----------------------------------------------------------------------------
@@ -144,9 +139,9 @@ def _bring(definition: Definition, force: bool) -> None:
     for hook in definition.hooks.get("pre-download", ()):
         hook(definition)
     wanted = missing(definition, force)
-    links = [one for one in wanted if not one.has_files()]
-    for one in links:
-        one.download(force)
+    for one in wanted:
+        if not one.has_files():
+            one.download(force)
     files = [one for one in wanted if one.has_files()]
     if not files:
         return

@@ -212,21 +212,17 @@ def load(module: str, file: str) -> ModuleType:
     """Load a definition module; again, if its file changed since."""
     # a module that another thread begins to import is in sys.modules already, without definitions
     with _loading:
-        return _load(module, file)
-
-
-def _load(module: str, file: str) -> ModuleType:
-    try:
-        now = mark(file)
-        found = sys.modules.get(module)
-        if found is None:
-            found = _first_time(module, file)
-        elif _loaded.get(module, now) != now:
-            found = _again(found, file)
-    except Exception as error:  # whatever an author's module raises
-        raise problem(file, error) from error
-    _loaded[module] = now
-    return found
+        try:
+            now = mark(file)
+            found = sys.modules.get(module)
+            if found is None:
+                found = _first_time(module, file)
+            elif _loaded.get(module, now) != now:
+                found = _again(found, file)
+        except Exception as error:  # whatever an author's module raises
+            raise problem(file, error) from error
+        _loaded[module] = now
+        return found
 
 
 def _first_time(module: str, file: str) -> ModuleType:

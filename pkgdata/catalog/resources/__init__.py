@@ -8,7 +8,6 @@ file or folder at `Resource.transient_path`; `pkgdata.catalog.prepare` renames t
 
 from __future__ import annotations
 
-import contextlib
 import re
 from contextvars import ContextVar
 from pathlib import Path
@@ -16,12 +15,13 @@ from pathlib import Path
 from ...base import fs, hashes
 from ...base.hashes import Digest
 from ...errors import CatalogError
-from .. import active
+from .. import active, places
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
+    from contextlib import AbstractContextManager
     from typing import Any
 
     from ...core.registry import Entry
@@ -178,14 +178,9 @@ class Resource:
         return self.path
 
 
-@contextlib.contextmanager
-def made_at(resource: Resource, destination: Path) -> Iterator[None]:
+def made_at(resource: Resource, destination: Path) -> AbstractContextManager[None]:
     """Set where a resource is made, in this thread or task."""
-    token = _aside.set({**(_aside.get() or {}), id(resource): destination})
-    try:
-        yield
-    finally:
-        _aside.reset(token)
+    return places.setting(_aside, {**(_aside.get() or {}), id(resource): destination})
 
 
 class _Made(Resource):

@@ -78,8 +78,9 @@ class ArchiveDownloader(FolderResource):
     def _download(self, destination: Path) -> None:
         (entry,) = self.entries()
         with fetch.downloaded(entry, destination.parent) as source:
-            if self.checker is not None and not isinstance(self.checker, HashCheck):
-                self._check(source.path)
+            custom = self.checker is not None and not isinstance(self.checker, HashCheck)
+            if custom and self.checker.check(Path(source.path)) is False:
+                raise CatalogError(f"{self.checker!r} rejects {self.url}")
             aside = destination.parent / f"{destination.name}.unpacked"
             kind = self._kind or kind_of(source.path)
             extract.unpack(kind, source.path, str(aside), self._choose, conf.extract_limit)
@@ -88,10 +89,6 @@ class ArchiveDownloader(FolderResource):
             raise ExtractionError(f"{self.url}: {self.subpath!r} is a file, not a folder")
         folder.mkdir(parents=True, exist_ok=True)  # an archive may be empty
         os.rename(_only_folder(folder), destination)
-
-    def _check(self, path: str) -> None:
-        if self.checker.check(Path(path)) is False:
-            raise CatalogError(f"{self.checker!r} rejects {self.url}")
 
     def _choose(self, names: list[str]) -> Collection[str]:
         clean = {name: _clean(name) for name in names}
