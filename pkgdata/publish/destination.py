@@ -400,9 +400,9 @@ class RequestBody:
             yield block
 
 
-def template(name: str, values: Mapping[str, object] = {}) -> str:
+def template(file: str, /, **values: object) -> str:
     """Return a file of the folder ``templates`` with its ``$names`` filled in."""
-    return string.Template(_file(name)).substitute(values) if values else _file(name)
+    return string.Template(_file(file)).substitute(values) if values else _file(file)
 
 
 @functools.cache

@@ -217,7 +217,7 @@ class Publication:
             base = one.destination.dataurl
             if one.destination.shows_pages and base is not None:
                 publish_page(one.destination, page(title, entries, base))
-                found.append(page_address(base))
+                found.append(urls.join(public(base), PAGE))
         return found
 
 
@@ -246,10 +246,6 @@ def _settled(mirror: Mirror, delay: float, show: Callback) -> list[Finding]:
 _SMALL = 1 << 20
 
 
-def _is_small(item: Item) -> bool:
-    return item.size <= _SMALL
-
-
 class _Stopped(Exception):
     """Another file has failed, and this one need not go on."""
 
@@ -276,10 +272,9 @@ def _send(
         show(Event(item.name, DONE, item.size, item.size, destination.url))
         return held
 
-    done, quick = 0, _is_small if destination.near else None
-    for item, held, error in pool.run(
-        put, items, min(destination.threads, len(items)), quick=quick
-    ):
+    done, width = 0, min(destination.threads, len(items))
+    quick = (lambda item: item.size <= _SMALL) if destination.near else None
+    for item, held, error in pool.run(put, items, width, quick=quick):
         if error is None:
             done += 1
             if held is not None and held.url is not None:
@@ -336,29 +331,29 @@ def page(title: str, entries: Sequence[Entry], base: str) -> str:
     first = entries[0]
     snippet = _SNIPPET.format(title=title, base=base, name=first.name, digest=str(first.digest))
     style, script = "\n" + template("page.css"), "\n" + template("page.js")
-    values = {
-        "title": escape(title),
-        "count": f"{len(entries)} file{'' if len(entries) == 1 else 's'}",
-        "total": _size(sum(entry.size or 0 for entry in entries)),
-        "snippet": escape(snippet),
-        "rows": "".join(map(_row, entries)).rstrip("\n"),
-        "style": style,
-        "script": script,
-        "style_hash": _hash(style),
-        "script_hash": _hash(script),
-    }
-    return template("page.html", values)
+    return template(
+        "page.html",
+        title=escape(title),
+        count=f"{len(entries)} file{'' if len(entries) == 1 else 's'}",
+        total=_size(sum(entry.size or 0 for entry in entries)),
+        snippet=escape(snippet),
+        rows="".join(map(_row, entries)).rstrip("\n"),
+        style=style,
+        script=script,
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+    )
 
 
 def _row(entry: Entry) -> str:
-    values = {
-        "href": escape("./" + urls.quote_name(entry.name)),
-        "name": escape(entry.name),
-        "bytes": entry.size,
-        "size": _size(entry.size or 0),
-        "digest": escape(str(entry.digest)),
-    }
-    return template("row.html", values)
+    return template(
+        "row.html",
+        href=escape("./" + urls.quote_name(entry.name)),
+        name=escape(entry.name),
+        bytes=entry.size,
+        size=_size(entry.size or 0),
+        digest=escape(str(entry.digest)),
+    )
 
 
 def _hash(text: str) -> str:
@@ -373,11 +368,6 @@ def _size(count: float) -> str:
             return f"{count:.3g} {unit}" if count < 100 or unit == "B" else f"{count:.0f} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
-
-
-def page_address(base: str) -> str:
-    """Return the web address of the page below a public base URL, such as ``s3://bucket/prefix``."""
-    return urls.join(public(base), PAGE)
 
 
 def check_page(destination: Destination) -> None:

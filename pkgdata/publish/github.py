@@ -87,7 +87,10 @@ class GitHub(Service):
 
     @property
     def dataurl(self) -> str:
-        return f"{_web(self._rest.api)}/{self._repo}/releases/download/{quote(self._tag)}/"
+        # the web site of an API: of github.com, of GitHub Enterprise, or of a host for both
+        parts = urlsplit(self._rest.api)
+        site = f"{parts.scheme}://{parts.netloc.removeprefix('api.')}"
+        return f"{site}/{self._repo}/releases/download/{quote(self._tag)}/"
 
     # -- before ------------------------------------------------------------------------------
 
@@ -243,9 +246,3 @@ class GitHub(Service):
         if self._is_draft():
             return f"The release {self._tag} of {self._repo} is a draft, which nobody else sees."
         return None
-
-
-def _web(api: str) -> str:
-    """Return the web site of an API: of github.com, of GitHub Enterprise, or of a host for both."""
-    parts = urlsplit(api)
-    return f"{parts.scheme}://{parts.netloc.removeprefix('api.')}"

@@ -373,8 +373,8 @@ class Bucket(StorePlace):
 
     def advice(self) -> str:
         prefix = f"{self._place.prefix}/" if self._place.prefix else ""
-        values = {"bucket": self._place.bucket, "prefix": json.dumps(prefix)[1:-1]}
-        return template(f"{self._place.kind}.txt", values).rstrip("\n")
+        text, quoted = f"{self._place.kind}.txt", json.dumps(prefix)[1:-1]
+        return template(text, bucket=self._place.bucket, prefix=quoted).rstrip("\n")
 
 
 def _knows_no_condition(error: StoreError) -> bool:

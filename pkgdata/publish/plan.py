@@ -114,15 +114,12 @@ def _check_links(folder: str, paths: Collection[str]) -> None:
             candidates.add(parent)
             parent = os.path.dirname(parent)
     for path in sorted(candidates):
-        if os.path.islink(path) and not _is_below(os.path.realpath(path), root):
+        target = os.path.realpath(path)
+        if os.path.islink(path) and not target.startswith(root.rstrip(os.sep) + os.sep):
             raise PublishError(
-                f"{path} is a link that leaves the folder, to {os.path.realpath(path)}",
+                f"{path} is a link that leaves the folder, to {target}",
                 hint="copy the file into the folder if it is to be published",
             )
-
-
-def _is_below(path: str, root: str) -> bool:
-    return path.startswith(root.rstrip(os.sep) + os.sep)
 
 
 def check_registry(items: Sequence[Item], registry: Registry, replace: Collection[str]) -> None:

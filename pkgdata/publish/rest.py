@@ -226,7 +226,15 @@ class Rest:
             if response.status_code not in _REDIRECTS or response.status_code in ok or not target:
                 break
             response.close()
-            url, options = self._redirected(method, url, target), {**options, "params": None}
+            target = urljoin(url, target)
+            if method not in ("GET", "HEAD"):
+                raise StoreError(
+                    f"{redact(url)} has moved to {redact(target)}",
+                    hint="give the new name, as what is written must not follow a redirect",
+                    url=redact(url),
+                )
+            # the session has refused one that leaves https
+            url, options = target, {**options, "params": None}
         if response.status_code in ok:
             return response
         try:
@@ -304,16 +312,6 @@ class Rest:
             return request
 
         return authorize
-
-    def _redirected(self, method: str, url: str, target: str) -> str:
-        target = urljoin(url, target)
-        if method not in ("GET", "HEAD"):
-            raise StoreError(
-                f"{redact(url)} has moved to {redact(target)}",
-                hint="give the new name, as what is written must not follow a redirect",
-                url=redact(url),
-            )
-        return target  # the session has refused one that leaves https
 
     def _shown(self, path: str, options: Mapping[str, Any]) -> str:
         shown: str | None = options.get("shown")
