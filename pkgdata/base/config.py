@@ -159,11 +159,9 @@ def _bool(text: Any) -> bool:
     if isinstance(text, bool):
         return text
     word = str(text).lower()
-    if word in _TRUE:
-        return True
-    if word in _FALSE:
-        return False
-    raise ValueError("expected true or false")
+    if word not in _TRUE | _FALSE:
+        raise ValueError("expected true or false")
+    return word in _TRUE
 
 
 def _number(value: Any, cast: type, least: float) -> Any:
@@ -317,15 +315,6 @@ _overrides: ContextVar[dict[str, Any]] | None = None
 _process: dict[str, Any] = {}
 
 
-def _context() -> ContextVar[dict[str, Any]]:
-    global _overrides
-    if _overrides is None:
-        from contextvars import ContextVar
-
-        _overrides = ContextVar("pkgdata_conf")
-    return _overrides
-
-
 def _temporary() -> dict[str, Any]:
     return {} if _overrides is None else _overrides.get({})
 
@@ -337,11 +326,16 @@ class _Temporary:
         self._change = {name: convert(name, value, "set_temp")}
 
     def __enter__(self) -> None:
-        context = _context()
-        self._token = context.set({**_temporary(), **self._change})
+        global _overrides
+        if _overrides is None:
+            from contextvars import ContextVar
+
+            _overrides = ContextVar("pkgdata_conf")
+        self._context = _overrides
+        self._token = _overrides.set({**_temporary(), **self._change})
 
     def __exit__(self, *_: object) -> None:
-        _context().reset(self._token)
+        self._context.reset(self._token)
 
 
 class Conf:
@@ -469,10 +463,7 @@ def resolve(name: str) -> tuple[Any, str]:
             break  # set in code: exactly this
     where = ", ".join(places) or "default"
     if FIELDS[name].kind == "map":
-        merged: dict[str, str] = {}
-        for value in reversed(values):
-            merged.update(value)
-        return merged, where
+        return {key: new for value in reversed(values) for key, new in value.items()}, where
     return tuple(dict.fromkeys(path for value in values for path in value)), where
 
 

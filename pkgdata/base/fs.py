@@ -87,11 +87,10 @@ def _storage_problem(name: str) -> str | None:
         if part.partition(".")[0].rstrip(" ").lower() in _DEVICES:
             return "it is a Windows device name"
         try:
-            too_long = len(part.encode()) > 255
+            if len(part.encode()) > 255:
+                return "a part is longer than 255 bytes"
         except UnicodeEncodeError:
             return "it holds a lone surrogate"
-        if too_long:
-            return "a part is longer than 255 bytes"
     return None
 
 

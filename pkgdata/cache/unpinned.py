@@ -170,7 +170,7 @@ class UrlCache:
             if locker is not None:
                 bucket = locker.bucket(PARTIAL)
                 # a sign of work for those who wait; on another disk it would have to be copied
-                if _on_one_disk(bucket, self._around):
+                if os.stat(bucket).st_dev == os.stat(self._around).st_dev:
                     folders.insert(0, bucket)
         except OSError:
             pass  # then the next best
@@ -257,10 +257,6 @@ def read_url(folder: str) -> str | None:
             return file.read()
     except (OSError, UnicodeDecodeError):
         return None
-
-
-def _on_one_disk(one: str, other: str) -> bool:
-    return os.stat(one).st_dev == os.stat(other).st_dev
 
 
 def _renamed(source: str, target: str) -> bool:

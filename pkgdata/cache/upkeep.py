@@ -78,9 +78,8 @@ def usage(cache: Cache) -> dict[str, int]:
         "unfinished": objects.PARTIAL,
     }
     seen: set[tuple[int, int]] = set()
-    totals = {}
+    totals = dict.fromkeys(kinds, 0)
     for what, bucket in kinds.items():
-        totals[what] = 0
         top = os.path.join(cache.root, bucket)
         for _, path in fs.walk_files(top) if os.path.isdir(top) else ():
             found = os.stat(path)
@@ -339,11 +338,9 @@ def _mtime(path: str) -> float:
 
 def _last_use(folder: str) -> float:
     """Return when a file below a folder was last read or changed, as the file system tells."""
-    latest = 0.0
-    for _, path in fs.walk_files(folder):
-        found = os.lstat(path)  # a processor may leave a link that leads nowhere
-        latest = max(latest, found.st_atime, found.st_mtime)
-    return latest
+    # lstat: a processor may leave a link that leads nowhere
+    facts = [os.lstat(path) for _, path in fs.walk_files(folder)]
+    return max((max(one.st_atime, one.st_mtime) for one in facts), default=0.0)
 
 
 def _remove_leftovers(top: str) -> int:

@@ -240,11 +240,8 @@ def _print_outcome(
         text.note(f"page: {page}")
     if dataurl and (settings is None or settings.dataurl != dataurl):
         where = settings.toml if settings is not None else "pkgdata.toml"
-        text.note(f"for {where}:\ndataurl = {_toml_list(dataurl)}")
-
-
-def _toml_list(texts: Sequence[str]) -> str:
-    return json.dumps([*texts], ensure_ascii=False)  # the same as TOML's for plain texts
+        # JSON's list is the same as TOML's for plain texts
+        text.note(f"for {where}:\ndataurl = {json.dumps(dataurl, ensure_ascii=False)}")
 
 
 # -- checking ----------------------------------------------------------------------------------

@@ -152,11 +152,15 @@ class _Rows:
 
     def __call__(self, name: str, info: Info) -> None:
         if self._json:
-            print("[" if not self._count else ",")
-            print(_json_row(name, info), end="")
+            digest = None if info.digest is None else str(info.digest)
+            row = {"name": name, "size": info.size, "modified": info.modified, "digest": digest}
+            print("," if self._count else "[")
+            print(json.dumps(row, ensure_ascii=False), end="")
         elif self._long:
-            size = "-" if info.size is None else str(info.size)
-            text.say(f"{size:>13}  {_time(info.modified):16}  {name}")
+            size, when = "-" if info.size is None else str(info.size), "-"
+            if info.modified is not None:
+                when = f"{datetime.datetime.fromtimestamp(info.modified):%Y-%m-%d %H:%M}"
+            text.say(f"{size:>13}  {when:16}  {name}")
         else:
             text.say(name)
         self._count += 1
@@ -165,18 +169,6 @@ class _Rows:
         """Close the list."""
         if self._json:
             print("\n]" if self._count else "[]")
-
-
-def _json_row(name: str, info: Info) -> str:
-    digest = None if info.digest is None else str(info.digest)
-    row = {"name": name, "size": info.size, "modified": info.modified, "digest": digest}
-    return json.dumps(row, ensure_ascii=False)
-
-
-def _time(seconds: float | None) -> str:
-    if seconds is None:
-        return "-"
-    return datetime.datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")
 
 
 # -- du ----------------------------------------------------------------------------------------
