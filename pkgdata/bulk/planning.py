@@ -33,14 +33,6 @@ _REASONS = {
 }
 
 
-class _Facts(NamedTuple):
-    """What `hashes.difference` compares."""
-
-    size: int | None
-    digest: Digest | None
-    modified: float | None
-
-
 # -- copies ------------------------------------------------------------------------------------
 
 
@@ -387,11 +379,8 @@ class FolderPair:
         if self._size_only:
             return ""
         one, two = self._digests(name, mine.digest, its.digest)
-        return _REASONS[
-            hashes.difference(
-                _Facts(mine.size, one, mine.modified), _Facts(its.size, two, its.modified)
-            )
-        ]
+        different = hashes.difference(mine._replace(digest=one), its._replace(digest=two))
+        return _REASONS[different]
 
     def _digests(
         self, name: str, mine: Digest | None, its: Digest | None

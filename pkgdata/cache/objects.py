@@ -168,7 +168,10 @@ class Cache:
             return None
         expected = stamps.recorded_size(self.root, digest) if size is None else size
         if expected is not None and found.st_size != expected:
-            _log(f"{path} has {found.st_size} bytes instead of {expected}; it is fetched again")
+            import logging
+
+            text = "%s has %d bytes instead of %d; it is fetched again"
+            logging.getLogger("pkgdata").warning(text, path, found.st_size, expected)
             return None
         return path
 
@@ -480,9 +483,3 @@ class Cache:
         from ..base.locks import UsageLock
 
         return UsageLock(os.path.join(self.root, ".lock"), exclusive, self.lock_timeout)
-
-
-def _log(message: str) -> None:
-    import logging
-
-    logging.getLogger("pkgdata").warning(message)

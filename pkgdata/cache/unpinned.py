@@ -130,23 +130,23 @@ class UrlCache:
         cache, `rescue` is given their file and the error, and what it returns is returned; with it,
         locks that cannot be had are done without.
         """
-        found = None if renew else self.find(url)
-        if found is not None:
+
+        def look() -> str | None:
+            return None if renew else self.find(url)
+
+        if (found := look()) is not None:
             return found
-
-        def here() -> bool:
-            return not renew and self.find(url) is not None
-
         with contextlib.ExitStack() as lock:
             if locker is not None:
                 try:
-                    lock.enter_context(locker.working_on(f"url-{folder_name(url)}", here, None))
+                    lock.enter_context(
+                        locker.working_on(f"url-{folder_name(url)}", lambda: bool(look()), None)
+                    )
                 except CacheError:
                     if rescue is None:
                         raise
                     locker = None  # locks save work, no more
-            found = None if renew else self.find(url)
-            if found is not None:
+            if (found := look()) is not None:
                 return found
             partial = lock.enter_context(self._staged(url, locker))
             if fill(partial) is UNCHANGED:
@@ -170,7 +170,7 @@ class UrlCache:
             if locker is not None:
                 bucket = locker.bucket(PARTIAL)
                 # a sign of work for those who wait; on another disk it would have to be copied
-                if os.stat(bucket).st_dev == os.stat(self._around).st_dev:
+                if _on_one_disk(bucket, self._around):
                     folders.insert(0, bucket)
         except OSError:
             pass  # then the next best
@@ -257,6 +257,10 @@ def read_url(folder: str) -> str | None:
             return file.read()
     except (OSError, UnicodeDecodeError):
         return None
+
+
+def _on_one_disk(one: str, other: str) -> bool:
+    return os.stat(one).st_dev == os.stat(other).st_dev
 
 
 def _renamed(source: str, target: str) -> bool:

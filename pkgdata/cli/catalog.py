@@ -155,9 +155,7 @@ def _info(args: Namespace) -> None:
     if args.json:
         text.json(facts)
         return
-    print(one.id)
-    for line in filter(None, [one.name, one.url]):
-        print(line)
+    print(*filter(None, [one.id, one.name, one.url]), sep="\n")
     for key in ("types", "tags", "tasks", "variants", "resources", "folder", "defined"):
         if facts[key]:
             value = facts[key] if isinstance(facts[key], str) else ", ".join(facts[key])
@@ -187,9 +185,8 @@ def _facts(one: Any) -> dict[str, Any]:
 
 
 def _variants(one: Any) -> list[str]:
-    axes = getattr(one.variants, "axes", None) if one.variants is not None else None
     found = []
-    for name, axis in (axes or {}).items():
+    for name, axis in (getattr(one.variants, "axes", None) or {}).items():
         values = "|".join(map(str, axis.domain)) if axis.domain else "..."
         default = f" (default {axis.default})" if axis.has_default else ""
         found.append(f"{name}={values}{default}")
@@ -232,14 +229,11 @@ def _prepare(args: Namespace) -> None:
 
 def _orphans(args: Namespace) -> int:
     found = upkeep.orphans(_catalog(args))
-    sizes = [one.size() if args.size or args.json else None for one in found]
     if args.json:
-        keys = ("path", "repository", "reason", "size")
-        rows = [(str(o.path), o.repository, o.reason, s) for o, s in zip(found, sizes, strict=True)]
-        text.json([dict(zip(keys, row, strict=True)) for row in rows])
+        text.json([{**o._asdict(), "path": str(o.path), "size": o.size()} for o in found])
     else:
-        for one, size in zip(found, sizes, strict=True):
-            print(f"{text.size(size)}\t{one.path}" if args.size else one.path)
+        for one in found:
+            print(f"{text.size(one.size())}\t{one.path}" if args.size else one.path)
     if not args.remove or not found:
         return 0
     if not args.yes and (code := text.ask(f"Remove {len(found)} folders?")):
@@ -274,20 +268,15 @@ def _create(args: Namespace) -> None:
     if len(args.words) > 2:
         args.usage("expected [REPOSITORY] NAME|URL")
     *repository, name = args.words
-    if repository:
-        chosen = catalog.repository(repository[0])
-    else:
-        found = catalog.repositories()
-        if len(found) != 1:
-            known = ", ".join(one.id for one in found) or "none"
-            raise CatalogError("name the repository: REPOSITORY NAME|URL", hint=f"known: {known}")
-        chosen = found[0]
-    print(upkeep.create(chosen, name))
+    found = [catalog.repository(repository[0])] if repository else catalog.repositories()
+    if len(found) != 1:
+        known = ", ".join(one.id for one in found) or "none"
+        raise CatalogError("name the repository: REPOSITORY NAME|URL", hint=f"known: {known}")
+    print(upkeep.create(found[0], name))
 
 
 def _datafolders(args: Namespace) -> None:
-    catalog = _catalog(args)
-    with catalog.active():
+    with _catalog(args).active():
         found = Context().settings.datafolders
     if args.json:
         text.json(found)
@@ -297,8 +286,7 @@ def _datafolders(args: Namespace) -> None:
 
 
 def _set_datafolder(args: Namespace) -> None:
-    catalog = _catalog(args)
-    with catalog.active():
+    with _catalog(args).active():
         Context().settings.set_datafolder(args.key, args.path)
 
 

@@ -135,7 +135,6 @@ def _list_packages(args: Namespace) -> None:
 
 def _verify(args: Namespace) -> int:
     result = find_package(args.package).verify(args.names or None)
-    bad = {name: state for name, state in result.items() if state not in ("ok", "absent")}
     rows = [[state, name] for name, state in result.items()]
     text.json_or_table(args.json, result, ["STATE", "NAME"], rows)
-    return 3 if bad else 0
+    return 3 if set(result.values()) - {"ok", "absent"} else 0

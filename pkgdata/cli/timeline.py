@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from ..base import fs
@@ -23,16 +24,16 @@ _STEPS = 16
 _COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377")
 
 
+@dataclass(slots=True)
 class _Flight:
     """When one file was in flight, and from where."""
 
-    def __init__(self, name: str, began: float) -> None:
-        self.name = name
-        self.began = began
-        self.ended = began
-        self.source = ""
-        self.state = START
-        self.bytes = 0
+    name: str
+    began: float
+    ended: float
+    bytes: int
+    source: str = ""
+    state: str = START
 
 
 class Timeline:
@@ -68,8 +69,8 @@ class Timeline:
         with self._lock:
             flight = self._flights.get(event.name)
             if flight is None:
-                flight = self._flights[event.name] = _Flight(event.name, now)
-                flight.bytes = event.done if event.state == START else 0
+                there = event.done if event.state == START else 0
+                flight = self._flights[event.name] = _Flight(event.name, now, now, there)
             flight.ended = now
             flight.state = event.state
             if event.source and event.state != WAIT:
