@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import tempfile
 from pathlib import Path
 
 from ..core import scan
@@ -12,7 +13,7 @@ from ..errors import DatasetError, UnknownNameError
 from . import repository, tgz
 from .config import Config
 from .home import Home, check, check_name, home_of, taken, unknown
-from .repository import store_of
+from .repository import Manifest, store_of
 from .transfers import pull, shown
 
 TYPE_CHECKING = False
@@ -334,13 +335,9 @@ def verify(
     home = home_of(config)
     folder, record = home.find(name), home.record(name)
     check(folder)
-    if record is None:
-        promised = _remote_registry(store_of(config), name, None)
-    else:
-        promised = record.here().registry
-    total = sum(entry.size or 0 for entry in promised.values())
-    show = shown(progress, len(promised), total)
-    return scan.compare(folder, promised, progress=show)
+    promised = record.here() if record else _remote_manifest(store_of(config), name, None)
+    show = shown(progress, len(promised.registry), promised.size)
+    return scan.compare(folder, promised.registry, progress=show)
 
 
 def diff(
@@ -372,8 +369,8 @@ def diff(
     folder = _folder_of(home, name)
     if other is None:
         record = home.record(name)
-        parts = None if record is None else record.partitions
-        promised = _remote_registry(store_of(config), name, parts)
+        parts = record.partitions if record else None
+        promised = _remote_manifest(store_of(config), name, parts).registry
     else:
         promised = scan.make(_folder_of(home, os.fspath(other)))
     return scan.compare(folder, promised, progress=shown(progress, folder=folder))
@@ -387,12 +384,13 @@ def _folder_of(home: Home, text: str) -> str:
     return folder
 
 
-def _remote_registry(store: Store, name: str, partitions: list[str] | None) -> Registry:
+def _remote_manifest(store: Store, name: str, partitions: list[str] | None) -> Manifest:
     found = repository.read_manifest(store, name)
     if found is not None:
-        return found[0].part(partitions).registry
+        return found[0].part(partitions)
     if store.exists(repository.tgz_name(name)):
-        return tgz.registry(store, name)
+        with tempfile.TemporaryDirectory(prefix="pkgdata-") as work:
+            return Manifest(tgz.pull(store, name, work)[0])
     problem = f"is not in {store.url}, so there is nothing to compare it with"
     hint = "pkgdata dataset push puts it there"
     raise unknown(name, repository.known_names(store), problem, hint)

@@ -42,14 +42,6 @@ _ALWAYS_ALLOWED = 1_000_000_000
 _BLOCK = 1 << 18
 
 
-def write(folder: str, path: str) -> None:
-    """Write the archive of a dataset."""
-    root = os.path.realpath(folder)
-    with tarfile.open(path, "w:gz") as archive:
-        for name in os.listdir(root):
-            archive.add(os.path.join(root, name), name)
-
-
 def check_links(root: str) -> None:
     """Refuse links that lead out of the dataset or nowhere: an archive of them cannot be unpacked.
 
@@ -72,13 +64,14 @@ def check_links(root: str) -> None:
 
 def push(store: Store, name: str, folder: str, replace: bool, public: bool) -> int:
     """Write a dataset into a repository; return the bytes of the archive."""
+    root, target = os.path.realpath(folder), repository.tgz_name(name)
     with tempfile.TemporaryDirectory(prefix="pkgdata-") as work:
-        archive = os.path.join(work, repository.tgz_name("temp"))
-        write(folder, archive)
-        size = os.path.getsize(archive)
-        target = repository.tgz_name(name)
-        store.put(target, Path(archive), if_absent=not replace, public=public)
-    return size
+        path = Path(work, repository.tgz_name("temp"))
+        with tarfile.open(path, "w:gz") as archive:
+            for member in os.listdir(root):
+                archive.add(os.path.join(root, member), member)
+        store.put(target, path, if_absent=not replace, public=public)
+        return path.stat().st_size
 
 
 def pull(store: Store, name: str, folder: str, show: Callback = silent) -> tuple[Registry, int]:
@@ -94,12 +87,6 @@ def pull(store: Store, name: str, folder: str, show: Callback = silent) -> tuple
     ):
         unpacking.run(BlockFile(blocks))
     return unpacking.registry(), size
-
-
-def registry(store: Store, name: str) -> Registry:
-    """Return the registry of an archive, without keeping its files."""
-    with tempfile.TemporaryDirectory(prefix="pkgdata-") as work:
-        return pull(store, name, work)[0]
 
 
 @dataclass

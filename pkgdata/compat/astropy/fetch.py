@@ -163,13 +163,8 @@ class Job:
             answer = getattr(first, "answer", {})
             facts = answer if answer.get("code", 0) >= 300 else {}
             return failed(lines[0], attempts, name=self.url, hint=hint, **facts)
-        listed = "".join(f"\n  {line}" for line in lines)
-        return failed(
-            f"unable to open any source of {redact(self.url)}:{listed}",
-            attempts,
-            name=self.url,
-            hint=error.hint,
-        )
+        text = "\n  ".join([f"unable to open any source of {redact(self.url)}:", *lines])
+        return failed(text, attempts, name=self.url, hint=error.hint)
 
 
 def unexpected(name: str, head: bytes, size: int, body: Body) -> str | None:
@@ -213,7 +208,7 @@ class UnmodifiedError(Exception):
         self.url = url
 
 
-def open_url(url: str, options: RequestOptions, condition: Mapping[str, str] | None = None) -> Any:
+def open_url(url: str, options: RequestOptions, condition: Mapping[str, str]) -> Any:
     """Return a URL's store; condition: headers that ask for the bytes only if they changed.
 
     Of an unknown kind of URL it is one that fails when it is opened.
@@ -250,12 +245,7 @@ class UrlStore(web.HttpStore):
     """One HTTP URL, requested with the caller's options; `asked` is it before any rewrite."""
 
     def __init__(
-        self,
-        url: str,
-        *,
-        asked: str,
-        options: RequestOptions,
-        condition: Mapping[str, str] | None = None,
+        self, url: str, *, asked: str, options: RequestOptions, condition: Mapping[str, str]
     ) -> None:
         super().__init__(url, timeout=options.timeout)
         self.exact = True  # bytes as they come
@@ -263,12 +253,9 @@ class UrlStore(web.HttpStore):
         self._tls = dict(options.tls or {})
         self._insecure = options.insecure
         # bytes are counted and kept as they are on the wire
-        self._headers = {
-            key: value
-            for key, value in (options.headers or {}).items()
-            if key.lower() != "accept-encoding"
-        }
-        self._condition = dict(condition or {})
+        given = (options.headers or {}).items()
+        self._headers = {key: text for key, text in given if key.lower() != "accept-encoding"}
+        self._condition = condition
         #: ``code``, ``msg``, ``headers`` and ``url`` of the last answer.
         self.answer: dict[str, Any] = {}
 

@@ -256,14 +256,14 @@ def translated(error: PkgdataError, name: str, known: str | None) -> Exception:
 
 def status_of(error: Exception) -> int:
     """Return the HTTP status behind an error, else 0."""
-    if isinstance(error, ObjectNotFoundError):
-        default = 404
-    else:
-        default = 403 if isinstance(error, AccessDeniedError) else 0
     import re
 
     found = re.search(r": status (\d{3})\b", getattr(error, "message", ""))
-    return int(found[1]) if found else default
+    if found:
+        return int(found[1])
+    if isinstance(error, ObjectNotFoundError):
+        return 404
+    return 403 if isinstance(error, AccessDeniedError) else 0
 
 
 def _kind(error: Exception, status: int) -> str:

@@ -123,12 +123,8 @@ def _retrying(count: int, name: str, attempt: Callable[[], None]) -> None:
             left = count - number
             if not left or not _worth_retrying(error):
                 raise
-            basics.logger().info(
-                "Failed to download '%s'. Will attempt the download again %d more time%s.",
-                name,
-                left,
-                "s" if left > 1 else "",
-            )
+            text = "Failed to download '%s'. Will attempt the download again %d more time%s."
+            basics.logger().info(text, name, left, "s" if left > 1 else "")
             time.sleep(min(number + 1, 10))
 
 

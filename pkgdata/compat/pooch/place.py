@@ -289,11 +289,9 @@ class _Archive:
         self._action = action
         self._members: list[str] | None = processor.members
         inside = processor.extract_dir
-        self._folder = (
-            file.path + processor.suffix
-            if inside is None
-            else os.path.join(os.path.dirname(file.path), inside)
-        )
+        if inside is None:
+            inside = file.base + processor.suffix
+        self._folder = os.path.join(os.path.dirname(file.path), inside)
 
     def find(self, fresh: bool) -> list[str] | None:
         """Return the unpacked files if they are all here."""
