@@ -1,8 +1,10 @@
-"""What the commands read and print: lines, tables, sizes, JSON."""
+"""What the commands read and print: lines, tables, sizes, JSON, and texts from templates."""
 
 from __future__ import annotations
 
+import functools
 import os
+import string
 import sys
 
 TYPE_CHECKING = False
@@ -20,6 +22,27 @@ def size(count: float | None) -> str:
             return f"{count:.3g} {unit}" if count < 100 or unit == "B" else f"{count:.0f} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def template(module: str, name: str, /, **words: object) -> str:
+    """Return a file of ``templates`` next to a module, each ``$word`` replaced if there are any."""
+    text = _template(os.path.join(os.path.dirname(os.path.abspath(module)), "templates", name))
+    return string.Template(text).substitute(words) if words else text
+
+
+@functools.cache
+def _template(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def csp_hash(text: str) -> str:
+    """Return what a content security policy calls a script or style."""
+    import base64
+    import hashlib
+
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -7,18 +7,15 @@ are copied as files. The page is one file with all datasets, and a search where 
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
 import json
 import os
 import re
 from contextvars import copy_context
 from pathlib import Path
-from string import Template
 from typing import NamedTuple
 
-from ..base import fs, pool
+from ..base import fs, pool, text
 from ..base.config import conf
 from ..base.report import Report
 from ..base.urls import redact
@@ -300,23 +297,18 @@ def create(repository: Any, name_or_url: str) -> Path:
     ]
     wanted = '""' if parts == name.split(".") else f'"{name}"'
     path = Path(repository.basedir, "config", *parts).with_suffix(".py")
-    text = _template("definition.py.txt").substitute(
-        title=name, url=url.replace('"', "%22"), function=parts[-1], id=wanted
-    )
+    url = url.replace('"', "%22")
+    known = {"title": name, "url": url, "function": parts[-1], "id": wanted}
+    content = text.template(__file__, "definition.py.txt", **known)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        fs.write_blocks(str(path), [text.encode()], if_absent=True)
+        fs.write_blocks(str(path), [content.encode()], if_absent=True)
     except FileExistsError:
-        text = f"{path} already exists and is left as it is"
-        raise CatalogError(text, file=str(path)) from None
+        problem = f"{path} already exists and is left as it is"
+        raise CatalogError(problem, file=str(path)) from None
     except OSError as error:
         raise CatalogError(f"{path} cannot be written: {error.strerror or error}") from error
     return path
-
-
-def _template(name: str) -> Template:
-    path = Path(__file__).with_name("templates") / name
-    return Template(path.read_text("utf-8"))
 
 
 # -- the page --------------------------------------------------------------------------------------
@@ -324,28 +316,27 @@ def _template(name: str) -> Template:
 
 def page(title: str, records: Iterable[IndexEntry]) -> str:
     """Return the page."""
-    style, script = _template("site.css").template, _template("site.js").template
-    card = _template("card.html")
-    cards = [_card(one, card) for one in records]
-    return _template("site.html").substitute(
+    style, script = text.template(__file__, "site.css"), text.template(__file__, "site.js")
+    cards = [_card(one) for one in records]
+    return text.template(
+        __file__,
+        "site.html",
         title=html.escape(title),
         style=style,
         script=script,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style_hash=text.csp_hash(style),
+        script_hash=text.csp_hash(script),
         count=len(cards),
         cards="".join(cards),
     )
 
 
-def _hash(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-
-
-def _card(one: IndexEntry, template: Template) -> str:
+def _card(one: IndexEntry) -> str:
     keys = ("id", "title", "tags", "tasks", "types", "repository")
     facts = json.dumps({key: getattr(one, key) for key in keys}, ensure_ascii=False)
-    return template.substitute(
+    return text.template(
+        __file__,
+        "card.html",
         anchor=html.escape(f"{one.id}@{one.repository}"),
         facts=html.escape(facts),
         name=html.escape(one.id),

@@ -10,11 +10,11 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
-import string
 import sys
 import warnings
 
 from .. import __version__
+from ..base import text
 from ..errors import PkgdataError
 
 TYPE_CHECKING = False
@@ -78,10 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def template(name: str, /, **words: str) -> str:
     """Return the text of a file of ``templates``, with each ``$word`` replaced if there are any."""
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "templates", name)
-    with open(path, encoding="utf-8") as file:
-        text = file.read()
-    return string.Template(text).substitute(words) if words else text
+    return text.template(__file__, name, **words)
 
 
 def _fail(text: str) -> int:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import string
 from dataclasses import dataclass
-from importlib import resources
 from typing import NamedTuple
 
 from ..base import hashes
@@ -398,13 +395,3 @@ class RequestBody:
         while left and (block := self._sending.read(min(PIECE, left))):
             left -= len(block)
             yield block
-
-
-def template(file: str, /, **values: object) -> str:
-    """Return a file of the folder ``templates`` with its ``$names`` filled in."""
-    return string.Template(_file(file)).substitute(values) if values else _file(file)
-
-
-@functools.cache
-def _file(name: str) -> str:
-    return (resources.files(__package__) / "templates" / name).read_text("utf-8")

@@ -13,21 +13,19 @@ no notes have to be kept here.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import tempfile
 import time
 from html import escape
 
-from ..base import hashes, pool, urls
+from ..base import hashes, pool, text, urls
 from ..base.hashes import Digest
 from ..base.progress import BYTES, DONE, START, Event, silent
 from ..core.registry import Entry
 from ..errors import ObjectExistsError, ObjectNotFoundError, PkgdataError, PublishError
 from ..stores import open_store, public
 from . import plan, readback
-from .destination import PAGE, Item, template
+from .destination import PAGE, Item
 from .readback import OK, Finding, Mirror
 
 TYPE_CHECKING = False
@@ -330,44 +328,33 @@ def page(title: str, entries: Sequence[Entry], base: str) -> str:
     """Return the page of files below a public base URL."""
     first = entries[0]
     snippet = _SNIPPET.format(title=title, base=base, name=first.name, digest=str(first.digest))
-    style, script = "\n" + template("page.css"), "\n" + template("page.js")
-    return template(
+    style = "\n" + text.template(__file__, "page.css")
+    script = "\n" + text.template(__file__, "page.js")
+    return text.template(
+        __file__,
         "page.html",
         title=escape(title),
         count=f"{len(entries)} file{'' if len(entries) == 1 else 's'}",
-        total=_size(sum(entry.size or 0 for entry in entries)),
+        total=text.size(sum(entry.size or 0 for entry in entries)),
         snippet=escape(snippet),
         rows="".join(map(_row, entries)).rstrip("\n"),
         style=style,
         script=script,
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style_hash=text.csp_hash(style),
+        script_hash=text.csp_hash(script),
     )
 
 
 def _row(entry: Entry) -> str:
-    return template(
+    return text.template(
+        __file__,
         "row.html",
         href=escape("./" + urls.quote_name(entry.name)),
         name=escape(entry.name),
         bytes=entry.size,
-        size=_size(entry.size or 0),
+        size=text.size(entry.size or 0),
         digest=escape(str(entry.digest)),
     )
-
-
-def _hash(text: str) -> str:
-    """Return what a content security policy calls a text."""
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.3g} {unit}" if count < 100 or unit == "B" else f"{count:.0f} {unit}"
-        count /= 1000
-    return f"{count:.3g} TB"
 
 
 def check_page(destination: Destination) -> None:
@@ -376,22 +363,22 @@ def check_page(destination: Destination) -> None:
     if base is None or PAGE not in destination.held():
         return
     try:
-        text = open_store(base).get(PAGE, stop=1000)
+        begin = open_store(base).get(PAGE, stop=1000)
     except ObjectNotFoundError:
-        text = b""  # the public does not see it
-    if _MARK not in text:
+        begin = b""  # the public does not see it
+    if _MARK not in begin:
         raise PublishError(
             f"{destination.url} has an {PAGE} that pkgdata did not write",
             hint="publish to another folder or prefix, or without --index",
         )
 
 
-def publish_page(destination: Destination, text: str) -> None:
+def publish_page(destination: Destination, content: str) -> None:
     """Put the page to a destination."""
     with tempfile.TemporaryDirectory(prefix="pkgdata-page-") as folder:
         path = os.path.join(folder, PAGE)
         with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+            file.write(content)
         item = Item(PAGE, path, *hashes.measure_file(path))
         destination.begin([], [item])
         destination.put(item, True, lambda _: None)

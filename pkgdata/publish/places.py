@@ -13,7 +13,7 @@ import os
 import posixpath
 import threading
 
-from ..base import fs, owners
+from ..base import fs, owners, text
 from ..base.config import conf
 from ..base.hashes import hash_blocks
 from ..base.urls import canonical, file_path, redact
@@ -29,7 +29,7 @@ from ..stores import Store, public
 from ..stores.file import FileStore
 from ..stores.naming import BucketUrl, web_address
 from ..stores.sftp import SftpStore
-from .destination import PAGE, Destination, Held, Sending, template
+from .destination import PAGE, Destination, Held, Sending
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -373,8 +373,9 @@ class Bucket(StorePlace):
 
     def advice(self) -> str:
         prefix = f"{self._place.prefix}/" if self._place.prefix else ""
-        text, quoted = f"{self._place.kind}.txt", json.dumps(prefix)[1:-1]
-        return template(text, bucket=self._place.bucket, prefix=quoted).rstrip("\n")
+        file, quoted = f"{self._place.kind}.txt", json.dumps(prefix)[1:-1]
+        said = text.template(__file__, file, bucket=self._place.bucket, prefix=quoted)
+        return said.rstrip("\n")
 
 
 def _knows_no_condition(error: StoreError) -> bool:
