@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
+import pathlib
 
-from ..base import fs
+from ..base import fs, text
 from ..base.urls import scheme
 from ..core.declaration import find_package, installed
 from ..errors import ConfigError, PkgdataError, PublishError
@@ -29,9 +29,11 @@ _VERSION = "0version0"
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    init = commands.add_parser(
+    init = text.command(
+        commands,
         "init",
-        help="write pkgdata.toml, registry.txt, a helper and a workflow for a package",
+        _init,
+        "write pkgdata.toml, registry.txt, a helper and a workflow for a package",
         description="Write the files that a package needs to have data. Existing files are kept.",
     )
     init.add_argument("package", metavar="FOLDER", help="the package's folder: src/mypkg")
@@ -40,16 +42,16 @@ def add(commands: Any) -> None:
         "--data", default="data-files", metavar="DIR", help="folder of the files in the checkout"
     )
     init.add_argument("--no-workflow", action="store_true", help="no GitHub Actions workflow")
-    init.set_defaults(run=_init)
 
-    completion = commands.add_parser(
+    completion = text.command(
+        commands,
         "completion",
-        help="print the completion script of a shell",
+        _completion,
+        "print the completion script of a shell",
         description='bash: eval "$(pkgdata completion bash)" in ~/.bashrc; zsh the same in '
         "~/.zshrc; fish: pkgdata completion fish > ~/.config/fish/completions/pkgdata.fish",
     )
     completion.add_argument("shell", choices=("bash", "fish", "zsh"))
-    completion.set_defaults(run=_completion)
 
     words = commands.add_parser("complete-words")
     words.add_argument("words", nargs="*")
@@ -74,10 +76,8 @@ def _init(args: Namespace) -> None:
     _write(os.path.join(folder, "registry.txt"), template("registry.txt", **known))
     _write(os.path.join(folder, "_data.py"), template("helper.py.txt", **known))
     if not args.no_workflow:
-        _write(
-            os.path.join(root, ".github", "workflows", "data.yml"),
-            template("workflow.yml", **known),
-        )
+        workflow = os.path.join(root, ".github", "workflows", "data.yml")
+        _write(workflow, template("workflow.yml", **known))
     print(
         f"for pyproject.toml, so that 'pkgdata' finds {name}:\n"
         f'[project.entry-points."pkgdata.packages"]\n{name} = "{name}"\n'
@@ -110,29 +110,25 @@ def _base_of(place: str) -> str | None:
 
 
 def _listed(texts: list[str]) -> str:
-    return ", ".join(json.dumps(text, ensure_ascii=False) for text in texts)
+    return ", ".join(json.dumps(one, ensure_ascii=False) for one in texts)
 
 
 def _project_root(folder: str) -> str:
     """Return the folder above with the ``pyproject.toml`` or the repository, else the parent."""
-    start = os.path.dirname(os.path.abspath(folder))
-    path = start
-    while True:
+    above = [str(path) for path in pathlib.Path(os.path.abspath(folder)).parents]
+    for path in above:
         if any(os.path.exists(os.path.join(path, mark)) for mark in ("pyproject.toml", ".git")):
             return path
-        parent = os.path.dirname(path)
-        if parent == path:
-            return start
-        path = parent
+    return above[0]
 
 
-def _write(path: str, text: str) -> None:
+def _write(path: str, content: str) -> None:
     if os.path.exists(path):
-        print(f"{path}: exists already, kept", file=sys.stderr)
+        text.note(f"{path}: exists already, kept")
         return
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    fs.write_atomic(path, text.encode())
-    print(f"{path}: written", file=sys.stderr)
+    fs.write_atomic(path, content.encode())
+    text.note(f"{path}: written")
 
 
 # -- completion --------------------------------------------------------------------------------
