@@ -128,18 +128,10 @@ class _Queue:
 
     def _look(self) -> None:
         me = f".{owners.token()}-"
-        self._others.clear()
-        gone: dict[str, bool] = {}
-        for name in os.listdir(self._folder):
-            if me in name:
-                continue  # ours, and there may be a thousand
-            owner = owners.of(name)
-            if owner is None:
-                continue
-            if owner not in gone:
-                gone[owner] = owners.is_gone(owner)
-            if not gone[owner]:
-                self._others.add(name.partition(".")[0])
+        # our own are left out: there may be a thousand
+        found = [(name, owners.of(name)) for name in os.listdir(self._folder) if me not in name]
+        running = {one for one in {owner for _, owner in found} if one and not owners.is_gone(one)}
+        self._others = {name.partition(".")[0] for name, owner in found if owner in running}
         # towards the end two processes meet more often
         self._until_look = max(1, min(_LOOK_EVERY, len(self._jobs) // 8))
         if self._others and not self._shuffled:

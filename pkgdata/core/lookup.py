@@ -78,9 +78,8 @@ class Settings:
         return found
 
     def _make_cache(self) -> Cache:
-        if "cache_dir" in self.declared:
-            return Cache(self.declared["cache_dir"], self["lock_timeout"], "declare()")
-        path, origin = config.cache_dir()
+        own = self.declared.get("cache_dir")
+        path, origin = config.cache_dir() if own is None else (own, "declare()")
         return Cache(path, self["lock_timeout"], origin)
 
     @property

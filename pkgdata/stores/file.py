@@ -44,14 +44,12 @@ def walk(rows: Rows, prefix: str, flat: bool) -> Iterator[tuple[str, Info]]:
 def _level(rows: Rows, folder: str, prefix: str, flat: bool) -> Iterator[tuple[str, Info]]:
     # a folder stands where its files belong among the names: "a.b" < "a/b"
     for name, info in sorted(rows(folder), key=itemgetter(0)):
-        if not name.endswith("/"):
-            if name.startswith(prefix) and not owners.is_aside(name):
-                yield name, info
-        elif flat:
-            if name.startswith(prefix):
-                yield name, info
-        elif name.startswith(prefix) or prefix.startswith(name):
-            yield from _level(rows, name, prefix, flat)
+        is_folder, begins = name.endswith("/"), name.startswith(prefix)
+        if is_folder and not flat:
+            if begins or prefix.startswith(name):
+                yield from _level(rows, name, prefix, flat)
+        elif begins and (is_folder or not owners.is_aside(name)):
+            yield name, info
 
 
 class TreeStore(Store):

@@ -108,18 +108,13 @@ class Job:
 
     def _take_up(self) -> bool:
         """Put back what ended processes took; return True if there was any."""
-        found = False
         with self._changing():
             owners = self._db.execute(
                 "select distinct owner from work where state=? and owner<>?", (TAKEN, self._mine)
             ).fetchall()
-            for (owner,) in owners:
-                if _is_gone(owner):
-                    found = True
-                    self._db.execute(
-                        "update work set state=0 where state=? and owner=?", (TAKEN, owner)
-                    )
-        return found
+            gone = [(TAKEN, owner) for (owner,) in owners if _is_gone(owner)]
+            self._db.executemany("update work set state=0 where state=? and owner=?", gone)
+        return bool(gone)
 
     def left(self) -> int:
         """Return how many objects are not done."""

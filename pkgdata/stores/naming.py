@@ -199,11 +199,5 @@ def _bracket(text: str, rest: str) -> tuple[list[str], int, str]:
 
 
 def _characters(inside: str) -> Iterator[str]:
-    i = 0
-    while i < len(inside):
-        if inside[i + 1 : i + 2] == "-" and i + 2 < len(inside):
-            yield from map(chr, range(ord(inside[i]), ord(inside[i + 2]) + 1))
-            i += 3
-        else:
-            yield inside[i]
-            i += 1
+    for first, last in re.findall("(?s)(.)(?:-(.))?", inside):
+        yield from map(chr, range(ord(first), ord(last or first) + 1))

@@ -403,9 +403,8 @@ class Connection:
         except StoreError as error:
             if self.stat(target) is None:
                 raise
-            raise ObjectExistsError(
-                f"{self._url}: {target} is there already", url=self._url
-            ) from error
+            text = f"{self._url}: {target} is there already"
+            raise ObjectExistsError(text, url=self._url) from error
 
     def _rename(self, source: str, target: str) -> None:
         # version 3 refuses to rename onto a file

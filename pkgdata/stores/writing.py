@@ -85,19 +85,16 @@ class Put(NamedTuple):
     def _file(self, name: str, file: IO[bytes]) -> int:
         size = _size(file, 0)
         with pool.ROOM.taking(_LARGE if size is None or size > WHOLE else 2 * size):
-            return self._read(name, file)
-
-    def _read(self, name: str, file: IO[bytes]) -> int:
-        head = _head(name, file)
-        if len(head) <= WHOLE:
-            self._whole(name, head)
-            return len(head)
-        kept, compress = self._kept(name)
-        rest = itertools.chain([head], iter(lambda: file.read(BLOCK), b""))
-        blocks = codecs.encode_blocks(rest, compress, self.level)
-        size = None if compress else _size(file, len(head))
-        self.store.write_blocks(name, blocks, kept, self.if_absent, size)
-        return -1
+            head = _head(name, file)
+            if len(head) <= WHOLE:
+                self._whole(name, head)
+                return len(head)
+            kept, compress = self._kept(name)
+            rest = itertools.chain([head], iter(lambda: file.read(BLOCK), b""))
+            blocks = codecs.encode_blocks(rest, compress, self.level)
+            size = None if compress else _size(file, len(head))
+            self.store.write_blocks(name, blocks, kept, self.if_absent, size)
+            return -1
 
     def many(self, items: Iterable[Any], shown: bool | Callback | None) -> Report:
         """Write many objects at once."""

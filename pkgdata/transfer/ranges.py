@@ -125,14 +125,8 @@ class Ranges:
             open_spans = sorted((s.pos, s.end) for s in self._spans if s.pos < s.end)
         if not open_spans:
             return self._size, []
-        later, at = [], open_spans[0][1]
-        for pos, end in open_spans[1:]:
-            if pos > at:
-                later.append((at, pos))
-            at = end
-        if at < self._size:
-            later.append((at, self._size))
-        return open_spans[0][0], later
+        front = open_spans[0][0]
+        return front, [(span.pos, span.end) for span in gaps(self._size, front, open_spans)]
 
     def _take(self) -> Span | None:
         """Give a worker something to do: an idle span, else half of the longest busy one."""

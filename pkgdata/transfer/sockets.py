@@ -204,13 +204,11 @@ class Run:
                 self._drop(connection)
 
     def _advance(self, connection: _Connection) -> None:
-        if connection.job is None:
-            if connection.handshake and not self._shake(connection):
-                return
+        if connection.job is not None:
+            self._read(connection)
+        elif not connection.handshake or self._shake(connection):
             self._selector.modify(connection.sock, selectors.EVENT_READ, connection)
             self._next(connection)
-            return
-        self._read(connection)
 
     def _shake(self, connection: _Connection) -> bool:
         import ssl
