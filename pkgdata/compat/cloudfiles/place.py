@@ -275,8 +275,7 @@ class Place:
         self, name: str, start: int | None, end: int | None
     ) -> tuple[bytes | None, str | None]:
         """Return an object's stored bytes and their encoding; None if there is no such object."""
-        first = None if start is None else int(start)
-        last = None if end is None else int(end)
+        first, last = (None if one is None else int(one) for one in (start, end))
         found = self._unless_missing(
             lambda: Get(self.store, True).one((self.key(name), first, last))
         )

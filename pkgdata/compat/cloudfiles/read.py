@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import itertools
 import json
 import os
 import posixpath
@@ -143,11 +144,8 @@ class Reading(Base):
         """
         asked, many = listed(paths)
         with self._bar("Downloading JSON", None, asked, total) as bar:
-            records = [
-                record
-                for part in pool.chunks(asked)
-                for record in self.get(part, progress=bar, parallel=1)
-            ]
+            parts = (self.get(part, progress=bar, parallel=1) for part in pool.chunks(asked))
+            records = list(itertools.chain.from_iterable(parts))
         found = [None if one["content"] is None else json.loads(one["content"]) for one in records]
         return found if many else found[0]
 

@@ -326,23 +326,19 @@ def _plain(value: Any) -> Any:
 # -- from one place to another -------------------------------------------------------------------
 
 
+@dataclasses.dataclass(eq=False)
 class Copy:
     """Copies objects; `reencode` None leaves stored bytes as they are, ``""`` stores them plain."""
 
-    def __init__(
-        self,
-        source: Place,
-        dest: Place,
-        reencode: Any = None,
-        content_type: str | None = None,
-        allow_missing: bool = False,
-    ) -> None:
-        self._source = source
-        self._dest = dest
-        keeps = reencode is None
-        self._reencode = None if keeps else compression.canonical(reencode) or "none"
-        self._content_type = content_type
-        self._allow_missing = allow_missing
+    _source: Place
+    _dest: Place
+    _reencode: Any = None
+    _content_type: str | None = None
+    _allow_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if self._reencode is not None:
+            self._reencode = compression.canonical(self._reencode) or "none"
         self.monitor = TransmissionMonitor(IOEnum.TX)
 
     def one(self, pair: tuple[str, str]) -> None:

@@ -36,7 +36,7 @@ class Context(active.Context):
     """Where data are, and what users set; by default in datamaestro's folder."""
 
     def __init__(self, path: str | os.PathLike[str] | None = None) -> None:
-        super().__init__(_folder() if path is None else path)
+        super().__init__(places.root(datamaestro_folder()) if path is None else path)
 
     @staticmethod
     def instance() -> Context:
@@ -50,10 +50,6 @@ class Context(active.Context):
 
     def dataset(self, name: str) -> Definition:
         return find_dataset(name, self)
-
-
-def _folder() -> str:
-    return os.fspath(places.root(datamaestro_folder()))
 
 
 def _catalog(where: Any) -> library.Catalog:
