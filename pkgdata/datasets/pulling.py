@@ -101,12 +101,10 @@ class Pull:
 
     def _find(self, former: tuple[Registry, str] | None) -> None:
         """Search the cache, and the folder of another version."""
-        others: dict[Digest, str] = {}
+        others: dict[Digest | None, str] = {}
         if former is not None:
-            registry, folder = former
-            for entry in registry.values():
-                if entry.digest is not None:
-                    others[entry.digest] = os.path.join(folder, *entry.name.split("/"))
+            entries, folder = former[0].values(), former[1]
+            others = {one.digest: os.path.join(folder, *one.name.split("/")) for one in entries}
         listed: dict[str, set[str]] = {}
         self._missing: list[Wanted] = []
         for entry, digest, spot in self._manifest.located():

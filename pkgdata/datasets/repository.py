@@ -254,17 +254,15 @@ class _ManifestReader:
         zstd = self._whole(facts["zstd"]) if "zstd" in facts else None
         spot = Spot(pack, offset, zstd)
         if "mode" in facts:
-            self._found.modes[entry.name] = self._mode(facts["mode"])
+            mode = facts["mode"]
+            if not mode or mode.strip("01234567") or len(mode) > 4:
+                raise self._error("expected a mode in octal digits")
+            self._found.modes[entry.name] = int(mode, 8) & _MODE
         if pack is not None:
             packs = self._found.packs
             if pack >= len(packs) or offset + spot.stored(entry.size) > packs[pack][1]:
                 raise self._error("no pack has these bytes")
         self._found.spots[entry.digest] = spot
-
-    def _mode(self, text: str) -> int:
-        if not text or text.strip("01234567") or len(text) > 4:
-            raise self._error("expected a mode in octal digits")
-        return int(text, 8) & _MODE
 
     def _whole(self, text: str) -> int:
         if not (text.isascii() and text.isdigit() and len(text) <= 19):
