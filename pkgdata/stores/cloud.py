@@ -6,6 +6,7 @@ tens of megabytes a second, whatever the network could do.
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 
@@ -348,11 +349,9 @@ class CloudStore(CloudClient):
 
     def _delete(self, keys: str | list[str], name: str) -> None:
         self._before_writing(name)
-        try:
-            with self.translating(name, harmless=True):
-                self._obstore.delete(self.client(), keys)
-        except ObjectNotFoundError:
-            pass  # which Google and Azure answer
+        # Google and Azure answer that there is none
+        with contextlib.suppress(ObjectNotFoundError), self.translating(name, harmless=True):
+            self._obstore.delete(self.client(), keys)
 
     def clone(self, name: str, source: Primitives, source_name: str) -> bool:
         if not isinstance(source, CloudStore) or not self._shares(source):

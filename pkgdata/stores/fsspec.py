@@ -128,10 +128,9 @@ class FsspecStore(TreeStore):
         self._files.mv(aside, path)
 
     def _forget(self, aside: str) -> None:
-        try:
+        # it was not started, or the file system is gone: the first error counts
+        with contextlib.suppress(Exception):
             self._files.rm_file(aside)
-        except Exception:
-            pass  # it was not started, or the file system is gone: the first error counts
 
     def _rows(self, folder: str) -> Iterator[tuple[str, Info]]:
         try:

@@ -329,16 +329,13 @@ def _translate(error: Exception, address: str) -> StoreError:
     lib = requests.exceptions
     reason = _reason(error)
     permanent = (lib.SSLError, lib.TooManyRedirects, ValueError)
-    hints = (
-        (
-            lib.SSLError,
-            "behind an intercepting proxy set REQUESTS_CA_BUNDLE to its certificate; "
-            "verification is never turned off",
-        ),
-        (lib.ProxyError, "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"),
-    )
-    hint = next((words for kind, words in hints if isinstance(error, kind)), None)
-    if hint is None and ("resolve" in reason or "Name or service" in reason):
+    hint = None
+    if isinstance(error, lib.SSLError):
+        hint = "behind an intercepting proxy set REQUESTS_CA_BUNDLE to its certificate; "
+        hint += "verification is never turned off"
+    elif isinstance(error, lib.ProxyError):
+        hint = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
+    elif "resolve" in reason or "Name or service" in reason:
         hint = "check the network connection and the host name"
     passing = (requests.RequestException, urllib3.exceptions.HTTPError)
     transient = isinstance(error, passing) and not isinstance(error, permanent)

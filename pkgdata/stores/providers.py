@@ -301,9 +301,7 @@ def aws_credentials() -> tuple[dict[str, Any], Callable[[], Any] | None] | None:
     if any(os.environ.get(name) for name in _AWS_ENVIRONMENT):
         return {}, None
     profile = aws_profile()
-    settings: dict[str, Any] = {}
-    if profile.get("region"):
-        settings["region"] = profile["region"]
+    settings: dict[str, Any] = {"region": profile["region"]} if profile.get("region") else {}
     if profile.get("aws_access_key_id") and not profile.get("role_arn"):
         settings["access_key_id"] = profile["aws_access_key_id"]
         settings["secret_access_key"] = profile.get("aws_secret_access_key", "")

@@ -379,10 +379,8 @@ class Connection:
 
     def remove(self, path: str) -> None:
         """Remove a file; a missing one is no error."""
-        try:
+        with contextlib.suppress(ObjectNotFoundError):
             self.answer(self.ask(_REMOVE, _text(path), path=path))
-        except ObjectNotFoundError:
-            pass
 
     def replace(self, source: str, target: str) -> None:
         """Rename onto a file, which may be there."""

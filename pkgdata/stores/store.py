@@ -7,6 +7,7 @@ are retried (setting ``retries``).
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import deque
 from urllib.parse import unquote
@@ -176,10 +177,8 @@ class Store(ReadableStore):
         put = writing.Put(self, Attributes(), if_absent=True)
 
         def make(name: str) -> None:
-            try:
+            with contextlib.suppress(ObjectExistsError):  # that it is there is all that was asked
                 put.one(name, b"")
-            except ObjectExistsError:
-                pass  # it is there, which is all that was asked for
 
         deque(self._each(make, names), 0)
 

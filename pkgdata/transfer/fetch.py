@@ -179,14 +179,12 @@ class Health:
     def note(self, url: str, down: bool) -> None:
         """Remember that the server of a URL failed, or that it answers again."""
         path = self._file(url)
-        try:
+        with contextlib.suppress(OSError):  # only the next call would have been faster
             if not down:
                 os.unlink(path)
             else:
                 fs.make_dirs(self._folder)
                 fs.write_atomic(path, b"", sync=False, follow=True)
-        except OSError:
-            pass  # only the next call would have been faster
 
 
 def first_good(

@@ -11,6 +11,7 @@ Message syntax: RFC 9112. Requests are not pipelined; servers differ in what the
 
 from __future__ import annotations
 
+import contextlib
 import selectors
 import socket
 import time
@@ -311,10 +312,8 @@ class Run:
 
     def _drop(self, connection: _Connection) -> None:
         self._open.discard(connection)
-        try:
+        with contextlib.suppress(KeyError, ValueError):  # it was never registered
             self._selector.unregister(connection.sock)
-        except (KeyError, ValueError):
-            pass  # it was never registered
         connection.sock.close()
         job, connection.job = connection.job, None
         if job is not None:
