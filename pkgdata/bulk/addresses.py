@@ -236,6 +236,18 @@ def names_in(
             yield name, info
 
 
+def stored(store: Store, address: Address) -> Iterator[tuple[str, Info]]:
+    """Yield an object, or all of a folder whether or not it is written with a slash."""
+    if not (address.folder or address.pattern):
+        try:
+            yield address.name, store.stat(address.name)
+            return
+        except ObjectNotFoundError:
+            if not is_folder(store, address):
+                raise
+    yield from names_in(store, address)
+
+
 def below(store: Store, prefix: str, flat: bool = False) -> Iterator[tuple[str, Info]]:
     """List names with a prefix, without the empty objects that some tools make as folders."""
     for name, info in store.scan(prefix, flat):

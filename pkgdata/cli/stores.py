@@ -9,8 +9,8 @@ from email.utils import formatdate
 
 from ..base import text
 from ..bulk import addresses
-from ..bulk.commands import objects, stored
-from ..bulk.removal import Removal
+from ..bulk.addresses import stored
+from ..bulk.commands import Removal, objects
 from ..errors import ConfigError, ObjectNotFoundError
 from ..stores.naming import expand_brackets
 
