@@ -100,7 +100,10 @@ def shown(name: str, show: Callback, size: Callable[[], int]) -> Iterator[None]:
     except BaseException:
         show(Event(name, FAILED))
         raise
-    done = size()
+    try:
+        done = size()
+    except OSError:
+        done = 0  # another process has removed it since; the caller's use of the path tells
     show(Event(name, DONE, done, done))
 
 

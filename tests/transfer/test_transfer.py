@@ -20,6 +20,7 @@ from pkgdata.base.progress import BYTES, START
 from pkgdata.cache.partial import Partial
 from pkgdata.errors import CacheError, IncompleteTransferError, IntegrityError, StoreError
 from pkgdata.stores import Body, Primitives, open_store
+from pkgdata.transfer import fetch as fetching
 from pkgdata.transfer.one import Transfer, unexpected_page
 from pkgdata.transfer.ranges import Limits
 
@@ -584,3 +585,10 @@ def test_later_bytes_are_kept_though_no_registry_tells_the_size(folder, told):
     missing = len(CONTENT) - front - (end - start)
     sent = sum(body.given for body in given)
     assert sent == missing if told else sent == len(CONTENT) - front
+
+
+def test_a_file_that_another_process_removed_at_once_is_still_reported(tmp_path):
+    seen = []
+    with fetching.shown(NAME, seen.append, lambda: os.stat(tmp_path / "gone").st_size):
+        pass
+    assert [(event.state, event.done) for event in seen] == [("done", 0)]
