@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from ...base.progress import Callback
-    from .fetch import Job
+    from .fetch import UrlJob
 
 #: Temporary files to remove when the program ends. The name is astropy's, which others read.
 _tempfilestodel: list[Path] = []
@@ -147,10 +147,10 @@ def _download(
     pkgname: str,
     *options: Any,
 ) -> str:
-    def job() -> Job:
-        from .fetch import Job  # loads what speaks HTTP, which a hit needs not
+    def job() -> UrlJob:
+        from .fetch import UrlJob  # loads what speaks HTTP, which a hit needs not
 
-        return Job(url, sources, pkgname, show, *options)
+        return UrlJob(url, sources, pkgname, show, *options)
 
     if not cache:
         return _temporary(job().to_temporary())

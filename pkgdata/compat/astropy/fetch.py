@@ -65,7 +65,7 @@ class RequestOptions(NamedTuple):
     insecure: bool = False
 
 
-class Job:
+class UrlJob:
     """One URL to fetch, from some sources instead of from itself if there are any."""
 
     def __init__(

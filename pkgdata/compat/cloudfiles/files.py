@@ -16,7 +16,7 @@ from . import paths as paths_
 from .monitor import TransmissionMonitor, bar_of
 from .place import each
 from .read import Reading
-from .write import Copy, Writing, jsonify, moved, pairs
+from .write import ObjectCopy, Writing, jsonify, moved, pairs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ class CloudFiles(Reading, Writing):
         """
         dest = self._other(cf_dest)
         paths = self.list() if paths is None else paths
-        copy = Copy(self.place, dest.place, reencode, content_type, allow_missing)
+        copy = ObjectCopy(self.place, dest.place, reencode, content_type, allow_missing)
         local = {self.protocol, dest.protocol} <= {"file", "mem"}
         with dest._bar("Transferring", progress, paths) as bar, dest.place.store.bulk():
             threads = dest._writers if local else max(self.threads, dest.threads)
@@ -448,7 +448,7 @@ class ResumableTransfer:
         words = self._words()
         src, dest, reencode = json.loads(words)
         source = CloudFiles(src)
-        copy = Copy(source.place, CloudFiles(dest).place, reencode)
+        copy = ObjectCopy(source.place, CloudFiles(dest).place, reencode)
         failure: Exception | None = None
         with Job(self.db_path, words) as job, bar_of(progress, "Transfer", None, job.left()) as bar:
             job.plan(())  # puts back what ended processes took, and what failed

@@ -89,8 +89,8 @@ class Base:
         expected = "'requester' or None" if protocol == "s3" else "None"
         raise ConfigError(f"request_payer: expected {expected} for {protocol}, found {payer!r}")
 
-    def _place(self) -> Place:
-        return Place(
+    def _place(self) -> CloudPlace:
+        return CloudPlace(
             self._path, self.secrets, self.request_payer, self.no_sign_request, self.threads
         )
 
@@ -237,7 +237,7 @@ def _part(target: Any, method: str, options: dict[str, Any], items: list[Any]) -
     return found if isinstance(found, list) else [None] * len(items)
 
 
-class Place:
+class CloudPlace:
     """The store of a cloudpath."""
 
     def __init__(

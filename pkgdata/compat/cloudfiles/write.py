@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from .place import Place
+    from .place import CloudPlace
 
 #: Names that go into one call of the store's bulk deletion.
 _DELETED_AT_ONCE = 1000
@@ -327,11 +327,11 @@ def _plain(value: Any) -> Any:
 
 
 @dataclasses.dataclass(eq=False)
-class Copy:
+class ObjectCopy:
     """Copies objects; `reencode` None leaves stored bytes as they are, ``""`` stores them plain."""
 
-    _source: Place
-    _dest: Place
+    _source: CloudPlace
+    _dest: CloudPlace
     _reencode: Any = None
     _content_type: str | None = None
     _allow_missing: bool = False
@@ -375,7 +375,9 @@ class Copy:
         return info.size or 0
 
 
-def _target(source: Place, dest: Place, name: str, new_name: str, reencode: str | None) -> str:
+def _target(
+    source: CloudPlace, dest: CloudPlace, name: str, new_name: str, reencode: str | None
+) -> str:
     """Return the name of a copy in its store; a suffix that its file will get is not doubled."""
     if posixpath.splitext(new_name)[1] not in codecs.SUFFIXES.values() or dest.protocol != "file":
         return dest.key(new_name)
@@ -396,7 +398,7 @@ def pairs(paths: Iterable[Any]) -> Iterator[tuple[str, str]]:
             yield name, new_name or name
 
 
-def moved(source: Place, dest: Place, pair: tuple[str, str]) -> None:
+def moved(source: CloudPlace, dest: CloudPlace, pair: tuple[str, str]) -> None:
     """Move an object, given its name and the new one."""
     name, new_name = pair
     if dest.protocol == "file" and os.path.isdir(dest.local(new_name)):

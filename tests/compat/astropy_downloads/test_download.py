@@ -43,7 +43,7 @@ def test_the_tree_is_astropys_and_holds_nothing_else(server, place, tmp_path):
     assert below(place) == [f"download/url/{key}/contents", f"download/url/{key}/url"]
     assert (place / "download" / "url" / key / "url").read_bytes() == url.encode()
     assert os.listdir(place / "download") == ["url"]
-    # what we need besides lies beside it
+    # what else we need is next to it
     assert below(tmp_path / "cache" / "validators-v1") == [f"astropy/{key}.json"]
     assert url not in (tmp_path / "cache/validators-v1/astropy" / f"{key}.json").read_text()
     assert below(tmp_path / "cache" / "partial-v1") == []
@@ -124,11 +124,11 @@ def test_a_remembered_answer_is_forgotten_when_it_does_not_hold(server, tmp_path
 
 
 def test_an_answer_is_remembered_for_the_cache_it_was_looked_for_in(server, tmp_path, monkeypatch):
-    from pkgdata.compat.astropy.fetch import Job
+    from pkgdata.compat.astropy.fetch import UrlJob
 
     url = server.url + "a.dat"
     temporary = unpinned_dirs.set_temp_cache(tmp_path / "temporary")
-    into = Job.into
+    into = UrlJob.into
 
     def interrupted(*args):
         path = into(*args)
@@ -136,7 +136,7 @@ def test_an_answer_is_remembered_for_the_cache_it_was_looked_for_in(server, tmp_
         return path
 
     with monkeypatch.context() as patch:
-        patch.setattr(Job, "into", interrupted)
+        patch.setattr(UrlJob, "into", interrupted)
         path = download_file(url, cache=True)
     try:
         assert download_file(url, cache=True).startswith(str(tmp_path / "temporary"))

@@ -71,7 +71,7 @@ def test_update_asks_whether_it_changed(server, headers, asked):
     assert [r.status for r in server.requests] == [200, 200, 304 if asked else 200]
     assert read(path) == CONTENT
     assert os.stat(path).st_mtime_ns >= first.st_mtime_ns
-    # asking anew went on from there
+    # asking again resumed there
     download_file(url, cache="update")
     assert server.requests[-1].status == (304 if asked else 200)
 
