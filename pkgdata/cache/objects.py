@@ -56,6 +56,7 @@ from ..base import config, fs
 from ..base.hashes import Digest, short_key
 from ..errors import CacheError
 from . import stamps
+from .stamps import OBJECTS, PARTIAL, SIZES, STAMPS, key_of
 
 # a hit, which only looks, is spared what brings objects in: partial, staging, owners, locks
 TYPE_CHECKING = False
@@ -69,9 +70,8 @@ if TYPE_CHECKING:
 
 #: Buckets of the root. A change of one's format takes the next number here, and changes the golden
 #: tree of ``tests/cache/test_format.py``.
-OBJECTS, SIZES, STAMPS = "objects-v1", stamps.SIZES, stamps.STAMPS
 TREES, DERIVED, CONTENTS = "trees-v1", "derived-v1", "contents-v1"
-PARTIAL, LOCKS, HOSTS = "partial-v1", "locks-v1", "hosts-v1"
+LOCKS, HOSTS = "locks-v1", "hosts-v1"
 BUCKETS = (OBJECTS, SIZES, STAMPS, TREES, DERIVED, CONTENTS, PARTIAL, LOCKS, HOSTS)
 
 #: Plain joining: what is joined here is clean, and a batch asks thousands of times.
@@ -96,15 +96,6 @@ Do not change files in place: several packages may share one.
 def split(digest: Digest) -> tuple[str, str, str]:
     """Return the folders that a digest stands for in a bucket."""
     return digest.alg, digest.hex[:2], digest.hex[2:]
-
-
-def key_of(digest: Digest) -> str:
-    """Return the short name that locks and unfinished files of a digest carry.
-
-    Forty digits keep the path short for Windows; two digests that shared them would share a lock
-    and fail verification once, no more.
-    """
-    return f"{digest.alg}-{digest.hex[:40]}"
 
 
 def contents_file(root: str, key: str) -> str:

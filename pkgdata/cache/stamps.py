@@ -28,8 +28,17 @@ if TYPE_CHECKING:
 
     from ..base.hashes import Digest
 
-#: Buckets of the cache.
-SIZES, STAMPS = "sizes-v1", "stamps-v1"
+#: Buckets of the cache that this module or `partial` writes; `objects` lists all.
+OBJECTS, PARTIAL, SIZES, STAMPS = "objects-v1", "partial-v1", "sizes-v1", "stamps-v1"
+
+
+def key_of(digest: Digest) -> str:
+    """Return the short name that locks and unfinished files of a digest carry.
+
+    Forty digits keep the path short for Windows; two digests that shared them would share a lock
+    and fail verification once, no more.
+    """
+    return f"{digest.alg}-{digest.hex[:40]}"
 
 
 def _sizes_file(root: str, digest: Digest) -> str:

@@ -33,8 +33,8 @@ from ..base import fs, owners
 from ..base.hashes import short_key
 from ..errors import CacheError, PkgdataWarning, warn
 from . import staging
-from .objects import PARTIAL
 from .partial import Partial
+from .stamps import PARTIAL
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -12,8 +12,9 @@ from ..base import fs, owners
 from ..base.hashes import Digest, hash_file, mismatch, new
 from ..errors import CacheError, ExtractionError
 from . import objects, staging
-from .objects import Cache, contents_file, key_of, split
+from .objects import Cache, contents_file, split
 from .partial import Partial
+from .stamps import OBJECTS, PARTIAL, key_of
 from .unpinned import VALIDATORS
 
 TYPE_CHECKING = False
@@ -61,7 +62,7 @@ def _item(digest: Digest, path: str) -> CachedObject:
 
 def items(cache: Cache) -> Iterator[CachedObject]:
     """Yield every object of a cache."""
-    for digest, folder in _digests(cache, objects.OBJECTS):
+    for digest, folder in _digests(cache, OBJECTS):
         for path in _paths(folder):
             try:
                 yield _item(digest, path)
@@ -72,10 +73,10 @@ def items(cache: Cache) -> Iterator[CachedObject]:
 def usage(cache: Cache) -> dict[str, int]:
     """Return the bytes that each kind of content takes, hard links counted once."""
     kinds = {
-        "objects": objects.OBJECTS,
+        "objects": OBJECTS,
         "trees": objects.TREES,
         "derived": objects.DERIVED,
-        "unfinished": objects.PARTIAL,
+        "unfinished": PARTIAL,
     }
     seen: set[tuple[int, int]] = set()
     totals = dict.fromkeys(kinds, 0)
@@ -159,8 +160,8 @@ def sweep(cache: Cache, now: float | None = None) -> int:
 
 def _sweep(cache: Cache, now: float) -> int:
     count = 0
-    here = {key_of(digest) for digest, folder in _digests(cache, objects.OBJECTS) if _paths(folder)}
-    for path in _paths(cache.root, objects.PARTIAL):
+    here = {key_of(digest) for digest, folder in _digests(cache, OBJECTS) if _paths(folder)}
+    for path in _paths(cache.root, PARTIAL):
         name = os.path.basename(path)
         owner = owners.of(name)
         runs = owner is not None and not owners.is_gone(owner)
@@ -170,7 +171,7 @@ def _sweep(cache: Cache, now: float) -> int:
         if age > PARTIAL_DAYS or not (runs or useful):
             fs.discard(path)
             count += 1
-    for bucket in (objects.OBJECTS, objects.TREES, objects.DERIVED):
+    for bucket in (OBJECTS, objects.TREES, objects.DERIVED):
         count += _remove_leftovers(os.path.join(cache.root, bucket))
     # a process that waits for a key holds .lock shared, so none waits now
     useless = _paths(cache.root, objects.LOCKS)
@@ -255,7 +256,7 @@ class _Reader:
 
 def _export_one(archive: tarfile.TarFile, item: CachedObject) -> None:
     # no owner and no time: archives of the same objects are the same
-    info = tarfile.TarInfo("/".join((objects.OBJECTS, *split(item.digest), item.name)))
+    info = tarfile.TarInfo("/".join((OBJECTS, *split(item.digest), item.name)))
     info.size, info.mode = item.size, 0o444
     with open(item.path, "rb") as file:
         reader = _Reader(file, item.digest.alg)
@@ -300,7 +301,7 @@ def _checked(
         bucket, alg, first, rest, name = parts
         digest = Digest.parse(f"{alg}:{first}{rest}")
         # whatever parses another way than it is written would be a second address of one object
-        if [bucket, alg, first, rest] != [objects.OBJECTS, *split(digest)]:
+        if [bucket, alg, first, rest] != [OBJECTS, *split(digest)]:
             raise ValueError("it is no object")
         fs.safe_name(name)
         if not info.isreg() or info.issparse():

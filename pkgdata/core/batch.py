@@ -17,8 +17,8 @@ from collections import deque
 
 from ..base import fs, hashes, owners
 from ..base.progress import DONE, HIT, START, Event, silent
-from ..cache.group import Group
-from ..cache.objects import PARTIAL, key_of
+from ..cache.partial import Group
+from ..cache.stamps import PARTIAL, key_of
 from ..errors import PkgdataError
 from ..transfer.fetch import Routes
 from ..transfer.sockets import Run, Server

@@ -16,8 +16,9 @@ from ..base import fs, hashes, pool
 from ..base.config import conf
 from ..base.hashes import Digest
 from ..base.progress import ended, silent
-from ..cache.group import Group
-from ..cache.objects import OBJECTS, split
+from ..cache.objects import split
+from ..cache.partial import Group
+from ..cache.stamps import OBJECTS
 from ..errors import IncompleteTransferError, IntegrityError, StoreError
 from ..stores import Source, codecs
 from ..transfer.fetch import fetch

@@ -50,7 +50,7 @@ def ci_key(*packages: str) -> str:
     # every pytest run imports this module, and few ask for a key
     import hashlib
 
-    from ..cache.objects import OBJECTS
+    from ..cache.stamps import OBJECTS
     from ..core.declaration import find_package
 
     found = {data.name: str(data.registry.digest()) for data in map(find_package, packages)}
