@@ -18,7 +18,7 @@ from ..base.config import cache_dir, conf
 from ..cache import staging, stamps
 from ..cache.objects import Cache
 from ..errors import CacheError, CatalogError, FolderWarning, PkgdataError, warn
-from . import fetch, places
+from . import active, places
 from .resources import FileResource, FolderResource, Resource
 
 TYPE_CHECKING = False
@@ -146,8 +146,8 @@ def _bring(definition: Definition, force: bool) -> None:
     if not files:
         return
     entries = [entry for one in files for entry in one.entries()]
-    with fetch.session(entries):
-        fetch.bring(definition.id, entries)
+    with active.session(entries):
+        active.bring(definition.id, entries)
         with _turn(definition, files, force):
             for one in files:
                 if force or not is_here(one):

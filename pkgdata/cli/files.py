@@ -85,7 +85,7 @@ def _fetch(args: Namespace) -> int:
     data = find_package(args.package)
     progress = None
     if args.timeline:
-        from .timeline import Timeline  # its XML library would slow down every `get`
+        from .copying import Timeline  # its XML library would slow down every `get`
 
         names = args.names or list(data.registry)
         sizes = [data.registry[name].size for name in names if name in data.registry]

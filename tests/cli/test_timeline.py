@@ -12,8 +12,8 @@ from faults import FaultServer
 import pkgdata
 from pkgdata import Digest, Registry
 from pkgdata.base.progress import BYTES, DONE, FAILED, HIT, START, WAIT, Event
-from pkgdata.cli import timeline
-from pkgdata.cli.timeline import Timeline
+from pkgdata.cli import copying
+from pkgdata.cli.copying import Timeline
 from pkgdata.core.registry import Entry
 from pkgdata.stores import http
 
@@ -167,7 +167,7 @@ def test_names_and_mirrors_are_escaped(name):
 
 
 def test_of_very_many_the_longest_are_drawn(monkeypatch):
-    monkeypatch.setattr(timeline, "_MOST_ROWS", 5)
+    monkeypatch.setattr(copying, "_MOST_ROWS", 5)
     events = [event for i in range(50) for event in transfer(f"f{i:02}", i, i + 1 + i % 10, 10)]
     drawn = titles(parse(play(*sorted(events, key=lambda pair: pair[0]))[0]))
     assert [title[:3] for title in drawn] == ["f09", "f19", "f29", "f39", "f49"]

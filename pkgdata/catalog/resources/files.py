@@ -12,7 +12,7 @@ from ...base import fs
 from ...base.config import conf
 from ...core import extract
 from ...errors import AllMirrorsFailedError, CatalogError, IntegrityError
-from .. import fetch
+from .. import active
 from . import FileResource, Resource, digest_of, verify
 
 TYPE_CHECKING = False
@@ -100,11 +100,11 @@ class FileDownloader(FileResource):
         return self._fetched_digest() if self._kept else digest_of(None, self.checker)
 
     def entries(self) -> Sequence[Entry]:
-        return [fetch.entry(self, [self.url, *self.mirrors], self._fetched_digest(), self.size)]
+        return [active.entry(self, [self.url, *self.mirrors], self._fetched_digest(), self.size)]
 
     def _download(self, destination: Path) -> None:
         (entry,) = self.entries()
-        with fetch.downloaded(entry, destination.parent) as source:
+        with active.downloaded(entry, destination.parent) as source:
             if self._kept:
                 source.place(destination)
             elif self.transforms is not None:
@@ -115,7 +115,7 @@ class FileDownloader(FileResource):
             if not (self._kept and entry.digest is not None):
                 self._check(source, destination)
 
-    def _check(self, source: fetch.Download, destination: Path) -> None:
+    def _check(self, source: active.Download, destination: Path) -> None:
         if self.checker is None:
             return
         digest = digest_of(None, self.checker)
@@ -139,7 +139,7 @@ def compression(url: str, filename: str, by_address: bool = False) -> str | None
 
     A file whose name has the same ending stays compressed, unless only the address decides.
     """
-    ending = os.path.splitext(fetch.basename(url))[1].lower()
+    ending = os.path.splitext(active.basename(url))[1].lower()
     if ending not in COMPRESSED or (filename.lower().endswith(ending) and not by_address):
         return None
     return COMPRESSED[ending]
@@ -194,21 +194,21 @@ class ConcatDownloader(FileResource):
     def entries(self) -> Sequence[Entry]:
         digests = [digest_of(text) for text in self.digests] or [None] * len(self.urls)
         return [
-            fetch.entry(self, [url], digest, None, number if len(self.urls) > 1 else None)
+            active.entry(self, [url], digest, None, number if len(self.urls) > 1 else None)
             for number, (url, digest) in enumerate(zip(self.urls, digests, strict=True))
         ]
 
     def _download(self, destination: Path) -> None:
         with open(destination, "wb") as out:
             for entry in self.entries():
-                with fetch.downloaded(entry, destination.parent) as source:
+                with active.downloaded(entry, destination.parent) as source:
                     for part in self._parts(source.path, entry.urls[0], destination.parent):
                         _append(part, out, self.transforms)
 
     def _parts(self, path: str, url: str, folder: Path) -> Sequence[str]:
         """Return the files that a fetched one stands for, decompressed below a folder."""
         if not tarfile.is_tarfile(path):
-            return [_plain(path, fetch.basename(url), folder)]
+            return [_plain(path, active.basename(url), folder)]
         members = folder / f"members-{os.urandom(4).hex()}"
         extract.unpack("Untar", path, str(members), lambda names: names, conf.extract_limit)
         found = sorted(fs.walk_files(str(members)))
@@ -265,7 +265,7 @@ class wayback_documents(FileResource):
             timestamp, varname = timestamp or varname, name or "documents"
             filename = filename or f"{varname}.jsonl"
         else:
-            filename = filename or fetch.basename(url) or varname
+            filename = filename or active.basename(url) or varname
         super().__init__(filename, varname=varname or None, transient=transient)
         self._named = not callable(url) or name is not None
         self.url = url
@@ -274,7 +274,7 @@ class wayback_documents(FileResource):
 
     def _snapshot(self, url: str, digest: Digest | None = None, number: int | None = None) -> Entry:
         # "id_" asks for the bytes without the archive's own frame; the nearest snapshot is answered
-        return fetch.entry(self, [f"{ARCHIVE}{self.timestamp}id_/{url}"], digest, None, number)
+        return active.entry(self, [f"{ARCHIVE}{self.timestamp}id_/{url}"], digest, None, number)
 
     def entries(self) -> Sequence[Entry]:
         return () if callable(self.url) else [self._snapshot(self.url, digest_of(self.digest))]
@@ -282,7 +282,7 @@ class wayback_documents(FileResource):
     def _download(self, destination: Path) -> None:
         if not callable(self.url):
             (entry,) = self.entries()
-            with fetch.downloaded(entry, destination.parent) as source:
+            with active.downloaded(entry, destination.parent) as source:
                 source.place(destination)
             return
         with open(destination, "w", encoding="utf-8") as out:
@@ -292,7 +292,7 @@ class wayback_documents(FileResource):
     def _page(self, number: int, url: str, folder: Path) -> dict[str, Any]:
         entry = self._snapshot(url, None, number)
         try:
-            with fetch.downloaded(entry, folder) as source:
+            with active.downloaded(entry, folder) as source:
                 text = Path(source.path).read_text("utf-8", errors="replace")
         except AllMirrorsFailedError as error:
             return {"url": url, "available": False, "reason": error.message}

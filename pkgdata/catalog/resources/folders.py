@@ -13,7 +13,7 @@ from ...base import fs
 from ...base.config import conf
 from ...core import extract
 from ...errors import CatalogError, ExtractionError
-from .. import fetch
+from .. import active
 from . import FolderResource, HashCheck, Resource, digest_of
 from .files import compression, unpacked
 
@@ -73,11 +73,11 @@ class ArchiveDownloader(FolderResource):
 
     def entries(self) -> Sequence[Entry]:
         digest = digest_of(self.digest, self.checker)
-        return [fetch.entry(self, [self.url, *self.mirrors], digest, self.size)]
+        return [active.entry(self, [self.url, *self.mirrors], digest, self.size)]
 
     def _download(self, destination: Path) -> None:
         (entry,) = self.entries()
-        with fetch.downloaded(entry, destination.parent) as source:
+        with active.downloaded(entry, destination.parent) as source:
             custom = self.checker is not None and not isinstance(self.checker, HashCheck)
             if custom and self.checker.check(Path(source.path)) is False:
                 raise CatalogError(f"{self.checker!r} rejects {self.url}")
@@ -169,7 +169,7 @@ class FilesDownloader(FolderResource):
 
     def entries(self) -> Sequence[Entry]:
         return [
-            fetch.entry(self, urls, digest_of(text), None, number)
+            active.entry(self, urls, digest_of(text), None, number)
             for number, (urls, text) in enumerate(self.files.values())
         ]
 
@@ -178,7 +178,7 @@ class FilesDownloader(FolderResource):
         for name, one in zip(self.files, self.entries(), strict=True):
             target = destination / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            with fetch.downloaded(one, destination.parent) as source:
+            with active.downloaded(one, destination.parent) as source:
                 method = compression(one.urls[0], name)
                 if method is None:
                     source.place(target)

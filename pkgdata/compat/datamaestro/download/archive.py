@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from ....catalog import fetch
+from ....catalog import active
 from ....catalog.resources import folders
 from . import folder_of
 
@@ -23,7 +23,7 @@ class ArchiveDownloader(folders.ArchiveDownloader):
 
     @property
     def path(self) -> Path:
-        name = re.sub(r"\.zip$|\.tar(\.gz)?$", "", fetch.basename(self.url))
+        name = re.sub(r"\.zip$|\.tar(\.gz)?$", "", active.basename(self.url))
         return folder_of(self, self.owner.datapath / self.name, name)
 
 
