@@ -24,6 +24,45 @@ def size(count: float | None) -> str:
     return f"{count:.3g} TB"
 
 
+def seconds(count: float) -> str:
+    """Return a duration for people: ``"0.25 s"``, ``"12 s"`` or ``"3 min 20 s"``."""
+    if count < 60:
+        return f"{count:.2g} s" if count < 10 else f"{count:.0f} s"
+    minutes, rest = divmod(round(count), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def counted(count: int, noun: str) -> str:
+    """Return ``"1 file"`` or ``"2 files"``; what follows " of " stays as it is."""
+    head, of, tail = noun.partition(" of ")
+    return f"{count} {head}{'s' if head and count != 1 else ''}{of}{tail}"
+
+
+def closing(
+    verb: str,
+    count: int,
+    total: int | None = None,
+    *,
+    noun: str = "file",
+    place: str = "",
+    took: float | None = None,
+    **others: int,
+) -> str:
+    """Return the line that ends a command; it says what happened, not what was asked for.
+
+    ``closing("fetched", 2, 25600, noun="file of planck", place="into /cache", took=0.4, failed=1)``
+    is "2 files of planck fetched into /cache (25.6 kB in 0.4 s), 1 failed". The count is of what is
+    new; ``others`` are counts of the rest (``already_there=``, ``removed=``), left out if 0.
+    """
+    facts = [size(total)] if count and total is not None else []
+    if count and took is not None:
+        facts.append(f"in {seconds(took)}")
+    line = " ".join(filter(None, [counted(count, noun).rstrip(), verb, place]))
+    line += f" ({' '.join(facts)})" if facts else ""
+    rest = [f"{many} {what.replace('_', ' ')}" for what, many in others.items() if many]
+    return ", ".join([line, *rest])
+
+
 def template(module: str, name: str, /, **words: object) -> str:
     """Return a file of ``templates`` next to a module, each ``$word`` replaced if there are any."""
     text = _template(os.path.join(os.path.dirname(os.path.abspath(module)), "templates", name))
