@@ -62,9 +62,9 @@ def publish(folder, destination, replace=(), prove=False):
     return sent, found
 
 
-def start(kind, folder, **options):
+def start(kind, folder, replace=(), **options):
     """Start a process that publishes; return it."""
-    job = {"kind": kind, "folder": str(folder), "options": options}
+    job = {"kind": kind, "folder": str(folder), "replace": replace, "options": options}
     return subprocess.Popen(
         [sys.executable, __file__, json.dumps(job)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])},
@@ -130,7 +130,7 @@ def main():
     job = json.loads(sys.argv[1])
     module, name = job["kind"]
     cls = getattr(importlib.import_module(f"pkgdata.publish.{module}"), name)
-    publish(Path(job["folder"]), cls(**job["options"]))
+    publish(Path(job["folder"]), cls(**job["options"]), job["replace"])
 
 
 if __name__ == "__main__":

@@ -7,6 +7,9 @@ own:
 - Assets have no folders, and GitHub rewrites unusual characters of their names. We send the name
   that it would make (`asset_name`), keep the registry's name as the asset's label, and hand out the
   address that GitHub tells.
+- A file that is replaced is uploaded under another name (`_aside`), then the old one is deleted and
+  the new one renamed: bytes that the public may have are given up only for complete ones. What a
+  killed run has left under such a name is used or deleted by the next.
 - An upload that broke may leave an asset in the state ``starter``, which is in the way of the next
   one and is deleted. After a broken connection the assets are listed before anything is decided.
 - A draft is not found by its tag: all releases are searched, and of several drafts for one tag the
@@ -17,12 +20,13 @@ own:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import unicodedata
 from urllib.parse import quote, unquote, urlsplit
 
-from ..base.hashes import Digest, hash_blocks
+from ..base.hashes import Digest, hash_blocks, short_key
 from ..base.urls import join, redact
 from ..errors import PublishError, StoreError
 from .destination import Held, Sending
@@ -43,6 +47,8 @@ TOO_LARGE, MOST = 2 << 30, 1000
 #: Where a token is looked for.
 VARIABLES = ("GITHUB_TOKEN", "GH_TOKEN")
 
+_ASIDE = re.compile(r"pkgdata-[0-9a-f]{32}-[0-9a-f]{8,32}\.part")
+
 
 def asset_name(name: str) -> str:
     """Return what GitHub makes of a name; empty if nothing is left.
@@ -56,6 +62,12 @@ def asset_name(name: str) -> str:
     if made.startswith(".") and made != ".":
         made = f"default{made}"
     return made.strip(".")
+
+
+def _aside(name: str, digest: Digest | None = None) -> str:
+    """Return the name of an asset that will replace another one, or what all for it begin with."""
+    start = f"pkgdata-{short_key(name)}-"
+    return start if digest is None else f"{start}{digest.hex[:32]}.part"
 
 
 class GitHub(Service):
@@ -84,6 +96,8 @@ class GitHub(Service):
             )
         self._release: dict[str, Any] | None = None
         self._hidden = False
+        #: Assets that are to replace others, by their names.
+        self._asides: dict[str, dict[str, Any]] = {}
 
     @property
     def dataurl(self) -> str:
@@ -115,12 +129,15 @@ class GitHub(Service):
         return {name: one for name, one in self._files.items() if one["state"] == "uploaded"}
 
     def same(self, item: Item, held: Held) -> bool | None:
-        if held.digest is not None:
-            return super().same(item, held)
-        return hash_blocks(self.read(item.name), item.digest.alg) == item.digest
+        return self._is_right(self._files[item.name], item)
 
     def unfinished(self) -> bool:
-        return self._is_draft()
+        return self._is_draft() or bool(self._leftovers())
+
+    def _leftovers(self) -> list[dict[str, Any]]:
+        """Return assets that were to replace files of ours."""
+        starts = tuple(map(_aside, self._items))
+        return [one for name, one in self._asides.items() if name.startswith(starts)]
 
     # -- the release -------------------------------------------------------------------------
 
@@ -152,8 +169,10 @@ class GitHub(Service):
         else:
             path = f"repos/{self._repo}/releases/{self._release['id']}/assets"
             found = self._rest.pages(path, "per_page")
+        asides = {one["name"]: one for one in found if _ASIDE.fullmatch(one["name"])}
         with self._lock:
-            self._files = {self._name_of(asset): asset for asset in found}
+            self._asides = asides
+            self._files = {self._name_of(one): one for one in found if one["name"] not in asides}
         self.private = self._hidden or self._release is None or self._is_draft()
 
     def _name_of(self, asset: Mapping[str, Any]) -> str:
@@ -188,52 +207,90 @@ class GitHub(Service):
                 f"the release {self._tag} of {self._repo} is immutable",
                 hint="publish the files under a new tag",
             )
-        self._check_count(len({item.name for item in (*new, *replaced)} | self._files.keys()), MOST)
+        names = {item.name for item in (*new, *replaced)} | self._files.keys()
+        self._check_count(len(names) + min(len(replaced), self.threads), MOST)
 
     def _is_right(self, asset: Mapping[str, Any], item: Item) -> bool:
-        return asset["state"] == "uploaded" and super()._is_right(asset, item)
+        if asset["state"] != "uploaded" or asset["size"] != item.size:
+            return False
+        if not asset.get("digest"):
+            return hash_blocks(self._read(asset), item.digest.alg) == item.digest
+        found = Digest.parse(asset["digest"])
+        return item.digest_by(found.alg) == found
 
     def _delete(self, asset: Mapping[str, Any]) -> None:
         path = f"repos/{self._repo}/releases/assets/{asset['id']}"
         self._rest.request("DELETE", path, ok=(204, 404))
         with self._lock:
-            self._files.pop(self._name_of(asset), None)
+            if self._asides.pop(asset["name"], None) is None:
+                self._files.pop(self._name_of(asset), None)
 
     def _upload(self, item: Item, moved: Callable[[int], None]) -> Held:
+        aside = self._asides.get(_aside(item.name, item.digest))
+        if aside is not None and self._is_right(aside, item):  # of a run that was killed
+            return self._rename(aside, item)
+        asset = self._send(item, {"name": asset_name(item.name), "label": item.name}, moved)
+        with self._lock:
+            self._files[item.name] = asset
+        return self._held(asset)
+
+    def _replace(self, item: Item, file: Mapping[str, Any], moved: Callable[[int], None]) -> Held:
+        name = _aside(item.name, item.digest)
+        aside = self._asides.get(name)
+        if aside is not None and not self._is_right(aside, item):
+            self._delete(aside)
+            aside = None
+        if aside is None:
+            aside = self._send(item, {"name": name}, moved)
+        self._delete(file)
+        return self._rename(aside, item)
+
+    def _rename(self, aside: Mapping[str, Any], item: Item) -> Held:
+        """Give a complete asset the name that is free now, and its label."""
+        path = f"repos/{self._repo}/releases/assets/{aside['id']}"
+        names = {"name": asset_name(item.name), "label": item.name}
+        with _looking_again():
+            asset = self._rest.json("PATCH", path, json=names)
+        with self._lock:
+            self._asides.pop(aside["name"], None)
+            self._files[item.name] = asset
+        return self._held(asset)
+
+    def _send(
+        self, item: Item, names: Mapping[str, str], moved: Callable[[int], None]
+    ) -> dict[str, Any]:
         assert self._release is not None
-        try:
-            with Sending(item, moved, "sha256") as sending:
-                asset = self._rest.json(
-                    "POST",
-                    self._release["upload_url"].partition("{")[0],
-                    params={"name": asset_name(item.name), "label": item.name},
-                    data=sending.body(),
-                    ok=(201,),
-                    **UPLOAD,
-                )
-        except StoreError as error:
-            if has_code(error, "already_exists"):
-                error.transient = True  # left by a try before: to be looked at
-            raise
+        with _looking_again(), Sending(item, moved, "sha256") as sending:
+            asset: dict[str, Any] = self._rest.json(
+                "POST",
+                self._release["upload_url"].partition("{")[0],
+                params=names,
+                data=sending.body(),
+                ok=(201,),
+                **UPLOAD,
+            )
         held, sent = self._held(asset), sending.digest("sha256")
         right = asset["state"] == "uploaded" and held.size == item.size
         if not right or held.digest not in (None, sent):
             self._delete(asset)
             found = f"{held.digest or asset['state']}, {held.size} bytes"
             raise self._damaged(item, f"{sent}, {item.size} bytes", found)
-        with self._lock:
-            self._files[item.name] = asset
-        return held
+        return asset
 
     def _make_public(self) -> None:
         assert self._release is not None
-        path = f"repos/{self._repo}/releases/{self._release['id']}"
-        self._release = self._rest.json("PATCH", path, json={"draft": False})
+        for aside in self._leftovers():
+            self._delete(aside)
+        if self._is_draft():
+            path = f"repos/{self._repo}/releases/{self._release['id']}"
+            self._release = self._rest.json("PATCH", path, json={"draft": False})
 
     # -- afterwards --------------------------------------------------------------------------
 
     def read(self, name: str) -> Iterator[bytes]:
-        asset = self._files[name]
+        return self._read(self._files[name])
+
+    def _read(self, asset: Mapping[str, Any]) -> Iterator[bytes]:
         path = f"repos/{self._repo}/releases/assets/{asset['id']}"
         return self._rest.read(path, headers={"Accept": "application/octet-stream"})
 
@@ -246,3 +303,14 @@ class GitHub(Service):
         if self._is_draft():
             return f"The release {self._tag} of {self._repo} is a draft, which nobody else sees."
         return None
+
+
+@contextlib.contextmanager
+def _looking_again() -> Iterator[None]:
+    """Let a try be repeated whose name is taken: one before may have got there."""
+    try:
+        yield
+    except StoreError as error:
+        if has_code(error, "already_exists"):
+            error.transient = True
+        raise

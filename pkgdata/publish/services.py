@@ -140,15 +140,22 @@ class Service(Destination):
         return self._rest.repeat(step)
 
     def _put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
-        """Upload a file unless it is there; remove what is in its way and may not stay."""
+        """Upload a file unless it is there; what is in its way and may not stay goes."""
         file = self._files.get(item.name)
         if file is not None:
             if self._is_right(file, item):
                 return self._held(file)
-            if not replace and item.name in self._complete():
-                held = self._held(file)
-                raise self._other_bytes(item, held.digest or held.size)
+            if item.name in self._complete():
+                if not replace:
+                    held = self._held(file)
+                    raise self._other_bytes(item, held.digest or held.size)
+                return self._replace(item, file, moved)
             self._delete(file)
+        return self._upload(item, moved)
+
+    def _replace(self, item: Item, file: Mapping[str, Any], moved: Callable[[int], None]) -> Held:
+        """Upload a file in the place of another, which only a draft may lack meanwhile."""
+        self._delete(file)
         return self._upload(item, moved)
 
     def _is_right(self, file: Mapping[str, Any], item: Item) -> bool:

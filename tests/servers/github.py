@@ -282,9 +282,20 @@ class GitHub(Hosting):
         if asked.method == "DELETE":
             del release.assets[number]
             return answer(None, 204)
+        if asked.method == "PATCH":
+            self._rename(asked, release, asset)
         if asked.headers.get("accept") == "application/octet-stream":
             return Reply(302, b"", {"Location": self._object_url(asset)})
         return answer(self._tell_asset(repo, release, asset))
+
+    def _rename(self, asked: Asked, release: Release, asset: Asset) -> None:
+        wanted = asked.json()
+        name = _renamed(wanted.get("name", asset.name))
+        if release.immutable and not release.draft:
+            raise Refusal(422, {"message": "Cannot update assets of an immutable release."})
+        if release.by_name().get(name, asset) is not asset:
+            raise _invalid("ReleaseAsset", "name", "already_exists")
+        asset.name, asset.label = name, wanted.get("label", asset.label)
 
     # -- downloads -------------------------------------------------------------------------
 
