@@ -1,4 +1,4 @@
-"""Replacing what is published on GitHub: old bytes are given up only for new ones that are there."""
+"""Replacing what is published on GitHub: old bytes go only when the new ones are there."""
 
 from __future__ import annotations
 
