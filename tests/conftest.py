@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,6 +23,10 @@ settings.register_profile(
 settings.load_profile("pkgdata")
 # hypothesis keeps a cache beside the sources, from collection on, unless there is nowhere to put it
 set_hypothesis_home_dir(os.devnull)
+# `nohup pytest &` ignores Ctrl-C, and what a test starts would inherit that: it could not be
+# interrupted, and would run on into the next test
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

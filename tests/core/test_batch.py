@@ -32,7 +32,7 @@ import pkgdata
 from pkgdata import Entry, Registry
 from pkgdata.base import fs
 from pkgdata.base.progress import DONE, START
-from pkgdata.cache import group, stamps
+from pkgdata.cache import partial, stamps
 from pkgdata.cache.objects import LOCKS, OBJECTS, PARTIAL
 from pkgdata.core import batch
 from pkgdata.errors import (
@@ -390,7 +390,7 @@ def steps(monkeypatch):
     monkeypatch.setattr(os, "fsync", watch_fsync)
     monkeypatch.setattr(fs, "sync_all", watch_sync_all)
     monkeypatch.setattr(os, "replace", watch_replace)
-    monkeypatch.setattr(group, "MOST", 50)
+    monkeypatch.setattr(partial, "MOST", 50)
     return found
 
 
@@ -403,7 +403,7 @@ def test_a_batch_syncs_each_group_once_before_it_is_renamed(server, steps):
 
 @pytest.mark.skipif(not fs.can_sync_all(), reason="this system has no syncfs")
 def test_a_group_ends_by_its_bytes_too(server, steps, monkeypatch):
-    monkeypatch.setattr(group, "MOST_BYTES", 1)
+    monkeypatch.setattr(partial, "MOST_BYTES", 1)
     declare(server.url, files=FEW).fetch()
     assert steps == ["sync_all", "rename"] * len(FEW)
 
@@ -452,7 +452,7 @@ def test_a_disk_that_fails_once(server, monkeypatch, module, name, chosen, durab
     """What could not be brought in with its group is fetched again; nothing is claimed before."""
     if name == "sync_all" and not fs.can_sync_all():
         pytest.skip("this system has no syncfs")
-    monkeypatch.setattr(group, "MOST", 50)
+    monkeypatch.setattr(partial, "MOST", 50)
     monkeypatch.setattr(module, name, failing(getattr(module, name), chosen))
     data = declare(server.url, registry=registry(FEW, sized=False), durability=durability)
     report = data.fetch()
@@ -494,7 +494,7 @@ def small_disk(tmp_path):
 @pytest.mark.parametrize("most", [10, 1024])
 def test_disk_full_in_the_middle(small_disk, monkeypatch, sized, most):
     folder, resize = small_disk
-    monkeypatch.setattr(group, "MOST", most)
+    monkeypatch.setattr(partial, "MOST", most)
     files = make(150, 40_000)
     with FaultServer(dict(files)) as server:
         data = declare(server.url, cache_dir=str(folder / "cache"), registry=registry(files, sized))

@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 CHILD = """
 import json, os, sys
 import pkgdata
-from pkgdata.cache import group
+from pkgdata.cache import partial
 from pkgdata.core import batch
 
 task = json.loads(sys.argv[1])
@@ -151,12 +151,12 @@ def test_two_processes_share_the_work(server, spawn):
 
 #: Says when a file is begun: from then on others see who brings it in.
 TELL = """
-create = group.Group.create
+create = partial.Group.create
 def told(self, digest):
     found = create(self, digest)
     say(event="created")
     return found
-group.Group.create = told
+partial.Group.create = told
 """
 
 
@@ -209,7 +209,7 @@ def test_a_stopped_process_is_given_up_as_a_whole(server, spawn):
 @needs_signals
 @pytest.mark.parametrize("after", [1, 40, 150, 299])
 def test_killed_in_the_middle(server, spawn, after):
-    child = spawn(patch="group.MOST = 16; pkgdata.conf.default_http_user_agent = 'victim'")
+    child = spawn(patch="partial.MOST = 16; pkgdata.conf.default_http_user_agent = 'victim'")
     child.go()
     for _ in range(after):
         child.wait_for(lambda facts: facts["event"] == DONE)

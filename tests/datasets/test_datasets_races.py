@@ -31,7 +31,7 @@ CHILD = """
 import json, os, signal, sys, traceback
 import pkgdata
 from pkgdata import datasets
-from pkgdata.cache import group
+from pkgdata.cache import partial
 from pkgdata.datasets import pulling
 
 task = json.loads(sys.argv[1])
@@ -142,7 +142,7 @@ def packs_asked(server):
 # -- one is killed ---------------------------------------------------------------------------
 
 #: Each file is brought into the cache at once, and one pack is read after the other.
-EAGER = "group.MOST = 1; pulling._PACKS = 1"
+EAGER = "partial.MOST = 1; pulling._PACKS = 1"
 
 
 def stall_at_pack(server, config, number):
