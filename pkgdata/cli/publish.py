@@ -71,7 +71,11 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--check", action="store_true", help="only download and compare again; needs no DIR"
     )
-    parser.add_argument("--index", action="store_true", help="put an index.html next to the files")
+    parser.add_argument(
+        "--index",
+        action="store_true",
+        help="put an index.html next to the files; later runs keep it true",
+    )
     text.add_json(parser)
     _add_options(parser)
 
@@ -161,15 +165,14 @@ def _publish(args: Namespace, settings: PublishTable | None) -> int:
     given = args.url or (settings.urls if settings is not None and not args.to else [])
     destinations = destinations_for(places, given, **options)
     file = _registry_file(args, settings)
-    index = args.index or (settings is not None and settings.index)
+    index = bool(args.index or (settings is not None and settings.index))
     if index and not any(one.shows_pages for one in destinations):
         raise PublishError("--index: none of these destinations shows an index.html to visitors")
     with Publication(args.folder, destinations, file, args.replace, _show) as work:
         plans = work.plan()
         if args.dry_run:
             return _print_plans(plans, args.json)
-        if index:
-            work.check_page()
+        work.check_page(index)
         work.refuse()
         for plan in plans:
             text.note(_summary(plan))
@@ -183,7 +186,7 @@ def _publish(args: Namespace, settings: PublishTable | None) -> int:
                     f"{plan.destination.url}: may show the files late; up to {minutes:.0f} min"
                 )
         findings = work.prove()
-        pages = work.add_page(_title(settings, args)) if index else []
+        pages = work.add_page(_title(settings, args), index)
         _print_outcome(work, findings, pages, settings, args.json)
         return _code(findings)
 

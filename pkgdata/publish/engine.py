@@ -14,16 +14,17 @@ no notes have to be kept here.
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 import time
-from html import escape
+from html import escape, unescape
 
 from ..base import hashes, pool, text, urls
 from ..base.hashes import Digest
 from ..base.progress import BYTES, DONE, START, Event, silent
 from ..core.registry import Entry
-from ..errors import ObjectExistsError, ObjectNotFoundError, PkgdataError, PublishError
-from ..stores import open_store, public
+from ..errors import ObjectExistsError, PkgdataError, PublishError
+from ..stores import public
 from . import plan, readback
 from .destination import PAGE, Item
 from .readback import OK, Finding, Mirror
@@ -195,27 +196,36 @@ class Publication:
 
     # -- 5 -------------------------------------------------------------------------------------
 
-    def check_page(self) -> None:
-        """Make sure that an ``index.html`` of ours would replace no other."""
-        if any(item.name == PAGE for item in self.items):
+    def check_page(self, wanted: bool = True) -> None:
+        """Find the pages of earlier runs; if one is wanted, it may replace nobody else's."""
+        if wanted and any(item.name == PAGE for item in self.items):
             raise PublishError(f"--index: {self._folder} has an {PAGE} of its own")
         for one in self.plans:
-            if one.destination.shows_pages:
-                check_page(one.destination)
+            if one.has_page:
+                try:
+                    one.page = check_page(one.destination)
+                except PublishError:
+                    if wanted:
+                        raise
 
-    def add_page(self, title: str) -> list[str]:
+    def add_page(self, title: str, wanted: bool = True) -> list[str]:
         """Put an ``index.html`` next to the files; return its address at each destination.
 
-        That of an earlier run is replaced.
+        That of an earlier run is made again, wanted or not: what it says of the files is to stay
+        true.
         """
-        names = {item.name for item in self.items}
-        entries = [entry for name, entry in self.registry.items() if name in names]
+        items = {item.name for item in self.items}
         found = []
         for one in self.plans:
             base = one.destination.dataurl
-            if one.destination.shows_pages and base is not None:
-                publish_page(one.destination, page(title, entries, base))
-                found.append(urls.join(public(base), PAGE))
+            if base is None or not (one.page or (wanted and one.destination.shows_pages)):
+                continue
+            names = items | {unescape(name) for name in _LISTED.findall(one.page)}
+            entries = [entry for name, entry in self.registry.items() if name in names]
+            content = page(title, entries, base)
+            if content != one.page:
+                publish_page(one.destination, content)
+            found.append(urls.join(public(base), PAGE))
         return found
 
 
@@ -311,7 +321,10 @@ def _failure(
 # JavaScript; a script only adds the search and the copying.
 
 #: By this a page of ours is told from one that somebody has written.
-_MARK = b'content="pkgdata publish"'
+_MARK = 'content="pkgdata publish"'
+
+#: The names on a page, as its rows have them.
+_LISTED = re.compile(r'<td class="name"><a [^>]*>([^<]*)</a>')
 
 _SNIPPET = """import pkgdata
 
@@ -357,20 +370,15 @@ def _row(entry: Entry) -> str:
     )
 
 
-def check_page(destination: Destination) -> None:
-    """Make sure that no page of somebody else's would be replaced."""
-    base = destination.dataurl
-    if base is None or PAGE not in destination.held():
-        return
-    try:
-        begin = open_store(base).get(PAGE, stop=1000)
-    except ObjectNotFoundError:
-        begin = b""  # the public does not see it
-    if _MARK not in begin:
+def check_page(destination: Destination) -> str:
+    """Return the page that is there; refuse one of somebody else's."""
+    found = b"".join(destination.read(PAGE)).decode(errors="replace")
+    if _MARK not in found[:1000]:
         raise PublishError(
             f"{destination.url} has an {PAGE} that pkgdata did not write",
             hint="publish to another folder or prefix, or without --index",
         )
+    return found
 
 
 def publish_page(destination: Destination, content: str) -> None:

@@ -15,7 +15,7 @@ from ..core import scan
 from ..core.declaration import TABLES, find_package
 from ..core.registry import Entry, Registry
 from ..errors import AlreadyPublishedError, ConfigError, PublishError
-from .destination import Item, stamp_of
+from .destination import PAGE, Item, stamp_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class Plan:
     differs: dict[str, str] = field(default_factory=dict)
     #: Public addresses by name, where they are not base URL and name.
     urls: dict[str, str] = field(default_factory=dict)
+    #: Whether a page is next to the files, and what it says if it is ours.
+    has_page: bool = False
+    page: str = ""
 
     @property
     def to_send(self) -> list[Item]:
@@ -159,6 +162,7 @@ def compare(destination: Destination, items: Sequence[Item], replace: Collection
     plan = Plan(destination)
     held = destination.held()
     here = [item for item in items if item.name in held]
+    plan.has_page = destination.shows_pages and PAGE in held.keys() - {one.name for one in items}
     plan.new = [item for item in items if item.name not in held]
     threads = max(1, destination.threads)
 

@@ -109,6 +109,40 @@ def test_our_own_page_is_made_anew(tmp_path):
     assert "index.html" not in registry.read_text()
 
 
+@pytest.mark.parametrize(
+    "words", [["--replace", "stars.csv"], ["--replace", "stars.csv", "--index"]]
+)
+def test_the_page_names_the_digest_of_a_file_that_is_replaced(tmp_path, words):
+    here, web = make(tmp_path / "files"), tmp_path / "web"
+    assert run(here, "--to", f"file:{web}", "--index").returncode == 0
+    make(here, {"stars.csv": b"new"})
+    done = run(here, "--to", f"file:{web}", *words)
+    assert done.returncode == 0, done.stderr
+    assert f"page: {web.as_uri()}/index.html" in done.stderr
+    text = (web / "index.html").read_text("utf-8")
+    assert sha(b"new") in text
+    assert sha(FILES["stars.csv"]) not in text
+
+
+def test_the_page_still_lists_the_files_of_an_earlier_run(tmp_path):
+    web, registry = tmp_path / "web", tmp_path / "registry.txt"
+    words = ["--to", f"file:{web}", "--registry", registry]
+    assert run(make(tmp_path / "files", ODD), *words, "--index").returncode == 0
+    assert run(make(tmp_path / "more", {"more.txt": b"more"}), *words).returncode == 0
+    found = Reader((web / "index.html").read_text("utf-8"))
+    assert {unquote(link) for link in found.links} == {f"./{name}" for name in [*ODD, "more.txt"]}
+
+
+def test_a_page_of_somebody_else_stays_and_is_no_reason_to_stop(tmp_path):
+    here, web = (
+        make(tmp_path / "files"),
+        make(tmp_path / "web", {"index.html": b"<html>mine</html>"}),
+    )
+    done = run(here, "--to", f"file:{web}")
+    assert done.returncode == 0, done.stderr
+    assert (web / "index.html").read_bytes() == b"<html>mine</html>"
+
+
 def test_no_page_where_nobody_would_see_it(monkeypatch, tmp_path):
     monkeypatch.setenv("GITHUB_TOKEN", "x")
     done = run(make(tmp_path / "files"), "--to", "github:me/it@v1", "--index")
