@@ -1,15 +1,18 @@
-"""What the commands read and print: lines, tables, sizes, JSON, and texts from templates."""
+"""What the commands read and print: patterns, lines, tables, sizes, JSON, texts of templates."""
 
 from __future__ import annotations
 
 import functools
 import os
+import re
 import string
 import sys
 
+from ..errors import ConfigError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
 
@@ -135,6 +138,93 @@ def command(
     if as_json:
         add_json(parser)
     return parser
+
+
+class Choice:
+    """Which names are taken, by patterns as in a ``.gitignore`` file.
+
+    If there are any to ``include``, only names that match one are taken; of these, none that
+    matches one to ``exclude``. A line ``!PATTERN`` of ``exclude`` takes what lines before it left
+    out. With ``junk`` the lines of `JUNK` come before those of ``exclude``.
+    """
+
+    #: What editors, file managers, git and Python leave in a folder of data.
+    JUNK = (".git/", ".DS_Store", "Thumbs.db", "*~", "__pycache__/")
+
+    def __init__(
+        self,
+        exclude: str | Iterable[str] = (),
+        include: str | Iterable[str] = (),
+        junk: bool = False,
+    ) -> None:
+        only, without = (
+            [given] if isinstance(given, str) else [*given] for given in (include, exclude)
+        )
+        if only:  # "--exclude '*' --include '*.txt'" of other tools: the first goes without saying
+            without = [line for line in without if line.strip("/") not in ("*", "**")]
+        lines = ["*", *(f"!{line}" for line in only)] if only else []
+        lines += [*(self.JUNK if junk else ()), *without]
+        #: The last line that matches decides: it and whether it takes, the last line first.
+        self._rules = [
+            (_compiled(line.removeprefix("!")), line.startswith("!"), junk and line in self.JUNK)
+            for line in reversed(lines)
+        ]
+        #: Names that were left out as junk.
+        self.junk: list[str] = []
+
+    def __bool__(self) -> bool:
+        return bool(self._rules)
+
+    def __call__(self, name: str) -> bool:
+        """Return whether a name with ``/``, relative to the folder that was given, is taken."""
+        for pattern, takes, junk in self._rules:
+            if pattern.match(name):
+                if junk:
+                    self.junk.append(name)
+                return takes
+        return True
+
+    def note(self) -> str:
+        """Return a line on the files that were left out as junk; "" if there are none."""
+        names = sorted(set(self.junk))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        hint = "--exclude '!PATTERN' takes them"
+        found = f"{counted(len(names), 'file')} left out: {', '.join(names[:3])}{more} ({hint})"
+        return found if names else ""
+
+
+def _compiled(line: str) -> re.Pattern[str]:
+    from pathspec import GitIgnoreSpec
+
+    try:  # a "#" begins a comment only in a file
+        found: Any = [
+            *GitIgnoreSpec.from_lines([f"\\{line}" if line[:1] == "#" else line]).patterns
+        ]
+    except ValueError:
+        found = []
+    if not found or found[0].include is None:
+        raise ConfigError(f"{line!r} is no pattern; expected one such as '*.tmp' or 'old/'")
+    pattern: re.Pattern[str] = found[0].regex
+    return pattern
+
+
+def add_choice(parser: Any, removes: bool = False) -> None:
+    """Add ``--exclude`` and ``--include``, the arguments of `Choice`, to the parser of a command.
+
+    If it removes, also ``--max-delete``.
+    """
+    for flag, what in (("--exclude", "skip"), ("--include", "take only")):
+        parser.add_argument(
+            flag,
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help=f"{what} names that match, as in a .gitignore file; may be repeated",
+        )
+    if removes:
+        parser.add_argument(
+            "--max-delete", type=int, metavar="N", help="remove nothing if it were more than N"
+        )
 
 
 def differences(found: Any, as_json: bool) -> int:
