@@ -12,7 +12,7 @@ import stat
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
+    from typing import IO, Any
 
     from ..errors import CacheError
 
@@ -100,12 +100,12 @@ def name_inside(folder: str, path: str) -> str | None:
     return None if name.startswith("../") or name in (".", "..") else name
 
 
-def make_dirs(path: str, bits: int = 0) -> None:
+def make_dirs(path: str, bits: int = 0, follow: bool = True) -> None:
     """Create a directory and its missing parents, each with the mode of the one above it.
 
-    A group can so share a tree: whichever member creates a folder, the others may write where the
-    parent lets them. Each new one also gets the permission bits `bits`. Raises NotADirectoryError
-    if a file is in the way.
+    A group can so share a cache: whichever member creates a folder, the others may write where the
+    parent lets them. Without `follow` the umask decides, as it does for what is no cache. Each new
+    one also gets the permission bits `bits`. Raises NotADirectoryError if a file is in the way.
     """
     try:
         os.mkdir(path)
@@ -117,10 +117,11 @@ def make_dirs(path: str, bits: int = 0) -> None:
         parent = os.path.dirname(path)
         if parent == path:
             raise
-        make_dirs(parent, bits)
-        make_dirs(path, bits)
+        make_dirs(parent, bits, follow)
+        make_dirs(path, bits, follow)
         return
-    follow_mode(path, 0o777)
+    if follow:
+        follow_mode(path, 0o777)
     _add_bits(path, bits)
 
 
@@ -196,7 +197,8 @@ class writing:
 
     If the block raises, nothing is left behind. With `if_absent` a file that is there raises
     FileExistsError; with `sync` the bytes survive a power loss; with `follow` the mode follows the
-    folder, as in a shared tree, else the umask; `bits` are permission bits to add.
+    folder, as in a shared cache, else it is `mode` without the umask; `bits` are permission bits to
+    add. The file gets the time `modified`, in nanoseconds since the epoch, if there is one.
     """
 
     def __init__(
@@ -206,6 +208,8 @@ class writing:
         follow: bool = False,
         if_absent: bool = False,
         bits: int = 0,
+        mode: int = 0o666,
+        modified: int | None = None,
     ) -> None:
         from . import owners  # a hit writes nothing and needs no owner
 
@@ -215,9 +219,11 @@ class writing:
         self._follow = follow
         self._if_absent = if_absent
         self._bits = bits
+        self._mode = mode & 0o777 | 0o600  # the owner can replace a copy of a read-only file
+        self._modified = modified
 
     def __enter__(self) -> int:
-        self._fd = create_exclusive(self._aside, self._follow)
+        self._fd = create_exclusive(self._aside, self._follow, self._mode)
         return self._fd
 
     def __exit__(self, kind: object, *_: object) -> None:
@@ -229,6 +235,8 @@ class writing:
                 os.close(self._fd)
             if kind is None:
                 _add_bits(self._aside, self._bits)
+                if self._modified is not None:
+                    os.utime(self._aside, ns=(self._modified, self._modified))
                 appear(self._aside, self._path, self._if_absent)
         except BaseException:
             remove(self._aside)
@@ -411,7 +419,9 @@ def copy(source: str, target: str) -> None:
     """Copy a file's bytes to a new file, sharing blocks where the file system can."""
     fd = create_exclusive(target)
     try:
-        _copy_to(source, fd)
+        with open(source, "rb") as read:
+            if not _clone(read.fileno(), fd):
+                _copy_blocks(read, fd)
     except BaseException:
         remove(target)
         raise
@@ -419,33 +429,37 @@ def copy(source: str, target: str) -> None:
         os.close(fd)
 
 
-def copy_atomic(source: str, target: str, sync: bool = True) -> None:
-    """Copy a file as `writing` writes one, mode after the folder."""
-    with writing(target, sync, follow=True) as fd:
-        _copy_to(source, fd)
+def copy_atomic(
+    source: str, target: str, sync: bool = True, alike: bool = False, by_blocks: bool = True
+) -> bool:
+    """Copy a file as `writing` writes one, if `alike` with the source's mode and time.
 
-
-def clone_atomic(source: str, target: str) -> bool:
-    """Copy a file by sharing its blocks; return False, with nothing done, where none can be."""
+    Without `by_blocks` it is only copied where the file system can share its blocks; return whether
+    it was copied.
+    """
 
     class NotHere(Exception):
         pass
 
     try:
-        with open(source, "rb") as read, writing(target, follow=True) as fd:
-            if not _clone(read.fileno(), fd):
-                raise NotHere
+        with open(source, "rb") as read:
+            found = os.fstat(read.fileno())
+            how = {"mode": found.st_mode, "modified": found.st_mtime_ns} if alike else {}
+            with writing(target, sync, **how) as fd:
+                if not _clone(read.fileno(), fd):
+                    if not by_blocks:
+                        raise NotHere
+                    _copy_blocks(read, fd)
     except NotHere:
         return False
     return True
 
 
-def _copy_to(source: str, fd: int) -> None:
+def _copy_blocks(read: IO[bytes], fd: int) -> None:
     import shutil
 
-    with open(source, "rb") as read, open(fd, "wb", closefd=False) as write:
-        if not _clone(read.fileno(), fd):
-            shutil.copyfileobj(read, write, 1 << 20)
+    with open(fd, "wb", closefd=False) as write:
+        shutil.copyfileobj(read, write, 1 << 20)
 
 
 def _clone(source: int, target: int) -> bool:

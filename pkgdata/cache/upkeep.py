@@ -208,7 +208,7 @@ def export_archive(
     with cache.usage():
         chosen = _choose(cache, names_or_digests)
         with (
-            fs.writing(path, follow=True, if_absent=True) as fd,
+            fs.writing(path, if_absent=True) as fd,
             open(fd, "wb", closefd=False) as file,
             tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as archive,
         ):

@@ -48,15 +48,16 @@ _WORDS = {
 }
 
 
-def attributes_of(found: Mapping[str, str]) -> Attributes:
-    """Read obstore's attributes of an object."""
+def attributes_of(found: Mapping[str, str], meta: Mapping[str, Any]) -> Attributes:
+    """Read obstore's attributes and metadata of an object."""
     own = {_WORDS[key]: value for key, value in found.items() if key in _WORDS}
     metadata = {
         key: value
         for key, value in found.items()
         if key not in _WORDS and not key.startswith("Content-") and key != SHA256
     }
-    return Attributes(**own, metadata=metadata)  # type: ignore[arg-type]  # texts, all of them
+    modified = meta["last_modified"].timestamp()
+    return Attributes(**own, metadata=metadata, modified=modified)  # type: ignore[arg-type]  # texts
 
 
 class CloudBody(PieceBody):
@@ -66,7 +67,7 @@ class CloudBody(PieceBody):
         meta = result.meta
         super().__init__(start, meta["size"], meta["e_tag"], f"an object of {store.kind}")
         self.ranges = True
-        self.attributes = attributes_of(result.attributes)
+        self.attributes = attributes_of(result.attributes, meta)
         self.digest = store.digest_of(meta, result.attributes)
         self._result: Any = result
         self._stream: Iterator[bytes] = iter(())
@@ -205,16 +206,16 @@ class CloudStore(CloudClient):
         with self.translating(name, in_body=True):
             content = result.bytes().to_bytes()
         kept = result.attributes
-        return content, attributes_of(kept), self.digest_of(result.meta, kept)
+        meta = result.meta
+        return content, attributes_of(kept, meta), self.digest_of(meta, kept)
 
     def info(self, name: str) -> Info:
         result = self._get(name, {"head": True})
         return self._told(result.meta, result.attributes)
 
     def _told(self, meta: Mapping[str, Any], kept: Mapping[str, str] | None = None) -> Info:
-        modified, digest = meta["last_modified"].timestamp(), self.digest_of(meta, kept or {})
-        attributes = attributes_of(kept or {})
-        return Info(meta["size"], meta["e_tag"], modified, digest, attributes)
+        attributes, digest = attributes_of(kept or {}, meta), self.digest_of(meta, kept or {})
+        return Info(meta["size"], meta["e_tag"], attributes.modified, digest, attributes)
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
         folder, slash, _ = prefix.rpartition("/")

@@ -102,14 +102,14 @@ class TreeStore(Store):
 class FileBody(Body):
     """An open file; its descriptor is closed with the body."""
 
-    def __init__(
-        self, fd: int, start: int, address: str, attributes: Attributes | None = None
-    ) -> None:
+    def __init__(self, fd: int, start: int, address: str, encoding: str | None = None) -> None:
         found = os.fstat(fd)
         super().__init__(start, found.st_size, _validator(found), "file")
         self._fd = fd
         self._address = address
-        self.attributes = attributes or Attributes()
+        self.attributes = Attributes(
+            encoding=encoding, modified=found.st_mtime, mode=found.st_mode & 0o777
+        )
         os.lseek(fd, start, os.SEEK_SET)
 
     def readinto(self, buffer: memoryview) -> int:
@@ -137,7 +137,8 @@ class FileStore(Store):
     """The files below a folder, or one file when the name is empty.
 
     ``localhost`` may stand as the URL's host. Of attributes the encoding is kept, as a suffix, and
-    ``public``, as permission bits.
+    ``public``, mode and time. New files and folders have the modes that the umask lets them have:
+    following the folder above is for shared caches.
     """
 
     near = True
@@ -189,7 +190,7 @@ class FileStore(Store):
                 raise self._error(OSError(errno.EISDIR, "it is a directory"), name)
             if start > found.st_size or validator not in (None, _validator(found)):
                 start = 0
-            return FileBody(fd, start, self.address(name), attributes)
+            return FileBody(fd, start, self.address(name), attributes.encoding)
         except BaseException:
             os.close(fd)
             raise
@@ -210,7 +211,11 @@ class FileStore(Store):
         if if_absent and self._stands(name, path):
             raise self._error(OSError(errno.EEXIST, ""), name)
         file_bits, folder_bits = (0o444, 0o555) if kept.public else (0, 0)
-        how = {"sync": self._syncs(), "follow": True, "if_absent": if_absent, "bits": file_bits}
+        how = {"sync": self._syncs(), "if_absent": if_absent, "bits": file_bits}
+        if kept.mode is not None:
+            how["mode"] = kept.mode
+        if kept.modified is not None:  # in parts: their product would be rounded
+            how["modified"] = int(kept.modified // 1) * 10**9 + round(kept.modified % 1 * 1e9)
         feed = Feed(blocks)
         try:
             try:
@@ -218,7 +223,7 @@ class FileStore(Store):
             except FileNotFoundError:  # asking first would cost a call for each file
                 if feed.failure is not None:
                     raise  # the blocks are used up: a second try would write an empty file
-                fs.make_dirs(os.path.dirname(path), folder_bits)
+                fs.make_dirs(os.path.dirname(path), folder_bits, follow=False)
                 fs.write_blocks(path, feed, **how)
             self._uncover(plain, path)
         except OSError as error:
@@ -320,13 +325,12 @@ class FileStore(Store):
         with source._naming(source_name), open(origin, "rb") as file:
             large = os.fstat(file.fileno()).st_size > WHOLE
         with self._naming(name):
-            fs.make_dirs(os.path.dirname(target))
+            fs.make_dirs(os.path.dirname(target), follow=False)
             if os.path.exists(target) and os.path.samefile(origin, target):
                 return True
-            if not large:
-                fs.copy_atomic(origin, target, self._syncs())
-            elif not fs.clone_atomic(origin, target):
-                return False  # in blocks, so that it is seen how far it is, and it can be ended
+            # else in blocks, so that it is seen how far it is, and it can be ended
+            if not fs.copy_atomic(origin, target, self._syncs(), alike=True, by_blocks=not large):
+                return False
             self._uncover(self._path(name), target)
         return True
 
@@ -338,7 +342,7 @@ class FileStore(Store):
         if not os.path.isfile(origin):
             return False  # the copy words the error
         try:
-            fs.make_dirs(os.path.dirname(target))
+            fs.make_dirs(os.path.dirname(target), follow=False)
             fs.replace(origin, target)
             self._uncover(self._path(name), target)
         except OSError as error:

@@ -19,23 +19,22 @@ from ..errors import (
 )
 from .file import TreeStore
 from .naming import read_secrets
-from .objects import Body, Info, already_there
+from .objects import Attributes, Body, Info, already_there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from typing import Any
 
-    from .objects import Attributes, Blocks, Feed
+    from .objects import Blocks, Feed
 
 
 class FsspecBody(Body):
     """An open file of a file system of fsspec, closed with the body."""
 
-    def __init__(
-        self, file: Any, start: int, size: int | None, validator: str | None, address: str
-    ) -> None:
-        super().__init__(start, size, validator, "file")
+    def __init__(self, file: Any, start: int, info: Info, address: str) -> None:
+        super().__init__(start, info.size, info.validator, "file")
+        self.attributes = Attributes(modified=info.modified)
         self._file, self._address = file, address
         if start:
             file.seek(start)
@@ -101,7 +100,7 @@ class FsspecStore(TreeStore):
             start = 0
         with self._naming(name, Exception):
             file = self._files.open(self.path(name), "rb")
-            return FsspecBody(file, start, info.size, info.validator, self.address(name))
+            return FsspecBody(file, start, info, self.address(name))
 
     def info(self, name: str) -> Info:
         path = self.path(name)

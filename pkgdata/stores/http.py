@@ -162,6 +162,7 @@ def _attributes(headers: Any) -> Attributes:
         content_type=headers.get("Content-Type"),
         encoding={"x-gzip": "gzip", "identity": None, "": None}.get(encoding, encoding),
         cache_control=headers.get("Cache-Control"),
+        modified=_modified(headers),
     )
 
 
@@ -269,7 +270,7 @@ class HttpStore(Store):
             raise _status_error(response, self.address(name))
         found = response.headers
         kept = _attributes(found)
-        return Info(_length(found), _validator(found), _modified(found), _digest(found), kept)
+        return Info(_length(found), _validator(found), kept.modified, _digest(found), kept)
 
 
 def _goes_on(response: requests.Response, start: int, stop: int | None) -> bool:

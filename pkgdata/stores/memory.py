@@ -81,7 +81,9 @@ class MemoryStore(Store):
     def _write(
         self, name: str, content: bytes | memoryview, kept: Attributes, if_absent: bool
     ) -> None:
-        said = Info(len(content), str(next(_writes)), time.time(), attributes=kept)
+        now = time.time()
+        kept = kept.replaced(modified=now)
+        said = Info(len(content), str(next(_writes)), now, attributes=kept)
         new = Kept(bytes(content), said)
         if not if_absent:
             self._objects[self._key(name)] = new

@@ -40,9 +40,23 @@ class Attributes:
     public : bool, default False
         Readable by everybody: an ACL, which not all buckets allow; permission bits of a file, and
         of the folders that are made for it.
+    modified : float, optional
+        Time of the content, in seconds since the epoch, that a file gets; most others have the time
+        of the writing.
+    mode : int, optional
+        Permission bits of the original, which a copy that is a file gets as far as the umask lets.
     """
 
-    __slots__ = ("cache_control", "content_type", "encoding", "metadata", "public", "storage_class")
+    __slots__ = (
+        "cache_control",
+        "content_type",
+        "encoding",
+        "metadata",
+        "mode",
+        "modified",
+        "public",
+        "storage_class",
+    )
 
     def __init__(
         self,
@@ -52,6 +66,8 @@ class Attributes:
         storage_class: str | None = None,
         metadata: Mapping[str, str] | None = None,
         public: bool = False,
+        modified: float | None = None,
+        mode: int | None = None,
     ) -> None:
         self.content_type = content_type
         self.encoding = encoding
@@ -59,6 +75,8 @@ class Attributes:
         self.storage_class = storage_class
         self.metadata = dict(metadata or {})
         self.public = public
+        self.modified = modified
+        self.mode = mode
 
     def __repr__(self) -> str:
         given = {name: getattr(self, name) for name in self.__slots__}

@@ -15,7 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, IncompleteTransferError, ObjectNotFoundError, StoreError
 from .file import TreeStore
-from .objects import Body, Info, PieceBody
+from .objects import Attributes, Body, Info, PieceBody
 from .sftp_protocol import Connection
 
 TYPE_CHECKING = False
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .objects import Attributes, Feed
+    from .objects import Feed
     from .sftp_protocol import OpenFile, Stat
 
 #: Permission bits of a file that everybody may read, and those that a directory then needs.
@@ -36,6 +36,7 @@ class SftpBody(PieceBody):
     def __init__(self, file: OpenFile, start: int, stop: int | None, address: str) -> None:
         super().__init__(start, file.stat.size, _validator(file.stat), "file")
         self.ranges = True
+        self.attributes = Attributes(modified=file.stat.modified)
         self._file, self._address = file, address
         self._pieces = file.read(start, stop)
 

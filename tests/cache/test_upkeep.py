@@ -379,6 +379,18 @@ def member(name: str, kind: bytes = tarfile.REGTYPE, link: str = "") -> tarfile.
     return info
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+def test_the_umask_decides_who_reads_an_exported_archive(cache, tmp_path):
+    put(cache, b"one", "one.txt")
+    tmp_path.chmod(0o777)
+    umask = os.umask(0o077)
+    try:
+        upkeep.export_archive(cache, tmp_path / "carry.tar")
+    finally:
+        os.umask(umask)
+    assert (tmp_path / "carry.tar").stat().st_mode & 0o777 == 0o600
+
+
 def test_export_and_import(cache, other, tmp_path):
     contents = {"one.txt": b"one", "two ü.txt": b"two", "x" * 200 + ".txt": b"3" * 70_000}
     for name, content in contents.items():

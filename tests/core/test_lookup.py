@@ -708,6 +708,19 @@ def test_fetch_goes_on_after_a_failure_and_can_be_retried(project, data):
     assert caught.value.report.succeeded == {"top.txt": data.find("top.txt")}
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+def test_fetch_to_a_folder_that_all_may_write_to_makes_no_file_that_all_may_write_to(project, data):
+    folder = project / "usb"
+    folder.mkdir()
+    folder.chmod(0o777)
+    umask = os.umask(0o077)
+    try:
+        data.fetch([NAME], to=folder)
+    finally:
+        os.umask(umask)
+    assert (folder / "lookpkg" / NAME).stat().st_mode & 0o777 == 0o600
+
+
 def test_fetch_to_a_folder_that_serves_elsewhere(project, data, monkeypatch):
     report = data.fetch([NAME, "top.txt"], to=project / "usb")
     assert report.succeeded[NAME] == str(project / "usb" / "lookpkg" / NAME)

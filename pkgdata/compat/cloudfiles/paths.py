@@ -129,7 +129,7 @@ def remove_persistent_alias(alias: str) -> None:
 def _write_aliases(known: dict[str, dict[str, str]]) -> None:
     global _from_file
     path = _alias_file()
-    fs.make_dirs(os.path.dirname(path))
+    fs.make_dirs(os.path.dirname(path), follow=False)
     fs.write_blocks(path, [json.dumps(known).encode()])
     _from_file = known
 
