@@ -444,7 +444,9 @@ def copy_atomic(
     try:
         with open(source, "rb") as read:
             found = os.fstat(read.fileno())
-            how = {"mode": found.st_mode, "modified": found.st_mtime_ns} if alike else {}
+            how: dict[str, Any] = {}
+            if alike:
+                how = {"mode": found.st_mode, "modified": found.st_mtime_ns}
             with writing(target, sync, **how) as fd:
                 if not _clone(read.fileno(), fd):
                     if not by_blocks:
