@@ -80,6 +80,7 @@ def user_cache() -> str:
         raise CacheError(
             "this user has no home directory to keep a cache in",
             hint="set PKGDATA_CACHE_DIR to a folder that can be written",
+            unwritable=True,
         )
     return path
 

@@ -58,11 +58,14 @@ class Report:
         Path by name.
     failed : dict of str to Exception
         Error by name.
+    new : dict of str to int
+        Bytes by name of what `PackageData.fetch` brought here; the rest was here already.
     """
 
     def __init__(self, retry: Callable[[list[str]], Report]) -> None:
         self.succeeded: dict[str, str] = {}
         self.failed: dict[str, Exception] = {}
+        self.new: dict[str, int] = {}
         self._retry = retry
 
     def __getstate__(self) -> dict[str, Any]:

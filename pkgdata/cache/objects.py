@@ -98,6 +98,20 @@ def split(digest: Digest) -> tuple[str, str, str]:
     return digest.alg, digest.hex[:2], digest.hex[2:]
 
 
+#: Errors that say that a folder cannot be there.
+_NO_FOLDER = (errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ELOOP)
+
+
+def _obstacle(path: str, reason: str) -> tuple[str, str]:
+    """Return why a folder cannot be made, and at which of the folders above it."""
+    at = path
+    while not os.path.lexists(at) and os.path.dirname(at) != at:
+        at = os.path.dirname(at)
+    if os.path.islink(at) and not os.path.exists(at):
+        return f"a link leads nowhere, to {os.readlink(at)}", at
+    return (reason, path) if os.path.isdir(at) else ("a file is in the way", at)
+
+
 def contents_file(root: str, key: str) -> str:
     """Return the file that says what a tree or a derived directory holds."""
     return os.path.join(root, CONTENTS, f"{key}.txt")
@@ -278,15 +292,17 @@ class Cache:
         where = f" (set by {self.origin})" if self.origin not in ("", "default") else ""
         if error.errno in fs.NO_SPACE:
             return fs.no_space(f"in the cache {self.root}{where}", error.strerror or str(error))
-        hint = "set PKGDATA_CACHE_DIR to a folder that can be written"
-        blocked = error.errno in (errno.EEXIST, errno.ENOTDIR)
-        found = "a file is in the way" if blocked else error.strerror or str(error)
-        if error.filename and error.filename != self.root:
-            found += f": {error.filename}"
+        found = error.strerror or str(error)
+        path = error.filename or self.root
+        if error.errno in _NO_FOLDER:
+            found, path = _obstacle(path, found)
+        # a home that cannot be used is nobody's choice; a folder that somebody set is to be right
+        no_home = self.origin == "default" and error.errno in _NO_FOLDER
         return CacheError(
-            f"the cache {self.root}{where} cannot be used: {found}",
-            hint=hint,
-            unwritable=error.errno in fs.UNWRITABLE,
+            f"the cache {self.root}{where} cannot be used: {found}"
+            + (f": {path}" if path != self.root else ""),
+            hint="set PKGDATA_CACHE_DIR to a folder that can be written",
+            unwritable=no_home or error.errno in fs.UNWRITABLE,
         )
 
     def working_on(

@@ -70,8 +70,23 @@ def items(cache: Cache) -> Iterator[CachedObject]:
                 pass  # removed meanwhile
 
 
-def usage(cache: Cache) -> dict[str, int]:
-    """Return the bytes that each kind of content takes, hard links counted once."""
+class Space(NamedTuple):
+    """What one kind of content takes."""
+
+    files: int
+    bytes: int
+
+
+class Pruned(NamedTuple):
+    """What was removed, or would be: folders are trees and what archives were unpacked into."""
+
+    objects: list[CachedObject]
+    folders: int
+    leftovers: int
+
+
+def usage(cache: Cache) -> dict[str, Space]:
+    """Return what each kind of content takes, and the total; hard links are counted once."""
     kinds = {
         "objects": OBJECTS,
         "trees": objects.TREES,
@@ -79,39 +94,43 @@ def usage(cache: Cache) -> dict[str, int]:
         "unfinished": PARTIAL,
     }
     seen: set[tuple[int, int]] = set()
-    totals = dict.fromkeys(kinds, 0)
+    totals = {}
     for what, bucket in kinds.items():
         top = os.path.join(cache.root, bucket)
+        count = size = 0
         for _, path in fs.walk_files(top) if os.path.isdir(top) else ():
-            found = os.stat(path)
+            found = os.lstat(path)
             if (found.st_dev, found.st_ino) not in seen:
                 seen.add((found.st_dev, found.st_ino))
-                totals[what] += found.st_size
-    totals["total"] = sum(totals.values())
+                count, size = count + 1, size + found.st_size
+        totals[what] = Space(count, size)
+    totals["total"] = Space(*map(sum, zip(*totals.values(), strict=True)))
     return totals
 
 
-def prune(
-    cache: Cache, days: float, dry_run: bool = False, now: float | None = None
-) -> tuple[list[CachedObject], int]:
+def prune(cache: Cache, days: float, dry_run: bool = False, now: float | None = None) -> Pruned:
     """Remove what was not used for so many days, and what nobody will finish.
 
-    Returns the old objects and the number of leftovers swept; `now` is in seconds since the epoch.
+    `now` is in seconds since the epoch.
     """
     now = time.time() if now is None else now
     if not os.path.isdir(cache.root):
-        return [], 0
+        return Pruned([], 0, 0)
     with cache.usage(exclusive=True):
-        old = [item for item in items(cache) if item.used <= now - days * 86400]
-        if dry_run:
-            return old, 0
-        for item in old:
-            fs.remove(item.path)
-        for bucket in (objects.TREES, objects.DERIVED):
-            for _, folder in list(_digests(cache, bucket)):
-                if _last_use(folder) <= now - days * 86400:
-                    fs.remove_tree(folder)
-        return old, _sweep(cache, now)
+        before = now - days * 86400
+        old = [item for item in items(cache) if item.used <= before]
+        folders = [
+            folder
+            for bucket in (objects.TREES, objects.DERIVED)
+            for _, folder in _digests(cache, bucket)
+            if _last_use(folder) <= before
+        ]
+        gone = {*(item.path for item in old), *folders}
+        leftovers = list(_leftovers(cache, now, set(gone)))
+        if not dry_run:
+            for path in (*gone, *leftovers):
+                fs.discard(path)
+        return Pruned(old, len(folders), len(leftovers))
 
 
 def verify(cache: Cache) -> Iterator[tuple[str, str]]:
@@ -155,41 +174,62 @@ def sweep(cache: Cache, now: float | None = None) -> int:
     if not os.path.isdir(cache.root):
         return 0
     with cache.usage(exclusive=True):
-        return _sweep(cache, time.time() if now is None else now)
+        found = list(_leftovers(cache, time.time() if now is None else now, set()))
+        for path in found:
+            fs.discard(path)
+        return len(found)
 
 
-def _sweep(cache: Cache, now: float) -> int:
-    count = 0
-    here = {key_of(digest) for digest, folder in _digests(cache, OBJECTS) if _paths(folder)}
+def _leftovers(cache: Cache, now: float, gone: set[str]) -> Iterator[str]:
+    """Yield what killed processes left, and what is of no use without what will be gone."""
+    kept = {
+        key_of(digest)
+        for digest, folder in _digests(cache, OBJECTS)
+        if not gone.issuperset(_paths(folder))
+    }
     for path in _paths(cache.root, PARTIAL):
         name = os.path.basename(path)
         owner = owners.of(name)
         runs = owner is not None and not owners.is_gone(owner)
         age = (now - _mtime(path)) / 86400
-        useful = name.endswith((".part", ".note", ".spans")) and name.partition(".")[0] not in here
+        useful = name.endswith((".part", ".note", ".spans")) and name.partition(".")[0] not in kept
         useful = useful and not name.startswith("url-")  # what no digest pins is not resumed
         if age > PARTIAL_DAYS or not (runs or useful):
-            fs.discard(path)
-            count += 1
+            yield path
+    known = {record for folder, record in _directories(cache) if not _is_gone(folder, gone)}
     for bucket in (OBJECTS, objects.TREES, objects.DERIVED):
-        count += _remove_leftovers(os.path.join(cache.root, bucket))
+        yield from _empty_folders(os.path.join(cache.root, bucket), gone)
     # a process that waits for a key holds .lock shared, so none waits now
-    useless = _paths(cache.root, objects.LOCKS)
-    useless += [path for path in _paths(cache.root) if path.endswith(".tmp")]
-    known = {record for _, record in _directories(cache)}
-    useless += [path for path in _paths(cache.root, objects.CONTENTS) if path not in known]
-    return count + sum(map(fs.remove, useless))
+    yield from _paths(cache.root, objects.LOCKS)
+    yield from (path for path in _paths(cache.root) if path.endswith(".tmp"))
+    yield from (path for path in _paths(cache.root, objects.CONTENTS) if path not in known)
 
 
-def clear(cache: Cache) -> int:
-    """Remove everything of ours and return its bytes; what other releases made stays."""
+def _is_gone(folder: str, gone: set[str]) -> bool:
+    return folder in gone or os.path.dirname(folder) in gone
+
+
+def _empty_folders(folder: str, gone: set[str], depth: int = 0) -> Iterator[str]:
+    """Yield the folders of a bucket that will be empty, the deepest first."""
+    if depth < 3:  # deeper down, an empty folder belongs to a tree
+        for path in _paths(folder):
+            if path not in gone:
+                yield from _empty_folders(path, gone, depth + 1)
+    readable = os.path.isdir(folder) and os.access(folder, os.R_OK)
+    if depth and readable and gone.issuperset(_paths(folder)):
+        gone.add(folder)
+        yield folder
+
+
+def clear(cache: Cache) -> Space:
+    """Remove everything of ours and return what it took; what other releases made stays."""
     if not os.path.isdir(cache.root):
-        return 0
+        return Space(0, 0)
     with cache.usage(exclusive=True):
-        size = sum(item.size for item in items(cache))
+        space = usage(cache)["total"]
         for bucket in (*objects.BUCKETS, VALIDATORS):
             fs.remove_tree(os.path.join(cache.root, bucket))
-    return size
+    return space
 
 
 def export_archive(
@@ -273,21 +313,30 @@ def _export_one(archive: tarfile.TarFile, item: CachedObject) -> None:
         )
 
 
-def import_archive(cache: Cache, path: str | os.PathLike[str]) -> list[CachedObject]:
+class Imported(NamedTuple):
+    """What an archive brought, and how many of its objects were here already."""
+
+    new: list[CachedObject]
+    kept: int
+
+
+def import_archive(cache: Cache, path: str | os.PathLike[str]) -> Imported:
     """Take over the objects of an archive that `export_archive` wrote, each one verified.
 
-    Returns those that were not here before. A member that is no object is an error before anything
-    is added; a damaged one after those before it were added.
+    A member that is no object is an error before anything is added; a damaged one after those
+    before it were added.
     """
-    added = []
+    added, kept = [], 0
     try:
         with tarfile.open(path, "r:") as archive:
             for info, digest, name in [_checked(path, info) for info in archive.getmembers()]:
-                if cache.find(digest, name, info.size) is None:
+                if cache.find(digest, name, info.size) is not None:
+                    kept += 1
+                else:
                     added.append(_import_one(cache, archive, info, digest, name))
     except tarfile.TarError as error:
         raise ExtractionError(f"{path} cannot be read as an uncompressed tar: {error}") from error
-    return added
+    return Imported(added, kept)
 
 
 def _checked(
@@ -342,17 +391,3 @@ def _last_use(folder: str) -> float:
     # lstat: a processor may leave a link that leads nowhere
     facts = [os.lstat(path) for _, path in fs.walk_files(folder)]
     return max((max(one.st_atime, one.st_mtime) for one in facts), default=0.0)
-
-
-def _remove_leftovers(top: str) -> int:
-    """Remove temporary files and empty folders below a bucket, the deepest first."""
-    count, depth = 0, top.count(os.sep)
-    for folder, _, files in os.walk(top, topdown=False):
-        for name in files:
-            if name.endswith(".tmp"):
-                count += fs.remove(os.path.join(folder, name))
-        # deeper down, an empty folder belongs to a tree
-        if folder != top and folder.count(os.sep) - depth <= 3 and not os.listdir(folder):
-            os.rmdir(folder)
-            count += 1
-    return count

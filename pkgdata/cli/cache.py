@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import os
+import time
 
 from ..base import config, text
 from ..base.urls import redact
 from ..cache import unpinned_dirs, upkeep
 from ..cache.objects import Cache
 from ..core.declaration import find_package, installed
-from ..errors import ConfigError, PkgdataError
+from ..errors import CacheError, ConfigError, PkgdataError
 from ..migrate import migrate_astropy, migrate_pooch
 from ..testing import ci_key
 
@@ -138,36 +139,59 @@ def _ls(args: Namespace) -> None:
 
 def _du(args: Namespace) -> None:
     cache = _cache()
-    totals = upkeep.usage(cache)
+    totals = {what: space.bytes for what, space in upkeep.usage(cache).items()}
     rows = [[text.size(count), what] for what, count in totals.items()]
     text.json_or_table(args.json, {"path": cache.root, **totals}, ["SIZE", "WHAT"], rows)
 
 
 def _prune(args: Namespace) -> None:
-    removed, swept = upkeep.prune(_cache(), args.older_than, args.dry_run)
-    if removed or args.json:
-        _rows(removed, args.json)
-    verb = "would be removed" if args.dry_run else "removed"
-    total = text.size(sum(item.size for item in removed))
-    text.note(f"{len(removed)} files ({total}) and {swept} leftovers {verb}")
+    cache, began = _cache(), time.monotonic()
+    old, folders, leftovers = upkeep.prune(cache, args.older_than, args.dry_run)
+    if old or args.json:
+        _rows(old, args.json)
+    line = text.closing(
+        "would be removed" if args.dry_run else "removed",
+        len(old),
+        sum(item.size for item in old),
+        place=f"from {cache.root}",
+        took=None if args.dry_run else time.monotonic() - began,
+        trees_and_unpacked_archives=folders,
+        leftovers=leftovers,
+    )
+    text.note(line)
 
 
 def _clear(args: Namespace) -> int:
     cache = _cache()
     if not args.yes and (code := text.ask(f"Remove everything in {cache.root}?")):
         return code
-    text.note(f"{text.size(upkeep.clear(cache))} removed")
+    began = time.monotonic()
+    files, size = upkeep.clear(cache)
+    took, place = time.monotonic() - began, f"from {cache.root}"
+    text.note(text.closing("removed", files, size, place=place, took=took))
     return 0
 
 
 def _export(args: Namespace) -> None:
+    began = time.monotonic()
     written = upkeep.export_archive(_cache(), args.archive, args.names or None)
-    text.note(f"{args.archive}: {len(written)} files")
+    size, took = sum(item.size for item in written), time.monotonic() - began
+    place = f"to {args.archive}"
+    text.note(text.closing("written", len(written), size, place=place, took=took))
 
 
 def _import(args: Namespace) -> None:
-    added = upkeep.import_archive(_cache(), args.archive)
-    text.note(f"{len(added)} files imported from {args.archive}")
+    cache, began = _cache(), time.monotonic()
+    new, kept = upkeep.import_archive(cache, args.archive)
+    line = text.closing(
+        "imported",
+        len(new),
+        sum(item.size for item in new),
+        place=f"into {cache.root}",
+        took=time.monotonic() - began,
+        already_there=kept,
+    )
+    text.note(line)
 
 
 # -- migrate ----------------------------------------------------------------------------------
@@ -255,9 +279,9 @@ def _print_adopted(args: Namespace, found: list[Found], missing: int) -> None:
             [[text.size(size), package, one.name, one.source] for size, package, one in rows],
         )
     verb = "would be adopted" if args.dry_run else "adopted"
-    total = text.size(sum(size for size, _, _ in rows))
-    left = f"; {missing} not found there, still to be fetched" if missing else ""
-    text.note(f"{len(rows)} files ({total}) {verb}{left}")
+    total = sum(size for size, _, _ in rows)
+    line = text.closing(verb, len(rows), total, not_found_there=missing)
+    text.note(line + (", still to be fetched" if missing else ""))
 
 
 # -- config and ci-key --------------------------------------------------------------------------
@@ -278,7 +302,12 @@ def _config(args: Namespace) -> None:
 def _value(name: str) -> tuple[Any, str]:
     if name not in config.FIELDS:
         raise config.unknown_key(name, config.FIELDS, "pkgdata config")
-    return config.cache_dir() if name == "cache_dir" else config.resolve(name)
+    if name != "cache_dir":
+        return config.resolve(name)
+    try:
+        return config.cache_dir()
+    except CacheError as error:
+        return None, error.message
 
 
 def _shown(value: Any) -> str:
@@ -288,7 +317,7 @@ def _shown(value: Any) -> str:
         return os.pathsep.join(value) or "-"
     if isinstance(value, bool):
         return "true" if value else "false"
-    return str(value)
+    return "-" if value is None else str(value)
 
 
 def _ci_key(args: Namespace) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from ..base import text
 from ..base.config import conf
 from ..base.progress import view
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
+    from ..base.report import Report
     from ..core.package import PackageData
 
 
@@ -68,7 +71,9 @@ def _find(args: Namespace) -> PackageData:
 
 
 def _get(args: Namespace) -> None:
-    print(_find(args).get(args.name))
+    data = _find(args)
+    data._settings.may_be_temporary = False  # the path is to be good when this program has ended
+    print(data.get(args.name))
 
 
 def _where(args: Namespace) -> None:
@@ -83,7 +88,8 @@ def _where(args: Namespace) -> None:
 
 def _fetch(args: Namespace) -> int:
     data = find_package(args.package)
-    progress = None
+    data._settings.may_be_temporary = args.to is not None  # there the files stay in any case
+    progress, began = None, time.monotonic()
     if args.timeline:
         from .copying import Timeline  # its XML library would slow down every `get`
 
@@ -94,9 +100,12 @@ def _fetch(args: Namespace) -> int:
     try:
         report = data.fetch(args.names or None, to=args.to, progress=progress)
     except BatchError as error:
-        if not args.json:
-            raise
         report = error.report
+        reasons = [*report.failed.values()]
+        if not args.json:
+            if all(getattr(one, "unwritable", False) for one in reasons):
+                raise reasons[0] from None  # the reason of all of them, once
+            raise
     finally:
         if progress is not None:
             progress.write(args.timeline)
@@ -104,8 +113,28 @@ def _fetch(args: Namespace) -> int:
         failed = {name: str(error) for name, error in report.failed.items()}
         text.json({"succeeded": report.succeeded, "failed": failed})
     else:
-        text.note(f"{len(report.succeeded)} files of {data.name} are here")
+        text.note(_brought(args, data, report, time.monotonic() - began))
     return 1 if report.failed else 0
+
+
+def _brought(args: Namespace, data: PackageData, report: Report, took: float) -> str:
+    noun, new = f"file of {data.name}", report.new
+    places = {
+        (data._settings.url_cache if data.registry[name].digest is None else data.cache).root
+        for name in new
+    }
+    line = text.closing(
+        "fetched",
+        len(new),
+        sum(new.values()),
+        noun=noun,
+        place=f"into {' and '.join(sorted(places))}" if places and args.to is None else "",
+        took=took,
+        already_there=len(report.succeeded) - len(new),
+    )
+    if args.to is None:
+        return line
+    return f"{line}; {text.counted(len(report.succeeded), 'file')} in {args.to}/{data.name}"
 
 
 def _list(args: Namespace) -> None:

@@ -205,6 +205,8 @@ class Batch:
         """Report progress of a file that is fetched alone, or end when the batch does."""
         if self.stopped.is_set():
             raise KeyboardInterrupt
+        if event.state == DONE:
+            self._report.new[event.name] = event.done
         self._show(event)
 
     def tell(self, job: _Job, state: str, done: int) -> None:
@@ -217,8 +219,13 @@ class Batch:
         digest = entry.digest
         return digest is not None and bool(self._cache.find(digest, entry.name, entry.size))
 
-    def succeed(self, entry: Entry, path: str | None = None) -> None:
-        """Put an entry into the report; ``path`` is its place in the cache by default."""
+    def succeed(self, entry: Entry, path: str | None = None, new: int | None = None) -> None:
+        """Put an entry into the report; ``path`` is its place in the cache by default.
+
+        ``new`` are its bytes, if this batch brought it.
+        """
+        if new is not None:
+            self._report.new[entry.name] = new
         if path is None:
             assert entry.digest is not None
             path = self._cache.path(entry.digest, entry.name)
@@ -339,7 +346,9 @@ class Batch:
             queue = _Queue(self, jobs, self._cache.bucket(PARTIAL))
             with self._cache.usage():
                 self.group = Group(
-                    self._cache, lambda job, path: self.succeed(job.entry, path), self._durability
+                    self._cache,
+                    lambda job, path: self.succeed(job.entry, path, job.size),
+                    self._durability,
                 )
                 try:
                     self._run_bulk(server, queue)

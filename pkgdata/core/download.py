@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.progress import Callback
+    from ..cache.objects import Cache
     from ..cache.partial import Partial
     from ..stores import Source
     from .lookup import Settings
@@ -62,9 +63,10 @@ class Downloads:
         self, entry: Entry, show: Callback, timeout: float | None = None, **rounds: Any
     ) -> str:
         """Fetch a file into the cache; ``rounds`` as for `fetch`."""
-        settings = self._settings
+        settings, filled = self._settings, []
 
         def fill(partial: Partial) -> None:
+            filled.append(partial)
             fetch(
                 entry.name,
                 partial,
@@ -80,17 +82,14 @@ class Downloads:
         def waiting(_: float, who: str, size: int) -> None:
             show(Event(entry.name, WAIT, size, entry.size, who))
 
-        def bring() -> str:
+        def bring(cache: Cache) -> str:
             if entry.digest is None:
                 url = url_of(entry, self._name, self._dataurl, self._version)
-                return settings.url_cache.obtain(url, settings.cache, fill)
+                return settings.url_cache.obtain(url, cache, fill)
             sync = settings["durability"] != "none"
-            return settings.cache.obtain(entry.digest, entry.name, entry.size, fill, waiting, sync)
+            return cache.obtain(entry.digest, entry.name, entry.size, fill, waiting, sync)
 
-        with shown(entry.name, show, lambda: os.stat(path).st_size):
-            try:
-                path = bring()
-            except CacheError as error:
-                settings.take_refuge(error)
-                path = bring()
+        # without a transfer another process was faster, or the bytes are here under another name
+        with shown(entry.name, show, lambda: os.stat(path).st_size, lambda: bool(filled)):
+            path = settings.in_cache(bring)
         return path

@@ -19,10 +19,12 @@ from ..errors import CacheError, CacheWarning, ConfigError, warn
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
+    from typing import Any, TypeVar
 
     from ..cache.unpinned import UrlCache
     from .registry import Entry, Registry
+
+    T = TypeVar("T")
 
 
 class Settings:
@@ -42,6 +44,8 @@ class Settings:
         )
         #: Stands in for the user cache after that could not be written to.
         self.refuge: Cache | None = None
+        #: Whether it may; of no use to a program that ends when the file is here.
+        self.may_be_temporary = True
 
     def remembered(self, key: str, make: Callable[[], Any]) -> Any:
         """Return what was made of the settings; made again if one of them may have changed."""
@@ -72,8 +76,11 @@ class Settings:
     @property
     def cache(self) -> Cache:
         """The user cache, or what stands in for it."""
-        if self.refuge is not None:
-            return self.refuge
+        return self.refuge or self.user_cache
+
+    @property
+    def user_cache(self) -> Cache:
+        """The user cache, whether or not it can be written to."""
         found: Cache = self.remembered("cache", self._make_cache)
         return found
 
@@ -91,10 +98,21 @@ class Settings:
             return UrlCache(os.path.join(self.refuge.root, self._name))
         return UrlCache(url_cache_root(self._name, self.declared.get("cache_dir")))
 
-    def take_refuge(self, error: CacheError) -> None:
+    def in_cache(self, work: Callable[[Cache], T]) -> T:
+        """Return what work brings into the cache; a temporary one if it cannot be written to."""
+        try:
+            return work(self.cache)
+        except CacheError as error:
+            self._take_refuge(error)
+        return work(self.cache)
+
+    def _take_refuge(self, error: CacheError) -> None:
         """Keep files in a temporary cache from now on; raise the error again if that is no help."""
         if not getattr(error, "unwritable", False) or self.refuge is not None:
             raise error
+        if not self.may_be_temporary:
+            text = f"nothing could be kept: {error.message}"
+            raise CacheError(text, hint=error.hint, unwritable=True) from error
         import atexit
         import tempfile
 
@@ -226,11 +244,15 @@ def lookup_of(
     stamps: Stamps | None,
 ) -> Lookup:
     """Return where to look for a package's files; ``stamps`` of an earlier one stay if they fit."""
+    root: str | None = None
+    caches = []
     try:
-        caches = [("user cache", settings.cache)]
-        root: str | None = settings.cache.root
+        caches.append(("user cache", settings.user_cache))
+        root = settings.user_cache.root
     except CacheError:
-        caches, root = [], None  # no home directory: a hit in a folder needs none
+        pass  # no home directory: a hit in a folder needs none
+    if settings.refuge is not None:
+        caches.append(("user cache", settings.refuge))
     if stamps is None or stamps.root != root:
         stamps = Stamps(root)
     sites = [("site cache", Cache(path)) for path in settings["site_caches"]]

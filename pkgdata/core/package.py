@@ -13,7 +13,7 @@ from os import stat as _stat
 from ..base import config
 from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report
 from ..cache.objects import Cache
-from ..errors import CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
+from ..errors import CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
 from .lookup import Settings, lookup_of, url_of
 from .registry import as_registry
 
@@ -123,7 +123,7 @@ class PackageData:
     @property
     def cache(self) -> Cache:
         """The user cache; a temporary one after the real one could not be written to."""
-        return self._settings.cache
+        return self._settings.in_cache(lambda cache: cache)
 
     # -- lookup ----------------------------------------------------------------------------
 
@@ -260,7 +260,10 @@ class PackageData:
         yield from self._lookup().places(name, self.registry)
         if name in self.registry and self.registry[name].digest is None:
             url = url_of(self.registry[name], self.name, self.dataurl, lambda: self.version)
-            cache = self._settings.url_cache
+            try:
+                cache = self._settings.url_cache
+            except CacheError:
+                return  # no home directory: what needs the cache reports it
             path = cache.find(url)
             yield Place("user cache", path or cache.root, HIT if path else ABSENT, "not pinned")
 
@@ -425,7 +428,9 @@ class PackageData:
         if target is not None:
             return target
         paths = self.fetch([start + name for name in part]).succeeded
-        return self.cache.tree(identity, ((name, paths[start + name]) for name in part))
+        return self._settings.in_cache(
+            lambda cache: cache.tree(identity, ((name, paths[start + name]) for name in part))
+        )
 
     def verify(self, names: Iterable[str] | None = None) -> dict[str, str]:
         """Hash the files that are here again, whatever was stamped.
@@ -461,14 +466,10 @@ class PackageData:
         from . import extract
 
         digest = self.registry[name].digest if name in self.registry else None
-        return extract.apply(
-            processor,
-            path,
-            action,
-            self,
-            self.cache,
-            digest or hashes.hash_file(path),
-            self.setting("extract_limit"),
+        digest = digest or hashes.hash_file(path)
+        growth = self.setting("extract_limit")
+        return self._settings.in_cache(
+            lambda cache: extract.apply(processor, path, action, self, cache, digest, growth)
         )
 
 

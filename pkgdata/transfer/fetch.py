@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from ..base import fs, hashes, retry, urls
 from ..base.config import conf
-from ..base.progress import DONE, FAILED, Event, silent
+from ..base.progress import DONE, FAILED, HIT, Event, silent
 from ..errors import (
     AccessDeniedError,
     AllMirrorsFailedError,
@@ -93,7 +93,9 @@ def fetch(
 
 
 @contextlib.contextmanager
-def shown(name: str, show: Callback, size: Callable[[], int]) -> Iterator[None]:
+def shown(
+    name: str, show: Callback, size: Callable[[], int], is_new: Callable[[], bool] = lambda: True
+) -> Iterator[None]:
     """Report at the end of a block that an object is here, of ``size()`` bytes, or has failed."""
     try:
         yield
@@ -104,7 +106,7 @@ def shown(name: str, show: Callback, size: Callable[[], int]) -> Iterator[None]:
         done = size()
     except OSError:
         done = 0  # another process has removed it since; the caller's use of the path tells
-    show(Event(name, DONE, done, done))
+    show(Event(name, DONE if is_new() else HIT, done, done))
 
 
 # -- the sources, and the order in which they are tried ----------------------------------------

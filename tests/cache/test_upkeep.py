@@ -93,7 +93,14 @@ def test_usage_counts_hard_links_once(cache):
     put(cache, b"12345", "second.txt")
     cache.tree(sha(b"tree"), [("one.txt", path)])
     totals = upkeep.usage(cache)
-    assert totals == {"objects": 5, "trees": 0, "derived": 0, "unfinished": 0, "total": 5}
+    none = (0, 0)
+    assert totals == {
+        "objects": (1, 5),
+        "trees": none,
+        "derived": none,
+        "unfinished": none,
+        "total": (1, 5),
+    }
 
 
 # -- prune -------------------------------------------------------------------------------------
@@ -102,11 +109,14 @@ def test_usage_counts_hard_links_once(cache):
 def test_prune_by_age(cache):
     old = put(cache, b"old", "old.txt", used_days_ago=90)
     new = put(cache, b"new", "new.txt", used_days_ago=10)
-    listed, swept = upkeep.prune(cache, 30, dry_run=True, now=NOW)
-    assert (names(listed), swept) == (["old.txt"], 0)
+    dead = os.path.join(cache.root, LOCKS, "x.lock")
+    leave(cache, f"{LOCKS}/x.lock")
+    listed = upkeep.prune(cache, 30, dry_run=True, now=NOW)
+    assert names(listed.objects) == ["old.txt"]
+    assert os.path.exists(dead)
     assert os.path.exists(old)
-    removed, _ = upkeep.prune(cache, 30, now=NOW)
-    assert names(removed) == ["old.txt"]
+    assert upkeep.prune(cache, 30, now=NOW) == listed, "a dry run counts what would be removed"
+    assert not os.path.exists(dead)
     assert os.path.exists(new)
     assert not os.path.exists(os.path.dirname(old)), "its empty folder goes too"
     # the size of an object never changes, so it may stay, and does
@@ -121,7 +131,7 @@ def test_prune_goes_by_access_or_change_whichever_is_later(cache):
     os.utime(path, (NOW - DAY, NOW - 400 * DAY))
     other = put(cache, b"fetched lately", "b.txt")
     os.utime(other, (NOW - 400 * DAY, NOW - DAY))
-    assert upkeep.prune(cache, 30, now=NOW) == ([], 0)
+    assert upkeep.prune(cache, 30, now=NOW) == ([], 0, 0)
 
 
 def test_prune_takes_trees_and_derived_directories(cache):
@@ -193,9 +203,9 @@ def test_verify_names_a_directory_of_unknown_contents(cache):
 
 
 def test_prune_of_no_cache_creates_none(cache):
-    assert upkeep.prune(cache, 0) == ([], 0)
+    assert upkeep.prune(cache, 0) == ([], 0, 0)
     assert upkeep.sweep(cache) == 0
-    assert upkeep.clear(cache) == 0
+    assert upkeep.clear(cache) == (0, 0)
     assert not os.path.exists(cache.root)
 
 
@@ -286,7 +296,7 @@ def test_clear_leaves_what_other_releases_made(cache):
     theirs = ["objects-v2/sha256/ab/cd/file", "sizes-v0/x", "otherpkg/download/url/ab/contents"]
     for name in theirs:
         leave(cache, name)
-    assert upkeep.clear(cache) == 5
+    assert upkeep.clear(cache) == (1, 5)
     files = {name for name, _ in fs.walk_files(cache.root)}
     assert files == {"CACHEDIR.TAG", "README.txt", ".lock", *theirs}
     assert {name for name in os.listdir(cache.root) if name.endswith("-v1")} == set()
@@ -349,7 +359,7 @@ def test_removal_waits_for_the_program_to_end(cache, program, monkeypatch):
         return granted
 
     monkeypatch.setattr(locks, "_try_flock", watched)
-    assert upkeep.clear(cache) == 5
+    assert upkeep.clear(cache) == (1, 5)
     assert refused.is_set()
 
 
@@ -358,7 +368,7 @@ def test_a_killed_program_keeps_nobody_out(cache, program):
     put(cache, b"12345", "one.txt")
     program.kill()
     program.wait()
-    assert upkeep.clear(cache) == 5
+    assert upkeep.clear(cache) == (1, 5)
 
 
 # -- export and import -----------------------------------------------------------------------
@@ -402,11 +412,11 @@ def test_export_and_import(cache, other, tmp_path):
             "/".join(("objects-v1", *split(sha(content)), name))
             for name, content in contents.items()
         )
-    assert names(upkeep.import_archive(other, archive)) == sorted(contents)
+    assert names(upkeep.import_archive(other, archive).new) == sorted(contents)
     for name, content in contents.items():
         assert read(other.find(sha(content), name)) == content
         assert stamps.recorded_size(other.root, sha(content)) == len(content)
-    assert upkeep.import_archive(other, archive) == [], "all of it is here"
+    assert upkeep.import_archive(other, archive) == ([], len(contents)), "all of it is here"
 
 
 def test_archives_of_the_same_objects_are_the_same(cache, tmp_path):
@@ -535,7 +545,7 @@ def test_import_verifies_each_member(other, archive, tmp_path):
     assert len(found) == 1, "the one before it was added, whole"
     assert sha(read(found[0].path)) == found[0].digest
     assert os.listdir(os.path.join(other.root, PARTIAL)) == []
-    assert len(upkeep.import_archive(other, archive)) == 1, "the good archive brings the rest"
+    assert len(upkeep.import_archive(other, archive).new) == 1, "the good archive brings the rest"
 
 
 def test_import_repairs_a_truncated_object(other, archive):
@@ -543,7 +553,7 @@ def test_import_repairs_a_truncated_object(other, archive):
     path = other.path(sha(b"one"), "one.txt")
     os.chmod(path, 0o644)
     os.truncate(path, 1)
-    assert names(upkeep.import_archive(other, archive)) == ["one.txt"]
+    assert names(upkeep.import_archive(other, archive).new) == ["one.txt"]
     assert read(path) == b"one"
 
 

@@ -107,7 +107,7 @@ def test_files_are_found_where_astropy_keeps_them(tmp_path, caches, packages, ca
         theirs.import_file_to_cache(f"{NOWHERE}{number}", tmp_path / "file")
     code, out, err = run(capsys, "--from", "astropy", package, "--dry-run")
     assert code == 0, err
-    assert "2 files (9 B) would be adopted" in err
+    assert "2 files would be adopted (9 B)" in err
     assert str(caches / "astropy") in out
     assert not (tmp_path / "cache").exists()
     assert run(capsys, "--from", "astropy", package)[0] == 0
@@ -124,7 +124,7 @@ def test_all_packages_are_looked_through(tmp_path, caches, packages, capsys):
     assert code == 0
     assert {(one["package"], one["name"]) for one in json.loads(out)} >= {("onepkg", "a.txt")}
     # the second package names the same bytes, which are here by now
-    assert "2 files (9 B) adopted; 1 not found there, still to be fetched" in err
+    assert "2 files adopted (9 B), 1 not found there, still to be fetched" in err
 
 
 def test_a_package_that_is_broken_does_not_stop_the_others(tmp_path, caches, packages, capsys):
@@ -160,7 +160,7 @@ def test_nothing_to_migrate(caches, packages, capsys):
     packages("starpkg", REGISTRY)
     code, out, err = run(capsys, "--from", "pooch")
     assert (code, out) == (0, "")
-    assert err == "0 files (0 B) adopted; 2 not found there, still to be fetched\n"
+    assert err == "0 files adopted, 2 not found there, still to be fetched\n"
     assert run(capsys, "--from", "astropy", "--json")[1] == "[]\n"
 
 

@@ -488,10 +488,9 @@ def test_without_a_home_directory(project):
     bare = dict.fromkeys(["HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "PKGDATA_CACHE_DIR"])
     args = [(project / "origin").as_uri(), hashlib.sha256(b"top").hexdigest()]
     done = child(NO_HOME, *args, **bare)
-    assert done.stdout.splitlines() == [
-        "CacheError this user has no home directory to keep a cache in",
-        "Hint: set PKGDATA_CACHE_DIR to a folder that can be written",
-    ]
+    assert done.stdout.endswith("top.txt\n")
+    assert not os.path.exists(done.stdout.strip()), "temporary, as with a home that is read-only"
+    assert "this user has no home directory to keep a cache in; files are kept" in done.stderr
     # a folder's file is served all the same
     done = child(NO_HOME, *args, project / "origin", **bare)
     assert done.stdout.strip() == str(project / "origin" / "top.txt")
