@@ -30,7 +30,7 @@ MODULES = {
     "copying": ("cp", "mv", "sync"),
     "stores": ("ls", "du", "rm", "cat", "head", "touch"),
     "publish": ("registry", "publish"),
-    "setup": ("init", "completion", "complete-words"),
+    "setup": ("init", "check", "completion", "complete-words"),
     "cache": ("cache", "migrate", "config", "ci-key"),
     "dataset": ("dataset",),
     "catalog": ("catalog",),

@@ -8,7 +8,7 @@ from ..base import text
 from ..base.config import conf
 from ..base.progress import view
 from ..core.declaration import find_package, installed
-from ..errors import BatchError, ConfigError
+from ..errors import BatchError, ConfigError, PkgdataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def _find(args: Namespace) -> PackageData:
     """Return the package named, or the one installed package whose registry has the name."""
     if args.package is not None:
         return find_package(args.package)
-    found = [data for data in map(find_package, installed()) if args.name in data.registry]
+    found = [data for data in _readable().values() if args.name in data.registry]
     if len(found) == 1:
         return found[0]
     names = ", ".join(data.name for data in found)
@@ -68,6 +68,20 @@ def _find(args: Namespace) -> PackageData:
         f"{args.name!r} is in the registry of {names or 'no installed package'}",
         hint=f"name the package: pkgdata {args.command} PKG {args.name}",
     )
+
+
+def _readable() -> dict[str, PackageData]:
+    """Return the installed packages; one without its files is reported and stops no other."""
+    found = {}
+    for name in sorted(installed()):
+        try:
+            data = find_package(name)
+            len(data.registry)  # reads it
+        except (PkgdataError, OSError) as error:
+            text.note(f"pkgdata: error: {name} is skipped: {error}")
+        else:
+            found[name] = data
+    return found
 
 
 def _get(args: Namespace) -> None:
@@ -156,7 +170,7 @@ def _list(args: Namespace) -> None:
 
 
 def _list_packages(args: Namespace) -> None:
-    found = {name: find_package(name) for name in sorted(installed())}
+    found = _readable()
     value = {name: {"files": len(d.registry), "dataurl": d.dataurl} for name, d in found.items()}
     rows = [[name, str(len(d.registry)), ", ".join(d.dataurl)] for name, d in found.items()]
     text.json_or_table(args.json, value, ["PACKAGE", "FILES", "DATAURL"], rows)

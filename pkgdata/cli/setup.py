@@ -1,4 +1,4 @@
-"""``init``, ``completion``: files that set up a package, and what the shells offer after a tab.
+"""``init``, ``check``, ``completion``: set up a package, prove its wheel, complete shells' words.
 
 One function answers all three shells from the parser itself, so that there is no second list of
 commands; package and file names are offered too.
@@ -10,17 +10,23 @@ import argparse
 import json
 import os
 import pathlib
+import tempfile
+from fnmatch import fnmatch
+from importlib import metadata
+from typing import NamedTuple
 
-from ..base import fs, text
+from ..base import config, fs, text
 from ..base.urls import scheme
-from ..core.declaration import find_package, installed
-from ..errors import ConfigError, PkgdataError, PublishError
+from ..core import extract
+from ..core.declaration import find_package, installed, package_folder
+from ..errors import ConfigError, PkgdataError, PublishError, RegistryError
 from ..publish import destination_for
 from . import parser, template
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
+    from collections.abc import Mapping
     from typing import Any
 
 #: Stands for the version while a destination is asked for its address.
@@ -42,6 +48,22 @@ def add(commands: Any) -> None:
         "--data", default="data-files", metavar="DIR", help="folder of the files in the checkout"
     )
     init.add_argument("--no-workflow", action="store_true", help="no GitHub Actions workflow")
+
+    check = text.command(
+        commands,
+        "check",
+        _check,
+        "prove that a package, wheel or sdist has its pkgdata.toml and registry",
+        description="Look for pkgdata.toml, the registry, a digest for each of its names, and the "
+        "right import name. Exit code 3 if something is missing or wrong.",
+        as_json=True,
+    )
+    check.add_argument(
+        "targets",
+        nargs="+",
+        metavar="PKG",
+        help="installed package, wheel, sdist, or folder such as . or ./src/mypkg",
+    )
 
     completion = text.command(
         commands,
@@ -78,12 +100,69 @@ def _init(args: Namespace) -> None:
     if not args.no_workflow:
         workflow = os.path.join(root, ".github", "workflows", "data.yml")
         _write(workflow, template("workflow.yml", **known))
-    print(
-        f"for pyproject.toml, so that 'pkgdata' finds {name}:\n"
-        f'[project.entry-points."pkgdata.packages"]\n{name} = "{name}"\n'
-        f"for {os.path.join(folder, '__init__.py')}:\n"
-        f"from {name}._data import get_data",
-    )
+    project = _project(root)
+    backend = project.get("build-system", {}).get("build-backend", "setuptools.build_meta")
+    # a table [project] would take the place of all that setup.cfg or setup.py says
+    old = "project" not in project and _has(root, "setup.cfg", "setup.py")
+    if name not in _announced_by(project).values():
+        print(_announcing(name, old, project))
+    print(f"for {os.path.join(folder, '__init__.py')}:\nfrom {name}._data import get_data")
+    print(_shipping(name, folder, backend, old, project))
+    text.note("what you have built is proved by: pkgdata check dist/*")
+
+
+#: Backends that put every file of a package into the wheel, but for those that git ignores.
+_ALL = ("hatchling", "flit_core", "pdm", "poetry", "scikit_build_core", "maturin", "uv_build")
+
+_GROUP = "pkgdata.packages"
+_SHIPPED = ("pkgdata.toml", "registry.txt")
+
+
+def _announcing(name: str, old: bool, project: Mapping[str, Any]) -> str:
+    """Return the entry point of a package, where its project has such things."""
+    file, lines = "pyproject.toml", f'[project.entry-points."{_GROUP}"]\n{name} = "{name}"'
+    if "project" not in project and "poetry" in project.get("tool", {}):
+        lines = lines.replace("project.entry-points", "tool.poetry.plugins")
+    elif old:
+        file, lines = "setup.cfg", f"[options.entry_points]\n{_GROUP} =\n    {name} = {name}"
+    return f"for {file}, so that 'pkgdata' finds {name}:\n{lines}"
+
+
+def _shipping(name: str, folder: str, backend: str, old: bool, project: Mapping[str, Any]) -> str:
+    """Return what the build needs to put the files into the wheel."""
+    kind = backend.partition(".")[0].partition(":")[0]
+    files = ", ".join(f'"{one}"' for one in _SHIPPED)
+    if kind in _ALL:
+        return f"{kind} puts both files into the wheel, unless git ignores them"
+    if kind == "mesonpy":
+        quoted = files.replace('"', "'")
+        lines = f"py.install_sources({quoted}, '_data.py', subdir: '{name}')"
+        return (
+            f"for {os.path.join(folder, 'meson.build')}, so that the wheel has the files:\n{lines}"
+        )
+    if kind != "setuptools":
+        return f"make sure that {backend} puts these files of {name} into the wheel: {files}"
+    known = project.get("tool", {}).get("setuptools", {}).get("package-data", {})
+    patterns = [*known.get(name, ()), *known.get("*", ())]
+    if all(any(fnmatch(one, pattern) for pattern in patterns) for one in _SHIPPED):
+        return "pyproject.toml puts both files into the wheel"
+    file, lines = "pyproject.toml", f"[tool.setuptools.package-data]\n{name} = [{files}]"
+    if old:
+        file, lines = "setup.cfg", f"[options.package_data]\n{name} = {', '.join(_SHIPPED)}"
+    return f"for {file}, so that the wheel has both files:\n{lines}"
+
+
+def _project(folder: str) -> dict[str, Any]:
+    """Return the tables of a folder's pyproject.toml; none if there is no such file."""
+    path = os.path.join(folder, "pyproject.toml")
+    return config.read_toml(path) if os.path.exists(path) else {}
+
+
+def _announced_by(project: Mapping[str, Any]) -> dict[str, str]:
+    """Return the entry points by which a project announces packages with data."""
+    found = project.get("project", {}).get("entry-points", {})
+    found = {**project.get("tool", {}).get("poetry", {}).get("plugins", {}), **found}
+    return {name: str(value) for name, value in found.get(_GROUP, {}).items()}
 
 
 def _toml(name: str, to: list[str]) -> str:
@@ -113,11 +192,14 @@ def _listed(texts: list[str]) -> str:
     return ", ".join(json.dumps(one, ensure_ascii=False) for one in texts)
 
 
+_MARKS = ("pyproject.toml", "setup.cfg", "setup.py", ".git")
+
+
 def _project_root(folder: str) -> str:
-    """Return the folder above with the ``pyproject.toml`` or the repository, else the parent."""
+    """Return the folder above with the project's files or the repository, else the parent."""
     above = [str(path) for path in pathlib.Path(os.path.abspath(folder)).parents]
     for path in above:
-        if any(os.path.exists(os.path.join(path, mark)) for mark in ("pyproject.toml", ".git")):
+        if _has(path, *_MARKS):
             return path
     return above[0]
 
@@ -129,6 +211,100 @@ def _write(path: str, content: str) -> None:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     fs.write_atomic(path, content.encode())
     text.note(f"{path}: written")
+
+
+# -- check -------------------------------------------------------------------------------------
+
+
+class Fact(NamedTuple):
+    """What was found of one part of a package: its state, ``"ok"`` if it is right."""
+
+    state: str
+    package: str
+    what: str
+
+
+def _check(args: Namespace) -> int:
+    found = [fact for target in args.targets for fact in _facts(target)]
+    rows = [[fact.state, fact.package, fact.what] for fact in found]
+    value = [fact._asdict() for fact in found]
+    text.json_or_table(args.json, value, ["STATE", "PACKAGE", "WHAT"], rows)
+    if any(fact.state == "missing" for fact in found):
+        text.note("'pkgdata init FOLDER' prints what the build needs to put the files into a wheel")
+    return 0 if all(fact.state == "ok" for fact in found) else 3
+
+
+def _facts(target: str) -> list[Fact]:
+    """Look into an archive, a folder or an installed package."""
+    if os.path.isfile(target):
+        kind = "Unzip" if target.endswith((".whl", ".zip")) else "Untar"
+        with tempfile.TemporaryDirectory(prefix="pkgdata-check-") as folder:
+            extract.unpack(kind, target, folder, set, config.conf.extract_limit)
+            return _facts_below(folder, target)
+    if os.sep in target or "/" in target or target == ".":
+        return _facts_below(os.path.abspath(target), target)
+    name = installed().get(target, target)
+    found = package_folder(name)
+    if found is None:
+        raise ConfigError(f"{target!r} is no installed package, wheel, sdist or folder")
+    return _facts_of(name, found)
+
+
+def _facts_below(folder: str, target: str) -> list[Fact]:
+    """Find the packages below a folder: a package itself, unpacked, or with sources in ``src``."""
+    if not os.path.isdir(folder):
+        raise ConfigError(f"{target} does not exist")
+    if _has(folder, "pkgdata.toml") or _has(folder, "__init__.py"):
+        return _facts_of(os.path.basename(folder), folder)
+    tops = [one.path for one in os.scandir(folder) if one.is_dir()]
+    top = tops[0] if len(tops) == 1 and _has(tops[0], "pyproject.toml", "PKG-INFO") else folder
+    bases = [base for base in (top, os.path.join(top, "src")) if os.path.isdir(base)]
+    announced = set(_announced_by(_project(top)).values())
+    for dist in metadata.distributions(path=bases):
+        announced.update(one.value for one in dist.entry_points.select(group=_GROUP))
+    found: dict[str, str] = {}
+    for base in bases:
+        names = sorted(one.name for one in os.scandir(base) if one.name.isidentifier())
+        for name in [*announced, *names]:
+            path = os.path.join(base, *name.split("."))
+            wanted = name in announced and os.path.isdir(path)
+            if wanted or _has(path, "pkgdata.toml"):
+                found[name] = path
+    lost = [Fact("wrong", name, "announced, but not there") for name in announced - found.keys()]
+    if not found and not lost:
+        return [Fact("missing", target, "a package with a pkgdata.toml, or an entry point")]
+    return [fact for name, path in found.items() for fact in _facts_of(name, path)] + lost
+
+
+def _has(folder: str, *names: str) -> bool:
+    return any(os.path.exists(os.path.join(folder, name)) for name in names)
+
+
+def _facts_of(name: str, folder: str) -> list[Fact]:
+    if not _has(folder, "pkgdata.toml"):
+        lost = [one for one in _SHIPPED if not _has(folder, one)]
+        return [Fact("missing", name, one) for one in lost]
+    try:
+        data = find_package(folder)
+    except ConfigError as error:
+        return [Fact("wrong", name, str(error.message))]
+    found = [Fact("ok", name, "pkgdata.toml")]
+    if data.name != name:
+        found = [Fact("wrong", name, f"pkgdata.toml has the name {data.name!r}")]
+    try:
+        registry = data.registry
+    except RegistryError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return [*found, Fact("missing", name, os.path.basename(error.file or ""))]
+        return [*found, Fact("wrong", name, error.message)]
+    if registry.file is None:
+        return [*found, Fact("missing", name, "registry.txt")]
+    file, count = os.path.basename(registry.file), text.counted(len(registry), "name")
+    bare = [entry.name for entry in registry.values() if entry.digest is None]
+    if bare:
+        what = f"{file}: {text.counted(len(bare), 'name')} without a digest, such as {bare[0]!r}"
+        return [*found, Fact("wrong", name, what)]
+    return [*found, Fact("ok" if registry else "empty", name, f"{file}: {count}")]
 
 
 # -- completion --------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def declare(
     """
     if not isinstance(name, str) or not name:
         raise ConfigError(f"declare() takes the package's name first, not {name!r}")
-    folder = _package_folder(name)
+    folder = package_folder(name)
     given: dict[str, Any] = {"dataurl": dataurl, "registry": registry, "folders": folders}
     given |= {"env": env, "version": version}
     given = {key: value for key, value in given.items() if value is not None}
@@ -110,7 +110,7 @@ def _declare(
     settings: dict[str, Any],
 ) -> PackageData:
     """Return the data as declared; relative paths lie in the package, else in ``base``."""
-    folder = _package_folder(name)
+    folder = package_folder(name)
     data = _make(name, folder, folder or base or os.getcwd(), given, urls, settings)
     data._recipe = _declared_elsewhere, (name, base, given, urls, settings)
     return data
@@ -165,7 +165,7 @@ def _caller_folder() -> str:
     return os.getcwd()
 
 
-def _package_folder(name: str) -> str | None:
+def package_folder(name: str) -> str | None:
     """Return the folder of an importable package, without importing it."""
     module = sys.modules.get(name)
     paths = getattr(module, "__path__", None)
@@ -198,7 +198,7 @@ def declaration_of(package: str) -> PackageData | None:
     while package:
         if package in _declared:
             return _declared[package]
-        folder = _package_folder(package)
+        folder = package_folder(package)
         if folder and os.path.exists(os.path.join(folder, "pkgdata.toml")):
             return declare(package)
         package = package.rpartition(".")[0]
@@ -234,6 +234,13 @@ def find_package(name: str) -> PackageData:
     data = declaration_of(names.get(name, name))
     if data is not None:
         return data
+    folder = package_folder(names.get(name, name))
+    if folder is not None:
+        raise ConfigError(
+            f"{name} has no pkgdata.toml in {folder}",
+            hint="its wheel was built without the file, if it was to have one: 'pkgdata init' "
+            "prints what the build needs, and 'pkgdata check' proves a wheel",
+        )
     known = ", ".join(sorted(names)) or "none are installed"
     raise ConfigError(
         f"{name!r} is no package with a pkgdata.toml",

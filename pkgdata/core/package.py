@@ -92,7 +92,19 @@ class PackageData:
         """The registry, a mapping from name to `Entry`; read when first needed."""
         if self._registry is None:
             self._registry = as_registry(*self._registry_source)
+            if self._registry_source == (None, None):
+                self._registry.lack = self._lack()
         return self._registry
+
+    def _lack(self) -> str:
+        if self.package_dir is None:
+            package, dot, _ = self.name.rpartition(".")
+            hint = f"; declare({package!r}) takes the package's" if dot else ""
+            return f"{self.name} has none{hint}"
+        toml = os.path.join(self.package_dir, "pkgdata.toml")
+        if os.path.exists(toml):
+            return f"{toml} names none, and no registry.txt is next to it"
+        return f"{self.name} has none, and no pkgdata.toml is in {self.package_dir}"
 
     @property
     def version(self) -> str | None:

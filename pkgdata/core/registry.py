@@ -91,6 +91,9 @@ class Registry(Mapping[str, Entry]):
         Where it was read from, for errors.
     """
 
+    #: Why a package's registry is empty, if it has none.
+    lack = ""
+
     def __init__(self, entries: Iterable[Entry] = (), file: str | None = None) -> None:
         self.file = file
         # what a file says, the digest as written or (digest, size, urls), becomes an entry when it
@@ -365,9 +368,14 @@ class Registry(Mapping[str, Entry]):
 
         close = difflib.get_close_matches(name, list(self._rows), 3, 0.5)
         hint = f"it has {len(self)} names; 'pkgdata list' shows them"
+        if not self._rows:
+            hint = "it is empty: 'pkgdata registry make' or 'pkgdata publish' fills it"
         if close:
             hint = f"did you mean {' or '.join(map(repr, close))}?"
         where = f" {self.file}" if self.file else ""
+        if self.lack:
+            where = f": {self.lack}"
+            hint = "'pkgdata check PKG' shows what an installed package or a wheel lacks"
         return UnknownNameError(
             f"{name!r} is not in the registry{where}", hint=hint, name=name, close=close
         )

@@ -79,7 +79,8 @@ def test_the_workflow_runs_commands_that_exist(package, tmp_path):
     init(package, "--data", "my-data")
     text = (tmp_path / ".github" / "workflows" / "data.yml").read_text()
     commands = [shlex.split(line) for line in re.findall(r"run: (pkgdata .*)", text)]
-    check, publish, weekly = [cli.parser().parse_args(words[1:]) for words in commands]
+    built, check, publish, weekly = [cli.parser().parse_args(words[1:]) for words in commands]
+    assert built.targets == ["mypkg"]
     assert (check.folder, check.registry) == ("my-data", "./src/mypkg/registry.txt")
     assert (publish.folder, publish.package, publish.check) == ("my-data", "./src/mypkg", False)
     assert (weekly.folder, weekly.package, weekly.check) == (None, "./src/mypkg", True)
