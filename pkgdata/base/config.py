@@ -143,6 +143,7 @@ FIELDS: dict[str, Field] = {
     "durability": Field("batch|each|none", "batch", "when fetched files are synced to disk"),
     "progress": Field("auto|bool", "auto", "progress bars: auto draws on terminals and notebooks"),
     "extract_limit": Field("int", 200, "an archive may grow to this many times its size, or 1 GB"),
+    "extract_members": Field("int", 1_000_000, "an archive may hold this many files and folders"),
     "dataurl": Field("str", "http://www.astropy.org/astropy-data/", "for undeclared packages"),
     "dataurl_mirror": Field("str", "http://data.astropy.org/", "tried after dataurl"),
     "allow_internet": Field("bool", True, "astropy's name for the opposite of offline"),

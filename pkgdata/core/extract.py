@@ -1,27 +1,41 @@
-"""Processors: what is done with a file after it is fetched, such as unpacking it.
+"""Archives and compressed files are unpacked safely: within limits, and never out of their folder.
 
 `apply` takes any callable of pooch's signature, ``processor(path, action, pooch)``. pooch's own
-`Unzip`, `Untar` and `Decompress` are carried out here with their arguments, but safely: into a
-directory of its own that appears only when it is complete, keyed by the archive's digest and the
-members. Members that leave the directory, links that do, device files, and archives that grow past
-a limit are refused.
+`Unzip`, `Untar` and `Decompress` are carried out here with their arguments: into a directory of its
+own that appears only when it is complete, keyed by the archive's digest and the members.
+
+1. Members that leave the folder and devices refuse the archive.
+2. Links are never made. What they lead to is copied, folders too; a link that leaves the archive,
+   leads nowhere or into itself is skipped with a warning.
+3. Bytes, members and the length of a tar's headers have limits; what links stand for counts.
 """
 
 from __future__ import annotations
 
 import errno
+import importlib
 import os
+import posixpath
 import stat
+from typing import NamedTuple
 
 from ..base import fs
-from ..errors import ExtractionError, UnsafeNameError
+from ..base.config import conf
+from ..errors import (
+    ExtractionError,
+    PkgdataError,
+    PkgdataWarning,
+    StoreError,
+    UnsafeNameError,
+    warn,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import tarfile
     import zipfile
-    from collections.abc import Callable, Collection
-    from typing import IO, Any, NoReturn
+    from collections.abc import Callable, Collection, Iterator, Sequence
+    from typing import IO, Any
 
     from ..base.hashes import Digest
     from ..cache.objects import Cache
@@ -32,6 +46,26 @@ if TYPE_CHECKING:
 #: However small the archive, it may grow to this many bytes.
 _ALWAYS_ALLOWED = 1_000_000_000
 
+#: Bytes that the headers of one tar member may have: its name, its link and its pax values are read
+#: into memory, of which 1 MB of archive can otherwise take gigabytes.
+_LONGEST_HEADER = 1 << 16
+
+_BLOCK = 1 << 20
+
+#: Characters that names may have on average, and their folders: all of them are in memory.
+_LONG_NAMES = 256
+
+
+class Room(NamedTuple):
+    """How much an archive may become, by the settings ``extract_limit`` and ``extract_members``."""
+
+    growth: int
+    members: int
+
+    @classmethod
+    def of(cls, setting: Callable[[str], Any] = conf.__getattr__) -> Room:
+        return cls(setting("extract_limit"), setting("extract_members"))
+
 
 def apply(
     processor: Callable[[str, str, Any], Any],
@@ -40,15 +74,15 @@ def apply(
     caller: object,
     cache: Cache,
     digest: Digest,
-    growth: int,
+    room: Room,
 ) -> Any:
     """Run a processor, of pooch's or any callable of their signature, on a fetched file.
 
-    ``action`` and ``caller`` are passed on. An archive may grow to ``growth`` times its size, or to
-    1 GB. ``Unzip`` and ``Untar`` give a list of paths, ``Decompress`` gives one.
+    ``action`` and ``caller`` are passed on. ``Unzip`` and ``Untar`` give a list of paths,
+    ``Decompress`` gives one.
     """
     kind = type(processor).__name__ if type(processor).__module__ == "pooch.processors" else ""
-    if kind in ("Unzip", "Untar"):
+    if kind in _MEMBERS_OF:
         members = sorted(getattr(processor, "members", None) or ())
         inside = getattr(processor, "extract_dir", None) or ""
         if inside:
@@ -57,7 +91,7 @@ def apply(
             digest,
             f"{kind} {members} {inside}",
             lambda aside: unpack(
-                kind, path, os.path.join(aside, inside), _asked_for(path, members), growth
+                kind, path, os.path.join(aside, inside), _asked_for(path, members), room
             ),
         )
         return [found for _, found in fs.walk_files(folder)]
@@ -68,27 +102,64 @@ def apply(
         folder = cache.derived(
             digest,
             f"{kind} {method} {name}",
-            lambda aside: decompress(path, os.path.join(aside, name), method, growth),
+            lambda aside: decompress(path, os.path.join(aside, name), method, room),
         )
         return os.path.join(folder, name)
     return processor(_workplace(path, cache, digest), action, caller)
 
 
-def unpack(kind: str, path: str, folder: str, choose: Choose, growth: int) -> None:
+def unpack(kind: str, path: str, folder: str, choose: Choose, room: Room) -> None:
     """Unpack an archive (``"Unzip"``, ``"Untar"``) into a folder that nobody else writes to."""
-    _WORK[kind](path, folder, choose, _Budget.of(path, growth))
+    found, chosen = _listed(kind, path, choose, room)
+    if not chosen:
+        return
+    contents = Contents(path, found, room)
+    for number, member in enumerate(found):
+        if member.name in chosen:
+            contents.choose(number, member)
+    contents.report(not contents.made and not contents.empty)
+    budget = Budget.of(path, room)
+    if sum(found[number].size for number in contents.made.values()) > budget.limit:
+        budget.add(budget.limit + 1)  # refused before anything is written
+    targets: dict[int, list[str]] = {}
+    for name, number in contents.made.items():
+        targets.setdefault(number, []).append(os.path.join(folder, *name.split("/")))
+    with guarded(kind, path):
+        for name in contents.empty:
+            fs.make_dirs(os.path.join(folder, *name.split("/")))
+        for number, (_, opened) in enumerate(_MEMBERS_OF[kind](path, room)):
+            if number in targets:
+                first, *others = targets[number]
+                with opened() as source:
+                    budget.copy(source, first)
+                for other in others:
+                    with open(first, "rb") as source:
+                        budget.copy(source, other)
 
 
 def names(kind: str, path: str) -> list[str]:
     """Return the names of an archive's members."""
-    found: list[str] = []
+    return [member.name for member in _listed(kind, path, lambda _: (), Room.of())[0]]
 
-    def none(names: list[str]) -> Collection[str]:
-        found.extend(names)
-        return ()
 
-    _WORK[kind](path, "", none, _Budget(path, 0))
-    return found
+def _listed(
+    kind: str, path: str, choose: Choose, room: Room
+) -> tuple[list[Member], Collection[str]]:
+    with guarded(kind, path):
+        found = [member for member, _ in _MEMBERS_OF[kind](path, room)]
+    return found, choose([member.name for member in found])
+
+
+def kind_of(path: str) -> str | None:
+    """Return ``"Unzip"`` for a zip archive, ``"Untar"`` for a tar, by the bytes; else None."""
+    import zipfile
+
+    try:  # tar first: one that ends with a zip looks like a zip
+        with guarded("Untar", path):
+            next(_tar_members(path, Room.of()), None)
+    except ExtractionError:
+        return "Unzip" if zipfile.is_zipfile(path) else None
+    return "Untar"
 
 
 def _workplace(path: str, cache: Cache, digest: Digest) -> str:
@@ -100,7 +171,7 @@ def _workplace(path: str, cache: Cache, digest: Digest) -> str:
     return os.path.join(folder, base)
 
 
-class _Budget:
+class Budget:
     """Counts the bytes that an archive grows to."""
 
     def __init__(self, path: str, limit: int) -> None:
@@ -109,25 +180,36 @@ class _Budget:
         self.used = 0
 
     @classmethod
-    def of(cls, path: str, growth: int) -> _Budget:
-        return cls(path, max(_ALWAYS_ALLOWED, growth * os.path.getsize(path)))
+    def of(cls, path: str, room: Room, size: int | None = None) -> Budget:
+        """Return the budget of an archive; its size is the file's unless it is given."""
+        size = os.path.getsize(path) if size is None else size
+        return cls(path, max(_ALWAYS_ALLOWED, room.growth * size))
 
     def add(self, count: int) -> None:
         self.used += count
         if self.used > self.limit:
-            raise ExtractionError(
-                f"{self.path} grows past {self.limit} bytes; refused",
-                hint="if that is right, raise the setting extract_limit",
-            )
+            raise _too_many(self.path, f"grows past {self.limit} bytes", "extract_limit")
 
-    def copy(self, source: IO[bytes], target: str) -> None:
+    def blocks(self, source: IO[bytes]) -> Iterator[bytes]:
+        """Yield the rest of a file, and count it."""
+        while data := source.read(_BLOCK):
+            self.add(len(data))
+            yield data
+
+    def copy(self, source: IO[bytes], target: str, update: Callable[[bytes], Any] = len) -> None:
+        """Write a file; ``update`` gets its blocks too, to hash them."""
         fs.make_dirs(os.path.dirname(target))
         # of members of one name the last counts, as tar has it; the folder is ours, without links
-        with open(target, "wb") as file:
-            while data := source.read(1 << 20):
-                self.add(len(data))
-                file.write(data)
+        with open(target, "wb", buffering=0) as file:
+            for data in self.blocks(source):
+                update(data)
+                fs.write_all(file.fileno(), data)
         fs.follow_mode(target, 0o666)
+
+
+def _too_many(path: str, problem: str, setting: str = "extract_members") -> ExtractionError:
+    hint = f"if that is right, raise the setting {setting}"
+    return ExtractionError(f"{path} {problem}; refused", hint=hint)
 
 
 def _wanted(name: str, members: list[str]) -> bool:
@@ -135,17 +217,6 @@ def _wanted(name: str, members: list[str]) -> bool:
     clean = os.path.normpath(name)
     chosen = (os.path.normpath(member) for member in members)
     return not members or any(clean == one or clean.startswith(one + os.sep) for one in chosen)
-
-
-def _target(path: str, folder: str, name: str) -> str:
-    clean = name.rstrip("/")
-    while clean.startswith("./"):
-        clean = clean[2:]
-    try:
-        fs.safe_name(clean)
-    except UnsafeNameError as error:
-        raise ExtractionError(f"{path} has the member {name!r}: {error.message}") from None
-    return os.path.join(folder, *clean.split("/"))
 
 
 def _asked_for(path: str, members: list[str]) -> Choose:
@@ -166,129 +237,386 @@ def _asked_for(path: str, members: list[str]) -> Choose:
     return choose
 
 
-def _damages(*own: type[Exception]) -> tuple[type[Exception], ...]:
-    """Return what reading a damaged archive raises, and the errors of its kind."""
+# -- members, and what links lead to ---------------------------------------------------------------
+
+
+class Member(NamedTuple):
+    """What an archive says of one of its members; ``link`` begins at the archive's root."""
+
+    name: str
+    size: int = 0
+    folder: bool = False
+    link: str | None = None
+    odd: bool = False
+
+
+def _clean(name: str) -> str:
+    """Return a name without empty parts and dots; empty for the root."""
+    start = "/" if name.startswith("/") else ""
+    return start + "/".join(part for part in name.split("/") if part not in ("", "."))
+
+
+def checked_name(path: str, member: Member) -> str:
+    """Return the clean name of a member, empty for the root; raise if it refuses the archive."""
+    name = _clean(member.name)
+    problem = ", which is a device or a pipe" if member.odd else ""
+    try:
+        if name:
+            fs.safe_name(name)
+    except UnsafeNameError as error:
+        problem = f": {error.message}"
+    if problem:
+        raise ExtractionError(f"{path} has the member {member.name!r}{problem}")
+    return name
+
+
+class Contents:
+    """The files that an archive's names stand for, once links are followed.
+
+    ``made`` are the names to write and the number of the member with the bytes of each; ``empty``
+    are folders.
+    """
+
+    def __init__(self, path: str, members: Sequence[Member], room: Room) -> None:
+        self.made: dict[str, int] = {}
+        self.empty: list[str] = []
+        self._path = path
+        self._files: dict[str, int] = {}
+        self._links: dict[str, str] = {}
+        self._folders: dict[str, list[str]] = {"": []}
+        self._skipped: dict[str, str] = {}
+        # links to folders that hold links multiply: 442 bytes can stand for 111,111 files
+        self._left = self._most = max(len(members), room.members // 100)
+        self._letters = room.members * _LONG_NAMES
+        for number, member in enumerate(members):
+            name = _clean(member.name)
+            if name and not name.startswith("/") and ".." not in name.split("/"):
+                self._add(number, member, name)
+
+    def _add(self, number: int, member: Member, name: str) -> None:
+        if member.link is not None and name in self._files and _clean(member.link) == name:
+            return  # a file that was packed twice is a hard link to itself
+        self._files.pop(name, None)  # of members of one name the last one counts
+        self._links.pop(name, None)
+        if member.link is not None:
+            self._links[name] = member.link
+        elif not member.folder and not member.odd:
+            self._files[name] = number
+        if member.folder:
+            self._folders.setdefault(name, [])
+        while name:
+            above, _, base = name.rpartition("/")
+            known = above in self._folders
+            self._folders.setdefault(above, []).append(base)
+            self._letters -= 0 if known else len(above)
+            if self._letters < 0:
+                raise _too_many(self._path, "has too many folders below folders")
+            name = "" if known else above
+
+    def choose(self, number: int, member: Member) -> None:
+        """Take a member, with all that it leads to."""
+        name = checked_name(self._path, member)
+        if member.folder and name:
+            self.empty.append(name)
+        elif name in self._links:
+            self._follow(name)
+        elif self._files.get(name) == number:
+            self.made[name] = number
+
+    def _follow(self, link: str) -> None:
+        """Give a link, and links in what it leads to, the files that they stand for."""
+        todo: list[tuple[str, str, tuple[str, ...]]] = [(link, link, ())]
+        while todo:
+            new, name, inside = todo.pop()
+            if name in self._links:
+                found = self._led_to(name, inside)
+                if found is None:
+                    continue
+                name, inside = found, (*inside, found)
+            self._left -= 1
+            if self._left < 0:
+                problem = f"has links that stand for more than {self._most} files"
+                raise _too_many(self._path, problem)
+            if name in self._files:
+                self.made[new] = self._files[name]
+            else:
+                self.empty.append(new)
+                todo += [(f"{new}/{one}", f"{name}/{one}", inside) for one in self._below(name)]
+
+    def _below(self, folder: str) -> Collection[str]:
+        return dict.fromkeys(self._folders[folder])
+
+    def _led_to(self, link: str, inside: tuple[str, ...]) -> str | None:
+        """Return the file or folder that a link leads to; None if the link is to be skipped."""
+        if link in self._folders:
+            problem = f"has the member {link!r} twice, as a link and as a folder"
+            raise ExtractionError(f"{self._path} {problem}")
+        found, problem = self._real(link)
+        if not problem and (found in inside or f"{link}/".startswith(f"{found}/") or not found):
+            problem = "leads to a folder that it is in"
+        if problem:
+            self._skipped[link] = problem
+            return None
+        return found
+
+    def _real(self, name: str) -> tuple[str, str]:
+        """Return where a name leads to, links in it followed, and what is wrong with that."""
+        todo, done, links = name.split("/")[::-1], list[str](), 0
+        while todo:
+            part = todo.pop()
+            if part == ".." and not done:
+                return "", "leaves the archive"
+            if part == "..":
+                done.pop()
+            elif part not in ("", "."):
+                done.append(part)
+            here = "/".join(done)
+            if here in self._links:
+                links += 1
+                if links > 40 or self._links[here].startswith("/"):
+                    return "", "goes in a circle" if links > 40 else "leaves the archive"
+                todo += self._links[here].split("/")[::-1]
+                done = []
+            elif here not in self._folders and (here not in self._files or todo):
+                return "", "leads nowhere"
+        return "/".join(done), ""
+
+    def report(self, alone: bool) -> None:
+        """Warn of the links that were skipped; where they are alone, that is an error."""
+        if not self._skipped:
+            return
+        shown = [f"{name!r} {problem}" for name, problem in list(self._skipped.items())[:10]]
+        more = [f"and {len(self._skipped) - 10} more"] if len(self._skipped) > 10 else []
+        text = f"{self._path} has links that are skipped: {', '.join(shown + more)}"
+        if alone:
+            raise ExtractionError(text)
+        warn(text, PkgdataWarning)
+
+
+# -- zip and tar -----------------------------------------------------------------------------------
+
+
+def _damages() -> tuple[type[Exception], ...]:
+    """Return what reading a damaged archive or compressed file raises."""
     import lzma
+    import struct
+    import tarfile
+    import zipfile
     import zlib
 
-    return *own, EOFError, OSError, ValueError, lzma.LZMAError, zlib.error
+    own = (zipfile.BadZipFile, tarfile.TarError, struct.error, lzma.LZMAError, zlib.error)
+    return (*own, EOFError, OSError, RuntimeError, ValueError)
 
 
-def _unreadable(path: str, kind: str, error: Exception) -> NoReturn:
-    """Raise that the archive is damaged, unless the error is the disk's own."""
-    problem = f"cannot be read as {kind}: {error}"
-    if isinstance(error, (NotADirectoryError, IsADirectoryError)):
-        problem = f"has a member that is a file and a folder: {error.filename}"
-    elif getattr(error, "errno", None) not in (None, errno.EINVAL):
-        raise error  # EINVAL comes of a damaged offset, which sends the reader before the start
-    raise ExtractionError(f"{path} {problem}") from error
+class guarded:
+    """Raise that an archive is damaged for what reading it raises, but not for the disk's own."""
+
+    def __init__(self, kind: str, path: str) -> None:
+        self._what = {"Unzip": "a zip archive", "Untar": "a tar archive"}.get(kind, kind)
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _: object, error: BaseException | None, *rest: object) -> None:
+        if error is None:
+            return
+        decoding = type(error.__cause__).__name__ in ("error", "EOFError", "ZstdError")
+        if isinstance(error, StoreError) and decoding:
+            error = error.__cause__
+        elif isinstance(error, PkgdataError) or not isinstance(error, _damages()):
+            return
+        problem = f"cannot be read as {self._what}: {error}"
+        if isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError)):
+            problem = f"has a member that is a file and a folder: {error.filename}"
+        # EINVAL comes of a damaged offset, which sends the reader before the start
+        elif getattr(error, "errno", None) not in (None, errno.EINVAL, errno.ENAMETOOLONG):
+            return
+        raise ExtractionError(f"{self._path} {problem}") from error
 
 
-def _unzip(path: str, folder: str, choose: Choose, budget: _Budget) -> None:
-    import struct
+def _zip_members(path: str, room: Room) -> Iterator[tuple[Member, Callable[[], IO[bytes]]]]:
+    import functools
     import zipfile
 
-    try:
-        with zipfile.ZipFile(path) as archive:
-            infos = archive.infolist()
-            names = choose([info.filename for info in infos])
-            chosen = [info for info in infos if info.filename in names]
-            if sum(info.file_size for info in chosen) > budget.limit:
-                budget.add(budget.limit + 1)  # refused before anything is written
-            for info in chosen:
-                _unzip_one(archive, info, folder, budget)
-    except _damages(zipfile.BadZipFile, RuntimeError, struct.error) as error:
-        _unreadable(path, "a zip archive", error)
+    with zipfile.ZipFile(path) as archive:
+        infos = archive.infolist()
+        if len(infos) > room.members:
+            raise _too_many(path, f"holds more than {room.members} members")
+        for info in infos:
+            yield _zip_member(archive, info), functools.partial(archive.open, info)
 
 
-def _unzip_one(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, folder: str, budget: _Budget
-) -> None:
-    target = _target(budget.path, folder, info.filename)
-    mode = info.external_attr >> 16
-    if info.is_dir():
-        fs.make_dirs(target)
-    elif mode and stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-        raise ExtractionError(f"{budget.path}: the member {info.filename!r} is a link or a device")
-    else:
-        with archive.open(info) as source:
-            budget.copy(source, target)
+def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
+    name = info.filename.replace("\\", "/")  # which some tools of Windows write
+    kind = stat.S_IFMT(info.external_attr >> 16)
+    link = None
+    if kind == stat.S_IFLNK and info.file_size <= _LONGEST_HEADER:
+        link = posixpath.join(posixpath.dirname(name), os.fsdecode(archive.read(info)))
+    odd = link is None and kind not in (0, stat.S_IFREG, stat.S_IFDIR)
+    return Member(name, info.file_size, name.endswith("/"), link, odd)
 
 
-def _untar(path: str, folder: str, choose: Choose, budget: _Budget) -> None:
+def _tar_members(path: str, room: Room) -> Iterator[tuple[Member, Callable[[], IO[bytes]]]]:
+    with _opened(path, _packed_by(path)) as file:
+        for member, _, opened in tar_members(file, path, room):
+            yield member, opened
+
+
+_MEMBERS_OF = {"Unzip": _zip_members, "Untar": _tar_members}
+
+
+class _TarBytes:
+    """The bytes of a tar, read forwards; ``header`` is how many a member's headers may still be."""
+
+    header: int | None = _LONGEST_HEADER
+
+    def __init__(self, file: Any, path: str) -> None:
+        self._file = file
+        self._path = path
+        self._seek = getattr(file, "seek", None)
+        self._at = 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def read(self, size: int) -> bytes:
+        if self.header is not None:
+            self.header -= size
+            if self.header < 0:
+                problem = f"has a member with headers above {_LONGEST_HEADER} bytes; refused"
+                raise ExtractionError(f"{self._path} {problem}")
+        found = b""
+        while len(found) < size and (block := self._file.read(size - len(found))):
+            found += block
+        self._at += len(found)
+        return found
+
+    def seek(self, offset: int) -> None:
+        if self._seek is not None and offset != self._at:
+            self._at = self._seek(offset)
+        elif offset < self._at:
+            raise ValueError("its members do not stand one after the other")
+        while self._at < offset and (block := self._file.read(min(_BLOCK, offset - self._at))):
+            self._at += len(block)
+
+
+def tar_members(
+    file: Any, path: str, room: Room
+) -> Iterator[tuple[Member, tarfile.TarInfo, Callable[[], IO[bytes]]]]:
+    """Yield the members of a tar that is read forwards, and what opens each until the next."""
+    import functools
     import tarfile
 
+    source, count, letters = _TarBytes(file, path), 0, 0
+    with tarfile.open(fileobj=source, mode="r:") as archive:  # type: ignore[call-overload]
+        while (info := archive.next()) is not None:
+            source.header = None
+            archive.members.clear()  # a million of them would fill the memory
+            info.pax_headers = {}
+            count += 1
+            letters += len(info.name) + len(info.linkname)
+            if max(count, letters // _LONG_NAMES) > room.members:
+                raise _too_many(path, f"holds more than {room.members} members")
+            link = info.linkname if info.islnk() else None
+            if info.issym():
+                link = posixpath.join(posixpath.dirname(info.name), info.linkname)
+            odd = link is None and not info.isdir() and not info.isreg()
+            size = info.size if info.isreg() else 0
+            member = Member(info.name, size, info.isdir(), link, odd)
+            yield member, info, functools.partial(archive.extractfile, info)
+            source.header = _LONGEST_HEADER
+
+
+# -- compressed files ------------------------------------------------------------------------------
+
+#: What files are compressed with, by the ending of their names.
+SUFFIXES = {".xz": "xz", ".lzma": "xz", ".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd"}
+_MODULES = {"xz": "lzma", "lzma": "lzma", "gzip": "gzip", "bzip2": "bz2", "zstd": "zstd"}
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"]\0\0": "xz"}
+_MAGIC[b"\x28\xb5\x2f\xfd"] = "zstd"
+
+
+def _packed_by(path: str) -> str:
+    """Return what a tar is compressed with, by its first bytes; empty if by nothing."""
+    with open(path, "rb") as file:
+        start = file.read(262)
+    if start[257:] == b"ustar":
+        return ""
+    return next((method for magic, method in _MAGIC.items() if start.startswith(magic)), "")
+
+
+def _opened(path: str, method: str) -> Any:
+    """Open a file, decompressing it unless the method is empty."""
+    if method != "zstd":
+        return importlib.import_module(_MODULES[method]).open(path) if method else open(path, "rb")
     try:
-        with tarfile.open(path) as archive:
-            infos = archive.getmembers()
-            names = choose([info.name for info in infos])
-            # a link may say "a" for the member "./a"
-            by_name = {os.path.normpath(info.name): info for info in infos}
-            for info in infos:
-                if info.name in names:
-                    _untar_one(archive, info, by_name, folder, budget)
-    except _damages(tarfile.TarError) as error:
-        _unreadable(path, "a tar archive", error)
+        return importlib.import_module("compression.zstd").open(path)  # since Python 3.14
+    except ImportError:
+        return _Decoded(path)
 
 
-def _untar_one(
-    archive: tarfile.TarFile,
-    info: tarfile.TarInfo,
-    by_name: dict[str, tarfile.TarInfo],
-    folder: str,
-    budget: _Budget,
-) -> None:
-    if info.name.strip("./") == "":
-        return
-    target = _target(budget.path, folder, info.name)
-    if info.isdir():
-        fs.make_dirs(target)
-        return
-    if info.issym() or info.islnk():
-        info = _link_target(by_name, info, budget.path)
-    if not info.isfile():
-        raise ExtractionError(f"{budget.path}: the member {info.name!r} is no file")
-    source = archive.extractfile(info)
-    if source is not None:
-        with source:
-            budget.copy(source, target)
+class BlockFile:
+    """Blocks, read as a file.
+
+    Each block is valid until the next one is asked for. Beyond ``limit`` bytes no more are asked
+    for: one too many is enough for a digest to notice.
+    """
+
+    def __init__(self, blocks: Iterator[bytes | memoryview], limit: int | None = None) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+        self._limit = limit
+        self._count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most so many of the next bytes; none at the end."""
+        while not self._rest:
+            if self._limit is not None and self._count > self._limit:
+                return b""
+            block = next(self._blocks, None)
+            if block is None:
+                return b""
+            self._rest = memoryview(block if isinstance(block, bytes) else bytes(block))
+        size = len(self._rest) if size < 0 else size
+        part, self._rest = self._rest[:size], self._rest[size:]
+        self._count += len(part)
+        return bytes(part)
 
 
-def _link_target(
-    by_name: dict[str, tarfile.TarInfo], info: tarfile.TarInfo, path: str
-) -> tarfile.TarInfo:
-    """Return the member whose bytes a link stands for; they are copied, links are never made."""
-    for _ in range(40):
-        base = os.path.dirname(info.name) if info.issym() else ""
-        name = os.path.normpath(os.path.join(base, info.linkname))
-        if name.split(os.sep)[0] == ".." or os.path.isabs(info.linkname):
-            raise ExtractionError(f"{path}: the link {info.name!r} leaves the archive")
-        try:
-            info = by_name[name]
-        except KeyError:
-            raise ExtractionError(f"{path}: the link {info.name!r} leads nowhere") from None
-        if not (info.issym() or info.islnk()):
-            return info
-    raise ExtractionError(f"{path}: the link {info.name!r} goes in a circle")
+class _Decoded(BlockFile):
+    """A zstd file, decoded by the package that stores use."""
+
+    def __init__(self, path: str) -> None:
+        from ..stores import codecs
+
+        self._file = open(path, "rb")  # noqa: SIM115 - closed at the end of the with block
+        blocks = iter(lambda: self._file.read(_BLOCK), b"")
+        super().__init__(codecs.decode_blocks(blocks, "zstd", path))
+
+    def __enter__(self) -> _Decoded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
-_WORK = {"Unzip": _unzip, "Untar": _untar}
-
-_SUFFIXES = {".xz": "lzma", ".gz": "gzip", ".bz2": "bzip2"}
-_MODULES = {"lzma": "lzma", "xz": "lzma", "gzip": "gzip", "bzip2": "bz2"}
-
-
-def decompress(path: str, target: str, method: str, growth: int) -> None:
-    """Decompress a file; by its suffix if ``method`` is ``"auto"``."""
-    import importlib
-
+def method_of(path: str, method: str) -> str | None:
+    """Return how a file is compressed, by its suffix if ``method`` is ``"auto"``."""
     if method == "auto":
-        method = _SUFFIXES.get(os.path.splitext(path)[1].lower(), method)
-    if method not in _MODULES:
-        known = ", ".join([*_MODULES, *_SUFFIXES])
-        raise ExtractionError(f"cannot tell how {path} is compressed (known: {known})")
-    try:
-        with importlib.import_module(_MODULES[method]).open(path) as source:
-            _Budget.of(path, growth).copy(source, target)
-    except _damages() as error:
-        _unreadable(path, method, error)
+        method = SUFFIXES.get(os.path.splitext(path)[1].lower(), method)
+    return method if method in _MODULES else None
+
+
+def decompress(path: str, target: str, method: str, room: Room) -> None:
+    """Decompress a file; by its suffix if ``method`` is ``"auto"``."""
+    found = method_of(path, method)
+    if found is None:
+        kind = kind_of(path)
+        known = ", ".join([*_MODULES, *SUFFIXES])
+        raise ExtractionError(
+            f"cannot tell how {path} is compressed (known: {known})",
+            hint=f"it is an archive: use pkgdata.{kind}() instead" if kind else None,
+        )
+    with guarded(found, path), _opened(path, found) as source:
+        Budget.of(path, room).copy(source, target)

@@ -479,9 +479,9 @@ class PackageData:
 
         digest = self.registry[name].digest if name in self.registry else None
         digest = digest or hashes.hash_file(path)
-        growth = self.setting("extract_limit")
+        room = extract.Room.of(self.setting)
         return self._settings.in_cache(
-            lambda cache: extract.apply(processor, path, action, self, cache, digest, growth)
+            lambda cache: extract.apply(processor, path, action, self, cache, digest, room)
         )
 
 

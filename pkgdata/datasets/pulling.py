@@ -19,6 +19,7 @@ from ..base.progress import ended, silent
 from ..cache.objects import split
 from ..cache.partial import Group
 from ..cache.stamps import OBJECTS
+from ..core import extract
 from ..errors import IncompleteTransferError, IntegrityError, StoreError
 from ..stores import Source, codecs
 from ..transfer.fetch import fetch
@@ -26,7 +27,7 @@ from . import repository
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from ..base.progress import Callback
     from ..cache.objects import Cache
@@ -297,35 +298,7 @@ class Pull:
     def _decompress(self, entry: Entry, digest: Digest, name: str, partial: Partial) -> None:
         blocks = codecs.decode_blocks(self._store.blocks(name), "zstd", self._store.address(name))
         with contextlib.closing(blocks):  # releases the connection
-            partial.fill(BlockFile(blocks, entry.size), digest, entry.name)  # type: ignore[arg-type]
-
-
-class BlockFile:
-    """Blocks, read as a file.
-
-    Each block is valid until the next one is asked for. Beyond ``limit`` bytes no more are asked
-    for: one too many is enough for a digest to notice.
-    """
-
-    def __init__(self, blocks: Iterator[bytes | memoryview], limit: int | None = None) -> None:
-        self._blocks = blocks
-        self._rest = memoryview(b"")
-        self._limit = limit
-        self._count = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Return at most so many of the next bytes; none at the end."""
-        while not self._rest:
-            if self._limit is not None and self._count > self._limit:
-                return b""
-            block = next(self._blocks, None)
-            if block is None:
-                return b""
-            self._rest = memoryview(block if isinstance(block, bytes) else bytes(block))
-        size = len(self._rest) if size < 0 else size
-        part, self._rest = self._rest[:size], self._rest[size:]
-        self._count += len(part)
-        return bytes(part)
+            partial.fill(extract.BlockFile(blocks, entry.size), digest, entry.name)  # type: ignore[arg-type]
 
 
 def _wrong(entry: Entry, source: str, actual: str) -> IntegrityError:

@@ -14,7 +14,9 @@ import stat
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 import zipfile
+import zlib
 from pathlib import Path
 
 import pooch
@@ -24,6 +26,7 @@ import pkgdata
 from pkgdata.cache import upkeep
 from pkgdata.core import extract
 from pkgdata.errors import ExtractionError
+from pkgdata.stores import codecs
 
 FILES = {"a.txt": b"a", "sub/b.txt": b"bb", "sub/deep/c.txt": b"c" * 5000, "ü/d e.txt": b""}
 
@@ -93,6 +96,7 @@ def snapshot(root):
 
 
 UNZIP, UNTAR = pkgdata.Unzip, pkgdata.Untar
+ROOM = extract.Room(200, 1000)
 
 ARCHIVES = [
     ("x.zip", make_zip(), UNZIP),
@@ -103,6 +107,7 @@ ARCHIVES = [
     ("x.tar.gz", plain_tar("w:gz"), UNTAR),
     ("x.tar.bz2", plain_tar("w:bz2"), UNTAR),
     ("x.tar.xz", plain_tar("w:xz"), UNTAR),
+    ("x.tar.zst", codecs.encode(plain_tar("w"), "zstd"), UNTAR),
 ]
 archives = pytest.mark.parametrize(
     ("name", "content", "kind"), ARCHIVES, ids=[name for name, _, _ in ARCHIVES]
@@ -125,6 +130,8 @@ def test_all_members(serve, name, content, kind):
 
 @archives
 def test_pooch_unpacks_the_same(serve, tmp_path, name, content, kind):
+    if name.endswith(".zst") and sys.version_info < (3, 14):
+        pytest.skip("pooch leaves it to Python, which knows zstd since 3.14")
     ours = serve(name, content).get(name, processor=kind())
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / name).write_bytes(content)
@@ -257,9 +264,36 @@ def test_a_tar_member_with_a_bad_name(serve, tmp_path, bad):
 
 @pytest.mark.parametrize("target", ["/etc/passwd", "../../secret", "..", "sub/../../x"])
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE])
-def test_a_link_out_of_the_archive(serve, tmp_path, target, kind):
+def test_a_link_out_of_the_archive_is_skipped_with_a_warning(serve, target, kind):
     content = make_tar([entry("sub/a", b"a"), entry("link", type=kind, linkname=target)])
-    assert_refused(tmp_path, serve("x.tgz", content), "x.tgz", UNTAR(), "leaves the archive")
+    with pytest.warns(pkgdata.PkgdataWarning, match=r"x\.tgz has links.* 'link' leaves the arch"):
+        (path,) = serve("x.tgz", content).get("x.tgz", processor=UNTAR())
+    assert path.endswith(os.path.join("sub", "a"))
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        ("nowhere/x", "leads nowhere"),
+        ("sub/a/b", "leads nowhere"),
+        ("l", "in a circle"),
+        (".", "a folder that it is in"),
+        ("sub", "'sub/up' leads to a folder that it is in"),
+    ],
+)
+def test_a_link_that_cannot_be_followed_is_skipped_with_a_warning(serve, target, problem):
+    link = {"type": tarfile.SYMTYPE, "linkname": target}
+    up = entry("sub/up", type=tarfile.SYMTYPE, linkname="../sub")
+    entries = [entry("sub/a", b"a"), entry("l", **link), up]
+    with pytest.warns(pkgdata.PkgdataWarning, match=problem):
+        paths = serve("x.tgz", make_tar(entries)).get("x.tgz", processor=UNTAR())
+    assert {os.path.basename(path) for path in paths} == {"a"}
+
+
+def test_a_warning_of_many_links_names_ten_and_counts_the_others(serve):
+    links = [entry(f"l{i:02}", type=tarfile.SYMTYPE, linkname="annex") for i in range(15)]
+    with pytest.warns(pkgdata.PkgdataWarning, match=r"'l09' leads nowhere, and 5 more$"):
+        serve("x.tgz", make_tar([entry("a", b"a"), *links])).get("x.tgz", processor=UNTAR())
 
 
 @pytest.mark.parametrize(
@@ -274,12 +308,12 @@ def test_a_link_out_of_the_archive(serve, tmp_path, target, kind):
             ],
             "goes in a circle",
         ),
-        ([entry("d", type=tarfile.CHRTYPE, devmajor=1, devminor=3)], "is no file"),
-        ([entry("d", type=tarfile.BLKTYPE)], "is no file"),
-        ([entry("d", type=tarfile.FIFOTYPE)], "is no file"),
+        ([entry("d", type=tarfile.CHRTYPE, devmajor=1, devminor=3)], "is a device or a pipe"),
+        ([entry("d", type=tarfile.BLKTYPE)], "is a device or a pipe"),
+        ([entry("d", type=tarfile.FIFOTYPE)], "is a device or a pipe"),
         (
-            [entry("d", type=tarfile.DIRTYPE), entry("l", type=tarfile.SYMTYPE, linkname="d")],
-            "is no file",
+            [entry("x", b""), entry("d", type=tarfile.SYMTYPE, linkname="x"), entry("d/a", b"")],
+            "twice, as a link and as a folder",
         ),
         ([entry("a", b"a"), entry("a/b", b"b")], "is a file and a folder"),
         ([entry("a/b", b"b"), entry("a", b"a")], "is a file and a folder"),
@@ -303,15 +337,75 @@ def test_links_within_the_archive_become_files(serve):
     assert len({os.stat(path).st_ino for path in paths}) == 4
 
 
-@pytest.mark.parametrize("kind", [stat.S_IFLNK, stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK])
-def test_links_and_devices_in_a_zip(serve, tmp_path, kind):
-    info = zipfile.ZipInfo("link")
+def zip_with(name, content, kind):
+    info = zipfile.ZipInfo(name)
     info.external_attr = (kind | 0o777) << 16
+    buffer = io.BytesIO(make_zip({"sub/a": b"a"}))
+    with zipfile.ZipFile(buffer, "a") as archive:
+        archive.writestr(info, content)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", [stat.S_IFCHR, stat.S_IFIFO, stat.S_IFSOCK])
+def test_devices_in_a_zip(serve, tmp_path, kind):
+    data = serve("x.zip", zip_with("device", "", kind))
+    assert_refused(tmp_path, data, "x.zip", UNZIP(), "is a device or a pipe")
+
+
+def test_links_in_a_zip_are_followed_or_skipped_as_in_a_tar(serve):
+    data = serve("x.zip", zip_with("top/link", "../sub", stat.S_IFLNK))
+    paths = data.get("x.zip", processor=UNZIP())
+    assert unpacked(paths) == {"sub/a": b"a", "top/link/a": b"a"}
+    data = serve("y.zip", zip_with("link", "/etc/passwd", stat.S_IFLNK))
+    with pytest.warns(pkgdata.PkgdataWarning, match="'link' leaves the archive"):
+        (path,) = data.get("y.zip", processor=UNZIP())
+    assert Path(path).read_bytes() == b"a"
+
+
+def test_backslashes_in_a_zip_are_slashes(serve):
+    """Some tools of Windows write them."""
+    files = {"a.txt": b"a", "sub\\": b"", "sub\\b.txt": b"bb", "sub\\deep\\c.txt": b"c"}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(info, "/etc/passwd")
+        for name, content in files.items():
+            info = zipfile.ZipInfo()
+            info.filename = name  # the constructor would replace them on Windows
+            archive.writestr(info, content)
     data = serve("x.zip", buffer.getvalue())
-    assert_refused(tmp_path, data, "x.zip", UNZIP(), "is a link or a device")
+    expected = {"a.txt": b"a", "sub/b.txt": b"bb", "sub/deep/c.txt": b"c"}
+    assert unpacked(data.get("x.zip", processor=UNZIP())) == expected
+    (path,) = data.get("x.zip", processor=UNZIP(members=["sub/deep"]))
+    assert path.endswith(os.path.join("sub", "deep", "c.txt"))
+
+
+def test_doubled_slashes_and_dots_of_a_tar_are_cleaned(serve):
+    entries = [entry("data//sub/a.txt", b"a"), entry("data/./b.txt", b"b"), entry("data//c/.")]
+    paths = serve("x.tgz", make_tar(entries[:2])).get("x.tgz", processor=UNTAR())
+    assert unpacked(paths) == {"sub/a.txt": b"a", "b.txt": b"b"}
+
+
+def test_a_link_to_a_folder_stands_for_what_is_in_it(serve):
+    """Links in it are followed too, each from where it really is."""
+    entries = [
+        entry("fit", type=tarfile.DIRTYPE),
+        entry("fit/nnfit/a.dat", b"a"),
+        entry("fit/nnfit/deep/b.dat", b"b"),
+        entry("fit/nnfit/deep/up", type=tarfile.SYMTYPE, linkname="../a.dat"),
+        entry("fit/empty", type=tarfile.DIRTYPE),
+        entry("fit/postfit", type=tarfile.SYMTYPE, linkname="nnfit"),
+        entry("fit/none", type=tarfile.SYMTYPE, linkname="empty"),
+        entry("fit/through", type=tarfile.SYMTYPE, linkname="postfit/deep/b.dat"),
+        entry("twice", b"t"),
+        entry("twice", type=tarfile.LNKTYPE, linkname="twice"),
+    ]
+    paths = serve("x.tgz", make_tar(entries)).get("x.tgz", processor=UNTAR())
+    folder = {"a.dat": b"a", "deep/b.dat": b"b", "deep/up": b"a"}
+    expected = {f"fit/nnfit/{name}": content for name, content in folder.items()}
+    expected |= {f"fit/postfit/{name}": content for name, content in folder.items()}
+    assert unpacked(paths) == {**expected, "fit/through": b"b", "twice": b"t"}
+    top = Path(os.path.commonpath(paths))
+    assert list((top / "fit" / "none").iterdir()) == []
+    assert not any(path.is_symlink() for path in top.rglob("*"))
 
 
 def test_a_file_and_a_folder_of_one_name_in_a_zip(serve, tmp_path):
@@ -332,6 +426,7 @@ BOMBS = [
     ("x.tgz", make_tar([entry("zeros", bytes(1_000_000))]), UNTAR()),
     ("x.gz", gzip.compress(bytes(1_000_000), mtime=0), pkgdata.Decompress()),
     ("x.xz", lzma.compress(bytes(1_000_000)), pkgdata.Decompress()),
+    ("x.zst", codecs.encode(bytes(1_000_000), "zstd"), pkgdata.Decompress()),
     (
         "links.tgz",
         make_tar(
@@ -359,14 +454,82 @@ def test_an_archive_that_grows_past_the_limit(
 def test_a_bomb_is_refused_before_much_is_written(serve, tmp_path, monkeypatch):
     monkeypatch.setattr(extract, "_ALWAYS_ALLOWED", 50_000)
     written = []
-    real = extract._Budget.copy
+    real = extract.Budget.copy
     monkeypatch.setattr(
-        extract._Budget, "copy", lambda *args: (written.append(args[2]), real(*args))
+        extract.Budget, "copy", lambda *args: (written.append(args[2]), real(*args))
     )
     files = {f"{i}": bytes(10_000) for i in range(100)}
     with pytest.raises(ExtractionError, match="grows past"):
         serve("x.zip", make_zip(files), extract_limit=1).get("x.zip", processor=UNZIP())
     assert written == []
+
+
+def test_links_to_folders_of_links_do_not_multiply(serve, tmp_path):
+    """442 bytes that would unpack to 111,111 files."""
+    entries = [entry("0/f", b"x")]
+    for level in range(1, 6):
+        entries += [
+            entry(f"{level}/{i}", type=tarfile.SYMTYPE, linkname=f"../{level - 1}")
+            for i in range(10)
+        ]
+    data = serve("x.tgz", make_tar(entries))
+    assert_refused(tmp_path, data, "x.tgz", UNTAR(), "links that stand for more than 10000 files")
+
+
+@zip_and_tar
+def test_more_members_than_the_limit(serve, tmp_path, name, content, kind):
+    data = serve(name, content, extract_members=len(FILES) - 1)
+    assert_refused(tmp_path, data, name, kind(), "holds more than 3 members; refused")
+    data = serve(name, content, extract_members=len(FILES))
+    assert len(data.get(name, processor=kind())) == len(FILES)
+
+
+def long_header(kind):
+    """Return a tar of which a header says that 1 GiB of it follows, all zeros."""
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = kind, 1 << 30
+    start = info.tobuf(tarfile.GNU_FORMAT)
+    packed = zlib.compressobj(wbits=31)
+    parts = [packed.compress(start)]
+    parts += [packed.compress(bytes(1 << 20)) for _ in range(16)]  # more than are ever read
+    return b"".join([*parts, packed.flush()])
+
+
+LONG = [tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK, tarfile.XHDTYPE, tarfile.XGLTYPE]
+
+
+@pytest.mark.parametrize("kind", LONG)
+def test_a_long_header_is_refused_before_it_is_read(serve, tmp_path, kind):
+    data = serve("x.tgz", long_header(kind))
+    data.get("x.tgz")
+    tracemalloc.start()
+    try:
+        assert_refused(tmp_path, data, "x.tgz", UNTAR(), "with headers above 65536 bytes")
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()
+
+
+def test_headers_without_end_are_refused(serve, tmp_path):
+    buffer = io.BytesIO()
+    for _ in range(2000):  # each says that the next one is still of the same member
+        buffer.write(tarfile.TarInfo.create_pax_global_header({"comment": "x"}))
+    with pytest.raises(ExtractionError, match="with headers above 65536 bytes"):
+        serve("x.tar", buffer.getvalue()).get("x.tar", processor=UNTAR())
+    names = [entry(f"{'d/' * 2000}{number}") for number in range(200)]
+    data = serve("y.tgz", make_tar(names), extract_members=200)
+    assert_refused(tmp_path, data, "y.tgz", UNTAR(), "holds more than 200 members|folders")
+
+
+def test_long_names_are_unpacked(serve):
+    name = "/".join(["a" * 200] * 4)
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz", format=form) as archive:
+            info, content = entry(name, b"a")
+            archive.addfile(info, io.BytesIO(content))
+        (path,) = serve("x.tgz", buffer.getvalue()).get("x.tgz", processor=UNTAR())
+        assert Path(path).read_bytes() == b"a"
 
 
 def test_a_small_archive_may_grow_much(serve):
@@ -398,7 +561,9 @@ def test_damage_gives_an_extraction_error_or_the_right_files(serve, tmp_path, na
         digest = pkgdata.Digest("sha256", hashlib.sha256(damaged).hexdigest())
         cache = pkgdata.Cache(str(tmp_path / "cache"))
         try:
-            paths = extract.apply(kind(), str(tmp_path / "file"), "fetch", None, cache, digest, 200)
+            paths = extract.apply(
+                kind(), str(tmp_path / "file"), "fetch", None, cache, digest, ROOM
+            )
         except ExtractionError:
             outcomes.add("refused")
             continue
@@ -425,7 +590,7 @@ def test_a_full_disk_is_not_blamed_on_the_archive(serve, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(extract._Budget, "copy", full)
+    monkeypatch.setattr(extract.Budget, "copy", full)
     for name, content, kind in (ARCHIVES[0], ARCHIVES[5]):
         with pytest.raises(pkgdata.CacheError, match="No space left on device"):
             serve(name, content).get(name, processor=kind())
@@ -438,6 +603,7 @@ COMPRESSED = [
     ("t.txt.xz", lzma.compress(b"text" * 1000), "xz"),
     ("t.txt.xz", lzma.compress(b"text" * 1000), "lzma"),
     ("t.txt.bz2", bz2.compress(b"text" * 1000), "bzip2"),
+    ("t.txt.zst", codecs.encode(b"text" * 1000, "zstd"), "zstd"),
 ]
 compressed = pytest.mark.parametrize(("name", "content", "method"), COMPRESSED)
 
@@ -456,9 +622,30 @@ def test_decompress_without_a_suffix_needs_the_method(serve, tmp_path):
     content = gzip.compress(b"text", mtime=0)
     data = serve("plain", content)
     assert_refused(tmp_path, data, "plain", pkgdata.Decompress(), "cannot tell how")
-    assert_refused(tmp_path, data, "plain", pkgdata.Decompress(method="zstd"), "known: lzma")
+    assert_refused(tmp_path, data, "plain", pkgdata.Decompress(method="lz4"), "known: xz")
     path = data.get("plain", processor=pkgdata.Decompress(method="gzip"))
     assert Path(path).read_bytes() == b"text"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "use"),
+    [("x.zip", make_zip(), "pkgdata.Unzip()"), ("x.tar", plain_tar("w"), "pkgdata.Untar()")],
+)
+def test_decompress_of_an_archive_says_what_unpacks_it(serve, name, content, use):
+    with pytest.raises(ExtractionError, match="cannot tell how") as caught:
+        serve(name, content).get(name, processor=pkgdata.Decompress())
+    assert use in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["x.tar.zst", "t.txt.zst"])
+def test_zstd_without_its_package_names_the_extra(serve, monkeypatch, name):
+    by_name = {one[0]: one[1] for one in [*ARCHIVES, *COMPRESSED]}
+    processor = UNTAR() if "tar" in name else pkgdata.Decompress()
+    for module in ("zstandard", "compression.zstd"):
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(pkgdata.MissingExtraError, match="needs the package zstandard") as caught:
+        serve(name, by_name[name]).get(name, processor=processor)
+    assert caught.value.hint == "pip install 'pkgdata-cache[compress]'"
 
 
 @compressed
@@ -484,7 +671,7 @@ def test_the_second_call_does_no_work(serve, tmp_path, monkeypatch, name, conten
     data = serve(name, content)
     first = data.get(name, processor=kind())
     before = snapshot(tmp_path)
-    monkeypatch.setattr(extract._Budget, "copy", None)
+    monkeypatch.setattr(extract.Budget, "copy", None)
     monkeypatch.setattr(zipfile, "ZipFile", None)
     monkeypatch.setattr(tarfile, "open", None)
     assert data.get(name, processor=kind()) == first
@@ -507,7 +694,7 @@ CHILD = """
 import os, signal, sys
 import pkgdata
 from pkgdata.core import extract
-real, count, kill_at = extract._Budget.copy, [], int(sys.argv[3])
+real, count, kill_at = extract.Budget.copy, [], int(sys.argv[3])
 def copy(self, source, target):
     if len(count) == kill_at:
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -516,7 +703,7 @@ def copy(self, source, target):
         os.kill(os.getpid(), signal.SIGKILL)
     count.append(1)
     real(self, source, target)
-extract._Budget.copy = copy
+extract.Budget.copy = copy
 data = pkgdata.declare("archives", dataurl=sys.argv[1], registry={"x.tgz": sys.argv[2]})
 data.get("x.tgz")
 print("ready", flush=True)

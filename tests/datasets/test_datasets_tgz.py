@@ -15,7 +15,7 @@ from faults import FaultServer, cut, forever
 
 import pkgdata
 from pkgdata import DatasetError, ExtractionError, datasets
-from pkgdata.datasets import tgz
+from pkgdata.core import extract
 
 
 @pytest.fixture
@@ -176,20 +176,9 @@ def test_nothing_is_replaced_without_force(tmp_path, config):
         ([GOOD, ("../outside.txt", b"")], "has the member '../outside.txt'"),
         ([GOOD, ("/etc/outside.txt", b"")], "it is absolute"),
         ([GOOD, ("data/../../outside.txt", b"")], "holds the part '..'"),
-        ([GOOD, special("data/train/l", tarfile.SYMTYPE, "/etc/passwd")], "leaves the dataset"),
-        ([GOOD, special("data/train/l", tarfile.SYMTYPE, "../../../x")], "leaves the dataset"),
-        ([GOOD, special("data/train/l", tarfile.LNKTYPE, "../x")], "leaves the dataset"),
-        ([GOOD, special("l", tarfile.SYMTYPE, ".")], "leaves the dataset"),
-        ([GOOD, special("l", tarfile.SYMTYPE, "nowhere")], "leads nowhere or in a circle"),
-        ([GOOD, special("l", tarfile.SYMTYPE, "l")], "leads nowhere or in a circle"),
-        ([GOOD, special("data/l", tarfile.SYMTYPE, "../data")], "leads nowhere or in a circle"),
-        (
-            [GOOD, special("l", tarfile.SYMTYPE, "m"), special("m", tarfile.SYMTYPE, "l")],
-            "leads nowhere or in a circle",
-        ),
         (
             [GOOD, special("data/train/l", tarfile.SYMTYPE, "a.txt"), ("data/train/l/x", b"")],
-            "twice, once as a link",
+            "twice, as a link and as a folder",
         ),
         ([GOOD, special("fifo", tarfile.FIFOTYPE)], "a device or a pipe"),
         ([GOOD, special("dev", tarfile.CHRTYPE)], "a device or a pipe"),
@@ -206,6 +195,33 @@ def test_archives_that_are_refused(tmp_path, config, members, problem):
     assert visible(config.home) == []
     assert [name for name in os.listdir(config.home) if name.endswith(".tmp")] == []
     assert not (tmp_path / "outside.txt").exists()
+
+
+@pytest.mark.parametrize(
+    ("links", "problem"),
+    [
+        ([("data/train/l", tarfile.SYMTYPE, "/etc/passwd")], "leaves the archive"),
+        ([("data/train/l", tarfile.SYMTYPE, "../../../x")], "leaves the archive"),
+        ([("data/train/l", tarfile.LNKTYPE, "../x")], "leaves the archive"),
+        ([("l", tarfile.SYMTYPE, ".")], "leads to a folder that it is in"),
+        ([("l", tarfile.SYMTYPE, "nowhere")], "leads nowhere"),
+        ([("l", tarfile.SYMTYPE, "l")], "goes in a circle"),
+        ([("data/l", tarfile.SYMTYPE, "../data")], "leads to a folder that it is in"),
+        ([("l", tarfile.SYMTYPE, "m"), ("m", tarfile.SYMTYPE, "l")], "goes in a circle"),
+    ],
+)
+def test_links_that_cannot_be_followed_are_skipped_with_a_warning(config, links, problem):
+    put(config, [GOOD, *(special(*link) for link in links)])
+    with pytest.warns(pkgdata.PkgdataWarning, match=rf"flower\.tgz has links .*{problem}"):
+        assert pull(config) == {"data/train/a.txt": b"a"}
+
+
+def test_a_long_header_is_refused(config):
+    long = special("data/train/a.txt", tarfile.XHDTYPE)
+    long.size = 1 << 30
+    put(config, [long])
+    with pytest.raises(ExtractionError, match="headers above 65536 bytes"):
+        pull(config)
 
 
 @pytest.mark.parametrize(
@@ -227,7 +243,7 @@ def test_archives_that_are_damaged(config, spoil):
 
 
 def test_an_archive_that_grows_too_much_is_refused(config, monkeypatch):
-    monkeypatch.setattr(tgz, "_ALWAYS_ALLOWED", 1 << 20)
+    monkeypatch.setattr(extract, "_ALWAYS_ALLOWED", 1 << 20)
     monkeypatch.setenv("PKGDATA_EXTRACT_LIMIT", "1")
     put(config, [GOOD, ("data/train/bomb", bytes(4 << 20))])
     with pytest.raises(ExtractionError, match="grows past 1048576 bytes; refused") as caught:
@@ -238,7 +254,7 @@ def test_an_archive_that_grows_too_much_is_refused(config, monkeypatch):
 
 
 def test_copies_of_links_count_too(config, monkeypatch):
-    monkeypatch.setattr(tgz, "_ALWAYS_ALLOWED", 1 << 20)
+    monkeypatch.setattr(extract, "_ALWAYS_ALLOWED", 1 << 20)
     monkeypatch.setenv("PKGDATA_EXTRACT_LIMIT", "1")
     links = [special(f"data/train/{n}", tarfile.SYMTYPE, "large") for n in range(3)]
     put(config, [("data/train/large", bytes(400_000)), *links])

@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tarfile
 from pathlib import Path
 
 from ...base import fs
-from ...base.config import conf
 from ...core import extract
 from ...errors import AllMirrorsFailedError, CatalogError, IntegrityError
 from .. import active
@@ -24,9 +22,6 @@ if TYPE_CHECKING:
     from ...core.registry import Entry
 
     Transform = Callable[[IO[bytes]], IO[bytes]]
-
-#: Endings of compressed files, and what pkgdata.core.extract calls them.
-COMPRESSED = {".gz": "gzip", ".bz2": "bzip2", ".xz": "xz", ".lzma": "lzma"}
 
 #: Where snapshots of the Wayback Machine are; the setting ``rewrite`` may send it elsewhere.
 ARCHIVE = "https://web.archive.org/web/"
@@ -140,17 +135,17 @@ def compression(url: str, filename: str, by_address: bool = False) -> str | None
     A file whose name has the same ending stays compressed, unless only the address decides.
     """
     ending = os.path.splitext(active.basename(url))[1].lower()
-    if ending not in COMPRESSED or (filename.lower().endswith(ending) and not by_address):
+    if ending not in extract.SUFFIXES or (filename.lower().endswith(ending) and not by_address):
         return None
-    return COMPRESSED[ending]
+    return extract.SUFFIXES[ending]
 
 
 def unpacked(source: str, destination: Path, method: str | None) -> None:
-    """Decompress a file, within the setting ``extract_limit``; without a method, copy it."""
+    """Decompress a file, within the limits of archives; without a method, copy it."""
     if method is None:
         fs.copy(source, str(destination))
     else:
-        extract.decompress(source, str(destination), method, conf.extract_limit)
+        extract.decompress(source, str(destination), method, extract.Room.of())
 
 
 def _append(source: str, out: IO[bytes], change: Transform | None) -> None:
@@ -207,16 +202,16 @@ class ConcatDownloader(FileResource):
 
     def _parts(self, path: str, url: str, folder: Path) -> Sequence[str]:
         """Return the files that a fetched one stands for, decompressed below a folder."""
-        if not tarfile.is_tarfile(path):
+        if extract.kind_of(path) != "Untar":
             return [_plain(path, active.basename(url), folder)]
         members = folder / f"members-{os.urandom(4).hex()}"
-        extract.unpack("Untar", path, str(members), lambda names: names, conf.extract_limit)
+        extract.unpack("Untar", path, str(members), lambda names: names, extract.Room.of())
         found = sorted(fs.walk_files(str(members)))
         return [_plain(part, name, folder) for name, part in found]
 
 
 def _plain(path: str, name: str, folder: Path) -> str:
-    method = COMPRESSED.get(os.path.splitext(name)[1].lower())
+    method = extract.SUFFIXES.get(os.path.splitext(name)[1].lower())
     if method is None:
         return path
     target = folder / f"plain-{os.urandom(4).hex()}"

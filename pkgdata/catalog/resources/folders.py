@@ -5,12 +5,9 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
-import tarfile
-import zipfile
 from pathlib import Path
 
 from ...base import fs
-from ...base.config import conf
 from ...core import extract
 from ...errors import CatalogError, ExtractionError
 from .. import active
@@ -82,8 +79,10 @@ class ArchiveDownloader(FolderResource):
             if custom and self.checker.check(Path(source.path)) is False:
                 raise CatalogError(f"{self.checker!r} rejects {self.url}")
             aside = destination.parent / f"{destination.name}.unpacked"
-            kind = self._kind or kind_of(source.path)
-            extract.unpack(kind, source.path, str(aside), self._choose, conf.extract_limit)
+            kind = self._kind or extract.kind_of(source.path)
+            if kind is None:
+                raise ExtractionError(f"{self.url} is neither a zip nor a tar archive")
+            extract.unpack(kind, source.path, str(aside), self._choose, extract.Room.of())
         folder = aside / self.subpath if self.subpath else aside
         if folder.is_file():
             raise ExtractionError(f"{self.url}: {self.subpath!r} is a file, not a folder")
@@ -126,15 +125,6 @@ def _only_folder(folder: Path) -> Path:
     """Return the one folder that a folder holds, if that is all; else the folder."""
     inside = list(folder.iterdir())
     return inside[0] if len(inside) == 1 and inside[0].is_dir() else folder
-
-
-def kind_of(path: str) -> str:
-    """Return what kind of archive a file is, by its bytes, as `pkgdata.core.extract` names it."""
-    if zipfile.is_zipfile(path):
-        return "Unzip"
-    if tarfile.is_tarfile(path):
-        return "Untar"
-    raise ExtractionError(f"{path} is neither a zip nor a tar archive")
 
 
 class ZipDownloader(ArchiveDownloader):

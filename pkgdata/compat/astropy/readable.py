@@ -11,7 +11,6 @@ import gzip
 import importlib
 import io
 import os
-import shutil
 import struct
 import tempfile
 import zlib
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from ...base import fs
 from ...cache.unpinned import is_url
+from ...core import extract
 from .download import _tempfilestodel, download_file
 from .errors import MissingModuleError
 
@@ -46,7 +46,8 @@ def get_readable_fileobj(
     """Open a readable, seekable file, decompressed if necessary; a context manager.
 
     gzip, bzip2, xz, zstd and LZW (``.Z``) are recognised by the first bytes. zstd needs Python 3.14
-    or the package ``zstandard``, LZW the package ``uncompresspy``.
+    or the package ``zstandard``, LZW the package ``uncompresspy``. A compressed file may be read up
+    to the limit of the setting ``extract_limit``.
 
     Parameters
     ----------
@@ -83,6 +84,8 @@ def get_readable_fileobj(
         The URL could not be fetched.
     ModuleNotFoundError
         The format needs a package that is not installed.
+    ExtractionError
+        More was read than the setting ``extract_limit`` allows.
     TypeError
         fsspec is to open something that is not a name.
     """
@@ -224,7 +227,7 @@ def _decompressed(file: Any, opened: contextlib.ExitStack) -> Any:
 
 
 def _if_sound(opener: Callable[[Any], Any], file: Any, opened: contextlib.ExitStack) -> Any:
-    inner = None
+    inner, budget = None, _budget(file)
     try:
         inner = opener(file)
         inner.read(1)
@@ -236,8 +239,38 @@ def _if_sound(opener: Callable[[Any], Any], file: Any, opened: contextlib.ExitSt
         file.seek(0)
         return file
     inner.seek(0)
-    opened.callback(inner.close)
-    return inner
+    limited = io.BufferedReader(_Limited(inner, budget))
+    opened.callback(limited.close)
+    return limited
+
+
+class _Limited(_Borrowed):
+    """A decompressed file that may be read up to a limit, however often."""
+
+    def __init__(self, file: Any, budget: extract.Budget) -> None:
+        super().__init__(file)
+        self._budget = budget
+
+    def _bytes(self, *size: int) -> bytes:
+        self._budget.used = self.tell()
+        data = super()._bytes(*size)
+        self._budget.add(len(data))
+        return data
+
+    def readall(self) -> bytes:
+        return b"".join(iter(lambda: self._bytes(1 << 20), b""))
+
+    def close(self) -> None:
+        super().close()
+        self._file.close()
+
+
+def _budget(file: Any) -> extract.Budget:
+    """Return how much a compressed file may become: as much as an archive."""
+    size = file.seek(0, os.SEEK_END) or file.tell()
+    file.seek(0)
+    name = str(getattr(file, "name", "") or "the compressed file")
+    return extract.Budget.of(name, extract.Room.of(), size)
 
 
 def _is_broken(error: Exception) -> bool:
@@ -270,11 +303,13 @@ def _zstd(file: Any) -> Any:
         except ModuleNotFoundError:
             pass  # Python 3.14 has the first; the second brings it to older ones
     reader = _module("zstandard", "zstandard", "zstd files").ZstdDecompressor()
+    budget = _budget(file)
     whole = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it; it has no name
     try:
         # its reader cannot seek back, which our result must be able to
         with reader.stream_reader(file, closefd=False, read_across_frames=True) as stream:
-            shutil.copyfileobj(stream, whole)
+            for block in budget.blocks(stream):
+                whole.write(block)
         whole.seek(0)
     except BaseException:
         whole.close()

@@ -334,7 +334,7 @@ class _Archive:
     def _unpack(self, start: str) -> list[str]:
         self._log()
         with staging.folder(f"{start}.dir") as aside:
-            extract.unpack(self._kind, self._path, aside, self._choose, config.conf.extract_limit)
+            extract.unpack(self._kind, self._path, aside, self._choose, extract.Room.of())
             if not staging.place(aside, self._folder, replace=False):
                 staging.merge(aside, self._folder)  # next to what other members left there
         return self._stamp()
@@ -373,10 +373,11 @@ def _decompressed(processor: Any, file: LocalFile, action: str) -> str:
     def make(start: str) -> str:
         text = "Decompressing '%s' to '%s' using method '%s'."
         logger().info(text, file.path, target, processor.method)
-        processor._compression_module(file.path)  # what it does not know: pooch's words
+        if extract.method_of(file.path, processor.method) is None:
+            processor._compression_module(file.path)  # raises in pooch's words
         aside = f"{start}.part"
         try:
-            extract.decompress(file.path, aside, processor.method, config.conf.extract_limit)
+            extract.decompress(file.path, aside, processor.method, extract.Room.of())
             fs.replace(aside, target)
         finally:
             fs.remove(aside)
