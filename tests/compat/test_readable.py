@@ -21,6 +21,9 @@ from faults import FaultServer
 import pkgdata
 from pkgdata.compat.astropy import readable
 from pkgdata.compat.astropy.readable import get_file_contents, get_readable_fileobj
+from pkgdata.core import extract
+from pkgdata.errors import ExtractionError
+from pkgdata.stores import codecs
 
 TEXT = "first line\nzweite Zeile: ü\n" * 500
 DATA = TEXT.encode()
@@ -45,6 +48,28 @@ def temporary(tmp_path, monkeypatch):
 
 
 # -- formats ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["gz", "bz2", "xz", "zst"])
+@pytest.mark.parametrize("encoding", ["binary", "ascii"])
+def test_what_expands_without_end_is_refused(tmp_path, monkeypatch, temporary, kind, encoding):
+    monkeypatch.setattr(extract, "_ALWAYS_ALLOWED", 5_000_000)
+    monkeypatch.setenv("PKGDATA_EXTRACT_LIMIT", "1")
+    pack = {**PACK, "zst": lambda data: codecs.encode(data, "zstd")}[kind]
+    path = tmp_path / "file.dat"
+    path.write_bytes(pack(bytes(5_000_000)))
+    with get_readable_fileobj(path, encoding=encoding) as file:
+        for _ in range(3):  # again and again, as often as one likes
+            file.seek(0)
+            assert len(file.read()) == 5_000_000
+    path.write_bytes(pack(bytes(9_000_000)))
+    with (
+        pytest.raises(ExtractionError, match=r"file\.dat grows past 5000000 bytes") as caught,
+        get_readable_fileobj(path, encoding=encoding) as file,
+    ):
+        file.read()
+    assert "extract_limit" in caught.value.hint
+    assert os.listdir(temporary) == []
 
 
 def test_the_first_bytes_tell_the_format(packed, temporary):
