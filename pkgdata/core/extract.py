@@ -64,6 +64,7 @@ class Room(NamedTuple):
 
     @classmethod
     def of(cls, setting: Callable[[str], Any] = conf.__getattr__) -> Room:
+        """Return what settings allow, those of `conf` by default."""
         return cls(setting("extract_limit"), setting("extract_members"))
 
 

@@ -18,6 +18,7 @@ from pkgdata.cache import unpinned, unpinned_dirs
 from pkgdata.cache.objects import Cache
 from pkgdata.cache.unpinned import UNCHANGED, Scratch, UrlCache, folder_name
 from pkgdata.compat.astropy.contents import _get_download_cache_loc, find_by_hash
+from pkgdata.core import extract
 
 URL = "http://example.org/a.dat"
 OTHER = "http://example.org/b.dat"
@@ -457,6 +458,16 @@ def test_part_of_it_is_carried(filled, tmp_path):
     assert read(filled[0]) == b"changed"
     pkgdata.import_download_cache(io.BytesIO(buffer.getvalue()), update_cache=True)
     assert read(filled[0]) == b"content"
+
+
+def test_an_imported_archive_may_not_grow_without_end(monkeypatch):
+    monkeypatch.setattr(extract, "_ALWAYS_ALLOWED", 1_000_000)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("http%3A%2F%2Fexample.org%2Fa.dat", bytes(9_000_000))
+    with pytest.raises(pkgdata.ExtractionError, match="grows past"):
+        pkgdata.import_download_cache(buffer, pkgname="mine")
+    assert pkgdata.get_cached_urls("mine", on_missing="ignore") == []
 
 
 def test_an_export_refuses_to_overwrite(filled, tmp_path):

@@ -16,6 +16,7 @@ from urllib.parse import quote, unquote
 from ...base import fs, hashes
 from ...cache import unpinned_dirs
 from ...cache.unpinned import Scratch, UrlCache, folder_name, is_url, read_url
+from ...core import extract
 from ...errors import CacheDamaged, CacheMissingWarning, warn
 
 TYPE_CHECKING = False
@@ -419,6 +420,8 @@ def import_download_cache(
     ------
     ValueError
         A member's name is not a URL; nothing is imported then.
+    ExtractionError
+        More comes out of it than the setting ``extract_limit`` allows.
     """
     cache = cache_of(pkgname)
     with zipfile.ZipFile(filename_or_obj, "r") as archive:
@@ -426,11 +429,14 @@ def import_download_cache(
         chosen: list[tuple[str, Any]] = [
             (checked(url), info) for url, info in named if urls is None or url in urls
         ]
+        size = sum(info.compress_size for _, info in chosen)
+        budget = extract.Budget.of(str(archive.filename), extract.Room.of(), size)
         for url, info in chosen:
             if not update_cache and cache.find(url) is not None:
                 continue
             with Scratch() as scratch, archive.open(info) as source, _file(scratch.fd) as file:
-                shutil.copyfileobj(source, file, 1 << 20)
+                for block in budget.blocks(source):
+                    file.write(block)
             try:
                 cache.put(url, scratch.path, replace=update_cache, move=True)
             finally:

@@ -43,7 +43,7 @@ _PROTOCOLS = ("file", "gs", "s3", "az", "mem", *_WEB)
 _GOOGLE = "https://storage.googleapis.com"
 
 
-class Base:
+class Arguments:
     """The arguments of a `CloudFiles`, which describes them, and what follows from its path."""
 
     def __init__(

@@ -16,7 +16,7 @@ from . import compression
 from . import paths as paths_
 from .monitor import IOEnum, TransmissionMonitor, recorded
 from .paths import listed
-from .place import Base, each
+from .place import Arguments, each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ...stores import Info
 
 
-class Reading(Base):
+class Reading(Arguments):
     """The calls that leave objects as they are."""
 
     def get(

@@ -19,7 +19,7 @@ from ...stores.copying import Recipe
 from . import compression
 from .monitor import IOEnum, TransmissionMonitor, recorded
 from .paths import listed
-from .place import Base, each
+from .place import Arguments, each
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _ATTRIBUTES = ("content_type", "cache_control", "storage_class")
 _COMPRESSION = ("compress", "compression_level")
 
 
-class Writing(Base):
+class Writing(Arguments):
     """The calls that change objects."""
 
     def puts(
