@@ -187,6 +187,7 @@ class Budget:
         return cls(path, max(_ALWAYS_ALLOWED, room.growth * size))
 
     def add(self, count: int) -> None:
+        """Count bytes; raise if they are too many."""
         self.used += count
         if self.used > self.limit:
             raise _too_many(self.path, f"grows past {self.limit} bytes", "extract_limit")
