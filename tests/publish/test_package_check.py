@@ -58,11 +58,11 @@ description = "x"
 
 
 def project(folder: Path, kind: str, filled: bool = True) -> Path:
-    backend, more = BACKENDS.get(kind, (kind, ""))
-    if backend.partition(".")[0].partition(":")[0] not in ("setuptools", "hatchling"):
-        find = importlib.util.find_spec
-        if kind in BACKENDS and (find(backend.split(".")[0]) is None or find(backend) is None):
-            pytest.skip(f"needs the backend {backend}")
+    backend, more = BACKENDS[kind]
+    for module in ("build", backend.split(".")[0], backend):
+        pytest.importorskip(module, reason="builds wheels")
+    if kind.startswith("setuptools") and importlib.util.find_spec("wheel") is None:
+        pytest.importorskip("setuptools.command.bdist_wheel", reason="setuptools needs wheel")
     make(
         folder, {"src/mypkg/__init__.py": b"", "pyproject.toml": pyproject(backend, more).encode()}
     )
