@@ -118,6 +118,12 @@ def _redact_pairs(text: str) -> str:
     return "&".join(pairs)
 
 
+class Branch(str):
+    """What stands for the version of a development state; ``v{version}`` is all of it."""
+
+    __slots__ = ()
+
+
 def expand(url: str, values: Mapping[str, str | None]) -> str:
     """Fill ``{version}`` and other placeholders."""
     if "{" not in url:
@@ -132,6 +138,10 @@ def expand(url: str, values: Mapping[str, str | None]) -> str:
                     f"{redact(url)} needs the {key}, which is not known",
                     hint=f"pass {key}=... to pkgdata.declare() or install the package",
                 )
+            if isinstance(value, Branch):  # the tag "v1.2", the branch "main"
+                import re
+
+                url = re.sub(r"(?<![A-Za-z0-9])v" + re.escape(field), field, url)
             url = url.replace(field, value)
     if "{" in url:
         raise ConfigError(f"{redact(url)} holds a placeholder other than {', '.join(values)}")

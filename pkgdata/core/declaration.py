@@ -34,6 +34,7 @@ TABLES = {
         "folders": "texts",
         "env": "str",
         "version": "str",
+        "version_dev": "str",
         "settings": "table",
     },
     "publish": {"to": "texts", "url": "str", "public": "flag", "index": "flag"},
@@ -51,6 +52,7 @@ def declare(
     folders: Sequence[str | os.PathLike[str]] | None = None,
     env: str | None = None,
     version: str | None = None,
+    version_dev: str | None = None,
     **settings: Any,
 ) -> PackageData:
     """Declare the data of a package. No network is used and nothing is written.
@@ -75,6 +77,10 @@ def declare(
         Environment variable with further folders, separated by `os.pathsep`.
     version : str, optional
         The installed version by default.
+    version_dev : str, default ``"main"``
+        What stands for the version of a development state, such as ``"1.2.dev3+g12ab"``, for which
+        nothing is published; ``v{version}`` is replaced as a whole. ``""`` takes the version as it
+        is.
     **settings
         Settings for this package alone, such as ``verify="always"`` or ``cache_dir=...``.
 
@@ -95,7 +101,7 @@ def declare(
         raise ConfigError(f"declare() takes the package's name first, not {name!r}")
     folder = package_folder(name)
     given: dict[str, Any] = {"dataurl": dataurl, "registry": registry, "folders": folders}
-    given |= {"env": env, "version": version}
+    given |= {"env": env, "version": version, "version_dev": version_dev}
     given = {key: value for key, value in given.items() if value is not None}
     data = _declare(name, None if folder else _caller_folder(), given, urls, settings)
     _declared[name] = data

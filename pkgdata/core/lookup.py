@@ -231,8 +231,54 @@ def url_of(
         return entry.urls[0]
     if not dataurl:
         raise ConfigError(f"{package} has no dataurl to fetch {entry.name!r} from")
-    values = {"version": version(), "package": package}
+    values = {"version": version() if "{version}" in dataurl[0] else None, "package": package}
     return urls.join(canonical(urls.expand(dataurl[0], values)), entry.name)
+
+
+def version_of(name: str, folder: str | None) -> str | None:
+    """Return the version of the distribution that a package comes from, or of its sources."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        pass
+    # an editable install lists none of its files, but its entry points
+    for point in metadata.entry_points(group="pkgdata.packages"):
+        if point.value.partition(":")[0] == name and point.dist is not None:
+            return point.dist.version
+    for distribution in metadata.packages_distributions().get(name, []):
+        return metadata.version(distribution)
+    return None if folder is None else _source_version(folder)
+
+
+def _source_version(folder: str) -> str | None:
+    """Return the version of the project in whose ``pyproject.toml`` a package's sources lie."""
+    from importlib import metadata
+
+    for _ in range(3):  # FOLDER, src/FOLDER, or src/NAMESPACE/FOLDER
+        folder = os.path.dirname(folder)
+        path = os.path.join(folder, "pyproject.toml")
+        if os.path.exists(path):
+            tables = config.read_toml(path)
+            project = tables.get("project") or tables.get("tool", {}).get("poetry", {})
+            try:
+                return metadata.version(project.get("name") or "")
+            except (metadata.PackageNotFoundError, ValueError):
+                found: str | None = project.get("version")
+                return found
+    return None
+
+
+def published_as(version: str | None, version_dev: str) -> str | None:
+    """Return what a version's files are published under: a development state's, as a branch's."""
+    import re
+
+    from ..base.urls import Branch
+
+    # a local version is one too, as in pooch: tools that count commits write "1.2+3.g12ab"
+    dev = re.fullmatch(r"v?\d\S*?([._-]?dev[._-]?\d*|\+\S+)", version or "", re.IGNORECASE)
+    return Branch(version_dev) if dev and version_dev else version
 
 
 def lookup_of(

@@ -14,7 +14,7 @@ from ..base import config
 from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report
 from ..cache.objects import Cache
 from ..errors import CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
-from .lookup import Settings, lookup_of, url_of
+from .lookup import Settings, lookup_of, published_as, url_of, version_of
 from .registry import as_registry
 
 TYPE_CHECKING = False
@@ -48,6 +48,7 @@ class PackageData:
         folders: Sequence[str | os.PathLike[str]] = (),
         env: str | None = None,
         version: str | None = None,
+        version_dev: str = "main",
         package_dir: str | None = None,
         **settings: Any,
     ) -> None:
@@ -59,11 +60,12 @@ class PackageData:
         self.env = env
         self.package_dir = package_dir
         self._version = version
+        self._version_dev = version_dev
         self._registry_source = registry, urls
         self._registry: Registry | None = None
         # how another process makes it: as it was declared, with nothing of this machine in it
         given = {"dataurl": dataurl, "registry": registry, "urls": urls, "folders": folders}
-        given.update(env=env, version=version, package_dir=package_dir)
+        given.update(env=env, version=version, package_dir=package_dir, version_dev=version_dev)
         self._recipe: tuple[Callable[..., PackageData], tuple[Any, ...]] = (
             _construct,
             (type(self), name, {**given, **settings}),
@@ -108,16 +110,13 @@ class PackageData:
 
     @property
     def version(self) -> str | None:
-        """The version that fills ``{version}``; the installed one unless declared."""
-        if self._version is None:
-            from importlib import metadata
+        """What fills ``{version}``: the installed version unless declared.
 
-            try:
-                self._version = metadata.version(self.name)
-            except metadata.PackageNotFoundError:
-                for distribution in metadata.packages_distributions().get(self.name, []):
-                    self._version = metadata.version(distribution)
-        return self._version
+        That of a development state, such as ``"1.2.dev3+g12ab"``, is ``version_dev``.
+        """
+        if self._version is None:
+            self._version = version_of(self.name, self.package_dir)
+        return published_as(self._version, self._version_dev)
 
     def setting(self, name: str) -> Any:
         """Return a setting: as declared for this package, else as configured.

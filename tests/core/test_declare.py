@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -251,6 +252,57 @@ def test_the_version_is_that_of_the_distribution_that_holds_the_package(installe
     assert pkgdata.declare("decpkg").version == "3.1"
     assert pkgdata.declare("decpkg", version="4").version == "4"
     assert pkgdata.declare("not installed").version is None
+
+
+def test_the_version_of_an_editable_install_with_another_name(installed):
+    # its RECORD names a .pth file and none of the package, and there is no top_level.txt
+    (installed / "top_level.txt").unlink()
+    assert pkgdata.declare("decpkg").version == "3.1"
+    (installed / "entry_points.txt").unlink()
+    assert pkgdata.declare("decpkg").version is None
+
+
+PROJECTS = {
+    "installed": ('[project]\nname = "dec-dist"\ndynamic = ["version"]\n', "3.1"),
+    "not installed": ('[project]\nname = "dec-other"\nversion = "5.0"\n', "5.0"),
+    "poetry": ('[tool.poetry]\nname = "dec-other"\nversion = "6.0"\n', "6.0"),
+    "nothing known": ('[project]\nname = "dec-other"\ndynamic = ["version"]\n', None),
+    "no project": ("[tool.ruff]\n", None),
+}
+
+
+@pytest.mark.parametrize("case", PROJECTS)
+def test_the_version_of_a_checkout_is_in_its_pyproject(installed, tmp_path, case):
+    for name in ("top_level.txt", "entry_points.txt"):
+        (installed / name).unlink()
+    text, version = PROJECTS[case]
+    (tmp_path / "pyproject.toml").write_text(text)
+    assert declaration.find_package(f"{tmp_path}/src/decpkg").version == version
+
+
+@pytest.mark.parametrize(
+    ("version", "template", "url"),
+    [
+        ("1.2", "https://h/v{version}/", "https://h/v1.2/"),
+        ("1.2rc1", "https://h/v{version}/", "https://h/v1.2rc1/"),
+        ("1.2.dev3+g12ab", "https://h/{version}/", "https://h/main/"),
+        ("1.2.dev3", "https://h/raw/v{version}/data/", "https://h/raw/main/data/"),
+        ("1.2+3.g12ab.dirty", "https://h/{version}/", "https://h/main/"),
+        ("v1.2.dev3", "https://h/dev{version}/", "https://h/devmain/"),
+        ("dev", "https://h/v{version}/", "https://h/vdev/"),
+    ],
+)
+def test_a_development_version_is_looked_for_on_a_branch(version, template, url):
+    data = pkgdata.declare("devpkg", dataurl=template, registry={"a": None}, version=version)
+    assert [place.where for place in data.where("a") if place.kind == "mirror"] == [f"{url}a"]
+
+
+def test_what_stands_for_a_development_version_can_be_said(make):
+    make(toml='[package]\nversion = "1.2.dev3"\nversion_dev = "master"\n')
+    assert pkgdata.declare("decpkg").version == "master"
+    assert pkgdata.declare("decpkg", version_dev="next").version == "next"
+    assert pkgdata.declare("decpkg", version_dev="").version == "1.2.dev3"
+    assert pickle.loads(pickle.dumps(pkgdata.declare("decpkg"))).version == "master"
 
 
 def test_a_name_without_declaration_lists_those_that_have_one(installed):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -119,6 +120,20 @@ def test_what_init_prints_makes_a_complete_wheel(tmp_path, capsys, kind):
     assert check(capsys, wheel) == (0, GOOD)
     assert check(capsys, sdist) == (0, GOOD)
     assert check(capsys, folder) == (0, GOOD)
+
+
+@pytest.mark.slow
+def test_an_editable_install_of_another_name_knows_its_version(tmp_path, capsys):
+    folder = project(tmp_path / "checkout", "hatchling")
+    init(folder, capsys)
+    code = "import hatchling.build as h; print(h.build_editable('.'))"
+    words = {"cwd": folder, "capture_output": True, "text": True, "check": True}
+    made = subprocess.run([sys.executable, "-c", code], **words).stdout.strip()
+    shutil.unpack_archive(folder / made, tmp_path / "site", "zip")
+    code = f"import site; site.addsitedir({str(tmp_path / 'site')!r})"
+    code += "; import pkgdata; print(pkgdata.declare('mypkg').version)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), **words)
+    assert done.stdout == "1.0\n"
 
 
 @pytest.mark.slow
