@@ -1,7 +1,4 @@
-"""File-system tricks in one place: safe names, modes that follow the folder, atomic writing.
-
-Nothing here knows what a cache is.
-"""
+"""File-system tricks in one place: safe names, modes that follow the folder, atomic writing."""
 
 from __future__ import annotations
 
@@ -32,16 +29,13 @@ NO_SPACE = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 def safe_name(name: str) -> str:
-    """Return a relative name that every file system can store, or raise `UnsafeNameError`."""
+    """Return a relative name that a disk of this system can hold, or raise `UnsafeNameError`."""
     return _checked(name, name_problem(name))
 
 
 def safe_key(name: str) -> str:
-    """Return the name of an object in a store without folders, or raise `UnsafeNameError`.
-
-    It must not leave its prefix; what only some file systems cannot store is allowed.
-    """
-    return _checked(name, _key_problem(name))
+    """Return a name of Unicode that does not leave its prefix, or raise `UnsafeNameError`."""
+    return _checked(name, _escape(name) or _not_unicode(name))
 
 
 def _checked(name: str, problem: str | None) -> str:
@@ -49,48 +43,55 @@ def _checked(name: str, problem: str | None) -> str:
         return name
     from ..errors import UnsafeNameError
 
-    raise UnsafeNameError(
-        f"refused the name {name!r}: {problem}",
-        hint="use a relative name such as 'maps/dust.fits'",
-        name=name,
-    )
+    hint = "use a relative name such as 'maps/dust.fits'"
+    raise UnsafeNameError(f"refused the name {name!r}: {problem}", hint=hint, name=name)
 
 
-def name_problem(name: str) -> str | None:
-    """Return why a relative name cannot be a file's, or None."""
-    return _key_problem(name) or _storage_problem(name)
+def name_problem(name: str, everywhere: bool = False) -> str | None:
+    """Return why a disk of this system, or of any system `everywhere`, cannot hold a name, or None.
+
+    What a name must not do on any system, such as to leave its folder, is a problem in both cases.
+    """
+    problem = _escape(name)
+    if problem is None and (everywhere or WINDOWS):
+        problem = _windows_problem(name)
+    if problem is None and everywhere:
+        problem = _not_unicode(name)
+        if problem is None and any(len(part.encode()) > 255 for part in name.split("/")):
+            problem = "a part is longer than 255 bytes"
+    return problem
 
 
-def _key_problem(name: str) -> str | None:
-    """Return why a name could leave its prefix, or None."""
+def _escape(name: str) -> str | None:
+    """Return why a name could leave its folder, or be two lines or two names elsewhere, or None."""
     if not isinstance(name, str) or not name:
         return "a name is a text that is not empty"
     if "\\" in name:
         return "it holds a backslash"
     if not name.isprintable() and any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in name):
         return "it holds a control character"
+    if name[1:3] == ":/" and name[0].isalpha():
+        return "it begins with a drive letter"
     for part in name.split("/"):
         if part in ("", ".", ".."):
             return "it is absolute" if name[0] == "/" else f"it holds the part {part!r}"
     return None
 
 
-def _storage_problem(name: str) -> str | None:
-    """Return why a name cannot be stored everywhere, or None: the one rule for all systems."""
-    if name[1:2] == ":" and name[0].isalpha():
-        return "it begins with a drive letter"
-    if WINDOWS and any(c in ':*?"<>|' for c in name):
+def _not_unicode(name: str) -> str | None:
+    odd = not name.isprintable() and any(0xD800 <= ord(c) < 0xE000 for c in name)
+    return "it holds bytes that are not UTF-8" if odd else None
+
+
+def _windows_problem(name: str) -> str | None:
+    """Return why Windows cannot hold a name, or None."""
+    if any(c in ':*?"<>|' for c in name):
         return "it holds a character that Windows cannot store"
     for part in name.split("/"):
         if part[-1] in ". ":
             return "a part ends in a dot or a space"
         if part.partition(".")[0].rstrip(" ").lower() in _DEVICES:
             return "it is a Windows device name"
-        try:
-            if len(part.encode()) > 255:
-                return "a part is longer than 255 bytes"
-        except UnicodeEncodeError:
-            return "it holds a lone surrogate"
     return None
 
 
@@ -133,10 +134,7 @@ def _add_bits(path: str, bits: int) -> None:
 
 
 def follow_mode(path: str, mask: int, drop: int = 0) -> None:
-    """Give a new file or directory its parent's permission bits of `mask`, without those of `drop`.
-
-    The mask is 0o777 for a directory, 0o666 for a file.
-    """
+    """Give a new file (0o666) or directory (0o777) its parent's permission bits, but for `drop`."""
     if WINDOWS:
         return
     parent = os.stat(os.path.dirname(path) or ".").st_mode
@@ -152,7 +150,7 @@ def follow_mode(path: str, mask: int, drop: int = 0) -> None:
 def walk_files(root: str) -> Iterator[tuple[str, str]]:
     """Yield (relative name with ``/``, path) of every file below a directory, sorted by name.
 
-    Raises OSError if a folder cannot be read, or a link leads back to a folder above it.
+    OSError is raised if a folder cannot be read, or a link leads back to a folder above it.
     """
     stack: list[tuple[str, str, tuple[tuple[int, int], ...]]] = [("", root, ())]
     while stack:
@@ -179,10 +177,10 @@ def create_exclusive(path: str, follow: bool = True, mode: int = 0o666) -> int:
     try:
         if follow:
             follow_mode(path, 0o666)
+        return fd
     except BaseException:
         os.close(fd)
         raise
-    return fd
 
 
 def write_all(fd: int, content: bytes | memoryview) -> None:
@@ -288,10 +286,7 @@ def append(path: str, content: bytes) -> None:
 
 
 def retry_denied(action: Callable[[], None], tries: int = 10) -> None:
-    """Run an action again while Windows denies it because a scanner has the file open.
-
-    The waits double from 10 ms, so ten tries last about five seconds in all.
-    """
+    """Run an action again, for 5 s, while Windows denies it because a scanner has the file open."""
     for i in range(tries):
         try:
             action()
@@ -315,9 +310,9 @@ def remove(path: str) -> bool:
         if WINDOWS:
             os.chmod(path, 0o666)
         retry_denied(lambda: os.unlink(path))
+        return True
     except FileNotFoundError:
         return False
-    return True
 
 
 def remove_tree(path: str) -> None:
@@ -361,10 +356,9 @@ def sync(path: str) -> None:
         if can_sync_all():
             sync_all(path)
         return
-    # Windows wants a descriptor for writing, which a read-only file does not give
     writable = os.access(path, os.W_OK)
     if WINDOWS and not writable:
-        return
+        return  # Windows wants a descriptor for writing, which a read-only file does not give
     fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | getattr(os, "O_BINARY", 0))
     try:
         os.fsync(fd)
@@ -375,13 +369,12 @@ def sync(path: str) -> None:
 def _libc_syncfs() -> Callable[[int], int] | None:
     import sys
 
-    if not sys.platform.startswith("linux"):
-        return None
     try:
         import ctypes
 
-        found: Callable[[int], int] = ctypes.CDLL(None, use_errno=True).syncfs
-    except (ImportError, OSError, AttributeError):
+        libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+        found: Callable[[int], int] | None = getattr(libc, "syncfs", None)
+    except (ImportError, OSError):
         return None
     return found
 
@@ -432,10 +425,9 @@ def copy(source: str, target: str) -> None:
 def copy_atomic(
     source: str, target: str, sync: bool = True, alike: bool = False, by_blocks: bool = True
 ) -> bool:
-    """Copy a file as `writing` writes one, if `alike` with the source's mode and time.
+    """Copy a file as `writing` does, if `alike` with the source's mode and time.
 
-    Without `by_blocks` it is only copied where the file system can share its blocks; return whether
-    it was copied.
+    Return False, with nothing done, if not `by_blocks` and the file system cannot share blocks.
     """
 
     class NotHere(Exception):
@@ -452,9 +444,9 @@ def copy_atomic(
                     if not by_blocks:
                         raise NotHere
                     _copy_blocks(read, fd)
+        return True
     except NotHere:
         return False
-    return True
 
 
 def _copy_blocks(read: IO[bytes], fd: int) -> None:
@@ -470,16 +462,13 @@ def _clone(source: int, target: int) -> bool:
         import fcntl
 
         fcntl.ioctl(target, 0x40049409, source)  # FICLONE, linux/fs.h
+        return True
     except (ImportError, OSError):
         return False
-    return True
 
 
 def free_bytes(path: str) -> int | None:
-    """Return the bytes that this user may still write at a path, which need not exist yet.
-
-    None means that the system does not tell.
-    """
+    """Return the bytes that may still be written at a path, which need not exist; None: unknown."""
     import shutil
 
     while True:

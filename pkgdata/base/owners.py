@@ -22,7 +22,13 @@ def unique() -> str:
 
 def aside(path: str) -> str:
     """Return a new name next to a target, for its bytes until they are complete."""
-    return f"{path}.{unique()}{ASIDE}"
+    end = f".{unique()}{ASIDE}"
+    if len(path) > 50:  # a part of a path has 255 bytes at most
+        size = len(os.fsencode(os.path.basename(path)))
+        while size + len(end) > 255:
+            size -= len(os.fsencode(path[-1]))
+            path = path[:-1]
+    return path + end
 
 
 def of(name: str) -> str | None:

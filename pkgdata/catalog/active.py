@@ -244,7 +244,7 @@ def entry(
     parts = [owner.storage, *owner.id.split("."), resource.name]
     parts += [] if number is None else [str(number)]
     name = "/".join([*map(_clean, parts), _file_name(urls[0])])
-    if fs.name_problem(name) is not None:  # such as a device name of Windows
+    if fs.name_problem(name, everywhere=True) is not None:  # such as a device name of Windows
         name = "/".join(f"_{part}" for part in name.split("/"))
     return Entry(name, digest, size, tuple(urls))
 

@@ -102,6 +102,7 @@ class Registry(Mapping[str, Entry]):
         # the sizes of rows that are just a digest
         self._sizes: dict[str, int] = {}
         for entry in entries:
+            fs.safe_key(entry.name)  # a registry is a text
             self._rows[fs.safe_name(entry.name)] = entry
 
     @classmethod

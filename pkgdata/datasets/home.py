@@ -210,7 +210,7 @@ def taken(home: Home, name: str) -> DatasetError:
 
 def check_name(name: str) -> str:
     """Return a text that can name a dataset, or raise an error."""
-    problem = fs.name_problem(name)
+    problem = fs.name_problem(name, everywhere=True)
     hint = "a name such as flower"
     if problem is None and "/" in name:
         problem = "it holds a slash"

@@ -243,6 +243,15 @@ class Primitives:
         """
         return self.address(name) == other.address(other_name)
 
+    def same_names(self) -> Callable[[str], str] | None:
+        """Return what makes equal the names that mean one object here; None if none do.
+
+        Returns
+        -------
+        callable or None
+        """
+        return None
+
     def free_bytes(self) -> int | None:
         """Return the bytes that can still be written; None if that is not known.
 

@@ -8,6 +8,7 @@ reports a digest, right.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import threading
 import time
 from typing import NamedTuple
@@ -156,6 +157,9 @@ class _Copying(NamedTuple):
     recipe: Recipe
     move: bool
     by_target: bool
+    #: What makes equal the names that mean one object in `to`, and the names written so far by it.
+    same_names: Callable[[str], str] | None
+    written: dict[str, str]
 
     def label(self, name: str, target: str) -> str:
         return target if self.by_target else name
@@ -181,6 +185,12 @@ class _Copying(NamedTuple):
 
     def _carry(self, source: Driver, name: str, target: str, tell: Tell) -> int | None:
         to, recipe = self.to, self.recipe
+        if self.same_names is not None:
+            first = self.written.setdefault(self.same_names(target), target)
+            if first != target:
+                address = to.address(target)
+                text = f"{address}: {first!r} is the same file on this disk, and was copied"
+                raise ObjectExistsError(text, hint="copy it under another name", url=address)
         if not self.move:
             return recipe.copy(source, name, to, target, tell)
         if source.same(name, to, target):
@@ -245,8 +255,12 @@ def copies(
     have written so far is removed, and nothing of it is under a final name.
     """
     codecs.canonical(recipe.reencode)  # an unknown encoding is reported before anything moves
-    how, halt = _Copying(to, recipe, move, by_target), _Halt()
-    spreads = parallel > 1 and to.shared
+    items = iter(items)
+    begin = [*itertools.islice(items, 2)]
+    same = to.same_names() if len(begin) > 1 else None
+    how, halt = _Copying(to, recipe, move, by_target, same, {}), _Halt()
+    items = itertools.chain(begin, items)
+    spreads = parallel > 1 and to.shared and same is None
     found: Iterator[Any] = (
         pool.spread(how.in_worker, map(_reachable, items), parallel, first=1)
         if spreads

@@ -10,11 +10,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import unicodedata
 from operator import itemgetter
 
 from ..base import fs, owners, urls
 from ..base.config import conf
-from ..errors import AccessDeniedError, IncompleteTransferError, ObjectNotFoundError, StoreError
+from ..errors import (
+    AccessDeniedError,
+    IncompleteTransferError,
+    ObjectNotFoundError,
+    StoreError,
+    UnsafeNameError,
+)
 from .codecs import SUFFIXES
 from .objects import WHOLE, Attributes, Body, Feed, Info, already_there
 from .store import Store
@@ -97,6 +104,31 @@ class TreeStore(Store):
     def _forget(self, aside: str) -> None:
         """Remove a file that is not complete; errors are none of the caller's concern."""
         raise NotImplementedError
+
+
+def same_names(folder: str) -> Callable[[str], str] | None:
+    """Return what makes equal the names that mean one file in a folder; None if none do.
+
+    Some file systems ignore case, some the forms in which Unicode writes a letter.
+    """
+    probe = owners.aside(os.path.join(folder, "\u00e9"))
+    name = os.path.basename(probe)
+    try:
+        fs.make_dirs(folder, follow=False)
+        os.close(fs.create_exclusive(probe, follow=False))
+        cases = os.path.exists(os.path.join(folder, name.upper()))
+        forms = os.path.exists(os.path.join(folder, "e\u0301" + name[1:]))
+        fs.remove(probe)
+    except OSError:
+        return None  # nothing can be written there
+    if not (cases or forms):
+        return None
+
+    def same(name: str) -> str:
+        name = unicodedata.normalize("NFC", name) if forms else name
+        return name.casefold() if cases else name
+
+    return same
 
 
 class FileBody(Body):
@@ -253,6 +285,9 @@ class FileStore(Store):
             return self._syncs_each
         return str(conf.durability) != "none"
 
+    def same_names(self) -> Callable[[str], str] | None:
+        return same_names(self.root)
+
     def free_bytes(self) -> int | None:
         return fs.free_bytes(self.root)
 
@@ -356,5 +391,5 @@ class FileStore(Store):
             return False
         try:
             return os.path.samefile(self._find(name)[0], other._find(other_name)[0])
-        except OSError:
+        except (OSError, UnsafeNameError):
             return False  # one of them is not there

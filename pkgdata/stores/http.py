@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from ..base.fs import safe_name
+from ..base.fs import safe_key
 from ..base.retry import retry_after
 from ..base.urls import ca_bundle, join, redact
 from ..errors import (
@@ -207,7 +207,7 @@ class HttpStore(Store):
         from urllib3.exceptions import HTTPError
 
         if name:
-            safe_name(name)  # ".." would be resolved before it is sent, and leave the base
+            safe_key(name)  # ".." would be resolved before it is sent, and leave the base
         address = self.address(name)
         headers = {
             "Accept-Encoding": "identity",

@@ -36,9 +36,7 @@ BAD_NAMES = [
     ("//host/share", "absolute"),
     ("a//b", "the part ''"),
     ("a/", "the part ''"),
-    ("C:x", "drive letter"),
     ("c:/x", "drive letter"),
-    ("C:", "drive letter"),
     ("a\\b", "backslash"),
     ("..\\x", "backslash"),
     ("\\\\host\\share", "backslash"),
@@ -49,6 +47,12 @@ BAD_NAMES = [
     ("\x1b[31m", "control character"),
     ("a\x7fb", "control character"),
     ("a\x85b", "control character"),
+]
+
+#: What only some systems can hold.
+NOT_EVERYWHERE = [
+    ("C:x", "Windows cannot store"),
+    ("C:", "Windows cannot store"),
     ("con", "device name"),
     ("NUL", "device name"),
     ("a/Aux/b", "device name"),
@@ -65,8 +69,8 @@ BAD_NAMES = [
     ("...", "ends in a dot or a space"),
     ("x" * 256, "longer than 255 bytes"),
     ("ok/" + "ü" * 128, "longer than 255 bytes"),
-    ("a\ud800b", "lone surrogate"),
-    ("a\udcff", "lone surrogate"),
+    ("a\ud800b", "not UTF-8"),
+    ("a\udcff", "not UTF-8"),
 ]
 
 GOOD_NAMES = [
@@ -102,6 +106,27 @@ def test_a_bad_name_is_refused_with_its_reason(name, problem):
     assert repr(name) in caught.value.message
     assert caught.value.name == name
     assert caught.value.hint
+
+
+@pytest.mark.parametrize(("name", "problem"), BAD_NAMES + NOT_EVERYWHERE)
+def test_what_some_system_cannot_hold_is_said(name, problem):
+    assert problem in fs.name_problem(name, everywhere=True)
+
+
+@pytest.mark.parametrize(("name", "problem"), NOT_EVERYWHERE)
+def test_windows_has_rules_of_its_own(monkeypatch, name, problem):
+    monkeypatch.setattr(fs, "WINDOWS", True)
+    of_windows = "bytes" not in problem and "UTF-8" not in problem
+    assert (problem in (fs.name_problem(name) or "")) == of_windows
+    monkeypatch.setattr(fs, "WINDOWS", False)
+    assert fs.safe_name(name) == name
+    assert fs.name_problem(name) is None
+
+
+@pytest.mark.parametrize("name", ["a\ud800b", "a\udcff"])
+def test_bytes_that_are_not_utf8_are_no_key(name):
+    with pytest.raises(UnsafeNameError, match="not UTF-8"):
+        fs.safe_key(name)
 
 
 @pytest.mark.parametrize("name", GOOD_NAMES)

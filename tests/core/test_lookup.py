@@ -235,7 +235,7 @@ def test_a_shipped_file_needs_no_registry(project, data):
         data.get("none.txt")
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../b", "C:\\x", "a\0b", "CON", ""])
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../b", "C:\\x", "a\0b", ""])
 @pytest.mark.parametrize("method", ["get", "find", "where", "open"])
 def test_unsafe_names_are_refused_before_any_path_is_built(data, name, method):
     with pytest.raises(pkgdata.UnsafeNameError):

@@ -29,7 +29,7 @@ TEXTS = st.text(LETTERS, max_size=40)
 
 
 def safe(name):
-    return fs.name_problem(name) is None
+    return fs.name_problem(name, everywhere=True) is None
 
 
 PARTS = st.text(
@@ -206,7 +206,6 @@ def test_an_accepted_name_stays_inside_its_root(name):
     assert os.path.normpath(path) == path
     assert posixpath.normpath(name) == name
     assert os.path.commonpath([root, path]) == root
-    assert len(os.fsencode(os.path.basename(path))) <= 255
     assert "\0" not in path
 
 

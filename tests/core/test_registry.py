@@ -220,7 +220,7 @@ def test_an_unknown_name_suggests_close_ones():
     assert e.value.hint == "it has 2 names; 'pkgdata list' shows them"
 
 
-@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../b", "CON", '""'])
+@pytest.mark.parametrize("name", ["../x", "/etc/passwd", "a/../../b", '""'])
 def test_an_unsafe_name_is_refused_when_it_is_asked_for(name):
     found = Registry.parse(f"{name} {A}\n")
     with pytest.raises(UnsafeNameError):

@@ -96,7 +96,7 @@ def test_what_is_no_folder(tmp_path, what):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot store such names")
-@pytest.mark.parametrize("name", ["back\\slash", "line\nbreak", "dot.", "con"])
+@pytest.mark.parametrize("name", ["back\\slash", "line\nbreak"])
 def test_a_name_that_could_not_be_fetched_is_refused(folder, name):
     (folder / name).write_bytes(b"")
     with pytest.raises(UnsafeNameError):

@@ -336,7 +336,7 @@ def test_a_directory_that_is_no_dataset_any_more_is_not_pushed(tmp_path, config)
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows knows no such names")
 def test_a_name_that_could_not_be_pulled_is_not_pushed(tmp_path, config):
-    registered(tmp_path, config, {"data/p/ends in a dot.": b"", **FLOWER})
+    registered(tmp_path, config, {"data/p/back\\slash": b"", **FLOWER})
     with pytest.raises(pkgdata.UnsafeNameError):
         datasets.push("flower", config=config)
     assert stored(config) == {}

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
+import unicodedata
+import uuid
 
 import pytest
 
-from pkgdata.stores import Store
+from pkgdata.errors import BatchError
+from pkgdata.stores import Store, file
 from pkgdata.stores.objects import WHOLE
 
 POSIX = pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
@@ -106,3 +110,83 @@ def test_a_file_that_came_from_a_store_has_the_time_of_the_object(tmp_path):
     store.copy("a", "a", to)
 
     assert to.info("a").modified == store.info("a").modified
+
+
+# -- names -------------------------------------------------------------------------------------
+
+#: Names that Linux and macOS hold, and Windows does not.
+ODD = ["aux/t", "con.txt", "a:b", "et al./x", "blank ", "dot.", "a?b*", "C:x", "x" * 255]
+
+
+@POSIX
+@pytest.mark.parametrize("name", ODD)
+def test_a_folder_holds_whatever_its_disk_can_hold(name, tmp_path):
+    store, to = Store(str(tmp_path / "a")), Store(str(tmp_path / "b"))
+    store.put([(name, b"odd"), ("plain", b"plain")])
+    assert sorted(store.list()) == sorted([name, "plain"])
+
+    store.transfer_to(to)
+
+    assert (tmp_path / "b" / name).read_bytes() == to[name] == b"odd"
+    to.delete(name)
+    assert [*to.list()] == ["plain"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="names are bytes on Linux alone")
+def test_names_that_are_not_utf8_are_copied_between_folders_and_refused_by_buckets(tmp_path):
+    (tmp_path / "a").mkdir()
+    with open(os.fsencode(tmp_path) + b"/a/caf\xe9", "wb") as file:
+        file.write(b"latin")
+    (tmp_path / "a/plain").write_bytes(b"plain")
+    store = Store(str(tmp_path / "a"))
+
+    store.transfer_to(str(tmp_path / "b"))
+    assert sorted(os.listdir(os.fsencode(tmp_path / "b"))) == [b"caf\xe9", b"plain"]
+
+    bucket = Store(f"mem://{uuid.uuid4().hex}")
+    with pytest.raises(BatchError, match="not UTF-8") as caught:
+        store.transfer_to(bucket)
+    assert [*caught.value.report.failed] == ["caf\udce9"]
+    assert [*bucket.list()] == ["plain"]
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["tab\there", "line\nbreak", "return\r", "back\\slash"])
+def test_a_file_whose_name_is_refused_does_not_stop_the_others(name, tmp_path):
+    (tmp_path / "a").mkdir()
+    for one in (name, "0", "z"):
+        (tmp_path / "a" / one).write_bytes(b"x")
+
+    with pytest.raises(BatchError) as caught:
+        Store(str(tmp_path / "a")).transfer_to(str(tmp_path / "b"))
+
+    assert [*caught.value.report.failed] == [name]
+    assert sorted(os.listdir(tmp_path / "b")) == ["0", "z"]
+
+
+@pytest.mark.parametrize("names", [("A.txt", "a.txt"), ("\u00e9", "e\u0301")])
+@pytest.mark.parametrize("folds", [True, False])
+def test_two_names_never_become_one_file_silently(names, folds, tmp_path, monkeypatch):
+    def same(name):
+        return unicodedata.normalize("NFC", name).casefold()
+
+    monkeypatch.setattr(file, "same_names", lambda root: same if folds else None)
+    store = Store(f"mem://{uuid.uuid4().hex}")
+    store.put([(name, name.encode()) for name in (*names, "other")])
+
+    try:
+        store.transfer_to(str(tmp_path / "to"))
+        failed = {}
+    except BatchError as error:
+        failed = error.report.failed
+
+    assert len(failed) == folds
+    assert all("is the same file on this disk" in str(error) for error in failed.values())
+    assert len(os.listdir(tmp_path / "to")) == 3 - folds
+
+
+def test_what_a_disk_takes_for_one_name_is_found_out_by_trying(tmp_path):
+    same = file.same_names(str(tmp_path / "to"))
+    (tmp_path / "to/a").touch()
+    assert (same is not None and same("a") == same("A")) == (tmp_path / "to/A").exists()
+    assert os.listdir(tmp_path / "to") == ["a"]
