@@ -12,6 +12,7 @@ from ..errors import StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import subprocess
     import threading
     from collections.abc import Callable, Iterable, Iterator
     from typing import Any, TypeVar
@@ -240,25 +241,124 @@ def told_to_end() -> bool:
 _told_to_end: list[int] = []
 
 
-def _begin_worker() -> None:
-    """Leave the reaction to Ctrl-C to the parent, and never outlive it."""
-    import multiprocessing
+def python(code: str, **options: Any) -> subprocess.Popen[Any]:
+    """Start Python on some code; every process of ours begins here.
+
+    It finds what this process finds, but nothing in the working directory, which Python would look
+    into first: a folder that holds data may hold anybody's ``socket.py``.
+    """
+    import os
+    import subprocess
+    import sys
+
+    ours = os.path.abspath(os.path.join(__file__, "..", "..", ".."))
+    # `python -m` and `python` alone put that folder first
+    found = sys.path[1:] if sys.path[:1] in ([""], [os.getcwd()]) else sys.path
+    path = [place for place in found if place]
+    path += [ours] * (ours not in path)
+    return subprocess.Popen(
+        [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}\n{code}"], **options
+    )
+
+
+class _Worker:
+    """A process that calls what it is sent, one call after the other."""
+
+    def __init__(self) -> None:
+        import subprocess
+        import threading
+
+        code = f"from {__name__} import serve; serve()"
+        self._busy = threading.Lock()
+        self._process: Any = python(code, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def call(self, function: Callable[[Any], R], part: Any) -> R:
+        """Return what a function returns there for a part; raise what it raises there."""
+        import pickle
+        from multiprocessing.spawn import get_preparation_data
+
+        sent = pickle.dumps((function, part))
+        # what the user's own program defines is found there only once that was imported
+        main = get_preparation_data("pkgdata") if b"__main__" in sent else {}
+        main = {key: main[key] for key in main if key.startswith("init_main")}
+        try:
+            with self._busy:
+                pickle.dump((main, sent), self._process.stdin)
+                self._process.stdin.flush()
+                value, error = pickle.loads(pickle.load(self._process.stdout))
+        except (OSError, EOFError, pickle.UnpicklingError):
+            raise StoreError(
+                "a worker process ended abruptly",
+                hint="perhaps there was no memory left; try fewer processes",
+            ) from None
+        if error is not None:
+            raise error
+        found: R = value
+        return found
+
+    def terminate(self) -> None:
+        """Let it end what it is at, and take no more."""
+        self._process.terminate()
+
+    def close(self) -> None:
+        """End it, once it is idle."""
+        with self._busy, contextlib.suppress(OSError):  # it has ended
+            self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+
+
+def serve() -> None:
+    """Be a worker process: take calls from standard input, and answer on standard output."""
+    import os
+    import pickle
+    import queue
     import signal
+    import sys
     import threading
 
+    # Ctrl-C reaches this process too; the parent alone reacts to it
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, _: _told_to_end.append(number))
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what anybody prints must not stand among the answers
+    calls: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    working = threading.Event()
+
+    def take() -> None:
+        with contextlib.suppress(EOFError):
+            while True:
+                calls.put(pickle.load(sys.stdin.buffer))
+        if working.is_set():
+            os._exit(1)  # nobody waits for the answer: the parent is gone
+        calls.put(None)
+
+    threading.Thread(target=take, daemon=True).start()
+    while (call := calls.get()) is not None:
+        working.set()
+        answer = _answer(*call)
+        working.clear()
+        pickle.dump(answer, answers)
+        answers.flush()
 
 
-def _end_with(sentinel: int) -> None:
-    import os
-    from multiprocessing.connection import wait
+def _answer(main: dict[str, Any], sent: bytes) -> bytes:
+    """Make a call that was sent; return its value or its error, pickled."""
+    import pickle
+    from multiprocessing.spawn import prepare
 
-    wait([sentinel])
-    os._exit(1)
+    value = error = None
+    try:
+        prepare(main)
+        function, part = pickle.loads(sent)
+        value = function(part)
+    except BaseException as problem:  # what ends a program ends the parent's work
+        error = problem
+    try:
+        return pickle.dumps((value, error))
+    except Exception as problem:  # whatever an error of another library holds
+        text = f"{type(error or problem).__name__}: {error or problem}"
+        return pickle.dumps((None, StoreError(text)))
 
 
 def spread(
@@ -272,36 +372,30 @@ def spread(
     Function, items and results are pickled. The lists begin with ``first`` items and grow, so that
     few items are shared out too.
     """
-    import concurrent.futures
-    import multiprocessing
+    import queue
 
-    # spawn, not fork: threads and the runtime of a cloud library do not survive a fork
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(
-        processes, context, initializer=_begin_worker
-    ) as pool:
-        pending: set[concurrent.futures.Future[list[R]]] = set()
+    workers: list[_Worker] = []
+    idle: queue.SimpleQueue[_Worker] = queue.SimpleQueue()
+
+    def call(part: list[T]) -> list[R]:
         try:
-            for part in chunks(items, first, CHUNK):
-                pending.add(pool.submit(function, part))
-                if len(pending) > 2 * processes:
-                    done, pending = concurrent.futures.wait(
-                        pending, return_when=concurrent.futures.FIRST_COMPLETED
-                    )
-                    for future in done:
-                        yield from future.result()
-            for future in concurrent.futures.as_completed(pending):
-                yield from future.result()
-        except concurrent.futures.BrokenExecutor as error:
-            raise StoreError(
-                "a worker process ended abruptly",
-                hint="perhaps there was no memory left; try fewer processes",
-            ) from error
-        except (KeyboardInterrupt, GeneratorExit):
-            for process in list((getattr(pool, "_processes", None) or {}).values()):
-                process.terminate()
-            raise
-        finally:
-            # by the pool itself: should a worker end meanwhile, its thread would stumble over what
-            # was cancelled by others, and leave the workers behind
-            pool.shutdown(cancel_futures=True)
+            worker = idle.get_nowait()
+        except queue.Empty:
+            worker = _Worker()
+            workers.append(worker)
+        found = worker.call(function, part)
+        idle.put(worker)  # not after an error: what it answers next may belong to that call
+        return found
+
+    try:
+        with contextlib.closing(each(call, chunks(items, first, CHUNK), processes)) as found:  # type: ignore[type-var]
+            try:
+                for _, results in found:
+                    yield from results
+            except BaseException:
+                for worker in workers:
+                    worker.terminate()
+                raise
+    finally:
+        for worker in workers:
+            worker.close()

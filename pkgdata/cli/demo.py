@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 
-from ..base import config, fs
+from ..base import config, fs, pool
 from ..core import scan
 from ..core.declaration import declare
 from ..core.package import PackageData
@@ -150,13 +150,7 @@ class Demo:
         code = "import starpkg; print(starpkg.get_data('skymap.bin'))"
         env = {key: text for key, text in os.environ.items() if not key.startswith("PKGDATA_")}
         env["PKGDATA_CACHE_DIR"] = os.path.join(self.root, "cache3")
-        env["PYTHONPATH"] = os.pathsep.join(sys.path)
-        children = [
-            subprocess.Popen(
-                [sys.executable, "-c", code], env=env, stdout=subprocess.PIPE, text=True
-            )
-            for _ in range(2)
-        ]
+        children = [pool.python(code, env=env, stdout=subprocess.PIPE, text=True) for _ in range(2)]
         answers = [child.communicate(timeout=120)[0].strip() for child in children]
         _check(answers[0] == answers[1] != "", f"they answered {answers}")
         asked = len(self.site.requests) - before

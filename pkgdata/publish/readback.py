@@ -22,7 +22,7 @@ import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ..base import fs, urls
+from ..base import fs, pool, urls
 from ..base.config import conf
 from ..base.progress import BYTES, DONE, FAILED, Event
 from ..core.package import PackageData
@@ -156,8 +156,8 @@ def _run(mirror: Mirror, work: str, progress: Callback) -> Iterator[tuple[str, t
     }
     log = os.path.join(work, "log")
     with open(log, "wb") as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from pkgdata.publish.readback import main; main()"],
+        process = pool.python(
+            "from pkgdata.publish.readback import main; main()",
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=errors,

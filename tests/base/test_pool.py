@@ -404,6 +404,52 @@ def test_worker_process_that_is_killed_is_told():
     assert no_children()
 
 
+@pytest.mark.parametrize("way", [["-c", "import work; work.main()"], ["work.py"]])
+def test_a_stranger_s_module_in_the_working_directory_is_not_run(tmp_path, way):
+    """Neither where a script runs, nor where `python -c` puts that folder first."""
+    ours, folder = tmp_path / "ours", tmp_path / "data"
+    for made in (ours, folder):
+        made.mkdir()
+    (ours / "work.py").write_text(
+        textwrap.dedent("""
+            import multiprocessing.spawn, pickle, queue, signal, socket, sys, threading
+            from pkgdata.base import pool
+
+            def main():
+                sys.path.insert(0, "")  # as in an interactive Python, which has imported these
+                print(list(pool.spread(sorted, [3], 2, first=1)))
+
+            if __name__ == "__main__":
+                main()
+        """)
+    )
+    for name in ("socket", "pickle", "queue", "signal", "multiprocessing", "threading"):
+        (folder / f"{name}.py").write_text("open('executed', 'w'); raise SystemExit(9)")
+    way = [str(ours / part) if part.endswith(".py") else part for part in way]
+    env = {**environment(), "PYTHONPATH": os.pathsep.join([str(ours), environment()["PYTHONPATH"]])}
+    if way[0] == "-c":  # the parent itself must not look there
+        way[1] = f"import sys; sys.path.remove(''); {way[1]}"
+    done = subprocess.run(
+        [sys.executable, *way], cwd=folder, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.returncode) == ("[3]\n", 0), done.stderr
+    assert not (folder / "executed").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills by signal")
+def test_a_program_without_a_guard_can_use_worker_processes(tmp_path):
+    program = "from pkgdata.base import pool\nprint(list(pool.spread(sorted, [3, 1], 2, first=1)))"
+    (tmp_path / "plain.py").write_text(program)
+    done = subprocess.run(
+        [sys.executable, str(tmp_path / "plain.py")],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert sorted(done.stdout.strip()) == sorted("[3, 1]"), done.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_worker_processes_never_outlive_their_parent(tmp_path):
     (tmp_path / "work.py").write_text(
@@ -412,7 +458,7 @@ def test_worker_processes_never_outlive_their_parent(tmp_path):
             from pkgdata.base import pool
 
             def hang(items):
-                print(os.getpid(), flush=True)
+                os.write(2, f"{os.getpid()}\\n".encode())
                 threading.Event().wait()
 
             if __name__ == "__main__":
@@ -422,6 +468,7 @@ def test_worker_processes_never_outlive_their_parent(tmp_path):
     parent = subprocess.Popen(
         [sys.executable, str(tmp_path / "work.py")],
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,  # what a worker prints goes to standard error
         text=True,
         env=environment(),
     )
@@ -439,10 +486,21 @@ def is_running(pid):
         return False
 
 
-def no_children():
-    import multiprocessing
+STARTED = []
 
-    return not multiprocessing.active_children()
+
+@pytest.fixture(autouse=True)
+def started(monkeypatch):
+    """Remember each process that the pool starts."""
+    start = pool.python
+    STARTED.clear()
+    monkeypatch.setattr(
+        pool, "python", lambda *a, **k: STARTED.append(start(*a, **k)) or STARTED[-1]
+    )
+
+
+def no_children():
+    return STARTED and all(child.poll() is not None for child in STARTED)
 
 
 def wait_for(condition):

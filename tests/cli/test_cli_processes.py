@@ -7,6 +7,8 @@ import gzip
 import os
 import signal
 import sqlite3
+import subprocess
+import sys
 import tempfile
 import xml.etree.ElementTree as ET
 
@@ -197,3 +199,30 @@ def test_folder_below_dev_is_a_folder(tmp_path):
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         assert run("cp", "-r", f"{tmp_path}/a", f"{folder}/")[0] == 0
         assert os.listdir(folder) == ["a"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["cp", "-r", "-p", "2", "{source}/", "{there}/"],
+        ["mv", "-r", "-p", "2", "{source}/", "{there}/"],
+        ["sync", "-p", "2", "{source}", "{there}"],
+        ["demo"],
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_lies_in_the_working_directory_is_never_executed(tmp_path, words):
+    """Data of others may hold a `socket.py`; no process of ours may look for modules there."""
+    source, folder = tmp_path / "source", tmp_path / "data"
+    fill(source, [f"{n}.txt" for n in range(70)])
+    for name in ("socket", "pickle", "queue", "json", "requests", "pkgdata", "starpkg"):
+        write(folder / f"{name}.py", b"open('executed', 'w'); raise SystemExit(9)")
+    words = [word.format(source=source, there=tmp_path / "there") for word in words]
+    # as the installed command does it: the folder of the command comes first, not this one
+    code = "import sys; sys.path.remove(''); from pkgdata.cli import main; raise SystemExit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words], cwd=folder, capture_output=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert not (folder / "executed").exists()
