@@ -147,7 +147,9 @@ FIELDS: dict[str, Field] = {
     "dataurl": Field("str", "http://www.astropy.org/astropy-data/", "for undeclared packages"),
     "dataurl_mirror": Field("str", "http://data.astropy.org/", "tried after dataurl"),
     "allow_internet": Field("bool", True, "astropy's name for the opposite of offline"),
-    "default_http_user_agent": Field("str", "pkgdata", "first word of the User-Agent"),
+    "default_http_user_agent": Field("header", "pkgdata", "first word of the User-Agent"),
+    "user_agent": Field("header", None, "all of the User-Agent"),
+    "headers": Field("headers", {}, "URL prefixes, and the headers that are sent there alone"),
     "download_block_size": Field("bytes", 1 << 20, "bytes per read of a transfer"),
     "compute_hash_block_size": Field("bytes", 1 << 20, "bytes per read of compute_hash"),
     "delete_temporary_downloads_at_exit": Field("bool", True, "remove what could not be cached"),
@@ -199,6 +201,25 @@ def _map(value: Any) -> dict[str, str]:
     return dict(value)
 
 
+def _headers(value: Any) -> Any:
+    from . import urls  # few have any
+
+    return urls.checked_headers(value)
+
+
+def _header(value: Any) -> str:
+    if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
+        raise ValueError("expected a text in ASCII, in one line")
+    return value
+
+
+def shown(value: Any) -> Any:
+    """Return a setting's value as it may be shown: of headers, the names alone."""
+    if not isinstance(value, dict):
+        return value
+    return {k: dict.fromkeys(v, "***") if isinstance(v, dict) else v for k, v in value.items()}
+
+
 def _only(kind: type, what: str) -> Callable[[Any], Any]:
     """Return a check that leaves a value unchanged."""
 
@@ -228,12 +249,14 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "bytes": lambda value: _number(value, int, 1),
     "seconds": lambda value: _number(value, float, 0),
     "map": _map,
+    "header": _header,
+    "headers": _headers,
     "table": _only(dict, "a table"),
 }
 
 
 #: Keys with these words may hold a secret, which no message shows.
-_SECRETS = ("secret", "token", "password")
+_SECRETS = ("secret", "token", "password", "headers")
 
 
 def as_kind(kind: str, value: Any) -> Any:
@@ -454,7 +477,7 @@ def sources(name: str) -> Iterator[tuple[Any, str]]:
 def resolve(name: str) -> tuple[Any, str]:
     """Return a setting's value and where it came from; `ConfigError` if the value is wrong."""
     found = sources(name)
-    if FIELDS[name].kind not in ("paths", "map"):
+    if FIELDS[name].kind not in ("paths", "map", "headers"):
         return next(found)
     values, places = [], []
     for value, place in found:
@@ -464,7 +487,7 @@ def resolve(name: str) -> tuple[Any, str]:
         if place.startswith("pkgdata.conf"):
             break  # set in code: exactly this
     where = ", ".join(places) or "default"
-    if FIELDS[name].kind == "map":
+    if FIELDS[name].kind != "paths":
         return {key: new for value in reversed(values) for key, new in value.items()}, where
     return tuple(dict.fromkeys(path for value in values for path in value)), where
 

@@ -8,9 +8,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
+    from typing import Any
 
-#: Characters that a path segment may hold unquoted (RFC 3986, section 3.3).
-_SEGMENT_SAFE = "!$&'()*+,;=:@-._~"
+#: Characters that a path segment may hold unquoted (RFC 3986, section 3.3), but for the ``+``,
+#: which Amazon S3 and some web servers take for a blank.
+_SEGMENT_SAFE = "!$&'()*,;=:@-._~"
 
 #: Query keys whose values are secrets (signed URLs of S3, GCS and Azure, API tokens).
 _SECRET_WORDS = ("sig", "token", "key", "secret", "passw", "credential", "auth")
@@ -142,7 +144,9 @@ def expand(url: str, values: Mapping[str, str | None]) -> str:
                 import re
 
                 url = re.sub(r"(?<![A-Za-z0-9])v" + re.escape(field), field, url)
-            url = url.replace(field, value)
+            # of a folder's path or the name of a release nothing is quoted yet
+            is_web = scheme(url) in ("http", "https")
+            url = url.replace(field, quote_name(value) if is_web else value)
     if "{" in url:
         raise ConfigError(f"{redact(url)} holds a placeholder other than {', '.join(values)}")
     return url
@@ -156,10 +160,111 @@ def rewrite(url: str, rules: Mapping[str, str]) -> str:
     return url
 
 
+# -- what belongs to a server: headers, a login, the certificates that are trusted -------------
+
+
+def headers_for(url: str, rules: Mapping[str, Mapping[str, str]]) -> dict[str, str]:
+    """Return the headers that are configured for a URL, the longest prefix winning."""
+    found: dict[str, str] = {}
+    if rules:
+        *origin, path = _parts(url)
+        for prefix in sorted(rules, key=len):
+            *place, start = _parts(prefix)
+            whole = start.endswith("/") or path[len(start) :][:1] in ("", "/")
+            if origin == place and path.startswith(start) and whole:
+                found.update(rules[prefix])
+    return found
+
+
+def _parts(url: str) -> tuple[str, str | None, int | None, str]:
+    """Return scheme, host, port and path, as the server takes them."""
+    from urllib.parse import unquote, urljoin, urlsplit
+
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname, port, urljoin("/", unquote(parts.path) or "/")
+
+
+#: Headers that say how bytes are sent: another value would make downloads wrong.
+_OURS = (
+    *("host", "range", "if-range", "accept-encoding", "connection", "content-length"),
+    "transfer-encoding",
+)
+
+
+def checked_headers(value: Any) -> dict[str, dict[str, str]]:
+    """Check a table of headers, or JSON that holds one; the ValueErrors show no value of it."""
+    if isinstance(value, str):
+        import json
+
+        value = json.loads(value)
+    found = {}
+    for url, table in value.items():
+        host = url.partition("://")[2].partition("/")[0]
+        if not url.startswith(("http://", "https://")) or not host or "@" in host:
+            raise ValueError(f"expected https://HOST/PATH, found {redact(url)!r}")
+        for name, text in table.items():
+            if not name.replace("-", "").isalnum() or name.lower() in _OURS:
+                raise ValueError(f"{name!r} is no header that can be set")
+            if not isinstance(text, str) or not (text.isascii() and text.isprintable()):
+                raise ValueError(f"expected a text in ASCII, in one line, for {name}")
+        found[url] = {name.title(): text for name, text in table.items()}
+    return found
+
+
+def _netrc() -> tuple[Any, str, str]:
+    """Return the netrc that is read, its path, and why it cannot be read."""
+    named = os.environ.get("NETRC")
+    for path in map(os.path.expanduser, [named] if named else ["~/.netrc", "~/_netrc"]):
+        if os.path.exists(path):
+            import netrc
+
+            try:
+                return netrc.netrc(path), path, ""
+            except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
+                kind = "no UTF-8" if isinstance(error, ValueError) else getattr(error, "msg", error)
+                return None, path, f"{path} cannot be read ({kind})"
+    return None, "", ""
+
+
+def netrc_login(host: str) -> tuple[str, str, str] | None:
+    """Return user and password that netrc has for a host, and in which entry they stand."""
+    found, path, _ = _netrc()
+    known = found and found.authenticators(host)
+    if not known:
+        return None
+    entry = f"the entry 'machine {host}'" if host in found.hosts else "the entry 'default'"
+    return known[0] or known[1] or "", known[2] or "", f"{entry} of {path}"
+
+
+def netrc_problem() -> str:
+    """Return why netrc cannot be read, or an empty text."""
+    return _netrc()[2]
+
+
+#: Variables that name certificates, strongest first; the last one a list of folders.
+_CA_NAMES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR")
+
+
 def ca_bundle() -> str | None:
-    """Return the certificates, a file or folder, that the environment names as for requests."""
-    names = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-    return next(filter(None, map(os.environ.get, names)), None)
+    """Return the certificates, a file or folder, that the environment names as for requests.
+
+    Raises `StoreError` if nothing is there.
+    """
+    name = next(filter(os.environ.get, _CA_NAMES), None)
+    if name is None:
+        return None
+    value = os.environ[name]
+    paths = value.split(os.pathsep) if name == "SSL_CERT_DIR" else [value]
+    for path in paths:
+        if os.path.isdir(path) or (name != "SSL_CERT_DIR" and os.access(path, os.R_OK)):
+            return path
+    from ..errors import StoreError
+
+    raise StoreError(
+        f"{name}={value}: nothing that can be read is there, to say which servers to trust",
+        hint=f"set {name} to the certificates of those to trust, or unset it",
+    )
 
 
 def tls_context() -> ssl.SSLContext:

@@ -290,6 +290,7 @@ def _print_adopted(args: Namespace, found: list[Found], missing: int) -> None:
 def _config(args: Namespace) -> None:
     names = [args.name] if args.name else list(config.FIELDS)
     found = {name: _value(name) for name in names}
+    found = {name: (config.shown(value), where) for name, (value, where) in found.items()}
     if args.json:
         text.json({name: {"value": value, "from": where} for name, (value, where) in found.items()})
     elif args.name:
@@ -312,7 +313,8 @@ def _value(name: str) -> tuple[Any, str]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return " ".join(f"{redact(key)}={redact(url)}" for key, url in value.items()) or "-"
+        pairs = ((key, ",".join(to) if isinstance(to, dict) else to) for key, to in value.items())
+        return " ".join(f"{redact(key)}={redact(to)}" for key, to in pairs) or "-"
     if isinstance(value, tuple):
         return os.pathsep.join(value) or "-"
     if isinstance(value, bool):

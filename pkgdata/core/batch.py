@@ -16,6 +16,7 @@ import threading
 from collections import deque
 
 from ..base import fs, hashes, owners
+from ..base.config import conf
 from ..base.progress import DONE, HIT, START, Event, silent
 from ..cache.partial import Group
 from ..cache.stamps import PARTIAL, key_of
@@ -342,7 +343,7 @@ class Batch:
         try:
             self._cache.prepare()
             self.url = f"{key[0]}://{key[1]}:{key[2]}/"
-            server = Server(*key, user_agent())
+            server = Server(*key, user_agent(), conf.headers)
             queue = _Queue(self, jobs, self._cache.bucket(PARTIAL))
             with self._cache.usage():
                 self.group = Group(

@@ -25,7 +25,7 @@ from urllib.parse import urljoin, urlsplit
 
 from ..base import hashes, retry
 from ..base.config import conf
-from ..base.urls import ca_bundle, redact
+from ..base.urls import redact
 from ..errors import (
     AccessDeniedError,
     IncompleteTransferError,
@@ -220,21 +220,15 @@ class Rest:
         if held > 0:
             self.sleep(held)  # another thread met the limit
         url = self.address(path)
-        for _ in range(6):
-            response = self._send(method, url, options)
-            target = response.headers.get("Location", "")
-            if response.status_code not in _REDIRECTS or response.status_code in ok or not target:
-                break
+        response = self._send(method, url, options)
+        target = response.headers.get("Location", "")
+        if method not in ("GET", "HEAD") and response.status_code in _REDIRECTS and target:
             response.close()
-            target = urljoin(url, target)
-            if method not in ("GET", "HEAD"):
-                raise StoreError(
-                    f"{redact(url)} has moved to {redact(target)}",
-                    hint="give the new name, as what is written must not follow a redirect",
-                    url=redact(url),
-                )
-            # the session has refused one that leaves https
-            url, options = target, {**options, "params": None}
+            raise StoreError(
+                f"{redact(url)} has moved to {redact(urljoin(url, target))}",
+                hint="give the new name, as what is written must not follow a redirect",
+                url=redact(url),
+            )
         if response.status_code in ok:
             return response
         try:
@@ -271,47 +265,26 @@ class Rest:
         return host == home or (family != home and f".{host}".endswith(f".{family}"))
 
     def _send(self, method: str, url: str, options: Mapping[str, Any]) -> requests.Response:
-        from urllib3.exceptions import HTTPError
-
         from ..stores import http
 
-        timeout = options.get("timeout", self.timeout)
+        anonymous = bool(options.get("anonymous"))
+        sent: dict[str, Any] = {key: options.get(key) for key in ("params", "json", "data")}
+        headers = {"Accept": "application/json", **self._headers, **(options.get("headers") or {})}
         try:
-            return http.session().request(
-                method,
-                url,
-                params=options.get("params"),
-                json=options.get("json"),
-                data=options.get("data"),
-                headers={
-                    "Accept": "application/json",
-                    "User-Agent": http.user_agent(),
-                    "Accept-Encoding": "identity",
-                    **self._headers,
-                    **(options.get("headers") or {}),
-                },
-                # a callable, as otherwise a login in ~/.netrc would take the token's place
-                auth=self._authorize(url, bool(options.get("anonymous"))),
+            return http.request(
+                *(method, url, headers),
+                (self.timeout, options.get("timeout", self.timeout)),
+                self._shown(url, options),
+                login=lambda at: (None if anonymous else self._authorization(at), ""),
+                follow=method in ("GET", "HEAD"),
                 stream=bool(options.get("stream")),
-                allow_redirects=False,
-                timeout=(self.timeout, timeout),
-                verify=ca_bundle() or True,
+                **sent,
             )
-        except StoreError:
-            raise
-        except (OSError, HTTPError, UnicodeError) as error:
-            # from None: what requests raises holds the address whole
-            raise http._translate(error, self._shown(url, options)) from None
+        except StoreError as error:
+            raise error from None  # what requests raises holds the address whole
 
-    def _authorize(self, url: str, anonymous: bool) -> Callable[[Any], Any]:
-        token = None if anonymous or not self._is_own(url) else self._secret()
-
-        def authorize(request: Any) -> Any:
-            if token is not None:
-                request.headers["Authorization"] = f"{self._scheme} {token}"
-            return request
-
-        return authorize
+    def _authorization(self, url: str) -> str | None:
+        return f"{self._scheme} {self._secret()}" if self._is_own(url) else None
 
     def _shown(self, path: str, options: Mapping[str, Any]) -> str:
         shown: str | None = options.get("shown")

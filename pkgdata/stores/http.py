@@ -1,22 +1,24 @@
 """HTTP and HTTPS as a read-only store, on requests.
 
-requests brings proxies, ``netrc``, CA bundles and the dropping of ``Authorization`` when a redirect
-leaves the host. Here stand the strict rules: only 200, or 206 with the range asked for; bytes as
-they are on the wire; https never falls to http; certificates are always verified.
+requests brings proxies, cookies and TLS. Here stand the strict rules: only 200, or 206 with the
+range asked for; bytes as they are on the wire; a login and the headers that are configured for an
+address go to that host alone; https never falls to http; certificates are always verified.
 """
 
 from __future__ import annotations
 
 import os
 
+from ..base.config import conf
 from ..base.fs import safe_key
 from ..base.retry import retry_after
-from ..base.urls import ca_bundle, join, redact
+from ..base.urls import ca_bundle, headers_for, join, netrc_login, netrc_problem, redact
 from ..errors import (
     AccessDeniedError,
     ConfigError,
     IncompleteTransferError,
     ObjectNotFoundError,
+    PkgdataError,
     StoreError,
 )
 from .objects import Attributes, Body, Info, stopped
@@ -24,6 +26,7 @@ from .store import Store
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     import requests
@@ -37,6 +40,14 @@ TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: is handed on, so that it is seen to be slow and nothing is lost when it breaks off.
 _PATIENCE = 0.05
 
+#: Requests that a chain of redirects may have, and bytes of a redirect's body that are read.
+_HOPS, _SMALL = 31, 1 << 16
+
+#: Answers to a login that is wrong or unknown; 400 is Amazon S3's.
+_REFUSALS = frozenset({400, 401, 403})
+
+#: Headers of a caller that no other host gets.
+_PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 _sessions: dict[int, requests.Session] = {}
 
@@ -74,6 +85,124 @@ def session() -> requests.Session:
         _sessions.clear()
         found = _sessions[pid] = new_session()
     return found
+
+
+def own_login(url: str) -> tuple[str | None, str]:
+    """Return the ``Authorization`` for a login that stands in a URL."""
+    from urllib.parse import unquote, urlsplit
+
+    login, at, _ = urlsplit(url).netloc.rpartition("@")
+    user, _, password = login.partition(":")
+    return (_basic(unquote(user), unquote(password)) if at else None), ""
+
+
+def login_of(url: str) -> tuple[str | None, str]:
+    """Return the ``Authorization`` for a URL, and the entry of netrc that it is from, if it is."""
+    from urllib.parse import urlsplit
+
+    value, _ = own_login(url)
+    found = netrc_login(urlsplit(url).hostname or "") if value is None else None
+    return (value, "") if found is None else (_basic(*found[:2]), found[2])
+
+
+def _basic(user: str, password: str) -> str:
+    import base64
+
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode("ascii")
+
+
+def _headers_for(
+    url: str, own: Mapping[str, str], login: Callable[[str], tuple[str | None, str]], moved: bool
+) -> tuple[Any, str]:
+    """Return the headers for one URL, and the entry of netrc that is among them, if one is."""
+    from requests.structures import CaseInsensitiveDict
+
+    given: Any = CaseInsensitiveDict({"Accept-Encoding": "identity", "User-Agent": user_agent()})
+    given.update(headers_for(url, conf.headers))
+    kept = {key: text for key, text in own.items() if not (moved and key.lower() in _PRIVATE)}
+    given.update(kept)
+    value, entry = login(url)
+    if value is None or any(key.lower() == "authorization" for key in kept):
+        return given, ""
+    if entry and "Authorization" in given:
+        return given, ""  # what is configured for this address is meant for it; netrc may be stale
+    given["Authorization"] = value
+    return given, entry
+
+
+def _ask(
+    method: str,
+    url: str,
+    own: Mapping[str, str],
+    login: Callable[[str], tuple[str | None, str]],
+    follow: bool,
+    options: dict[str, Any],
+) -> requests.Response:
+    """Send a request, and follow redirects: each host gets what is meant for it, no other."""
+    from urllib.parse import urljoin
+
+    import requests
+
+    through = options.pop("through", None) or session()
+    at, moved, entry = url, False, ""
+    for _ in range(_HOPS):
+        moved = moved or (at != url and through.should_strip_auth(url, at))
+        headers, used = _headers_for(at, own, login, moved)
+        entry = used or entry
+        verify = (ca_bundle() or True) if at.startswith("https:") else True
+        response: requests.Response = through.request(
+            *(method, at),
+            headers=headers,
+            auth=lambda prepared: prepared,  # else requests looks into netrc itself
+            allow_redirects=False,
+            **{"stream": True, "verify": verify, **options},
+        )
+        target = through.get_redirect_target(response) if follow else None
+        if target is None:
+            vars(response)["entry"] = entry
+            return response
+        response.raw.read(_SMALL, decode_content=False)  # so that the connection is kept
+        response.close()
+        at, options = urljoin(at, target), {**options, "params": None}
+    raise requests.TooManyRedirects
+
+
+def request(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    timeout: float | tuple[float, float],
+    shown: str = "",
+    *,
+    login: Callable[[str], tuple[str | None, str]] = login_of,
+    follow: bool = True,
+    **options: Any,
+) -> requests.Response:
+    """Send a request as all of pkgdata does; ``shown`` is the address for errors.
+
+    ``login`` returns the ``Authorization`` for a URL and the entry of netrc that it is from. What
+    that is refused for is tried without: it may be stale, or meant for something else. An entry
+    that was in vain is the response's ``entry``. ``through`` may be another session.
+    """
+    from urllib3.exceptions import HTTPError
+
+    options["timeout"] = timeout
+    try:
+        response = _ask(method, url, headers, login, follow, dict(options))
+        if response.status_code in _REFUSALS and vars(response)["entry"]:
+            without = _ask(method, url, headers, own_login, follow, dict(options))
+            if without.status_code < 400:
+                response.close()
+                return without
+            without.close()
+        return response
+    except PkgdataError:
+        raise
+    except (OSError, HTTPError, ValueError) as error:
+        # RequestException is an OSError; the text of a malformed URL's error holds the URL as it
+        # is, with its password
+        cause = None if isinstance(error, ValueError) else error
+        raise _translate(error, shown or redact(url)) from cause
 
 
 class HttpBody(Body):
@@ -203,34 +332,9 @@ class HttpStore(Store):
         return join(self._url, name) if name else self._url
 
     def _request(self, method: str, name: str, headers: dict[str, str]) -> requests.Response:
-        import requests
-        from urllib3.exceptions import HTTPError
-
         if name:
             safe_key(name)  # ".." would be resolved before it is sent, and leave the base
-        address = self.address(name)
-        headers = {
-            "Accept-Encoding": "identity",
-            "User-Agent": f"{user_agent()} {requests.utils.default_user_agent()}",
-            **headers,
-        }
-        try:
-            return session().request(
-                method,
-                self._full(name),
-                headers=headers,
-                stream=True,
-                allow_redirects=True,
-                timeout=(self.timeout, self.timeout),
-                verify=ca_bundle() or True,
-            )
-        except StoreError:
-            raise
-        except (OSError, HTTPError, UnicodeError) as error:
-            # RequestException is an OSError; a missing CA bundle is a plain one
-            # the text of a malformed URL's error holds the URL as it is, with its password
-            cause = None if isinstance(error, ValueError) else error
-            raise _translate(error, address) from cause
+        return request(method, self._full(name), headers, self.timeout, self.address(name))
 
     def open(
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
@@ -281,12 +385,12 @@ def _goes_on(response: requests.Response, start: int, stop: int | None) -> bool:
 
 
 def user_agent() -> str:
-    """Return the words of the ``User-Agent`` that name us."""
+    """Return the ``User-Agent`` of all requests: the setting, else what names us."""
     from .. import __version__
-    from ..base.config import conf
 
-    agent = conf.default_http_user_agent
-    return f"pkgdata/{__version__}" if agent == "pkgdata" else f"{agent} pkgdata/{__version__}"
+    ours = f"pkgdata/{__version__} (+https://pypi.org/project/pkgdata-cache/)"
+    agent: str = conf.default_http_user_agent
+    return conf.user_agent or (ours if agent == "pkgdata" else f"{agent} {ours}".lstrip())
 
 
 def parse_content_range(text: str) -> tuple[int, int, int | None]:
@@ -306,9 +410,7 @@ def _status_error(response: requests.Response, address: str) -> StoreError:
     if status in (404, 410):
         return ObjectNotFoundError(text, url=address)
     if status in (401, 403):
-        return AccessDeniedError(
-            text, url=address, hint="check that the file is public, or put the login into ~/.netrc"
-        )
+        return AccessDeniedError(text, url=address, hint=_login_hint(response))
     hint = None
     if 200 <= status < 300:
         text += ", where 200 is expected"
@@ -320,6 +422,16 @@ def _status_error(response: requests.Response, address: str) -> StoreError:
         retry_after=retry_after(response.headers.get("Retry-After")),
         hint=hint,
     )
+
+
+def _login_hint(response: requests.Response) -> str:
+    entry = vars(response).get("entry")
+    if entry:
+        return f"{entry} was sent, and refused, as was a request without it; correct or remove it"
+    problem = netrc_problem()
+    if problem:
+        return f"{problem}, so that it was not used; check that the file is public"
+    return "check that the file is public, or put the login into ~/.netrc"
 
 
 def _translate(error: Exception, address: str) -> StoreError:
@@ -338,6 +450,9 @@ def _translate(error: Exception, address: str) -> StoreError:
         hint = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
     elif "resolve" in reason or "Name or service" in reason:
         hint = "check the network connection and the host name"
+    elif "SOCKS" in reason:
+        hint = "ALL_PROXY or HTTPS_PROXY names a SOCKS proxy: pip install 'requests[socks]', or "
+        hint += "set it to an HTTP proxy"
     passing = (requests.RequestException, urllib3.exceptions.HTTPError)
     transient = isinstance(error, passing) and not isinstance(error, permanent)
     return StoreError(f"{address}: {reason}", url=address, transient=transient, hint=hint)
@@ -361,6 +476,7 @@ def _reason(error: BaseException) -> str:
         (requests.exceptions.Timeout, "timed out while waiting for bytes"),
         (TimeoutError, "timed out while waiting for bytes"),
         (requests.exceptions.TooManyRedirects, "too many redirects"),
+        (requests.exceptions.InvalidHeader, "a header holds a character that none may hold"),
     )
     for kind, words in table:
         if isinstance(seen, kind) or isinstance(error, kind):

@@ -13,7 +13,7 @@ from ..base import hashes
 from ..base.hashes import Digest
 from ..base.pool import chunks
 from ..base.urls import tls_context
-from ..errors import ConfigError, MissingExtraError, UnsupportedOperationError
+from ..errors import ConfigError, MissingExtraError, StoreError, UnsupportedOperationError
 from . import naming
 from .cloud import SHA256, CloudStore
 
@@ -156,16 +156,14 @@ def _picked(known: Mapping[str, Any], needed: tuple[str, ...], *others: str) -> 
 
 def _ask_region(bucket: str, timeout: float) -> str:
     """Ask Amazon where a bucket is, which it tells everybody."""
-    import requests
+    from .http import own_login, request
 
-    from .http import session
-
+    url = f"https://s3.amazonaws.com/{bucket}"
     try:
-        found = session().head(
-            f"https://s3.amazonaws.com/{bucket}", timeout=timeout, allow_redirects=False
-        )
+        found = request("HEAD", url, {}, timeout, login=own_login, follow=False)
+        found.close()
         return found.headers.get("x-amz-bucket-region") or "us-east-1"
-    except requests.RequestException:
+    except StoreError:
         return "us-east-1"  # the request itself will tell what is wrong with the network
 
 

@@ -283,10 +283,14 @@ def _verdict(name: str, failures: dict[str, PkgdataError]) -> PkgdataError:
     hint = next((error.hint for _, error in attempts if error.hint), None)
     if hint is None and all(isinstance(error, ObjectNotFoundError) for _, error in attempts):
         hint = "the registry names this file but no mirror holds it; tell the package's authors"
+    if hint is None:
+        hint = "'pkgdata where' shows every place that is looked into"
+        if any(retry.POLICY.may_help(error) for _, error in attempts):
+            hint = f"try again later; {hint}"
     return AllMirrorsFailedError(
         f"cannot fetch {name!r} from {'any of ' if len(attempts) > 1 else ''}"
         f"{len(attempts)} mirror{'s' if len(attempts) > 1 else ''}:\n{_lines(attempts)}",
-        hint=hint or "try again later; 'pkgdata where' shows every place that is looked into",
+        hint=hint,
         name=name,
         attempts=attempts,
     )
@@ -360,18 +364,5 @@ def is_direct(host: str) -> bool:
 
         if urllib.request.getproxies():
             return False
-    return not _netrc_knows(host)
-
-
-def _netrc_knows(host: str) -> bool:
-    named = os.environ.get("NETRC")
-    paths = [named] if named else ["~/.netrc", "~/_netrc"]
-    for path in map(os.path.expanduser, paths):
-        if os.path.exists(path):
-            import netrc
-
-            try:
-                return netrc.netrc(path).authenticators(host) is not None
-            except (netrc.NetrcParseError, OSError, UnicodeDecodeError):
-                return True  # requests decides what to make of it
-    return False
+    # of one that cannot be read the error of a single fetch tells
+    return not urls.netrc_problem() and urls.netrc_login(host) is None

@@ -16,12 +16,12 @@ import selectors
 import socket
 import time
 
-from ..base.urls import tls_context
+from ..base.urls import headers_for, tls_context
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any, Protocol
 
     class Job(Protocol):
@@ -61,23 +61,46 @@ _ALIVE = 1 << 10
 class Server:
     """Where the objects of one run lie, and how to reach it."""
 
-    def __init__(self, scheme: str, host: str, port: int, agent: str) -> None:
+    def __init__(
+        self,
+        scheme: str,
+        host: str,
+        port: int,
+        agent: str,
+        rules: Mapping[str, Mapping[str, str]] | None = None,
+    ) -> None:
         self.scheme = scheme
         self.host = host
         self.port = port
         default = 443 if scheme == "https" else 80
         shown = f"[{host}]" if ":" in host else host
-        self._rest = (
-            f" HTTP/1.1\r\nHost: {shown}{'' if port == default else f':{port}'}\r\n"
-            f"User-Agent: {agent}\r\nAccept-Encoding: identity\r\n\r\n"
-        ).encode("ascii")
+        self._place = f"{shown}{'' if port == default else f':{port}'}"
+        self._agent = agent
+        #: Headers that are configured for this server, by prefixes of URLs.
+        self._rules = {
+            prefix: headers
+            for prefix, headers in (rules or {}).items()
+            if headers_for(self._url("/"), {"/".join(prefix.split("/", 3)[:3]): headers})
+        }
+        self._rest = self._headers({})
         self._context: ssl.SSLContext | None = None
         if scheme == "https":
             self._context = tls_context()
 
     def request(self, target: str) -> bytes:
         """Return the bytes that ask for a quoted path and query."""
-        return b"GET " + target.encode("ascii") + self._rest
+        rest = self._rest
+        if self._rules:
+            rest = self._headers(headers_for(self._url(target), self._rules))
+        return b"GET " + target.encode("ascii") + rest
+
+    def _url(self, target: str) -> str:
+        return f"{self.scheme}://{self._place}{target}"
+
+    def _headers(self, more: Mapping[str, str]) -> bytes:
+        given = {"Host": self._place, "User-Agent": self._agent, "Accept-Encoding": "identity"}
+        lines = [f"{name}: {text}\r\n" for name, text in {**given, **more}.items()]
+        return f" HTTP/1.1\r\n{''.join(lines)}\r\n".encode("ascii")
 
     def connect(self, address: Any, timeout: float) -> socket.socket:
         """Return a socket that begins a connection and does not block.

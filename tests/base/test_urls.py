@@ -45,7 +45,7 @@ def test_scheme(url, scheme):
         ("https://h/d?v=1&w=2", "a.txt", "https://h/d/a.txt?v=1&w=2"),
         ("https://h/d/#part", "a.txt", "https://h/d/a.txt#part"),
         ("https://h/ä/", "ü.txt", "https://h/ä/%C3%BC.txt"),
-        ("https://h/", "a+b=(c),;:@!$&'*~-_.x", "https://h/a+b=(c),;:@!$&'*~-_.x"),
+        ("https://h/", "a+b=(c),;:@!$&'*~-_.x", "https://h/a%2Bb=(c),;:@!$&'*~-_.x"),
         ("https://me:pw@h:81/d", "a", "https://me:pw@h:81/d/a"),
         ("file:///tmp/x", "a b", "file:///tmp/x/a%20b"),
         ("mem://store", "a", "mem://store/a"),

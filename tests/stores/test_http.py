@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import gc
+import os
+import shutil
 import socket
 import ssl
+import subprocess
 
 import faults
 import pytest
@@ -30,7 +33,7 @@ LOGIN = "Basic " + base64.b64encode(b"me:sesame").decode()
 @pytest.fixture(autouse=True)
 def own_sessions(monkeypatch):
     """Keep kept connections, logins and certificates of other tests and of the user away."""
-    for name in ("NETRC", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+    for name in ("NETRC", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(http, "_sessions", {})
     yield
@@ -331,6 +334,15 @@ def test_unknown_certificate_is_refused(secure):
 @pytest.mark.parametrize("variable", ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
 def test_certificate_of_the_environment_is_trusted(secure, authority, monkeypatch, variable):
     monkeypatch.setenv(variable, authority[0])
+    assert fetch(secure.url) == CONTENT
+
+
+def test_certificates_in_a_folder_of_the_environment_are_trusted(secure, authority, monkeypatch):
+    folder = os.path.join(os.path.dirname(authority[0]), "hashed")
+    os.makedirs(folder, exist_ok=True)
+    shutil.copy(authority[0], folder)
+    subprocess.run(["openssl", "rehash", folder], check=True)
+    monkeypatch.setenv("SSL_CERT_DIR", os.pathsep.join([folder + "-absent", folder]))
     assert fetch(secure.url) == CONTENT
 
 

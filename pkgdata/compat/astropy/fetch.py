@@ -294,27 +294,13 @@ class UrlStore(web.HttpStore):
     def _send(
         self, method: str, name: str, headers: dict[str, str], insecure: bool
     ) -> requests.Response:
-        login = any(key.lower() == "authorization" for key in headers)
-        if not (self._tls or insecure or login):
-            return super()._request(method, name, headers)
-        from urllib3.exceptions import HTTPError
-
-        agent = {"Accept-Encoding": "identity", "User-Agent": web.user_agent()}
-        try:
-            return _session(self._tls, insecure).request(
-                method,
-                self._full(name),
-                headers={**agent, **headers},
-                # a login of the caller's comes before that of ~/.netrc
-                auth=(lambda request: request) if login else None,
-                stream=True,
-                allow_redirects=True,
-                timeout=(self.timeout, self.timeout),
-            )
-        except StoreError:
-            raise
-        except (OSError, HTTPError, UnicodeError) as error:
-            raise web._translate(error, self.address(name)) from error
+        how: dict[str, Any] = {}
+        if self._tls or insecure:
+            # the context decides about certificates
+            how = {"through": _session(self._tls, insecure), "verify": True}
+        return web.request(
+            *(method, self._full(name), headers, self.timeout, self.address(name)), **how
+        )
 
     def _note(self, response: requests.Response) -> None:
         self.answer = {
