@@ -5,8 +5,13 @@
   <cache>/<pkgname>/download/url/<md5 of the normalised URL>/url       the URL, UTF-8
   <cache>/<pkgname>/download/url/<md5 of the normalised URL>/contents  the bytes
 
-Nothing else lies in that tree (astropy 8, ``astropy.utils.data``). What we need besides lies in the
-root of the pkgdata cache that goes with it (`pkgdata.cache.unpinned_dirs.pkgdata_root`)::
+Nothing else lies in that tree (astropy 8, ``astropy.utils.data``). Next to it::
+
+  <cache>/<pkgname>/download/names/<md5 of the URL>/<name>             a link to the bytes
+
+for files that a package declares, so that their paths end as readers expect, such as in ``.csv.gz``.
+What we need besides lies in the root of the pkgdata cache that goes with it
+(`pkgdata.cache.unpinned_dirs.pkgdata_root`)::
 
   partial-v1/url-<md5>.<owner>.part                a download on its way
   locks-v1/url-<md5>.lock                          one process at a time fetches a URL
@@ -17,7 +22,7 @@ root of the pkgdata cache that goes with it (`pkgdata.cache.unpinned_dirs.pkgdat
 2. A damaged entry is a miss, and is replaced by the next download.
 3. Where that root cannot be written to, or is on another disk, a download is written next to
    ``url``, and where that cannot be either, to a temporary file.
-4. The tree may be moved: nothing in it, and nothing about it, holds its path.
+4. The tree may be moved: nothing in it, and nothing about it, holds its path; links are relative.
 5. A validator file holds the MD5 of the source's URL, the header that asks, and length and time of
    the bytes that it speaks of. Bytes of another length or time are asked for whole; a damaged file
    is no file.
@@ -47,6 +52,9 @@ VALIDATORS = "validators-v1"
 
 #: Says, as the result of a ``fill``, that what the cache holds is what the server has.
 UNCHANGED = "unchanged"
+
+#: The folder of the links that end in files' own names.
+_NAMES = "names"
 
 _SCHEMES = ("http", "https", "ftp", "sftp", "ssh", "file")
 
@@ -105,6 +113,29 @@ class UrlCache:
         path = os.path.join(self.entry(url), "contents")
         return path if os.path.isfile(path) else None
 
+    def named(self, url: str, name: str) -> str | None:
+        """Return a path of a URL's bytes that ends in the last part of a name; None without them.
+
+        Where no link can be made it is that of the bytes themselves.
+        """
+        path = self.find(url)
+        if path is None:
+            return None
+        link = os.path.join(self._around, _NAMES, folder_name(url), name.rpartition("/")[2])
+        try:
+            if os.path.exists(link) and os.path.samefile(link, path):
+                return link
+            fs.make_dirs(os.path.dirname(link))
+            aside = self._unique(folder_name(url))
+            try:
+                os.symlink(os.path.relpath(path, os.path.dirname(link)), aside)
+            except OSError:  # on Windows it is a privilege
+                os.link(path, aside)
+            fs.replace(aside, link)
+        except OSError:
+            return path  # a site's tree, or a file system without links
+        return link
+
     def entries(self) -> Iterator[tuple[str, str]]:
         """Yield (URL, path of its bytes); damaged ones are left out; OSError without the folder."""
         for name in sorted(os.listdir(self.folder)):
@@ -126,13 +157,15 @@ class UrlCache:
         """Return the path of a URL's bytes; bring them in if they are not here, or to `renew` them.
 
         `locker` is the cache whose locks are used. `fill` writes the bytes into a `Partial`, or
-        returns `UNCHANGED`; old bytes stay until the new ones came. If these cannot enter the
-        cache, `rescue` is given their file and the error, and what it returns is returned; with it,
-        locks that cannot be had are done without.
+        returns `UNCHANGED`; old bytes stay until the new ones came. Bytes that another process
+        renewed since this call began are as good as our own. If bytes cannot enter the cache,
+        `rescue` is given their file and the error, and what it returns is returned; with it, locks
+        that cannot be had are done without.
         """
+        before = self._facts(url) if renew else None
 
         def look() -> str | None:
-            return None if renew else self.find(url)
+            return None if self._facts(url) == before else self.find(url)
 
         if (found := look()) is not None:
             return found
@@ -160,6 +193,14 @@ class UrlCache:
                 if rescue is None:
                     raise
                 return rescue(partial.path, error)
+
+    def _facts(self, url: str) -> tuple[int, int, int] | None:
+        """Return what changes whenever the bytes of a URL are renewed, or found to be so."""
+        try:
+            found = os.stat(os.path.join(self.entry(url), "contents"))
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_ctime_ns
 
     def _staged(self, url: str, locker: Cache | None) -> Partial:
         """Return a new file for the bytes of a URL, on the disk of the cache if that can be."""
@@ -221,6 +262,8 @@ class UrlCache:
 
     def remove(self, path: str) -> None:
         """Remove an entry, the folder of all entries, or a stray file; missing is no error."""
+        inside = os.path.relpath(path, self.folder)
+        fs.discard(os.path.normpath(os.path.join(self._around, _NAMES, inside)))
         try:
             staging.take_away(path, self._unique(os.path.basename(path)))
         except OSError as error:

@@ -85,7 +85,8 @@ class Downloads:
         def bring(cache: Cache) -> str:
             if entry.digest is None:
                 url = url_of(entry, self._name, self._dataurl, self._version)
-                return settings.url_cache.obtain(url, cache, fill)
+                path = settings.url_cache.obtain(url, cache, fill)
+                return settings.url_cache.named(url, entry.name) or path
             sync = settings["durability"] != "none"
             return cache.obtain(entry.digest, entry.name, entry.size, fill, waiting, sync)
 

@@ -275,7 +275,7 @@ class PackageData:
                 cache = self._settings.url_cache
             except CacheError:
                 return  # no home directory: what needs the cache reports it
-            path = cache.find(url)
+            path = cache.named(url, name)
             yield Place("user cache", path or cache.root, HIT if path else ABSENT, "not pinned")
 
     def _lookup(self) -> Lookup:

@@ -47,6 +47,12 @@ def filled(source, tmp_path):
     ]
 
 
+def written(folder, content):
+    path = folder / "written.dat"
+    path.write_bytes(content)
+    return str(path)
+
+
 def read(path):
     return Path(path).read_bytes()
 
@@ -530,3 +536,42 @@ def test_a_temporary_cache_is_used_by_all(source, tmp_path):
     assert path == str(
         tmp_path / "temporary/astropy/download/url" / unpinned.folder_name(URL) / "contents"
     )
+
+
+# -- names, and renewing ------------------------------------------------------------------------
+
+
+def test_a_path_ends_in_the_files_own_name(cache, tmp_path):
+    path = cache.put(URL, written(tmp_path, b"new"))
+    named = cache.named(URL, "tables/t.csv.gz")
+    assert named.endswith("/t.csv.gz")
+    assert Path(named).read_bytes() == b"new"
+    assert cache.named(URL, "tables/t.csv.gz") == named
+    assert sorted(os.listdir(cache.folder)) == [folder_name(URL)]
+    assert sorted(os.listdir(os.path.dirname(path))) == ["contents", "url"]
+    cache.put(URL, written(tmp_path, b"newer"))
+    assert Path(named).read_bytes() == b"newer"
+    cache.remove(cache.entry(URL))
+    assert not os.path.lexists(named)
+    assert cache.named(URL, "tables/t.csv.gz") is None
+
+
+def test_a_name_where_links_are_a_privilege(cache, tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError("a required privilege is not held by the client")
+
+    monkeypatch.setattr("os.symlink", refused)
+    cache.put(URL, written(tmp_path, b"old"))
+    cache.named(URL, "t.csv")
+    cache.put(URL, written(tmp_path, b"new"))
+    assert Path(cache.named(URL, "t.csv")).read_bytes() == b"new"
+    monkeypatch.setattr("os.link", refused)
+    path = cache.put(URL, written(tmp_path, b"newest"))
+    assert cache.named(URL, "t.csv") == path
+
+
+def test_a_moved_tree_keeps_its_names(cache, tmp_path):
+    cache.put(URL, written(tmp_path, b"new"))
+    named = cache.named(URL, "t.csv")
+    os.rename(cache.root, tmp_path / "moved")
+    assert (tmp_path / "moved" / os.path.relpath(named, cache.root)).read_bytes() == b"new"

@@ -674,7 +674,8 @@ def test_names_that_no_digest_pins(project):
     data = pkgdata.declare("free", dataurl=uri, registry={"top.txt": None})
     path = data.get("top.txt")
     assert Path(path).read_bytes() == b"top"
-    assert Path(path).parts[-4:-2] == ("download", "url")
+    assert Path(path).name == "top.txt", "pandas and others go by the ending"
+    assert Path(path).resolve().parts[-4:-2] == ("download", "url")
     put(project / "origin", "top.txt", b"newer")
     assert data.get("top.txt") == pkgdata.declare("free", dataurl=uri, registry=data.registry).get(
         "top.txt"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from urllib.error import HTTPError, URLError
 
 import faults
@@ -125,6 +126,28 @@ def test_threads_that_update_do_not_disturb_each_other(server, place):
     assert {read(path) for path in paths} == {b"new"}
     pkgdata.check_download_cache()
     assert os.listdir(place / "download") == ["url"]
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_many_that_update_at_once_take_what_one_of_them_renewed(server, changed):
+    url = server.url + "a.dat"
+    download_file(url, cache=True)
+    if changed:
+        server.contents["a.dat"] = b"new"
+    server.requests.clear()
+    server.script("a.dat", faults.stall(0))
+    processes = [start(BRING.replace("cache=True", "cache='update'"), url) for _ in range(4)]
+    for process in processes:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert server.stalled.wait(60)
+    time.sleep(1)  # by now all of them wait
+    server.release()
+    paths = {process.communicate(timeout=60)[0].strip() for process in processes}
+    assert read(paths.pop()) == (b"new" if changed else CONTENT)
+    assert len(server.requests) == 1
+    download_file(url, cache="update")
+    assert len(server.requests) == 2, "what came before a call is not what it asks for"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
