@@ -9,8 +9,8 @@ Nothing else lies in that tree (astropy 8, ``astropy.utils.data``). Next to it::
 
   <cache>/<pkgname>/download/names/<md5 of the URL>/<name>             a link to the bytes
 
-for files that a package declares, so that their paths end as readers expect, such as in ``.csv.gz``.
-What we need besides lies in the root of the pkgdata cache that goes with it
+for files that a package declares, so that their paths end as readers expect (``.csv.gz``). What we
+need besides lies in the root of the pkgdata cache that goes with it
 (`pkgdata.cache.unpinned_dirs.pkgdata_root`)::
 
   partial-v1/url-<md5>.<owner>.part                a download on its way

@@ -336,7 +336,7 @@ def downloaded(one: Entry, folder: Path) -> Iterator[Download]:
 def _held(package: PackageData, name: str, own: str, tries: int = 10) -> str:
     """Fetch a file and give it a second name; return the first."""
     while True:
-        path = package.get(name)
+        path = os.path.realpath(package.get(name))  # the file's own name may be a link
         try:
             (fs.link_or_copy if _in_cache(path) else fs.copy)(path, own)
             return path
@@ -349,11 +349,13 @@ def _held(package: PackageData, name: str, own: str, tries: int = 10) -> str:
 def _in_cache(path: str) -> UrlCache | None:
     """Return the cache of unpinned downloads if a path is there, and not in a site's folder."""
     cache = UrlCache(url_cache_root(PACKAGE))
-    return cache if os.path.dirname(os.path.dirname(path)) == cache.folder else None
+    above = os.path.dirname(os.path.dirname(path))
+    return cache if above == os.path.realpath(cache.folder) else None
 
 
 def drop(path: str) -> None:
     """Remove a download that no digest pins from the cache; one of a site's folder stays."""
+    path = os.path.realpath(path)
     cache = _in_cache(path)
     if cache is not None:
         cache.remove(os.path.dirname(path))
