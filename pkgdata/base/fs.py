@@ -163,9 +163,10 @@ def walk_files(root: str) -> Iterator[tuple[str, str]]:
             entries = sorted(found, key=lambda entry: entry.name)
         folders = []
         for entry in entries:
-            if entry.is_dir():
+            # of a link in a circle, `is_dir` raises
+            if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
                 folders.append((f"{prefix}{entry.name}/", entry.path, above))
-            elif entry.is_file() or entry.is_symlink():  # opening a named pipe would wait forever
+            elif entry.is_symlink() or entry.is_file():  # opening a named pipe would wait forever
                 yield prefix + entry.name, entry.path
         stack.extend(reversed(folders))
 

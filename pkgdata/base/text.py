@@ -267,7 +267,23 @@ def say(line: str) -> None:
         sys.stdout.buffer.write(os.fsencode(line) + b"\n")
 
 
-def lines() -> Iterator[str]:
-    """Yield the lines of standard input: paths or URLs."""
-    for line in sys.stdin.buffer:
-        yield os.fsdecode(line.rstrip(b"\r\n"))
+def add_null(parser: Any) -> None:
+    """Add ``-0`` to the parser of a command that reads `lines`."""
+    parser.add_argument(
+        "-0", "--null", action="store_true", help="with -: names end in a NUL byte (find -print0)"
+    )
+
+
+def lines(null: bool = False) -> Iterator[str]:
+    """Yield the lines of standard input, or what ends in a NUL byte: paths or URLs."""
+    stream = sys.stdin.buffer
+    if not null:
+        for line in stream:
+            yield os.fsdecode(line.rstrip(b"\r\n"))
+        return
+    rest = b""
+    while block := stream.read(1 << 16):
+        *names, rest = (rest + block).split(b"\0")
+        yield from map(os.fsdecode, names)
+    if rest:
+        yield os.fsdecode(rest)

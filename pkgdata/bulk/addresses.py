@@ -11,18 +11,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from typing import NamedTuple
 
 from ..base import urls
+from ..base.text import Choice
 from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
 from ..stores import Store
 from ..stores.store import split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from typing import Any
 
     from ..stores import Info
@@ -199,6 +201,51 @@ class Stores:
         return self._stores[base]
 
 
+class Options(NamedTuple):
+    """How objects are copied; the defaults are those of ``pkgdata cp``."""
+
+    recursive: bool = False
+    #: Wildcards are plain characters.
+    literal: bool = False
+    #: "same", "none" or the name of a compression, and its level.
+    compression: str = "same"
+    level: int | None = None
+    #: Leave existing copies alone.
+    if_absent: bool = False
+    #: Remove each original once its copy is there.
+    move: bool = False
+    #: Worker processes.
+    parallel: int = 1
+    #: File that records progress, so that the copy can be resumed or shared.
+    job: str | None = None
+    #: Read the sources without credentials.
+    anonymous: bool = False
+    #: URL of the clouds' service.
+    endpoint: str | None = None
+    #: Patterns of the names that are left out, and of those alone that are taken; see `Choice`.
+    exclude: Sequence[str] = ()
+    include: Sequence[str] = ()
+
+    @property
+    def choice(self) -> Choice:
+        """Which names are taken."""
+        return Choice(self.exclude, self.include)
+
+    @property
+    def reencode(self) -> str | None:
+        """The compression of the copies; None for that of the originals."""
+        return None if self.compression == "same" else self.compression
+
+    def stores(self) -> Stores:
+        """Return the stores of the sources."""
+        return Stores(self.anonymous, self.endpoint)
+
+
+def is_a_folder(source: Address) -> ConfigError:
+    """Return the error of a folder that was given without ``-r``."""
+    return ConfigError(f"{source} is a folder; nothing was done", hint="-r takes folders too")
+
+
 def nothing_at(address: Address) -> ObjectNotFoundError:
     """Return the error of an address at which there is nothing."""
     return ObjectNotFoundError(f"{address}: nothing is there", url=str(address))
@@ -212,6 +259,11 @@ def is_folder(store: Store, address: Address) -> bool:
         return next(iter(store.scan(address.prefix)), None) is not None
     except (UnsupportedOperationError, ObjectNotFoundError):
         return False
+
+
+def takes(choice: Choice, name: str, info: Info) -> bool:
+    """Ask a choice for a listed name: what has no size may be a folder that cannot be read."""
+    return choice(name if info.size is not None else f"{name}/")
 
 
 def names_in(
@@ -255,6 +307,25 @@ def below(store: Store, prefix: str, flat: bool = False) -> Iterator[tuple[str, 
             yield name, info
 
 
+def objects(
+    stores: Stores, sources: Iterable[Address], recursive: bool = False
+) -> Iterator[tuple[Store, str]]:
+    """Yield the objects that addresses name, in their order; folders only if recursive."""
+    for source in sources:
+        store = stores.open(source.base)
+        if source.pattern or source.folder or (recursive and is_folder(store, source)):
+            if not (recursive or source.pattern):
+                raise is_a_folder(source)
+            count = 0
+            for name, _ in names_in(store, source, recursive):
+                count += 1
+                yield store, name
+            if not count:
+                raise ObjectNotFoundError(f"{source}: nothing matches", url=str(source))
+        else:
+            yield store, source.name
+
+
 def compiled(pattern: str, below: bool) -> re.Pattern[str]:
     """Return the regular expression of a name with wildcards.
 
@@ -271,3 +342,37 @@ def compiled(pattern: str, below: bool) -> re.Pattern[str]:
     parts = re.split(r"(\*\*/|\*\*|\*|\?)", pattern)
     text = "".join(words.get(part, re.escape(part)) for part in parts)
     return re.compile(text + ("(?:/.*)?" if below else ""), re.DOTALL)
+
+
+# -- folders on this computer --------------------------------------------------------------------
+
+
+def files_below(root: str) -> Iterator[str]:
+    """Yield the path of each file and link below a folder; links are not followed."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    for folder, folders, files in os.walk(root, onerror=fail):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        folders[:] = sorted({*folders} - {*links})  # what is removed meanwhile is not entered
+        for name in sorted(files + links):
+            yield os.path.join(folder, name)
+
+
+def remove_empty_folders(root: str, keep: bool) -> None:
+    """Remove the empty folders below a folder, and the folder itself unless it is kept."""
+    for folder, _, _ in os.walk(root, topdown=False):
+        if keep and folder == root:
+            return
+        with contextlib.suppress(OSError):  # something is left in it
+            os.rmdir(folder)
+
+
+def remove_empty_parents(root: str, name: str) -> None:
+    """Remove the folders below ``root`` that a removed file has left empty."""
+    parts = name.split("/")[:-1]
+    with contextlib.suppress(OSError):  # something is left in it
+        while parts:
+            os.rmdir(os.path.join(root, *parts))
+            parts.pop()

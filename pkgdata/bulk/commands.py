@@ -6,66 +6,33 @@ printing are the caller's.
 
 from __future__ import annotations
 
-import contextlib
+import itertools
 import os
-from typing import NamedTuple
 
 from ..base import fs
 from ..base.progress import silent
 from ..base.report import Tally
+from ..base.text import Choice, counted
 from ..errors import ConfigError, ObjectNotFoundError, PkgdataError
 from ..stores import codecs
 from ..stores.copying import Recipe, copies, job_copies
 from ..stores.reading import decoded
 from . import addresses, planning
-from .addresses import Address, Stores, names_in
+from .addresses import Address, Options, Stores, names_in
 from .planning import FolderPair, Target, Unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from ..base.progress import Callback
-    from ..stores import Info, Store
     from ..stores.base import Driver
     from ..stores.copying import Copied, Item
 
 
 #: Objects that are removed with one call.
 _AT_ONCE = 1000
-
-
-class Options(NamedTuple):
-    """How objects are copied; the defaults are those of ``pkgdata cp``."""
-
-    recursive: bool = False
-    #: Wildcards are plain characters.
-    literal: bool = False
-    #: "same", "none" or the name of a compression, and its level.
-    compression: str = "same"
-    level: int | None = None
-    #: Leave existing copies alone.
-    if_absent: bool = False
-    #: Remove each original once its copy is there.
-    move: bool = False
-    #: Worker processes.
-    parallel: int = 1
-    #: File that records progress, so that the copy can be resumed or shared.
-    job: str | None = None
-    #: Read the sources without credentials.
-    anonymous: bool = False
-    #: URL of the clouds' service.
-    endpoint: str | None = None
-
-    @property
-    def reencode(self) -> str | None:
-        """The compression of the copies; None for that of the originals."""
-        return None if self.compression == "same" else self.compression
-
-    def stores(self) -> Stores:
-        """Return the stores of the sources."""
-        return Stores(self.anonymous, self.endpoint)
 
 
 # -- cp and mv ---------------------------------------------------------------------------------
@@ -93,7 +60,7 @@ class Copy:
         stores, ends = options.stores(), Stores(None, options.endpoint)
         if listing is not None:
             self._to = planning.target(ends, destination, always_folder=True)
-            self._units = [planning.listed(stores, listing, self._to, base)]
+            self._units = [planning.listed(stores, listing, self._to, base, options.choice)]
         else:
             found = [addresses.parse(text, options.literal) for text in sources]
             wild = len(found) == 1 and bool(found[0].pattern)
@@ -105,6 +72,7 @@ class Copy:
                 recursive=options.recursive,
                 folders=options.move,
                 same=options.reencode is not None,
+                choice=options.choice,
             )
         #: Whether one object was named as such.
         self.single = len(self._units) == 1 and self._units[0].single
@@ -141,7 +109,7 @@ class Copy:
         if self._options.move and not self.tally.failed and not self._listed:
             for unit in self._units:
                 if unit.address.local and unit.address.folder:
-                    _remove_empty_folders(unit.address.base, keep=unit.address.slashed)
+                    addresses.remove_empty_folders(unit.address.base, keep=unit.address.slashed)
         return self.tally
 
     def _explained(self, copied: Copied) -> Exception | None:
@@ -150,7 +118,7 @@ class Copy:
             for unit in self._units:
                 named = unit.single and unit.address.name == copied.name
                 if named and addresses.is_folder(unit.store, unit.address):
-                    return planning.is_a_folder(unit.address)
+                    return addresses.is_a_folder(unit.address)
         return copied.error
 
     def _from_stream(self, unit: Unit) -> None:
@@ -176,9 +144,12 @@ def _made(
     if not options.job:
         return copies(items, to.store, show=progress, **how)
     ends = [end.path if end.local else str(end) for end in (units[0].address, to.address)]
-    words = " ".join([*ends, options.compression, *(["if absent"] if options.if_absent else [])])
+    words = [*ends, options.compression, *(["if absent"] if options.if_absent else [])]
+    words += [f"{kind} {one}" for kind in ("exclude", "include") for one in getattr(options, kind)]
     pairs = ((name, new) for _, name, new in items)
-    return job_copies(units[0].store, to.store, pairs, options.job, words, progress, **how)
+    return job_copies(
+        units[0].store, to.store, pairs, options.job, " ".join(words), progress, **how
+    )
 
 
 def _threads(units: list[Unit], to: Target) -> int:
@@ -190,25 +161,6 @@ def _threads(units: list[Unit], to: Target) -> int:
     return min(remote) if remote else to.store.threads
 
 
-def objects(
-    stores: Stores, sources: Iterable[Address], recursive: bool = False
-) -> Iterator[tuple[Store, str]]:
-    """Yield the objects that addresses name, in their order; folders only if recursive."""
-    for source in sources:
-        store = stores.open(source.base)
-        if source.pattern or source.folder or (recursive and addresses.is_folder(store, source)):
-            if not (recursive or source.pattern):
-                raise planning.is_a_folder(source)
-            count = 0
-            for name, _ in names_in(store, source, recursive):
-                count += 1
-                yield store, name
-            if not count:
-                raise ObjectNotFoundError(f"{source}: nothing matches", url=str(source))
-        else:
-            yield store, source.name
-
-
 def read(
     sources: list[str],
     options: Options,
@@ -218,11 +170,11 @@ def read(
     """Yield the decoded bytes of objects, one after the other; see `Copy` for the arguments."""
     stores = options.stores()
     if listing is not None:
-        items = planning.listed(stores, listing, None, base).items
+        items = planning.listed(stores, listing, None, base, options.choice).items
         found: Iterable[tuple[Driver, str]] = ((store, name) for store, name, _ in items)
     else:
         parsed = [addresses.parse(text, options.literal) for text in sources]
-        found = objects(stores, parsed, options.recursive)
+        found = addresses.objects(stores, parsed, options.recursive)
     for store, name in found:
         yield from decoded(store, name)
 
@@ -233,8 +185,8 @@ def read(
 class Sync:
     """Makes a folder the same as another one: listed by `changes` or done by `run`.
 
-    With `delete` it removes what the source does not have, and with `allow_empty` even if that is
-    all. For `checksum` and `size_only` see `FolderPair`.
+    With `delete` it removes what the source does not have, unless that is more than `max_delete`,
+    and with `allow_empty` even if that is all. For `checksum` and `size_only` see `FolderPair`.
     """
 
     def __init__(
@@ -245,17 +197,18 @@ class Sync:
         *,
         delete: bool = False,
         allow_empty: bool = False,
+        max_delete: int | None = None,
         checksum: bool = False,
         size_only: bool = False,
     ) -> None:
         self.tally = Tally()
         self._options, self._delete, self._allow_empty = options, delete, allow_empty
-        self._source, self._to = _two_folders(source, destination, options)
+        self._max_delete = max_delete
+        self._source, self._to = planning.two_folders(source, destination, options)
         self._store = options.stores().open(self._source.base)
         self._into = self._to.address.prefix
-        self._pair = FolderPair(
-            self._store, self._source.prefix, self._to.store, self._into, checksum, size_only
-        )
+        ends = self._store, self._source.prefix, self._to.store, self._into
+        self._pair = FolderPair(*ends, options.choice, checksum, size_only)
         #: What the source does not have, if it is to be removed.
         self.extra: list[str] = []
 
@@ -267,27 +220,80 @@ class Sync:
             elif self._delete:
                 self.extra.append(name)
 
+        if not (self._pair.originals or self._source.local or self._allow_empty):
+            self._explain_nothing()
+
+    def _explain_nothing(self) -> None:
+        """Raise if the source's name is that of nothing; an empty bucket is no error."""
+        name = self._source.name
+        if name and not self._source.slashed and self._store.exists(name):
+            raise ConfigError(f"{self._source} is an object; cp copies it")
+        if name:
+            raise addresses.nothing_at(self._source)
+
     def changes(self) -> Iterator[tuple[str, str, str]]:
         """Yield what would be copied and removed: address, address of the copy or "", reason."""
         to = self._to.address
+        readable = True
         for name, reason in self._differing():
+            readable = readable and reason != planning.UNREADABLE
             old = self._source.show(self._source.prefix + name)
             yield old, to.show(self._into + name), reason
-        for name in self._removable():
+        for name in self._removable() if readable else ():
+            self.tally.removed += 1
             yield to.show(self._into + name), "", ""
+        _limit(self.tally.removed, self._max_delete, f" from {to}")
         self.tally.unchanged = self._pair.unchanged
 
     def run(self, progress: Callback = silent) -> Tally:
-        """Copy, then remove what is extra unless a copy failed."""
-        prefix = self._source.prefix
-        items = ((self._store, prefix + n, self._into + n) for n, _ in self._differing())
-        unit = Unit(self._store, self._source, iter(()))
-        for copied in _made(items, [unit], self._to, self._options, progress):
-            self.tally.add(copied.size, copied.error)
+        """Copy, then remove what is extra unless a copy failed, then copy what it blocked."""
+        names, failed = (name for name, _ in self._differing()), []
+        for copied in self._copied(names, progress):
+            if copied.error is None or not self._delete:
+                self.tally.add(copied.size, copied.error)
+            else:
+                failed.append(copied)
+        blocked = [*self._blocked(failed)]
         if not self.tally.failed:
-            self.tally.removed = self._remove([*self._removable()])
+            extra = [*self._removable()]
+            _limit(len(extra), self._max_delete, f" from {self._to.address}")
+            self.tally.removed = self._remove(extra, blocked)
+            for copied in self._copied(iter(blocked), progress):
+                self.tally.add(copied.size, copied.error)
         self.tally.unchanged = self._pair.unchanged
         return self.tally
+
+    def _copied(self, names: Iterator[str], progress: Callback) -> Iterator[Copied]:
+        items = ((self._store, self._source.prefix + n, self._into + n) for n in names)
+        unit = Unit(self._store, self._source, iter(()))
+        return _made(items, [unit], self._to, self._options, progress)
+
+    def _blocked(self, failed: list[Copied]) -> Iterator[str]:
+        """Yield the names whose copies failed only since something extra is in the way.
+
+        That is a file where a folder is to be, or the reverse. Other failures are counted, and so
+        are originals that cannot be read: nothing is to be removed for them.
+        """
+        extra = set(self.extra) if failed else set()
+        for copied in failed:
+            name = copied.target[len(self._into) :]
+            above = {name[:at] for at, letter in enumerate(name) if letter == "/"}
+            try:
+                if above & extra or self._holds_only(name, extra):
+                    self._store.open(copied.name).close()
+                    yield name
+                    continue
+                error = copied.error
+            except (PkgdataError, OSError) as failure:
+                error = failure
+            self.tally.add(None, error)
+
+    def _holds_only(self, name: str, extra: set[str]) -> bool:
+        """Return whether a name is a folder's here, in which nothing is but what is extra."""
+        path = os.path.join(self._to.address.path, name)
+        if not (self._to.local and os.path.isdir(path)):
+            return False
+        return {f"{name}/{below}" for below, _ in fs.walk_files(path)} <= extra
 
     def _removable(self) -> Iterator[str]:
         """Yield what is removed: neither a compressed copy nor what is behind a link."""
@@ -302,49 +308,25 @@ class Sync:
             if self._pair.is_extra(name):
                 yield name
 
-    def _remove(self, names: list[str]) -> int:
+    def _remove(self, names: list[str], blocked: list[str]) -> int:
         self._to.store.remove_many(self._into + name for name in names)
         if self._to.local:
             for name in names:
-                _remove_empty_parents(self._to.address.path, name)
+                addresses.remove_empty_parents(self._to.address.path, name)
+            for name in blocked:
+                addresses.remove_empty_folders(
+                    os.path.join(self._to.address.path, name), keep=False
+                )
         return len(names)
 
 
-def _two_folders(source_text: str, destination: str, options: Options) -> tuple[Address, Target]:
-    source = addresses.parse(source_text, literal=True)
-    if source.local and not os.path.isdir(source.path):
-        what = "it is a file; cp copies it" if os.path.exists(source.path) else "no such folder"
-        raise ConfigError(f"{source_text}: {what}")
-    ends = Stores(None, options.endpoint)
-    to = planning.target(ends, destination, always_folder=True)
-    if source.local and to.local:
-        one, two = (os.path.join(os.path.realpath(x.path), "") for x in (source, to.address))
-        if one.startswith(two) or two.startswith(one):
-            raise ConfigError(f"{source.path} and {to.address.path}: one is inside the other")
-    elif not source.local:
-        store = ends.open(source.base)
-        back = Target(store, source, True)
-        planning.refuse_inside(store, source, to, to.address.prefix)
-        planning.refuse_inside(to.store, to.address, back, source.prefix)
-    return source, to
-
-
-def _remove_empty_folders(root: str, keep: bool) -> None:
-    """Remove the empty folders below a folder, and the folder itself unless it is kept."""
-    for folder, _, _ in os.walk(root, topdown=False):
-        if keep and folder == root:
-            return
-        with contextlib.suppress(OSError):  # something is left in it
-            os.rmdir(folder)
-
-
-def _remove_empty_parents(root: str, name: str) -> None:
-    """Remove the folders below ``root`` that a removed file has left empty."""
-    parts = name.split("/")[:-1]
-    with contextlib.suppress(OSError):  # something is left in it
-        while parts:
-            os.rmdir(os.path.join(root, *parts))
-            parts.pop()
+def _limit(count: int, most: int | None, where: str = "") -> None:
+    """Refuse to remove more than was allowed."""
+    if most is not None and count > most:
+        raise ConfigError(
+            f"more than {counted(most, 'object')} would be removed{where}; nothing was removed",
+            hint="see what with --dry-run, and raise --max-delete",
+        )
 
 
 # -- rm ----------------------------------------------------------------------------------------
@@ -354,8 +336,10 @@ class Removal:
     """Removes files and objects, many objects with one request.
 
     `report` is called with the address of each that is removed, or with "" and an error. With
-    `recursive` folders are removed too, and with `whole` all of a bucket; with `force` a missing
-    object is no error; with `listed` addresses are of single objects, and some may be missing.
+    `recursive` folders are removed too, and all of a bucket if `whole`, called with its address,
+    agrees; with `force` a missing object is no error; with `listed` addresses are of single
+    objects, and some may be missing. Only names of the `choice` are removed, and nothing if they
+    are more than `max_delete`.
     """
 
     def __init__(
@@ -365,55 +349,74 @@ class Removal:
         *,
         recursive: bool = False,
         force: bool = False,
-        whole: bool = False,
+        whole: Callable[[Address], bool] = lambda _: False,
         dry_run: bool = False,
         listed: bool = False,
+        exclude: Sequence[str] = (),
+        include: Sequence[str] = (),
+        max_delete: int | None = None,
     ) -> None:
         self.tally = Tally()
+        #: Whether objects were removed without asking whether they are there.
+        self.unasked = False
         self._stores, self._report = stores, report
         self._recursive, self._force, self._whole = recursive, force, whole
-        self._dry_run, self._listed = dry_run, listed
-        self._waiting: dict[str, list[str]] = {}
+        self._dry_run, self._listed, self._most = dry_run, listed, max_delete
+        self._choice = Choice(exclude, include)
+        self._folders: list[str] = []
+        self._waiting: dict[Address, list[str]] = {}
 
     def run(self, found: Iterable[Address]) -> Tally:
         """Remove all that addresses mean."""
-        for address in found:
-            try:
-                self._remove(address)
-            except (PkgdataError, OSError) as error:
-                self._fail(error)
+        items = self._items(found)
+        if self._most is not None:
+            first = [*itertools.islice(items, self._most + 1)]
+            _limit(len(first), self._most)
+            items = iter(first)
+        for address, name in items:
+            if address.local:
+                self._remove_file(address, name)
+            else:
+                waiting = self._waiting.setdefault(address, [])
+                waiting.append(name)
+                if len(waiting) >= _AT_ONCE:
+                    self._flush()
         self._flush()
+        for folder in self._folders:
+            addresses.remove_empty_folders(folder, keep=False)
         return self.tally
 
-    def _remove(self, address: Address) -> None:
+    def _items(self, found: Iterable[Address]) -> Iterator[tuple[Address, str]]:
+        """Yield what is to be removed: an address of its store or folder, and the name there."""
+        for address in found:
+            try:
+                yield from self._named(address)
+            except (PkgdataError, OSError) as error:
+                self._fail(error)
+
+    def _named(self, address: Address) -> Iterator[tuple[Address, str]]:
         if address.local and (not address.folder or os.path.islink(address.path)):
-            self._file(address)
+            if os.path.lexists(address.path):
+                if self._choice(os.path.basename(address.path)):
+                    yield address, address.name
+            elif not (self._force or self._listed):
+                raise ObjectNotFoundError(f"{address}: no such file", url=address.path)
         elif address.local:
             if not self._listed:  # a list of files names their folders, too
-                self._tree(address)
-        elif address.pattern:
-            store = self._stores.open(address.base)
-            self._many(address, names_in(store, address, self._recursive))
-        elif address.folder or (
-            self._recursive and addresses.is_folder(self._stores.open(address.base), address)
+                yield from self._tree(address)
+        elif (
+            address.pattern
+            or address.folder
+            or (self._recursive and addresses.is_folder(self._stores.open(address.base), address))
         ):
-            self._folder(address)
+            yield from self._many(address)
         else:
-            self._object(address)
+            yield from self._object(address)
 
-    def _file(self, address: Address) -> None:
-        if not os.path.lexists(address.path):
-            if not (self._force or self._listed):
-                raise ObjectNotFoundError(f"{address}: no such file", url=address.path)
-            return
-        self._count(str(address))
-        if not self._dry_run:
-            fs.remove(address.path)
-
-    def _tree(self, address: Address) -> None:
-        """Remove a local folder; links are removed, not what they lead to."""
+    def _tree(self, address: Address) -> Iterator[tuple[Address, str]]:
+        """Yield the files of a local folder, and links, but not what these lead to."""
         if not self._recursive:
-            raise planning.is_a_folder(address)
+            raise addresses.is_a_folder(address)
         named_by_dots = os.path.basename(address.shown) in (".", "..")
         if named_by_dots or os.path.dirname(address.base) == address.base:
             raise ConfigError(f"{address}: refused to remove this folder")
@@ -421,69 +424,70 @@ class Removal:
             if self._force:
                 return
             raise ObjectNotFoundError(f"{address}: no such folder", url=address.path)
-        for path in _files_below(address.base):
-            self._count(address.show(os.path.relpath(path, address.base)))
+        for path in addresses.files_below(address.base):
+            name = os.path.relpath(path, address.base)
+            if self._choice(name.replace(os.sep, "/")):
+                yield address, name
         if not self._dry_run:
-            fs.remove_tree(address.base)
+            self._folders.append(address.base)
 
-    def _folder(self, address: Address) -> None:
-        if not self._recursive:
-            raise planning.is_a_folder(address)
-        if not (address.name or self._whole or self._dry_run):
+    def _many(self, address: Address) -> Iterator[tuple[Address, str]]:
+        store = self._stores.open(address.base)
+        # "*" alone takes one level, unless what is below its matches goes too
+        everything = not address.pattern.strip("*/") and (
+            self._recursive or "**" in address.pattern or not address.pattern
+        )
+        if not self._recursive and (not address.pattern or (everything and not address.name)):
+            raise addresses.is_a_folder(address)
+        if everything and not (address.name or self._dry_run or self._whole(address)):
             raise ConfigError(
                 f"{address} is a whole bucket; nothing of it was removed",
                 hint="--yes, if all of it is to be removed",
             )
-        self._many(address, names_in(self._stores.open(address.base), address))
-
-    def _many(self, address: Address, found: Iterable[tuple[str, Info]]) -> None:
-        count = 0
-        for name, _ in found:
+        count, cut = 0, len(address.prefix)
+        for name, info in names_in(store, address, self._recursive):
             count += 1
-            self._later(address, name)
+            if addresses.takes(self._choice, name[cut:], info):
+                yield address, name
         if not count and not self._force:
             raise addresses.nothing_at(address)
 
-    def _object(self, address: Address) -> None:
-        quiet = self._force or self._listed
-        # where it may be missing, asking would only cost a request: removing it is no error
-        asked = self._dry_run or not quiet
-        if asked and not self._stores.open(address.base).exists(address.name):
-            if quiet:
-                return
+    def _object(self, address: Address) -> Iterator[tuple[Address, str]]:
+        # of a long list, asking would cost a request for each: removing what is missing is no error
+        if self._listed and not self._dry_run:
+            self.unasked = True
+            yield address, address.name
+        elif self._stores.open(address.base).exists(address.name):
+            if self._choice(address.leaf):
+                yield address, address.name
+        elif not (self._force or self._listed):
             raise ObjectNotFoundError(f"{address}: no such object", url=str(address))
-        self._later(address, address.name)
 
-    def _later(self, address: Address, name: str) -> None:
-        self._count(address.show(name))
-        waiting = self._waiting.setdefault(address.base, [])
-        waiting.append(name)
-        if len(waiting) >= _AT_ONCE:
-            self._flush()
+    def _remove_file(self, address: Address, name: str) -> None:
+        try:
+            if not self._dry_run:
+                fs.remove(os.path.join(address.base, name) if name else address.base)
+        except OSError as error:
+            self._fail(error)
+        else:
+            self._count(address, name)
 
-    def _count(self, name: str) -> None:
+    def _count(self, address: Address, name: str) -> None:
         self.tally.removed += 1
-        self._report(name, None)
+        self._report(address.show(name), None)
 
     def _flush(self) -> None:
-        for base, names in self._waiting.items():
-            if names and not self._dry_run:
-                try:
-                    self._stores.open(base).remove_many(names)
-                except PkgdataError as error:
-                    self.tally.removed -= len(names)
-                    self._fail(error)
+        for address, names in self._waiting.items():
+            try:
+                if not self._dry_run:
+                    self._stores.open(address.base).remove_many(names)
+            except PkgdataError as error:
+                self._fail(error)
+                names = [name for name in names if not self._stores.open(address.base).exists(name)]
+            for name in names:
+                self._count(address, name)
         self._waiting.clear()
 
     def _fail(self, error: Exception) -> None:
         self.tally.refuse(error)
         self._report("", error)
-
-
-def _files_below(root: str) -> Iterator[str]:
-    """Yield the path of each file and link below a folder; links are not followed."""
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
-        for name in sorted(files + links):
-            yield os.path.join(folder, name)

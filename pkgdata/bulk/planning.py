@@ -11,19 +11,21 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from ..base import hashes
 from ..errors import ConfigError, ObjectNotFoundError, StoreError
 from ..stores.codecs import SUFFIXES
-from ..stores.file import FileStore
-from .addresses import Address, Stores, is_folder, names_in, parse
+from ..stores.file import FileStore, TreeStore
+from .addresses import Address, Options, Stores, is_a_folder, is_folder, names_in, parse, takes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from ..base.hashes import Digest
+    from ..base.text import Choice
     from ..stores import Info, Store
     from ..stores.copying import Item
 
 #: Why a synchronisation copies an object.
 MISSING = "missing"
+UNREADABLE = "it cannot be read"
 _REASONS = {
     "": "",
     hashes.SIZE: "other size",
@@ -105,37 +107,35 @@ def units(
     recursive: bool,
     folders: bool = False,
     same: bool = False,
+    choice: Choice,
 ) -> list[Unit]:
     """Work out what is copied where; nothing is listed before the items of a unit are taken.
 
     With `folders` what is written as a folder is copied, even if not recursive; with `same` an
-    object may be copied onto itself, to change its compression.
+    object may be copied onto itself, to change its compression. The choice is of names relative to
+    their source.
     """
     found = []
     for source in sources:
         store = stores.open(source.base)
         if source.pattern:
-            found.append(_matches(store, source, to, recursive))
+            found.append(_matches(store, source, to, recursive, choice))
         elif source.folder or (recursive and is_folder(store, source)):
             if not (recursive or (folders and source.folder)):
                 raise is_a_folder(source)
-            found.append(_folder(store, source, to, same))
+            found.append(_folder(store, source, to, same, choice))
         else:
-            found.append(_single(store, source, to, same))
+            found.append(_single(store, source, to, same, choice))
     return found
 
 
-def is_a_folder(source: Address) -> ConfigError:
-    """Return the error of a folder that was given without ``-r``."""
-    return ConfigError(f"{source} is a folder; nothing was done", hint="-r takes folders too")
-
-
-def _single(store: Store, source: Address, to: Target, same: bool) -> Unit:
+def _single(store: Store, source: Address, to: Target, same: bool, choice: Choice) -> Unit:
     new = to.address.prefix + source.leaf if to.into else to.address.name
     if not same and store.same(source.name, to.store, new):
         raise ConfigError(f"{source} and {to.address.show(new)} are the same")
     stream = source.local and is_special(source.path)
-    return Unit(store, source, iter([(store, source.name, new)]), True, stream)
+    items = [(store, source.name, new)] if choice(source.leaf) else []
+    return Unit(store, source, iter(items), bool(items), stream)
 
 
 def is_special(path: str) -> bool:
@@ -147,7 +147,7 @@ def is_special(path: str) -> bool:
     return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
-def _folder(store: Store, source: Address, to: Target, same: bool) -> Unit:
+def _folder(store: Store, source: Address, to: Target, same: bool, choice: Choice) -> Unit:
     to.become_folder()
     top = to.address.prefix
     if to.into and not source.slashed and source.leaf:
@@ -156,7 +156,9 @@ def _folder(store: Store, source: Address, to: Target, same: bool) -> Unit:
     if not (same and in_place):  # else each object gets another compression where it is
         refuse_inside(store, source, to, top)
     cut = len(source.prefix)
-    items = ((store, name, top + name[cut:]) for name, _ in names_in(store, source))
+    found = names_in(store, source)
+    taken = (name for name, info in found if takes(choice, name[cut:], info))
+    items = ((store, name, top + name[cut:]) for name in taken)
     return Unit(store, source, items)
 
 
@@ -176,7 +178,7 @@ def refuse_inside(store: Store, source: Address, to: Target, top: str) -> None:
         raise ConfigError(f"{source} cannot be copied into itself: {to.address.show(top)}")
 
 
-def _matches(store: Store, source: Address, to: Target, recursive: bool) -> Unit:
+def _matches(store: Store, source: Address, to: Target, recursive: bool, choice: Choice) -> Unit:
     top = to.address.prefix
     if not to.into:
         raise ConfigError(f"{to.address}: wildcards need a folder to be copied into")
@@ -190,9 +192,9 @@ def _matches(store: Store, source: Address, to: Target, recursive: bool) -> Unit
 
     def items() -> Iterator[Item]:
         count = 0
-        for name, _ in names_in(store, source, recursive):
+        for name, info in names_in(store, source, recursive):
             count += 1
-            if not mine or not name.startswith(mine):
+            if takes(choice, name[cut:], info) and not (mine and name.startswith(mine)):
                 yield store, name, top + name[cut:]
         if not count:
             raise ObjectNotFoundError(f"{source}: nothing matches", url=str(source))
@@ -200,7 +202,9 @@ def _matches(store: Store, source: Address, to: Target, recursive: bool) -> Unit
     return Unit(store, source, items())
 
 
-def listed(stores: Stores, lines: Iterable[str], to: Target | None, base: str | None) -> Unit:
+def listed(
+    stores: Stores, lines: Iterable[str], to: Target | None, base: str | None, choice: Choice
+) -> Unit:
     """Work out what a list of paths or URLs gives to copy; folders in it are skipped.
 
     Names are relative to the folder that all of them have in common, or to ``base``; with a base,
@@ -217,7 +221,7 @@ def listed(stores: Stores, lines: Iterable[str], to: Target | None, base: str | 
     store, cut = stores.open(root), len(folder)
     skip = cut if not place else 0
     address = Address(root, "", True, True, root, local=not place)
-    items = ((store, path[skip:], top + path[cut:]) for path in paths)
+    items = ((store, path[skip:], top + path[cut:]) for path in paths if choice(path[cut:]))
     return Unit(store, address, items)
 
 
@@ -313,11 +317,31 @@ def behind_link(root: str, name: str) -> bool:
 # -- synchronisation ---------------------------------------------------------------------------
 
 
+def two_folders(source_text: str, destination: str, options: Options) -> tuple[Address, Target]:
+    """Read the ends of a synchronisation, of which none is inside the other."""
+    source = parse(source_text, literal=True)
+    if source.local and not os.path.isdir(source.path):
+        what = "it is a file; cp copies it" if os.path.exists(source.path) else "no such folder"
+        raise ConfigError(f"{source_text}: {what}")
+    ends = Stores(None, options.endpoint)
+    to = target(ends, destination, always_folder=True)
+    if source.local and to.local:
+        one, two = (os.path.join(os.path.realpath(x.path), "") for x in (source, to.address))
+        if one.startswith(two) or two.startswith(one):
+            raise ConfigError(f"{source.path} and {to.address.path}: one is inside the other")
+    elif not source.local:
+        store = ends.open(source.base)
+        back = Target(store, source, True)
+        refuse_inside(store, source, to, to.address.prefix)
+        refuse_inside(to.store, to.address, back, source.prefix)
+    return source, to
+
+
 class FolderPair:
     """Two folders, compared name by name: listed once, in the same order, never held as a whole.
 
     With `checksum` the bytes are read where only one side has a digest; with `size_only` objects of
-    the same size are the same.
+    the same size are the same. Names that are not of the `choice` are left alone on both sides.
     """
 
     def __init__(
@@ -326,12 +350,13 @@ class FolderPair:
         source_prefix: str,
         to: Store,
         to_prefix: str,
+        choice: Choice,
         checksum: bool = False,
         size_only: bool = False,
     ) -> None:
         self._source, self._from = source, source_prefix
         self._to, self._into = to, to_prefix
-        self._checksum, self._size_only = checksum, size_only
+        self._choice, self._checksum, self._size_only = choice, checksum, size_only
         # a folder keeps a compressed object as a file with a suffix; see `FileStore`
         self._suffixed = isinstance(to, FileStore) and not isinstance(source, FileStore)
         #: Objects of the source that were listed.
@@ -340,10 +365,14 @@ class FolderPair:
 
     def changes(self) -> Iterator[tuple[str, str]]:
         """Yield the relative name of each difference and why it is copied; "" if it is extra."""
-        theirs = _sorted(self._to, self._into)
+        rows = _sorted(self._to, self._into)
+        # what leads nowhere there is not compared: the copy replaces it
+        theirs = ((n, i) for n, i in rows if i.size is not None and self._choice(n))
         there = next(theirs, None)
         for name, info in _sorted(self._source, self._from):
             self.originals += 1
+            if not takes(self._choice, name, info):
+                continue
             while there is not None and there[0] < name:
                 yield there[0], ""
                 there = next(theirs, None)
@@ -366,6 +395,8 @@ class FolderPair:
         return not (self._suffixed and plain and self._source.exists(self._from + plain))
 
     def _reason_if_compressed(self, name: str, info: Info) -> str:
+        if self._unreadable(info):
+            return UNREADABLE
         if not self._suffixed:
             return MISSING
         try:
@@ -373,7 +404,12 @@ class FolderPair:
         except (ObjectNotFoundError, ValueError):
             return MISSING  # or a name that cannot be a file's, which the copy will report
 
+    def _unreadable(self, info: Info) -> bool:
+        return info.size is None and isinstance(self._source, (FileStore, TreeStore))
+
     def _reason(self, name: str, mine: Info, its: Info) -> str:
+        if self._unreadable(mine):
+            return UNREADABLE
         if mine.size is None or mine.size != its.size:
             return _REASONS[hashes.SIZE]
         if self._size_only:

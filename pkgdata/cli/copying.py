@@ -10,11 +10,12 @@ import time
 from dataclasses import dataclass
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-from ..base import fs, text
+from ..base import fs, text, urls
 from ..base.config import conf
 from ..base.progress import BYTES, DONE, FAILED, START, WAIT, Bar, Event, silent, wanted
 from ..bulk import planning
-from ..bulk.commands import Copy, Options, Sync, read
+from ..bulk.addresses import Options
+from ..bulk.commands import Copy, Sync, read
 from ..errors import PkgdataError
 
 TYPE_CHECKING = False
@@ -64,11 +65,12 @@ def add(commands: Any) -> None:
     sync.add_argument("--size-only", action="store_true", help="compare only sizes")
     sync.add_argument("--check", action="store_true", help="like --dry-run; exit 3 if they differ")
     sync.add_argument("--anonymous", "--no-sign-request", action="store_true", help=_ANONYMOUS)
-    _common(sync)
+    _common(sync, removes=True)
 
 
 def _sources(parser: Any) -> None:
     parser.add_argument("sources", nargs="+", metavar="SRC", help="- reads a list of them")
+    text.add_null(parser)
     parser.add_argument("destination", metavar="DST", help="- is standard output")
     parser.add_argument("-r", "--recursive", action="store_true", help="include folders")
     parser.add_argument(
@@ -83,7 +85,8 @@ def _sources(parser: Any) -> None:
     parser.add_argument("--literal", action="store_true", help="* and ? are plain characters")
 
 
-def _common(parser: Any) -> None:
+def _common(parser: Any, removes: bool = False) -> None:
+    text.add_choice(parser, removes)
     parser.add_argument("--endpoint", metavar="URL", help="URL of the cloud's service")
     parser.add_argument("-p", "--parallel", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, help="draw a bar")
@@ -122,8 +125,8 @@ def _check(args: Namespace) -> None:
     """Refuse options that contradict each other; ends the process."""
     if "-" in args.sources and len(args.sources) > 1:
         args.usage("- must be the only SRC: it reads the list of all sources")
-    if args.base is not None and args.sources != ["-"]:
-        args.usage("--base is for a list of sources (-)")
+    if args.sources != ["-"] and (args.base is not None or args.null):
+        args.usage("--base and -0 are for a list of sources (-)")
     if args.job and (len(args.sources) > 1 or args.dry_run):
         args.usage("--job takes one source and no --dry-run")
     if args.destination == "-" and (
@@ -141,7 +144,7 @@ def _write(args: Namespace, out: Any) -> int:
 
 
 def _listing(args: Namespace) -> Iterable[str] | None:
-    return text.lines() if args.sources == ["-"] else None
+    return text.lines(args.null) if args.sources == ["-"] else None
 
 
 def _copy(args: Namespace, move: bool) -> int:
@@ -151,13 +154,17 @@ def _copy(args: Namespace, move: bool) -> int:
         for old, new in copy.pairs():
             text.say(f"{old} -> {new}")
         return 0
-    verb = "moved" if move else "copied"
+    verb, began = "moved" if move else "copied", time.monotonic()
     with _bar(verb, args) as bar:
         if args.timeline:
             _run_timed(copy, bar, args.timeline, workers=options.parallel > 1)
         else:
             copy.run(bar)
-    return _end(copy.tally, verb, single=copy.single)
+    if copy.single:
+        if copy.tally.errors:
+            raise copy.tally.errors[0]
+        return 0
+    return _end(copy.tally, verb, args, began)
 
 
 def _bar(verb: str, args: Namespace) -> Bar:
@@ -182,27 +189,27 @@ def _run_timed(copy: Copy, bar: Bar, path: str, workers: bool) -> None:
 def _sync(args: Namespace) -> int:
     if args.size_only and args.checksum:
         args.usage("--size-only and --checksum exclude each other")
-    if args.allow_empty and not args.delete:
-        args.usage("--allow-empty belongs to --delete")
+    if not args.delete and (args.allow_empty or args.max_delete is not None):
+        args.usage("--allow-empty and --max-delete belong to --delete")
     sync = Sync(
         args.source,
         args.destination,
         _options(args),
         delete=args.delete,
         allow_empty=args.allow_empty,
+        max_delete=args.max_delete,
         checksum=args.checksum,
         size_only=args.size_only,
     )
     if args.dry_run or args.check:
         return _print_changes(sync, args.check)
+    began = time.monotonic()
     with _bar("copied", args) as bar:
         sync.run(bar)
     note = ""
-    if sync.extra and sync.tally.failed:
+    if sync.extra and sync.tally.failed and not sync.tally.removed:
         note = "; nothing was removed, since not everything could be copied"
-    elif sync.extra:
-        note = f", {sync.tally.removed} removed"
-    return _end(sync.tally, "copied", f"{note}, {sync.tally.unchanged} unchanged")
+    return _end(sync.tally, "copied", args, began, note)
 
 
 def _print_changes(sync: Sync, check: bool) -> int:
@@ -214,10 +221,8 @@ def _print_changes(sync: Sync, check: bool) -> int:
     return 3 if check and count else 0
 
 
-def _end(tally: Tally, verb: str, note: str = "", single: bool = False) -> int:
-    """Print what became of the copies; of a single one, its failure alone."""
-    if single and tally.errors:
-        raise tally.errors[0]
+def _end(tally: Tally, verb: str, args: Namespace, began: float, note: str = "") -> int:
+    """Print what became of the copies."""
     if tally.failed:
         total = tally.failed + tally.done + tally.kept
         rows = [f"  {_first_line(error)}" for error in tally.errors]
@@ -225,10 +230,19 @@ def _end(tally: Tally, verb: str, note: str = "", single: bool = False) -> int:
             rows.append(f"  … and {tally.failed - len(rows)} more")
         head = f"pkgdata: error: {tally.failed} of {total} objects could not be {verb}:"
         text.note("\n".join([head, *rows]))
-    if not single:
-        size = f" ({text.size(tally.bytes)})" if tally.bytes else ""
-        kept = f", {tally.kept} already there" if tally.kept else ""
-        text.note(f"{tally.done} {verb}{size}{kept}{note}")
+    line = text.closing(
+        verb,
+        tally.done,
+        tally.bytes or None,  # copies that the service itself makes are not counted
+        noun="",
+        place=f"to {urls.redact(args.destination)}",
+        took=time.monotonic() - began,
+        removed=tally.removed,
+        already_there=tally.kept,
+        unchanged=tally.unchanged,
+        failed=tally.failed,
+    )
+    text.note(line + note)
     return 1 if tally.failed else 0
 
 

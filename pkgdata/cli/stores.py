@@ -5,12 +5,13 @@ from __future__ import annotations
 import datetime
 import json
 import sys
+import time
 from email.utils import formatdate
 
 from ..base import text
 from ..bulk import addresses
-from ..bulk.addresses import stored
-from ..bulk.commands import Removal, objects
+from ..bulk.addresses import objects, stored
+from ..bulk.commands import Removal
 from ..errors import ConfigError, ObjectNotFoundError
 from ..stores.naming import expand_brackets
 
@@ -55,7 +56,8 @@ def add(commands: Any) -> None:
     rm.add_argument("-r", "--recursive", action="store_true", help="include folders")
     rm.add_argument("-f", "--force", action="store_true", help="a missing object is no error")
     rm.add_argument("--dry-run", action="store_true", help="print what would be removed")
-    rm.add_argument("--yes", action="store_true", help="empty a whole bucket")
+    rm.add_argument("--yes", action="store_true", help="with -r: empty a whole bucket, unasked")
+    text.add_choice(rm, removes=True)
 
     cat = text.command(commands, "cat", _cat, "write objects, decoded, to standard output")
     _paths(cat)
@@ -74,6 +76,7 @@ def add(commands: Any) -> None:
 
 def _paths(parser: Any) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="path or URL; - reads a list")
+    text.add_null(parser)
     parser.add_argument(
         "--anonymous", "--no-sign-request", action="store_true", help="read without credentials"
     )
@@ -86,7 +89,8 @@ def _addresses(args: Namespace) -> Iterator[Address]:
     if "-" in args.paths and len(args.paths) > 1:
         args.usage("- must be the only PATH: it reads the list of all paths")
     if args.paths == ["-"]:
-        return (addresses.parse(line, literal=True) for line in text.lines() if line)
+        lines = text.lines(args.null)
+        return (addresses.parse(line, literal=True) for line in lines if line)
     return iter([addresses.parse(path, args.literal) for path in args.paths])
 
 
@@ -211,19 +215,32 @@ def _rm(args: Namespace) -> int:
         elif args.dry_run:
             text.say(name)
 
+    def whole(address: Address) -> bool:
+        asked = sys.stdin.isatty() and not args.yes
+        return args.yes or (asked and text.ask(f"Remove everything in {address}?") == 0)
+
+    began = time.monotonic()
     removal = Removal(
         _stores(args),
         report,
         recursive=args.recursive,
         force=args.force,
-        whole=args.yes,
+        whole=whole,
         dry_run=args.dry_run,
         listed=args.paths == ["-"],
+        exclude=args.exclude,
+        include=args.include,
+        max_delete=args.max_delete,
     )
     tally = removal.run(_addresses(args))
-    verb = "would be removed" if args.dry_run else "removed"
+    verb = "removed"
+    if args.dry_run:
+        verb = "would be removed"
+    elif removal.unasked:
+        verb = "removed, or were not there"
     if tally.removed or not tally.failed:
-        text.note(f"{tally.removed} {verb}")
+        took = None if args.dry_run else time.monotonic() - began
+        text.note(text.closing(verb, tally.removed, noun="", took=took, failed=tally.failed))
     return 1 if tally.failed else 0
 
 

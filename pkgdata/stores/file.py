@@ -131,6 +131,19 @@ def same_names(folder: str) -> Callable[[str], str] | None:
     return same
 
 
+def _listed(name: str, entry: os.DirEntry[str]) -> Iterator[tuple[str, Info]]:
+    """Yield a file, or a link that leads nowhere: reading it is an error, leaving it out a loss."""
+    try:
+        if entry.is_file():
+            found = entry.stat()
+            yield name, Info(found.st_size, _validator(found), found.st_mtime)
+            return
+    except OSError:
+        pass  # it was removed just now, or is a link in a circle or to where nobody may look
+    if entry.is_symlink() and not os.path.exists(entry.path):
+        yield name, Info(None)
+
+
 class FileBody(Body):
     """An open file; its descriptor is closed with the body."""
 
@@ -159,6 +172,12 @@ class FileBody(Body):
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _where_link_leads(path: str) -> str:
+    if not os.path.islink(path):
+        return ""
+    return f"; it is a link to {os.readlink(path)}"
 
 
 def _validator(found: os.stat_result) -> str:
@@ -202,6 +221,8 @@ class FileStore(Store):
         assert isinstance(error, OSError)
         address = self.address(name)
         text = f"{address}: {error.strerror or error}"
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
+            text += _where_link_leads(self._path(name))
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
             return ObjectNotFoundError(text, url=address)
         if error.errno == errno.EEXIST:
@@ -311,32 +332,32 @@ class FileStore(Store):
                 fs.sync_all(self.root)
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        found: dict[str, list[os.stat_result]] = {}
+        chains: dict[str, list[os.stat_result]] = {}  # the folders above each, and itself
 
         def rows(folder: str) -> Iterator[tuple[str, Info]]:
-            path = os.path.join(self.root, *folder.split("/"))
-            here = os.stat(path)
-            above = found.get(folder[:-1].rpartition("/")[0], []) if folder else []
-            if any(os.path.samestat(here, other) for other in above):
-                raise OSError(errno.ELOOP, "a link leads back to a folder above it")
-            found[folder[:-1]] = [*above, here]
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    name = folder + entry.name
-                    if entry.is_dir():
-                        yield f"{name}/", Info(None)
-                    elif name.startswith(prefix) and entry.is_file():
-                        info = entry.stat()
-                        yield name, Info(info.st_size, _validator(info), info.st_mtime)
-
-        def present(folder: str) -> list[tuple[str, Info]]:
             try:
-                return [*rows(folder)]
+                path = os.path.join(self.root, *folder.split("/"))
+                above = chains.pop(folder, None) or [os.stat(path)]
+                with os.scandir(path) as found:
+                    entries = [*found]
             except (FileNotFoundError, NotADirectoryError):
-                return []  # no folder: nothing begins with this
+                return  # no folder: nothing begins with this
+            for entry in entries:
+                name = folder + entry.name
+                # of a link in a circle, `is_dir` raises
+                if os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir():
+                    here = entry.stat()
+                    readable = os.access(entry.path, os.R_OK | os.X_OK)
+                    if readable and not any(os.path.samestat(here, other) for other in above):
+                        chains[f"{name}/"] = [*above, here]
+                        yield f"{name}/", Info(None)
+                    elif name.startswith(prefix):
+                        yield name, Info(None)  # reading it will say why
+                elif name.startswith(prefix):
+                    yield from _listed(name, entry)
 
         try:
-            yield from walk(present, prefix, flat)
+            yield from walk(rows, prefix, flat)
         except OSError as error:
             raise error if isinstance(error, StoreError) else self._error(error, prefix) from error
 

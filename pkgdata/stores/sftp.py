@@ -188,6 +188,7 @@ class SftpStore(TreeStore):
         for name, stat in found:
             target = at[name] if stat.is_link else stat
             if target is None or (stat.is_link and target.is_folder):
+                rows.append((folder + name, Info(None)))  # reading it says why it cannot be read
                 continue
             rows.append((f"{folder}{name}/" if target.is_folder else folder + name, _info(target)))
         return rows

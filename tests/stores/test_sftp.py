@@ -115,8 +115,12 @@ def test_links_are_followed_to_files_alone(store, folder, tmp_path):
     (folder / "b").symlink_to(folder / "d" / "a")
     (folder / "loop").symlink_to(folder)
     (folder / "dangling").symlink_to(folder / "gone")
-    assert [(name, info.size) for name, info in store.scan()] == [("b", 3), ("d/a", 3)]
+    sizes = {name: info.size for name, info in store.scan()}
+    assert sizes == {"b": 3, "d/a": 3, "dangling": None, "loop": None}
     assert store["b"] == b"abc"
+    for name in ("dangling", "loop"):
+        with pytest.raises(StoreError, match=name):
+            store[name]
 
 
 def test_reading_is_resumed_after_the_connection_broke(store):
