@@ -124,6 +124,7 @@ def test_what_init_prints_makes_a_complete_wheel(tmp_path, capsys, kind):
 
 @pytest.mark.slow
 def test_an_editable_install_of_another_name_knows_its_version(tmp_path, capsys):
+    pytest.importorskip("editables", reason="hatchling needs it for a src layout")
     folder = project(tmp_path / "checkout", "hatchling")
     init(folder, capsys)
     code = "import hatchling.build as h; print(h.build_editable('.'))"
