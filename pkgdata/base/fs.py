@@ -309,7 +309,7 @@ def remove(path: str) -> bool:
     """Remove a file, read-only or not; return whether it was there."""
     try:
         if WINDOWS:
-            os.chmod(path, 0o666)
+            os.chmod(path, 0o666)  # noqa: S103 - clears a flag; Windows has no other bits
         retry_denied(lambda: os.unlink(path))
         return True
     except FileNotFoundError:

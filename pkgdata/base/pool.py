@@ -285,7 +285,7 @@ class _Worker:
             with self._busy:
                 pickle.dump((main, sent), self._process.stdin)
                 self._process.stdin.flush()
-                value, error = pickle.loads(pickle.load(self._process.stdout))
+                value, error = pickle.loads(pickle.load(self._process.stdout))  # noqa: S301 - our child
         except (OSError, EOFError, pickle.UnpicklingError):
             raise StoreError(
                 "a worker process ended abruptly",
@@ -328,7 +328,7 @@ def serve() -> None:
     def take() -> None:
         with contextlib.suppress(EOFError):
             while True:
-                calls.put(pickle.load(sys.stdin.buffer))
+                calls.put(pickle.load(sys.stdin.buffer))  # noqa: S301 - from our parent
         if working.is_set():
             os._exit(1)  # nobody waits for the answer: the parent is gone
         calls.put(None)
@@ -350,7 +350,7 @@ def _answer(main: dict[str, Any], sent: bytes) -> bytes:
     value = error = None
     try:
         prepare(main)
-        function, part = pickle.loads(sent)
+        function, part = pickle.loads(sent)  # noqa: S301 - from our parent
         value = function(part)
     except BaseException as problem:  # what ends a program ends the parent's work
         error = problem

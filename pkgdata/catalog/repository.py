@@ -254,7 +254,7 @@ def _again(module: ModuleType, file: str) -> ModuleType:
         code = compile(source.read(), file, "exec", dont_inherit=True)
     for name in [name for name in vars(module) if not name.startswith("__")]:
         delattr(module, name)
-    exec(code, vars(module))
+    exec(code, vars(module))  # noqa: S102 - definitions are code, which the user has added
     return module
 
 

@@ -98,7 +98,7 @@ class Demo:
         for name in sorted(os.listdir(samples)):
             shutil.copy(os.path.join(samples, name), self.site.folder)
         with open(os.path.join(self.site.folder, "skymap.bin"), "wb") as file:
-            file.write(random.Random(2026).randbytes(_LARGE))
+            file.write(random.Random(2026).randbytes(_LARGE))  # noqa: S311 - a sample
         package = self._folder("lib", "starpkg")
         registry = scan.make(self.site.folder)
         registry.write(os.path.join(package, "registry.txt"))
