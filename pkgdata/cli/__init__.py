@@ -2,15 +2,19 @@
 
 Data goes to standard output, everything else to standard error.
 
-Exit codes: 0 done; 1 an error; 2 wrong usage; 3 a check found differences; 130 interrupted.
+Exit codes: 0 done; 1 an error; 2 wrong usage; 3 a check found differences; 130 interrupted, 143 by
+SIGTERM.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib
 import os
+import signal
 import sys
+import threading
 import warnings
 
 from .. import __version__
@@ -19,8 +23,8 @@ from ..errors import PkgdataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
+    from collections.abc import Iterator, Sequence
+    from typing import Any, NoReturn
 
 #: The commands of each module, in the order of the help. Only the module of the command that runs
 #: is loaded, so that no command waits for the imports of another one.
@@ -60,20 +64,42 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else [*argv]
     try:
         args = parser(words[0] if words else None).parse_args(words)
-        code: int = args.run(args) or 0
+        with _interruptible():
+            code: int = args.run(args) or 0
         sys.stdout.flush()
         return code
     except PkgdataError as error:
         return _fail(str(error))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("\npkgdata: interrupted", file=sys.stderr)
-        return 130
+        return 128 + (error.args[0] if error.args else signal.SIGINT)
     except BrokenPipeError:
         # the reader of our output has seen enough; the interpreter must not complain at its end
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
         return _fail(str(error))
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let what ends a job or a terminal do as Ctrl-C does: temporary files are removed."""
+
+    def interrupt(number: int, _: object) -> NoReturn:
+        raise KeyboardInterrupt(number)
+
+    ours = []
+    if threading.current_thread() is threading.main_thread():
+        known = [one for one in signal.Signals if one.name in ("SIGTERM", "SIGHUP")]
+        # what nohup ignores stays ignored
+        ours = [one for one in known if signal.getsignal(one) is signal.SIG_DFL]
+    for one in ours:
+        signal.signal(one, interrupt)
+    try:
+        yield
+    finally:
+        for one in ours:
+            signal.signal(one, signal.SIG_DFL)
 
 
 def template(name: str, /, **words: str) -> str:
