@@ -28,10 +28,7 @@ _raw = getattr(os.environ, "_data", None)
 
 
 def environment_reader(names: list[str]) -> Callable[[], list[object]]:
-    """Return a fast function that lists the present values of some variables.
-
-    Its results compare equal as long as none of the variables changes.
-    """
+    """Return a fast function whose results are equal while none of some variables changes."""
     if isinstance(_raw, dict):
         encode = getattr(os.environ, "encodekey", None)
         if encode is not None:
@@ -41,10 +38,26 @@ def environment_reader(names: list[str]) -> Callable[[], list[object]]:
     return lambda: [os.environ.get(name) for name in names]
 
 
-def expand_path(path: str) -> str:
-    """Expand ``~`` and ``$VARIABLES`` and drop a closing slash."""
+def expand_path(path: str, source: str | None = None) -> str:
+    """Expand ``~`` and ``$VARIABLES`` and drop a closing slash.
+
+    With a source, a variable that is not set is a `ConfigError`; a package may list folders of
+    several sites, whose variables are set at one of them.
+    """
+    if source is not None and "$" in path:
+        import re
+
+        for name in re.findall(r"\$(\w+|\{[^}]*\})", path):
+            if name.strip("{}") not in os.environ:
+                text = f"expected ${name} to be set in the environment"
+                raise ConfigError(f"{source} = {path!r}: {text}" if source else text)
     expanded = os.path.expanduser(os.path.expandvars(path))
     return (expanded.rstrip("/") or "/") if os.name != "nt" else expanded
+
+
+def expand_place(text: str, source: str) -> str:
+    """Expand what is a path, see `expand_path`; a URL stays as it is."""
+    return text if "://" in text else expand_path(text, source)
 
 
 def _xdg_alone() -> bool:
@@ -89,11 +102,12 @@ def config_files() -> list[tuple[str, str]]:
     """Return kind ("user" or "site") and path of the configuration files, strongest first."""
     own, sites = _config_folders()
     chosen = os.environ.get("PKGDATA_CONFIG")
-    user = os.path.abspath(chosen) if chosen else os.path.join(own, "config.toml")
+    chosen = chosen and os.path.abspath(expand_path(chosen, "PKGDATA_CONFIG"))
     paths = [("site", os.path.join(site, "config.toml")) for site in sites]
     # without a home directory, or with an empty part in XDG_CONFIG_DIRS, a path is relative and
     # would be looked for in the working directory, which must not be able to redirect downloads
-    return [pair for pair in [("user", user), *paths] if os.path.isabs(pair[1])]
+    paths = [("user", chosen or os.path.join(own, "config.toml")), *paths]
+    return [pair for pair in paths if os.path.isabs(pair[1])]
 
 
 def _config_folders() -> tuple[str, list[str]]:
@@ -185,7 +199,7 @@ def _paths(value: Any) -> tuple[str, ...]:
 
 
 def _path(value: Any) -> str:
-    path = expand_path(os.fspath(value))
+    path = expand_path(os.fspath(value), "")
     if not os.path.isabs(path):
         raise ValueError(f"expected an absolute path, found {path!r}")
     return path
@@ -211,13 +225,6 @@ def _header(value: Any) -> str:
     if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
         raise ValueError("expected a text in ASCII, in one line")
     return value
-
-
-def shown(value: Any) -> Any:
-    """Return a setting's value as it may be shown: of headers, the names alone."""
-    if not isinstance(value, dict):
-        return value
-    return {k: dict.fromkeys(v, "***") if isinstance(v, dict) else v for k, v in value.items()}
 
 
 def _only(kind: type, what: str) -> Callable[[Any], Any]:
@@ -367,12 +374,6 @@ class Conf:
     """Settings as attributes: reading resolves, assigning holds for the process.
 
     Astropy's names are among them (``dataurl``, ``remote_timeout``, ``allow_internet``).
-
-    Examples
-    --------
-    >>> with conf.set_temp("remote_timeout", 30):
-    ...     conf.remote_timeout
-    30.0
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -411,25 +412,17 @@ class Conf:
         return _Temporary(name, value)
 
     def reset(self, name: str | None = None) -> None:
-        """Forget what was assigned to a setting, or to all of them.
+        """Forget what was assigned. Files are read again whenever they change.
 
         Parameters
         ----------
         name : str, optional
-            All, by default.
+            All settings, by default.
         """
         for one in list(_process) if name is None else [name]:
             self.__delattr__(one)
 
-    def reload(self, name: str | None = None) -> None:
-        """Do as `reset`; astropy's other word. Files are read again whenever they change.
-
-        Parameters
-        ----------
-        name : str, optional
-            All, by default.
-        """
-        self.reset(name)
+    reload = reset  #: astropy's other word
 
 
 conf = Conf()
@@ -493,10 +486,7 @@ def resolve(name: str) -> tuple[Any, str]:
 
 
 def cache_dir() -> tuple[str, str]:
-    """Return the folder of the user cache and where that was set.
-
-    Raises `CacheError` if none is set and the user has no home directory.
-    """
+    """Return the folder of the user cache and where it is set; `CacheError` without a home."""
     path, where = resolve("cache_dir")
     if path is None:
         path = os.path.join(user_cache(), "pkgdata")

@@ -113,6 +113,10 @@ class UserSettings:
             raise CatalogError(f"{self.file}: {key} is no JSON object", file=self.file)
         return {name: str(value) for name, value in found.items()}
 
+    def _paths(self, key: str) -> dict[str, str]:
+        found = self._table(key).items()
+        return {name: config.expand_path(path, f"{self.file}: {name}") for name, path in found}
+
     def _set(self, key: str, name: str, value: str) -> None:
         everything = self._load()
         everything[key] = {**self._table(key), name: value}
@@ -123,7 +127,7 @@ class UserSettings:
     @property
     def datafolders(self) -> dict[str, str]:
         """Folders by the key under which definitions ask for them."""
-        return self._table("datafolders")
+        return self._paths("datafolders")
 
     def set_datafolder(self, key: str, path: str | os.PathLike[str]) -> None:
         """Remember a data folder."""
@@ -135,7 +139,7 @@ class UserSettings:
     @property
     def paths(self) -> dict[str, str]:
         """Paths that a user gave, by dataset and resource."""
-        return self._table("paths")
+        return self._paths("paths")
 
     def set_path(self, key: str, path: str | os.PathLike[str]) -> None:
         """Remember the path of ``<dataset>/<resource>``, which cannot be fetched."""

@@ -290,7 +290,7 @@ def _print_adopted(args: Namespace, found: list[Found], missing: int) -> None:
 def _config(args: Namespace) -> None:
     names = [args.name] if args.name else list(config.FIELDS)
     found = {name: _value(name) for name in names}
-    found = {name: (config.shown(value), where) for name, (value, where) in found.items()}
+    found = {name: (_hidden(value), where) for name, (value, where) in found.items()}
     if args.json:
         text.json({name: {"value": value, "from": where} for name, (value, where) in found.items()})
     elif args.name:
@@ -309,6 +309,13 @@ def _value(name: str) -> tuple[Any, str]:
         return config.cache_dir()
     except CacheError as error:
         return None, error.message
+
+
+def _hidden(value: Any) -> Any:
+    """Return a setting's value as it may be shown: of headers, the names alone."""
+    if not isinstance(value, dict):
+        return value
+    return {k: dict.fromkeys(v, "***") if isinstance(v, dict) else v for k, v in value.items()}
 
 
 def _shown(value: Any) -> str:

@@ -304,7 +304,7 @@ def lookup_of(
     sites = [("site cache", Cache(path)) for path in settings["site_caches"]]
     variable = os.environ.get(env, "") if env else ""
     own = [
-        LocalFolder("variable", os.path.abspath(config.expand_path(folder)), "", env or "")
+        LocalFolder("variable", os.path.abspath(config.expand_path(folder, env)), "", env or "")
         for folder in filter(None, variable.split(os.pathsep))
     ]
     configured, origin = settings.resolve("folders")

@@ -101,8 +101,9 @@ class Config:
             raise ConfigError(f"{origin}: format = {format!r}: expected one of {', '.join(FORMS)}")
         if compress not in (None, "", "none", "zstd"):
             raise ConfigError(f"{origin}: compress = {compress!r}: expected zstd or none")
-        self.url = url
-        self.home = os.path.abspath(config.expand_path(os.fspath(home))) if home else own_home()
+        self.url = config.expand_place(url, f"{origin}: url") if url else url
+        path = config.expand_path(os.fspath(home), f"{origin}: home") if home else own_home()
+        self.home = os.path.abspath(path)
         self.public = public
         self.endpoint_url = endpoint_url
         self.region = region

@@ -305,7 +305,8 @@ class PublishTable:
         self.name = data.name
         self.registry_file = os.path.join(folder, name)
         self.toml = os.path.join(folder, "pkgdata.toml")
-        self.to = self._filled(table.get("to", ()))
+        places = (config.expand_place(one, f"{self.toml}: to") for one in table.get("to", ()))
+        self.to = self._filled(places)
         #: Public addresses; none or one.
         self.urls = self._filled([table["url"]] if table.get("url") else ())
         self.public = bool(table.get("public"))

@@ -172,6 +172,30 @@ def test_the_home_directory_is_expanded(tmp_path):
         assert conf.cache_dir == os.path.expanduser("~/here")
 
 
+def test_the_configuration_file_may_be_named_by_a_variable(monkeypatch, tmp_path):
+    (tmp_path / "centre.toml").write_text("retries = 7\n")
+    monkeypatch.setenv("CENTRE", str(tmp_path))
+    monkeypatch.setenv("PKGDATA_CONFIG", "$CENTRE/centre.toml")
+    assert conf.retries == 7
+    monkeypatch.delenv("CENTRE")
+    with pytest.raises(ConfigError, match=r"PKGDATA_CONFIG = .*expected \$CENTRE to be set"):
+        config.resolve("retries")
+
+
+def test_a_variable_in_a_file_that_is_not_set_names_key_and_file(monkeypatch, tmp_path):
+    file = tmp_path / "config.toml"
+    file.write_text('cache_dir = "/scratch/$SOMEBODY/pkgdata"\n')
+    monkeypatch.setenv("PKGDATA_CONFIG", str(file))
+    monkeypatch.delenv("PKGDATA_CACHE_DIR")
+    monkeypatch.delenv("SOMEBODY", raising=False)
+    with pytest.raises(ConfigError) as caught:
+        config.cache_dir()
+    assert caught.value.message == (
+        f"{file}: cache_dir = '/scratch/$SOMEBODY/pkgdata': "
+        "expected $SOMEBODY to be set in the environment"
+    )
+
+
 WRONG = [
     ("offline", "maybe", "expected true or false"),
     ("verify", "sometimes", "expected one of once, always, size, never"),
@@ -186,6 +210,8 @@ WRONG = [
     ("progress", "bool", "expected true or false"),
     ("cache_dir", "relative", "expected an absolute path, found 'relative'"),
     ("folders", "/a" + os.pathsep + "b", "expected an absolute path, found 'b'"),
+    ("cache_dir", "/scratch/$NOT_SET_HERE/x", "expected $NOT_SET_HERE to be set"),
+    ("folders", "/a" + os.pathsep + "/b/${NOT_SET}", "expected ${NOT_SET} to be set"),
     ("rewrite", "https://no-equals-sign/", "expected PREFIX=REPLACEMENT"),
 ]
 

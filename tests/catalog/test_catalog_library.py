@@ -449,6 +449,11 @@ def test_data_folders_by_the_command_line(two, plugins, data, tmp_path):
     assert json.loads((data / "settings.json").read_text()) == {
         "datafolders": {"big": str(tmp_path)}
     }
+    (data / "settings.json").write_text('{"datafolders": {"big": "$CENTRE_DATA/big"}}')
+    wrong = run(plugins, "datafolders", "list", check=False)
+    assert (
+        "settings.json: big = '$CENTRE_DATA/big': expected $CENTRE_DATA to be set" in wrong.stderr
+    )
     wrong = run(plugins, "datafolders", "set", "big", tmp_path / "absent", check=False)
     assert wrong.returncode == 1
 

@@ -310,6 +310,16 @@ def test_without_files_there_is_a_place_and_no_repository(home):
     assert "datasets.toml" in caught.value.hint
 
 
+def test_variables_in_the_file_are_expanded(home, monkeypatch):
+    own_file(home, 'url = "/group/$CENTRE/repo"\nhome = "/scratch/$CENTRE/data"\n')
+    monkeypatch.setenv("CENTRE", "abc")
+    config = datasets.Config.load()
+    assert (config.url, config.home) == ("/group/abc/repo", "/scratch/abc/data")
+    monkeypatch.delenv("CENTRE")
+    with pytest.raises(ConfigError, match=r"datasets\.toml: url = .*expected \$CENTRE to be set"):
+        datasets.Config.load()
+
+
 def test_etceteras_file_counts_with_its_home(home):
     (home / ".etc.toml").write_text('url = "s3://my-bucket"\n')
     config = datasets.Config.load()

@@ -46,6 +46,16 @@ def test_a_package_says_where_to(here, web, package):
     assert run("--check", "--package", package).returncode == 3
 
 
+def test_variables_in_the_destination_are_expanded(here, web, package, monkeypatch):
+    file = package / "pkgdata.toml"
+    file.write_text(file.read_text().replace(f"file:{web}/", "file:$WEB_FOLDER/"))
+    monkeypatch.setenv("WEB_FOLDER", str(web))
+    assert run(here, "--package", package).returncode == 0
+    assert contents(web / "1.2") == FILES
+    monkeypatch.delenv("WEB_FOLDER")
+    assert "pkgdata.toml: to = " in run(here, "--package", package).stderr
+
+
 def test_where_to_on_the_command_line_wins(tmp_path, here, package):
     before = (package / "pkgdata.toml").read_text()
     done = run(here, "--package", package, "--to", f"file:{tmp_path}/else")
