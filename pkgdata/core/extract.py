@@ -13,22 +13,15 @@ own that appears only when it is complete, keyed by the archive's digest and the
 from __future__ import annotations
 
 import errno
-import importlib
 import os
 import posixpath
 import stat
 from typing import NamedTuple
 
+from .. import errors
 from ..base import fs
 from ..base.config import conf
-from ..errors import (
-    ExtractionError,
-    PkgdataError,
-    PkgdataWarning,
-    StoreError,
-    UnsafeNameError,
-    warn,
-)
+from ..errors import ExtractionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,27 +36,22 @@ if TYPE_CHECKING:
     #: Called with the names of all members; returns those to unpack.
     Choose = Callable[[list[str]], Collection[str]]
 
-#: However small the archive, it may grow to this many bytes.
-_ALWAYS_ALLOWED = 1_000_000_000
-
 #: Bytes that the headers of one tar member may have: its name, its link and its pax values are read
 #: into memory, of which 1 MB of archive can otherwise take gigabytes.
 _LONGEST_HEADER = 1 << 16
-
-_BLOCK = 1 << 20
 
 #: Characters that names may have on average, and their folders: all of them are in memory.
 _LONG_NAMES = 256
 
 
-class Room(NamedTuple):
+class Growth(NamedTuple):
     """How much an archive may become, by the settings ``extract_limit`` and ``extract_members``."""
 
-    growth: int
+    factor: int
     members: int
 
     @classmethod
-    def of(cls, setting: Callable[[str], Any] = conf.__getattr__) -> Room:
+    def of(cls, setting: Callable[[str], Any] = conf.__getattr__) -> Growth:
         """Return what settings allow, those of `conf` by default."""
         return cls(setting("extract_limit"), setting("extract_members"))
 
@@ -75,7 +63,7 @@ def apply(
     caller: object,
     cache: Cache,
     digest: Digest,
-    room: Room,
+    growth: Growth,
 ) -> Any:
     """Run a processor, of pooch's or any callable of their signature, on a fetched file.
 
@@ -92,7 +80,7 @@ def apply(
             digest,
             f"{kind} {members} {inside}",
             lambda aside: unpack(
-                kind, path, os.path.join(aside, inside), _asked_for(path, members), room
+                kind, path, os.path.join(aside, inside), _asked_for(path, members), growth
             ),
         )
         return [found for _, found in fs.walk_files(folder)]
@@ -103,32 +91,35 @@ def apply(
         folder = cache.derived(
             digest,
             f"{kind} {method} {name}",
-            lambda aside: decompress(path, os.path.join(aside, name), method, room),
+            lambda aside: decompress(path, os.path.join(aside, name), method, growth),
         )
         return os.path.join(folder, name)
     return processor(_workplace(path, cache, digest), action, caller)
 
 
-def unpack(kind: str, path: str, folder: str, choose: Choose, room: Room) -> None:
+def unpack(kind: str, path: str, folder: str, choose: Choose, growth: Growth) -> None:
     """Unpack an archive (``"Unzip"``, ``"Untar"``) into a folder that nobody else writes to."""
-    found, chosen = _listed(kind, path, choose, room)
+    from ..stores import codecs
+
+    found = _members(kind, path, growth)
+    chosen = choose([member.name for member in found])
     if not chosen:
         return
-    contents = Contents(path, found, room)
+    tree = Tree(path, found, growth)
     for number, member in enumerate(found):
         if member.name in chosen:
-            contents.choose(number, member)
-    contents.report(not contents.made and not contents.empty)
-    budget = Budget.of(path, room)
-    if sum(found[number].size for number in contents.made.values()) > budget.limit:
+            tree.choose(number, member)
+    tree.report(not tree.made and not tree.empty)
+    budget = codecs.Budget.of(path, growth.factor)
+    if sum(found[number].size for number in tree.made.values()) > budget.limit:
         budget.add(budget.limit + 1)  # refused before anything is written
     targets: dict[int, list[str]] = {}
-    for name, number in contents.made.items():
+    for name, number in tree.made.items():
         targets.setdefault(number, []).append(os.path.join(folder, *name.split("/")))
     with guarded(kind, path):
-        for name in contents.empty:
+        for name in tree.empty:
             fs.make_dirs(os.path.join(folder, *name.split("/")))
-        for number, (_, opened) in enumerate(_MEMBERS_OF[kind](path, room)):
+        for number, (_, opened) in enumerate(_MEMBERS_OF[kind](path, growth)):
             if number in targets:
                 first, *others = targets[number]
                 with opened() as source:
@@ -138,17 +129,30 @@ def unpack(kind: str, path: str, folder: str, choose: Choose, room: Room) -> Non
                         budget.copy(source, other)
 
 
+def decompress(path: str, target: str, method: str, growth: Growth) -> None:
+    """Decompress a file; by its suffix if ``method`` is ``"auto"``."""
+    from ..stores import codecs
+
+    found = codecs.method_of(path, method)
+    if found is None:
+        kind = kind_of(path)
+        known = ", ".join([*codecs.SUFFIXES, *codecs.ENDINGS])
+        raise ExtractionError(
+            f"cannot tell how {path} is compressed (known: {known})",
+            hint=f"it is an archive: use pkgdata.{kind}() instead" if kind else None,
+        )
+    with guarded(found, path), codecs.opened(path, found) as source:
+        codecs.Budget.of(path, growth.factor).copy(source, target)
+
+
 def names(kind: str, path: str) -> list[str]:
     """Return the names of an archive's members."""
-    return [member.name for member in _listed(kind, path, lambda _: (), Room.of())[0]]
+    return [member.name for member in _members(kind, path, Growth.of())]
 
 
-def _listed(
-    kind: str, path: str, choose: Choose, room: Room
-) -> tuple[list[Member], Collection[str]]:
+def _members(kind: str, path: str, growth: Growth) -> list[Member]:
     with guarded(kind, path):
-        found = [member for member, _ in _MEMBERS_OF[kind](path, room)]
-    return found, choose([member.name for member in found])
+        return [member for member, _ in _MEMBERS_OF[kind](path, growth)]
 
 
 def kind_of(path: str) -> str | None:
@@ -157,7 +161,7 @@ def kind_of(path: str) -> str | None:
 
     try:  # tar first: one that ends with a zip looks like a zip
         with guarded("Untar", path):
-            next(_tar_members(path, Room.of()), None)
+            next(_tar_members(path, Growth.of()), None)
     except ExtractionError:
         return "Unzip" if zipfile.is_zipfile(path) else None
     return "Untar"
@@ -172,45 +176,8 @@ def _workplace(path: str, cache: Cache, digest: Digest) -> str:
     return os.path.join(folder, base)
 
 
-class Budget:
-    """Counts the bytes that an archive grows to."""
-
-    def __init__(self, path: str, limit: int) -> None:
-        self.path = path
-        self.limit = limit
-        self.used = 0
-
-    @classmethod
-    def of(cls, path: str, room: Room, size: int | None = None) -> Budget:
-        """Return the budget of an archive; its size is the file's unless it is given."""
-        size = os.path.getsize(path) if size is None else size
-        return cls(path, max(_ALWAYS_ALLOWED, room.growth * size))
-
-    def add(self, count: int) -> None:
-        """Count bytes; raise if they are too many."""
-        self.used += count
-        if self.used > self.limit:
-            raise _too_many(self.path, f"grows past {self.limit} bytes", "extract_limit")
-
-    def blocks(self, source: IO[bytes]) -> Iterator[bytes]:
-        """Yield the rest of a file, and count it."""
-        while data := source.read(_BLOCK):
-            self.add(len(data))
-            yield data
-
-    def copy(self, source: IO[bytes], target: str, update: Callable[[bytes], Any] = len) -> None:
-        """Write a file; ``update`` gets its blocks too, to hash them."""
-        fs.make_dirs(os.path.dirname(target))
-        # of members of one name the last counts, as tar has it; the folder is ours, without links
-        with open(target, "wb", buffering=0) as file:
-            for data in self.blocks(source):
-                update(data)
-                fs.write_all(file.fileno(), data)
-        fs.follow_mode(target, 0o666)
-
-
-def _too_many(path: str, problem: str, setting: str = "extract_members") -> ExtractionError:
-    hint = f"if that is right, raise the setting {setting}"
+def _too_many(path: str, problem: str) -> ExtractionError:
+    hint = "if that is right, raise the setting extract_members"
     return ExtractionError(f"{path} {problem}; refused", hint=hint)
 
 
@@ -265,31 +232,27 @@ def checked_name(path: str, member: Member) -> str:
     try:
         if name:
             fs.safe_name(name)
-    except UnsafeNameError as error:
+    except errors.UnsafeNameError as error:
         problem = f": {error.message}"
     if problem:
         raise ExtractionError(f"{path} has the member {member.name!r}{problem}")
     return name
 
 
-class Contents:
-    """The files that an archive's names stand for, once links are followed.
+class Tree:
+    """The files that an archive's names stand for, once links are followed."""
 
-    ``made`` are the names to write and the number of the member with the bytes of each; ``empty``
-    are folders.
-    """
-
-    def __init__(self, path: str, members: Sequence[Member], room: Room) -> None:
-        self.made: dict[str, int] = {}
-        self.empty: list[str] = []
+    def __init__(self, path: str, members: Sequence[Member], growth: Growth) -> None:
+        self.made: dict[str, int] = {}  # names to write; the number of the member with the bytes
+        self.empty: list[str] = []  # folders
         self._path = path
         self._files: dict[str, int] = {}
         self._links: dict[str, str] = {}
         self._folders: dict[str, list[str]] = {"": []}
         self._skipped: dict[str, str] = {}
         # links to folders that hold links multiply: 442 bytes can stand for 111,111 files
-        self._left = self._most = max(len(members), room.members // 100)
-        self._letters = room.members * _LONG_NAMES
+        self._left = self._most = max(len(members), growth.members // 100)
+        self._letters = growth.members * _LONG_NAMES
         for number, member in enumerate(members):
             name = _clean(member.name)
             if name and not name.startswith("/") and ".." not in name.split("/"):
@@ -337,16 +300,13 @@ class Contents:
                 name, inside = found, (*inside, found)
             self._left -= 1
             if self._left < 0:
-                problem = f"has links that stand for more than {self._most} files"
-                raise _too_many(self._path, problem)
+                raise _too_many(self._path, f"has links to more than {self._most} files")
             if name in self._files:
                 self.made[new] = self._files[name]
             else:
                 self.empty.append(new)
-                todo += [(f"{new}/{one}", f"{name}/{one}", inside) for one in self._below(name)]
-
-    def _below(self, folder: str) -> Collection[str]:
-        return dict.fromkeys(self._folders[folder])
+                below = dict.fromkeys(self._folders[name])
+                todo += [(f"{new}/{one}", f"{name}/{one}", inside) for one in below]
 
     def _led_to(self, link: str, inside: tuple[str, ...]) -> str | None:
         """Return the file or folder that a link leads to; None if the link is to be skipped."""
@@ -358,8 +318,7 @@ class Contents:
             problem = "leads to a folder that it is in"
         if problem:
             self._skipped[link] = problem
-            return None
-        return found
+        return None if problem else found
 
     def _real(self, name: str) -> tuple[str, str]:
         """Return where a name leads to, links in it followed, and what is wrong with that."""
@@ -392,7 +351,7 @@ class Contents:
         text = f"{self._path} has links that are skipped: {', '.join(shown + more)}"
         if alone:
             raise ExtractionError(text)
-        warn(text, PkgdataWarning)
+        errors.warn(text, errors.PkgdataWarning)
 
 
 # -- zip and tar -----------------------------------------------------------------------------------
@@ -423,10 +382,9 @@ class guarded:
     def __exit__(self, _: object, error: BaseException | None, *rest: object) -> None:
         if error is None:
             return
-        decoding = type(error.__cause__).__name__ in ("error", "EOFError", "ZstdError")
-        if isinstance(error, StoreError) and decoding:
-            error = error.__cause__
-        elif isinstance(error, PkgdataError) or not isinstance(error, _damages()):
+        if type(error.__cause__).__name__ in ("error", "EOFError", "ZstdError"):
+            error = error.__cause__  # of a codec's StoreError
+        elif isinstance(error, errors.PkgdataError) or not isinstance(error, _damages()):
             return
         problem = f"cannot be read as {self._what}: {error}"
         if isinstance(error, (NotADirectoryError, IsADirectoryError, FileExistsError)):
@@ -437,14 +395,14 @@ class guarded:
         raise ExtractionError(f"{self._path} {problem}") from error
 
 
-def _zip_members(path: str, room: Room) -> Iterator[tuple[Member, Callable[[], IO[bytes]]]]:
+def _zip_members(path: str, growth: Growth) -> Iterator[tuple[Member, Callable[[], IO[bytes]]]]:
     import functools
     import zipfile
 
     with zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
-        if len(infos) > room.members:
-            raise _too_many(path, f"holds more than {room.members} members")
+        if len(infos) > growth.members:
+            raise _too_many(path, f"holds more than {growth.members} members")
         for info in infos:
             yield _zip_member(archive, info), functools.partial(archive.open, info)
 
@@ -459,10 +417,22 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     return Member(name, info.file_size, name.endswith("/"), link, odd)
 
 
-def _tar_members(path: str, room: Room) -> Iterator[tuple[Member, Callable[[], IO[bytes]]]]:
-    with _opened(path, _packed_by(path)) as file:
-        for member, _, opened in tar_members(file, path, room):
+def _tar_members(path: str, growth: Growth) -> Iterator[tuple[Member, Callable[[], IO[bytes]]]]:
+    from ..stores import codecs
+
+    with codecs.opened(path, _packed_by(path)) as file:
+        for member, _, opened in tar_members(file, path, growth):
             yield member, opened
+
+
+def _packed_by(path: str) -> str:
+    """Return what a tar is compressed with, by its first bytes; empty if by nothing."""
+    with open(path, "rb") as file:
+        start = file.read(262)
+    known = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"]\0\0": "xz"}
+    known |= {b"\x28\xb5\x2f\xfd": "zstd"}
+    found = [method for magic, method in known.items() if start.startswith(magic)]
+    return found[0] if found and start[257:] != b"ustar" else ""
 
 
 _MEMBERS_OF = {"Unzip": _zip_members, "Untar": _tar_members}
@@ -499,12 +469,12 @@ class _TarBytes:
             self._at = self._seek(offset)
         elif offset < self._at:
             raise ValueError("its members do not stand one after the other")
-        while self._at < offset and (block := self._file.read(min(_BLOCK, offset - self._at))):
+        while self._at < offset and (block := self._file.read(min(1 << 20, offset - self._at))):
             self._at += len(block)
 
 
 def tar_members(
-    file: Any, path: str, room: Room
+    file: Any, path: str, growth: Growth
 ) -> Iterator[tuple[Member, tarfile.TarInfo, Callable[[], IO[bytes]]]]:
     """Yield the members of a tar that is read forwards, and what opens each until the next."""
     import functools
@@ -518,107 +488,12 @@ def tar_members(
             info.pax_headers = {}
             count += 1
             letters += len(info.name) + len(info.linkname)
-            if max(count, letters // _LONG_NAMES) > room.members:
-                raise _too_many(path, f"holds more than {room.members} members")
+            if max(count, letters // _LONG_NAMES) > growth.members:
+                raise _too_many(path, f"holds more than {growth.members} members")
             link = info.linkname if info.islnk() else None
             if info.issym():
                 link = posixpath.join(posixpath.dirname(info.name), info.linkname)
             odd = link is None and not info.isdir() and not info.isreg()
-            size = info.size if info.isreg() else 0
-            member = Member(info.name, size, info.isdir(), link, odd)
+            member = Member(info.name, info.size * info.isreg(), info.isdir(), link, odd)
             yield member, info, functools.partial(archive.extractfile, info)
             source.header = _LONGEST_HEADER
-
-
-# -- compressed files ------------------------------------------------------------------------------
-
-#: What files are compressed with, by the ending of their names.
-SUFFIXES = {".xz": "xz", ".lzma": "xz", ".gz": "gzip", ".bz2": "bzip2", ".zst": "zstd"}
-_MODULES = {"xz": "lzma", "lzma": "lzma", "gzip": "gzip", "bzip2": "bz2", "zstd": "zstd"}
-_MAGIC = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"]\0\0": "xz"}
-_MAGIC[b"\x28\xb5\x2f\xfd"] = "zstd"
-
-
-def _packed_by(path: str) -> str:
-    """Return what a tar is compressed with, by its first bytes; empty if by nothing."""
-    with open(path, "rb") as file:
-        start = file.read(262)
-    if start[257:] == b"ustar":
-        return ""
-    return next((method for magic, method in _MAGIC.items() if start.startswith(magic)), "")
-
-
-def _opened(path: str, method: str) -> Any:
-    """Open a file, decompressing it unless the method is empty."""
-    if method != "zstd":
-        return importlib.import_module(_MODULES[method]).open(path) if method else open(path, "rb")
-    try:
-        return importlib.import_module("compression.zstd").open(path)  # since Python 3.14
-    except ImportError:
-        return _Decoded(path)
-
-
-class BlockFile:
-    """Blocks, read as a file.
-
-    Each block is valid until the next one is asked for. Beyond ``limit`` bytes no more are asked
-    for: one too many is enough for a digest to notice.
-    """
-
-    def __init__(self, blocks: Iterator[bytes | memoryview], limit: int | None = None) -> None:
-        self._blocks = blocks
-        self._rest = memoryview(b"")
-        self._limit = limit
-        self._count = 0
-
-    def read(self, size: int = -1) -> bytes:
-        """Return at most so many of the next bytes; none at the end."""
-        while not self._rest:
-            if self._limit is not None and self._count > self._limit:
-                return b""
-            block = next(self._blocks, None)
-            if block is None:
-                return b""
-            self._rest = memoryview(block if isinstance(block, bytes) else bytes(block))
-        size = len(self._rest) if size < 0 else size
-        part, self._rest = self._rest[:size], self._rest[size:]
-        self._count += len(part)
-        return bytes(part)
-
-
-class _Decoded(BlockFile):
-    """A zstd file, decoded by the package that stores use."""
-
-    def __init__(self, path: str) -> None:
-        from ..stores import codecs
-
-        self._file = open(path, "rb")  # noqa: SIM115 - closed at the end of the with block
-        blocks = iter(lambda: self._file.read(_BLOCK), b"")
-        super().__init__(codecs.decode_blocks(blocks, "zstd", path))
-
-    def __enter__(self) -> _Decoded:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-def method_of(path: str, method: str) -> str | None:
-    """Return how a file is compressed, by its suffix if ``method`` is ``"auto"``."""
-    if method == "auto":
-        method = SUFFIXES.get(os.path.splitext(path)[1].lower(), method)
-    return method if method in _MODULES else None
-
-
-def decompress(path: str, target: str, method: str, room: Room) -> None:
-    """Decompress a file; by its suffix if ``method`` is ``"auto"``."""
-    found = method_of(path, method)
-    if found is None:
-        kind = kind_of(path)
-        known = ", ".join([*_MODULES, *SUFFIXES])
-        raise ExtractionError(
-            f"cannot tell how {path} is compressed (known: {known})",
-            hint=f"it is an archive: use pkgdata.{kind}() instead" if kind else None,
-        )
-    with guarded(found, path), _opened(path, found) as source:
-        Budget.of(path, room).copy(source, target)

@@ -478,7 +478,7 @@ class PackageData:
 
         digest = self.registry[name].digest if name in self.registry else None
         digest = digest or hashes.hash_file(path)
-        room = extract.Room.of(self.setting)
+        room = extract.Growth.of(self.setting)
         return self._settings.in_cache(
             lambda cache: extract.apply(processor, path, action, self, cache, digest, room)
         )

@@ -19,7 +19,6 @@ from ..base.progress import ended, silent
 from ..cache.objects import split
 from ..cache.partial import Group
 from ..cache.stamps import OBJECTS
-from ..core import extract
 from ..errors import IncompleteTransferError, IntegrityError, StoreError
 from ..stores import Source, codecs
 from ..transfer.fetch import fetch
@@ -298,7 +297,7 @@ class Pull:
     def _decompress(self, entry: Entry, digest: Digest, name: str, partial: Partial) -> None:
         blocks = codecs.decode_blocks(self._store.blocks(name), "zstd", self._store.address(name))
         with contextlib.closing(blocks):  # releases the connection
-            partial.fill(extract.BlockFile(blocks, entry.size), digest, entry.name)  # type: ignore[arg-type]
+            partial.fill(codecs.BlockFile(blocks, entry.size), digest, entry.name)  # type: ignore[arg-type]
 
 
 def _wrong(entry: Entry, source: str, actual: str) -> IntegrityError:

@@ -73,13 +73,13 @@ def pull(store: Store, name: str, folder: str, show: Callback = silent) -> tuple
     stored = repository.tgz_name(name)
     address = store.address(stored)
     size = store.stat(stored).size or 0
-    room = extract.Room.of()
-    unpacking = _Unpacking(folder, extract.Budget.of(address, room, size), room, show)
+    room = extract.Growth.of()
+    unpacking = _Unpacking(folder, codecs.Budget.of(address, room.factor, size), room, show)
     with (
         contextlib.closing(store.blocks(stored)) as packed,  # type: ignore[type-var]  # a generator
         contextlib.closing(codecs.decode_blocks(packed, "gzip", address)) as blocks,
     ):
-        unpacking.run(extract.BlockFile(blocks))
+        unpacking.run(codecs.BlockFile(blocks))
     return unpacking.registry(), size
 
 
@@ -88,8 +88,8 @@ class _Unpacking:
     """An archive that is unpacked while it is read."""
 
     _folder: str
-    _budget: extract.Budget
-    _room: extract.Room
+    _budget: codecs.Budget
+    _room: extract.Growth
     _show: Callback
 
     def __post_init__(self) -> None:
@@ -101,7 +101,7 @@ class _Unpacking:
         """Return what was unpacked, sorted by name."""
         return Registry(Entry(name, *self._found[name]) for name in sorted(self._found))
 
-    def run(self, source: extract.BlockFile) -> None:
+    def run(self, source: codecs.BlockFile) -> None:
         """Unpack all of it, then what links lead to."""
         address = self._budget.path
         with extract.guarded("Untar", address):
@@ -142,7 +142,7 @@ class _Unpacking:
         self._show(ended(name, size))
 
     def _copy_what_links_lead_to(self) -> None:
-        contents = extract.Contents(self._budget.path, self._members, self._room)
+        contents = extract.Tree(self._budget.path, self._members, self._room)
         for number, member in enumerate(self._members):
             if member.link is not None:
                 contents.choose(number, member)

@@ -5,13 +5,17 @@ br and zstd are the extra ``pkgdata-cache[compress]``; the others are in the sta
 
 from __future__ import annotations
 
-from ..errors import ConfigError, MissingExtraError, StoreError
+import os
+
+from ..base import fs
+from ..base.config import conf
+from ..errors import ConfigError, ExtractionError, MissingExtraError, StoreError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Iterator
     from types import ModuleType
-    from typing import Any
+    from typing import IO, Any
 
 #: What a store without ``Content-Encoding`` appends to a name, by encoding.
 SUFFIXES = {"gzip": ".gz", "br": ".br", "zstd": ".zstd", "xz": ".xz", "bzip2": ".bz2"}
@@ -224,3 +228,118 @@ def _step(decoder: Any, taken: memoryview, encoding: str) -> tuple[bytes, int, b
     if encoding == "gzip":
         return part, len(decoder.unconsumed_tail), len(part) < _PIECE
     return part, 0, decoder.needs_input
+
+
+# -- files ---------------------------------------------------------------------------------------
+
+#: Encodings by the endings of names, as people write them too.
+ENDINGS = {suffix: encoding for encoding, suffix in SUFFIXES.items()}
+ENDINGS |= {".zst": "zstd", ".lzma": "xz"}
+
+#: However small the archive, it may grow to this many bytes.
+_ALWAYS_ALLOWED = 1_000_000_000
+
+
+class Budget:
+    """Counts the bytes that an archive or a compressed file grows to."""
+
+    def __init__(self, path: str, limit: int) -> None:
+        self.path = path
+        self.limit = limit
+        self.used = 0
+
+    @classmethod
+    def of(cls, path: str, factor: int | None = None, size: int | None = None) -> Budget:
+        """Return how much a file may grow to: by `extract_limit`, and its own size, by default."""
+        factor = conf.extract_limit if factor is None else factor
+        size = os.path.getsize(path) if size is None else size
+        return cls(path, max(_ALWAYS_ALLOWED, factor * size))
+
+    def add(self, count: int) -> None:
+        """Count bytes; raise if they are too many."""
+        self.used += count
+        if self.used > self.limit:
+            raise ExtractionError(
+                f"{self.path} grows past {self.limit} bytes; refused",
+                hint="if that is right, raise the setting extract_limit",
+            )
+
+    def blocks(self, source: IO[bytes]) -> Iterator[bytes]:
+        """Yield the rest of a file, and count it."""
+        while data := source.read(_PIECE):
+            self.add(len(data))
+            yield data
+
+    def copy(self, source: IO[bytes], target: str, update: Callable[[bytes], Any] = len) -> None:
+        """Write a file; ``update`` gets its blocks too, to hash them."""
+        fs.make_dirs(os.path.dirname(target))
+        # of members of one name the last counts, as tar has it; the folder is ours, without links
+        with open(target, "wb", buffering=0) as file:
+            for data in self.blocks(source):
+                update(data)
+                fs.write_all(file.fileno(), data)
+        fs.follow_mode(target, 0o666)
+
+
+def method_of(path: str, method: str) -> str | None:
+    """Return how a file is compressed, by its ending if `method` is ``"auto"``; None if unknown."""
+    if method == "auto":
+        return ENDINGS.get(os.path.splitext(path)[1].lower())
+    word = _WORDS.get(method, method)
+    return word if word in SUFFIXES else None
+
+
+def opened(path: str, encoding: str) -> Any:
+    """Open a file to read it once, decoded unless the encoding is empty."""
+    import importlib
+
+    if not encoding:
+        return open(path, "rb")
+    names = {"gzip": "gzip", "xz": "lzma", "bzip2": "bz2", "zstd": "compression.zstd"}
+    try:
+        return importlib.import_module(names[encoding]).open(path)
+    except (KeyError, ModuleNotFoundError):  # zstd is in Python since 3.14
+        return _Decoded(path, encoding)
+
+
+class BlockFile:
+    """Blocks, read as a file.
+
+    Each block is valid until the next one is asked for. Beyond ``limit`` bytes no more are asked
+    for: one too many is enough for a digest to notice.
+    """
+
+    def __init__(self, blocks: Iterator[bytes | memoryview], limit: int | None = None) -> None:
+        self._blocks = blocks
+        self._rest = memoryview(b"")
+        self._limit = limit
+        self._count = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most so many of the next bytes; none at the end."""
+        while not self._rest:
+            if self._limit is not None and self._count > self._limit:
+                return b""
+            block = next(self._blocks, None)
+            if block is None:
+                return b""
+            self._rest = memoryview(block if isinstance(block, bytes) else bytes(block))
+        size = len(self._rest) if size < 0 else size
+        part, self._rest = self._rest[:size], self._rest[size:]
+        self._count += len(part)
+        return bytes(part)
+
+
+class _Decoded(BlockFile):
+    """A file in an encoding that Python's own modules do not open."""
+
+    def __init__(self, path: str, encoding: str) -> None:
+        self._file = open(path, "rb")  # noqa: SIM115 - closed at the end of the with block
+        blocks = iter(lambda: self._file.read(_PIECE), b"")
+        super().__init__(decode_blocks(blocks, encoding, path))
+
+    def __enter__(self) -> _Decoded:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()

@@ -18,7 +18,7 @@ from pkgdata.cache import unpinned, unpinned_dirs
 from pkgdata.cache.objects import Cache
 from pkgdata.cache.unpinned import UNCHANGED, Scratch, UrlCache, folder_name
 from pkgdata.compat.astropy.contents import _get_download_cache_loc, find_by_hash
-from pkgdata.core import extract
+from pkgdata.stores import codecs
 
 URL = "http://example.org/a.dat"
 OTHER = "http://example.org/b.dat"
@@ -467,7 +467,7 @@ def test_part_of_it_is_carried(filled, tmp_path):
 
 
 def test_an_imported_archive_may_not_grow_without_end(monkeypatch):
-    monkeypatch.setattr(extract, "_ALWAYS_ALLOWED", 1_000_000)
+    monkeypatch.setattr(codecs, "_ALWAYS_ALLOWED", 1_000_000)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("http%3A%2F%2Fexample.org%2Fa.dat", bytes(9_000_000))

@@ -96,7 +96,7 @@ def snapshot(root):
 
 
 UNZIP, UNTAR = pkgdata.Unzip, pkgdata.Untar
-ROOM = extract.Room(200, 1000)
+ROOM = extract.Growth(200, 1000)
 
 ARCHIVES = [
     ("x.zip", make_zip(), UNZIP),
@@ -375,6 +375,12 @@ def test_backslashes_in_a_zip_are_slashes(serve):
     assert path.endswith(os.path.join("sub", "deep", "c.txt"))
 
 
+def test_a_plain_tar_whose_first_name_looks_compressed(serve):
+    content = make_tar([entry("BZhang.txt", b"a")], "w")
+    (path,) = serve("x.tar", content).get("x.tar", processor=UNTAR())
+    assert path.endswith("BZhang.txt")
+
+
 def test_doubled_slashes_and_dots_of_a_tar_are_cleaned(serve):
     entries = [entry("data//sub/a.txt", b"a"), entry("data/./b.txt", b"b"), entry("data//c/.")]
     paths = serve("x.tgz", make_tar(entries[:2])).get("x.tgz", processor=UNTAR())
@@ -441,7 +447,7 @@ BOMBS = [
 def test_an_archive_that_grows_past_the_limit(
     serve, tmp_path, monkeypatch, name, content, processor
 ):
-    monkeypatch.setattr(extract, "_ALWAYS_ALLOWED", 50_000)
+    monkeypatch.setattr(codecs, "_ALWAYS_ALLOWED", 50_000)
     limit = max(50_000, 2 * len(content))
     data = serve(name, content, extract_limit=2)
     assert_refused(tmp_path, data, name, processor, f"grows past {limit} bytes")
@@ -449,12 +455,10 @@ def test_an_archive_that_grows_past_the_limit(
 
 
 def test_a_bomb_is_refused_before_much_is_written(serve, tmp_path, monkeypatch):
-    monkeypatch.setattr(extract, "_ALWAYS_ALLOWED", 50_000)
+    monkeypatch.setattr(codecs, "_ALWAYS_ALLOWED", 50_000)
     written = []
-    real = extract.Budget.copy
-    monkeypatch.setattr(
-        extract.Budget, "copy", lambda *args: (written.append(args[2]), real(*args))
-    )
+    real = codecs.Budget.copy
+    monkeypatch.setattr(codecs.Budget, "copy", lambda *args: (written.append(args[2]), real(*args)))
     files = {f"{i}": bytes(10_000) for i in range(100)}
     with pytest.raises(ExtractionError, match="grows past"):
         serve("x.zip", make_zip(files), extract_limit=1).get("x.zip", processor=UNZIP())
@@ -470,7 +474,7 @@ def test_links_to_folders_of_links_do_not_multiply(serve, tmp_path):
             for i in range(10)
         ]
     data = serve("x.tgz", make_tar(entries))
-    assert_refused(tmp_path, data, "x.tgz", UNTAR(), "links that stand for more than 10000 files")
+    assert_refused(tmp_path, data, "x.tgz", UNTAR(), "links to more than 10000 files")
 
 
 @zip_and_tar
@@ -587,7 +591,7 @@ def test_a_full_disk_is_not_blamed_on_the_archive(serve, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(extract.Budget, "copy", full)
+    monkeypatch.setattr(codecs.Budget, "copy", full)
     for name, content, kind in (ARCHIVES[0], ARCHIVES[5]):
         with pytest.raises(pkgdata.CacheError, match="No space left on device"):
             serve(name, content).get(name, processor=kind())
@@ -619,7 +623,7 @@ def test_decompress_without_a_suffix_needs_the_method(serve, tmp_path):
     content = gzip.compress(b"text", mtime=0)
     data = serve("plain", content)
     assert_refused(tmp_path, data, "plain", pkgdata.Decompress(), "cannot tell how")
-    assert_refused(tmp_path, data, "plain", pkgdata.Decompress(method="lz4"), "known: xz")
+    assert_refused(tmp_path, data, "plain", pkgdata.Decompress(method="lz4"), "known: gzip")
     path = data.get("plain", processor=pkgdata.Decompress(method="gzip"))
     assert Path(path).read_bytes() == b"text"
 
@@ -668,7 +672,7 @@ def test_the_second_call_does_no_work(serve, tmp_path, monkeypatch, name, conten
     data = serve(name, content)
     first = data.get(name, processor=kind())
     before = snapshot(tmp_path)
-    monkeypatch.setattr(extract.Budget, "copy", None)
+    monkeypatch.setattr(codecs.Budget, "copy", None)
     monkeypatch.setattr(zipfile, "ZipFile", None)
     monkeypatch.setattr(tarfile, "open", None)
     assert data.get(name, processor=kind()) == first
@@ -690,8 +694,8 @@ def test_offline_what_was_unpacked_is_found(serve, monkeypatch):
 CHILD = """
 import os, signal, sys
 import pkgdata
-from pkgdata.core import extract
-real, count, kill_at = extract.Budget.copy, [], int(sys.argv[3])
+from pkgdata.stores import codecs
+real, count, kill_at = codecs.Budget.copy, [], int(sys.argv[3])
 def copy(self, source, target):
     if len(count) == kill_at:
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -700,7 +704,7 @@ def copy(self, source, target):
         os.kill(os.getpid(), signal.SIGKILL)
     count.append(1)
     real(self, source, target)
-extract.Budget.copy = copy
+codecs.Budget.copy = copy
 data = pkgdata.declare("archives", dataurl=sys.argv[1], registry={"x.tgz": sys.argv[2]})
 data.get("x.tgz")
 print("ready", flush=True)

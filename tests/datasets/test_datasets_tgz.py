@@ -15,7 +15,7 @@ from faults import FaultServer, cut, forever
 
 import pkgdata
 from pkgdata import DatasetError, ExtractionError, datasets
-from pkgdata.core import extract
+from pkgdata.stores import codecs
 
 
 @pytest.fixture
@@ -243,7 +243,7 @@ def test_archives_that_are_damaged(config, spoil):
 
 
 def test_an_archive_that_grows_too_much_is_refused(config, monkeypatch):
-    monkeypatch.setattr(extract, "_ALWAYS_ALLOWED", 1 << 20)
+    monkeypatch.setattr(codecs, "_ALWAYS_ALLOWED", 1 << 20)
     monkeypatch.setenv("PKGDATA_EXTRACT_LIMIT", "1")
     put(config, [GOOD, ("data/train/bomb", bytes(4 << 20))])
     with pytest.raises(ExtractionError, match="grows past 1048576 bytes; refused") as caught:
@@ -254,7 +254,7 @@ def test_an_archive_that_grows_too_much_is_refused(config, monkeypatch):
 
 
 def test_copies_of_links_count_too(config, monkeypatch):
-    monkeypatch.setattr(extract, "_ALWAYS_ALLOWED", 1 << 20)
+    monkeypatch.setattr(codecs, "_ALWAYS_ALLOWED", 1 << 20)
     monkeypatch.setenv("PKGDATA_EXTRACT_LIMIT", "1")
     links = [special(f"data/train/{n}", tarfile.SYMTYPE, "large") for n in range(3)]
     put(config, [("data/train/large", bytes(400_000)), *links])

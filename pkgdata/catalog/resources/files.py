@@ -10,6 +10,7 @@ from pathlib import Path
 from ...base import fs
 from ...core import extract
 from ...errors import AllMirrorsFailedError, CatalogError, IntegrityError
+from ...stores import codecs
 from .. import active
 from . import FileResource, Resource, digest_of, verify
 
@@ -135,9 +136,9 @@ def compression(url: str, filename: str, by_address: bool = False) -> str | None
     A file whose name has the same ending stays compressed, unless only the address decides.
     """
     ending = os.path.splitext(active.basename(url))[1].lower()
-    if ending not in extract.SUFFIXES or (filename.lower().endswith(ending) and not by_address):
+    if ending not in codecs.ENDINGS or (filename.lower().endswith(ending) and not by_address):
         return None
-    return extract.SUFFIXES[ending]
+    return codecs.ENDINGS[ending]
 
 
 def unpacked(source: str, destination: Path, method: str | None) -> None:
@@ -145,7 +146,7 @@ def unpacked(source: str, destination: Path, method: str | None) -> None:
     if method is None:
         fs.copy(source, str(destination))
     else:
-        extract.decompress(source, str(destination), method, extract.Room.of())
+        extract.decompress(source, str(destination), method, extract.Growth.of())
 
 
 def _append(source: str, out: IO[bytes], change: Transform | None) -> None:
@@ -205,13 +206,13 @@ class ConcatDownloader(FileResource):
         if extract.kind_of(path) != "Untar":
             return [_plain(path, active.basename(url), folder)]
         members = folder / f"members-{os.urandom(4).hex()}"
-        extract.unpack("Untar", path, str(members), lambda names: names, extract.Room.of())
+        extract.unpack("Untar", path, str(members), lambda names: names, extract.Growth.of())
         found = sorted(fs.walk_files(str(members)))
         return [_plain(part, name, folder) for name, part in found]
 
 
 def _plain(path: str, name: str, folder: Path) -> str:
-    method = extract.SUFFIXES.get(os.path.splitext(name)[1].lower())
+    method = codecs.ENDINGS.get(os.path.splitext(name)[1].lower())
     if method is None:
         return path
     target = folder / f"plain-{os.urandom(4).hex()}"

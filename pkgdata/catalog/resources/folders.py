@@ -82,7 +82,7 @@ class ArchiveDownloader(FolderResource):
             kind = self._kind or extract.kind_of(source.path)
             if kind is None:
                 raise ExtractionError(f"{self.url} is neither a zip nor a tar archive")
-            extract.unpack(kind, source.path, str(aside), self._choose, extract.Room.of())
+            extract.unpack(kind, source.path, str(aside), self._choose, extract.Growth.of())
         folder = aside / self.subpath if self.subpath else aside
         if folder.is_file():
             raise ExtractionError(f"{self.url}: {self.subpath!r} is a file, not a folder")

@@ -16,8 +16,8 @@ from urllib.parse import quote, unquote
 from ...base import fs, hashes
 from ...cache import unpinned_dirs
 from ...cache.unpinned import Scratch, UrlCache, folder_name, is_url, read_url
-from ...core import extract
 from ...errors import CacheDamaged, CacheMissingWarning, warn
+from ...stores import codecs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -383,17 +383,12 @@ def export_download_cache(
     target = os.fspath(filename_or_obj)
     if not overwrite and os.path.lexists(target):
         raise FileExistsError(f"the archive exists and is not overwritten: {target}")
-    with fs.writing(target, if_absent=not overwrite) as fd, _file(fd) as file:
+    with fs.writing(target, if_absent=not overwrite) as fd, open(fd, "wb", closefd=False) as file:
         _write_archive(file, members)
 
 
-def _file(fd: int) -> IO[bytes]:
-    return open(fd, "wb", closefd=False)
-
-
 def _write_archive(file: IO[bytes], members: Mapping[str, str]) -> None:
-    # a file from before 1980 gets that year instead of an error
-    with zipfile.ZipFile(file, "w", strict_timestamps=False) as archive:
+    with zipfile.ZipFile(file, "w", strict_timestamps=False) as archive:  # 1980 at the earliest
         for name, path in members.items():
             archive.write(path, name)
 
@@ -429,14 +424,14 @@ def import_download_cache(
         chosen: list[tuple[str, Any]] = [
             (checked(url), info) for url, info in named if urls is None or url in urls
         ]
-        size = sum(info.compress_size for _, info in chosen)
-        budget = extract.Budget.of(str(archive.filename), extract.Room.of(), size)
+        packed = sum(info.compress_size for _, info in chosen)
+        budget = codecs.Budget.of(str(archive.filename), size=packed)
         for url, info in chosen:
             if not update_cache and cache.find(url) is not None:
                 continue
-            with Scratch() as scratch, archive.open(info) as source, _file(scratch.fd) as file:
+            with Scratch() as scratch, archive.open(info) as source:
                 for block in budget.blocks(source):
-                    file.write(block)
+                    fs.write_all(scratch.fd, block)
             try:
                 cache.put(url, scratch.path, replace=update_cache, move=True)
             finally:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ...base import fs
 from ...cache.unpinned import is_url
-from ...core import extract
+from ...stores import codecs
 from .download import _tempfilestodel, download_file
 from .errors import MissingModuleError
 
@@ -247,7 +247,7 @@ def _if_sound(opener: Callable[[Any], Any], file: Any, opened: contextlib.ExitSt
 class _Limited(_Borrowed):
     """A decompressed file that may be read up to a limit, however often."""
 
-    def __init__(self, file: Any, budget: extract.Budget) -> None:
+    def __init__(self, file: Any, budget: codecs.Budget) -> None:
         super().__init__(file)
         self._budget = budget
 
@@ -265,12 +265,12 @@ class _Limited(_Borrowed):
         self._file.close()
 
 
-def _budget(file: Any) -> extract.Budget:
+def _budget(file: Any) -> codecs.Budget:
     """Return how much a compressed file may become: as much as an archive."""
     size = file.seek(0, os.SEEK_END) or file.tell()
     file.seek(0)
     name = str(getattr(file, "name", "") or "the compressed file")
-    return extract.Budget.of(name, extract.Room.of(), size)
+    return codecs.Budget.of(name, size=size)
 
 
 def _is_broken(error: Exception) -> bool:

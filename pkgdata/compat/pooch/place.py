@@ -29,6 +29,7 @@ from ...cache.partial import Partial, unfinished
 from ...cache.stamps import Stamps
 from ...core import extract
 from ...errors import CacheError, UnsafeNameError
+from ...stores import codecs
 from .basics import logger
 
 TYPE_CHECKING = False
@@ -334,7 +335,7 @@ class _Archive:
     def _unpack(self, start: str) -> list[str]:
         self._log()
         with staging.folder(f"{start}.dir") as aside:
-            extract.unpack(self._kind, self._path, aside, self._choose, extract.Room.of())
+            extract.unpack(self._kind, self._path, aside, self._choose, extract.Growth.of())
             if not staging.place(aside, self._folder, replace=False):
                 staging.merge(aside, self._folder)  # next to what other members left there
         return self._stamp()
@@ -373,11 +374,11 @@ def _decompressed(processor: Any, file: LocalFile, action: str) -> str:
     def make(start: str) -> str:
         text = "Decompressing '%s' to '%s' using method '%s'."
         logger().info(text, file.path, target, processor.method)
-        if extract.method_of(file.path, processor.method) is None:
+        if codecs.method_of(file.path, processor.method) is None:
             processor._compression_module(file.path)  # raises in pooch's words
         aside = f"{start}.part"
         try:
-            extract.decompress(file.path, aside, processor.method, extract.Room.of())
+            extract.decompress(file.path, aside, processor.method, extract.Growth.of())
             fs.replace(aside, target)
         finally:
             fs.remove(aside)

@@ -140,7 +140,7 @@ def test_archives_that_leave_their_folder_are_refused(server, store, tmp_path, k
 
 @pytest.mark.parametrize("kind", ["Unzip", "Untar", "Decompress"])
 def test_bombs_are_refused(server, store, kind, monkeypatch):
-    monkeypatch.setattr("pkgdata.core.extract._ALWAYS_ALLOWED", 1000)
+    monkeypatch.setattr("pkgdata.stores.codecs._ALWAYS_ALLOWED", 1000)
     monkeypatch.setenv("PKGDATA_EXTRACT_LIMIT", "10")
     zeros = bytes(1_000_000)
     content = {
