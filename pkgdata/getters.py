@@ -10,7 +10,10 @@ import os
 import sys
 
 from .base.config import conf
-from .core.declaration import declaration_of
+from .base.report import plain_name
+from .core.declaration import declaration_of, package_folders
+from .core.lookup import is_shipped
+from .errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def caller_package() -> str:
-    """Return the package of the first frame outside pkgdata.
+    """Return the package of the first frame that is a caller's own; `ConfigError` if none is.
 
     Returns
     -------
@@ -29,12 +32,16 @@ def caller_package() -> str:
     """
     frame: Any = sys._getframe(1)
     while frame is not None:
-        name = frame.f_globals.get("__name__", "")
-        if name.partition(".")[0] != "pkgdata":
-            package = frame.f_globals.get("__package__")
-            return str(package or name)
+        # code that is executed without a name belongs to who executes it
+        name = str(frame.f_globals.get("__name__") or "pkgdata")
+        top = name.partition(".")[0]
+        if top != "pkgdata" and top not in sys.stdlib_module_names:
+            return str(frame.f_globals.get("__package__") or name)
         frame = frame.f_back
-    return "__main__"
+    raise ConfigError(
+        "cannot tell whose data file is meant: no package's code is among the callers",
+        hint="name the package: package='mypkg'",
+    )
 
 
 def get_pkg_data_path(*path: str, package: str | None = None) -> str:
@@ -58,23 +65,32 @@ def get_pkg_data_path(*path: str, package: str | None = None) -> str:
     """
     package = package or caller_package()
     root_name = package.partition(".")[0]
-    base, root = _module_folder(package), _module_folder(root_name)
-    full = os.path.normpath(os.path.join(base, *path))
-    if os.path.commonpath([full, root]) != root:
+    paths = [os.path.normpath(os.path.join(base, *path)) for base in _module_folders(package)]
+    roots = _module_folders(root_name)
+    inside = [full for full in paths if any(os.path.commonpath([full, r]) == r for r in roots)]
+    if not inside:
         raise RuntimeError(
-            f"attempted to get a local data file outside of the {root_name} tree: {full}"
+            f"attempted to get a local data file outside of the {root_name} tree: {paths[0]}"
         )
-    return full
+    return next(filter(os.path.exists, inside), inside[0])
 
 
-def _module_folder(name: str) -> str:
+def _module_folders(name: str) -> list[str]:
+    """Return the folder of a module's file; all of a namespace package, which has none."""
     import importlib
 
-    module = importlib.import_module(name)
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ImportError(
+            f"cannot look for data files of {name!r}: {error.msg}; name the package, "
+            "as in package='mypkg'",
+            name=name,
+        ) from None
     file = getattr(module, "__file__", None)
-    if file is None and not hasattr(module, "__path__"):
-        return os.getcwd()
-    return os.path.abspath(os.path.dirname(file) if file else next(iter(module.__path__)))
+    return (
+        [os.path.abspath(os.path.dirname(file))] if file else package_folders(name) or [os.getcwd()]
+    )
 
 
 def get_pkg_data_filename(
@@ -112,7 +128,7 @@ def get_pkg_data_filename(
     RuntimeError
         The name leads out of the package.
     """
-    package = package or caller_package()
+    package, data_name = package or caller_package(), plain_name(data_name)
     shipped = _shipped(data_name, package)
     if shipped is not None:
         return shipped
@@ -127,10 +143,16 @@ def _shipped(data_name: str, package: str) -> str | None:
     try:
         path = get_pkg_data_path(os.path.normpath(data_name), package=package)
     except ImportError:
-        return None  # a name that was declared without being a package
+        if declaration_of(package) is None:
+            raise
+        return None  # under a name that is no package
     if os.path.isdir(path):
         raise IsADirectoryError(f"{path} is a directory of the package, not a data file")
-    return path if os.path.isfile(path) else None
+    if os.path.isfile(path):
+        return path
+    if declaration_of(package) is None:
+        is_shipped(path)  # an error if it is in a zip archive, since no mirror has it
+    return None
 
 
 def _undeclared_urls(name: str) -> tuple[str, list[str]]:
@@ -249,16 +271,18 @@ def get_pkg_data_filenames(
     """
     import fnmatch
 
-    package = package or caller_package()
+    package, datadir = package or caller_package(), plain_name(datadir)
+    data = declaration_of(package)
     try:
         path = get_pkg_data_path(datadir, package=package)
     except ImportError:
+        if data is None:
+            raise
         path = ""
     if os.path.isdir(path):
         names = sorted(fnmatch.filter(os.listdir(path), pattern))
         full = (os.path.join(path, name) for name in names)
         return iter([one for one in full if os.path.isfile(one)])
-    data = declaration_of(package)
     start = datadir.strip("/") + "/"
     below = [name for name in (data.registry if data else ()) if name.startswith(start)]
     if not below or data is None:

@@ -7,6 +7,7 @@ import importlib
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -193,6 +194,104 @@ def test_a_directory_is_an_os_error(calls):
 def test_a_package_that_does_not_exist(server):
     with pytest.raises(ImportError):
         pkgdata.get_pkg_data_path("x", package="no_such_package")
+
+
+# -- who calls ----------------------------------------------------------------------------------
+
+
+def run(tmp_path, *words, code=None, path=""):
+    done = subprocess.run(
+        [sys.executable, *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [path, ROOT]))},
+        input=code,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout.strip() or done.stderr.strip()
+
+
+def test_executed_code_without_a_name_belongs_to_who_executes_it(source, calls):
+    write(source / "runs.py", "def run(code, names):\n    exec(code, names)\n    return names")
+    runs = importlib.import_module("getpkg.runs")
+    code = "import pkgdata; found = pkgdata.get_data('data/top.txt')"
+    assert runs.run(code, {})["found"] == str(source / "data" / "top.txt")
+
+
+def test_a_library_function_is_not_taken_for_the_caller(source, calls):
+    import concurrent.futures
+    import functools
+    import unittest.mock
+
+    here = functools.partial(pkgdata.get_data, "data/top.txt", package="getpkg")
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        assert threads.submit(here).result() == str(source / "data" / "top.txt")
+        with pytest.raises(pkgdata.ConfigError, match="cannot tell whose data file") as caught:
+            threads.submit(pkgdata.get_data, "data/top.txt").result()
+    assert "package='mypkg'" in caught.value.hint
+    assert unittest.mock.Mock(side_effect=calls.short)("data/top.txt") == here()
+
+
+def test_code_of_a_module_that_cannot_be_imported_is_told_to_name_its_package(server):
+    names = {"__name__": "made.up"}
+    exec("import pkgdata\ndef ask(name): return pkgdata.get_data(name)", names)
+    with pytest.raises(ImportError, match=r"of 'made\.up': .*package='mypkg'"):
+        names["ask"]("remote/far.txt")
+
+
+def test_notebooks_and_prompts_are_served_from_the_working_directory(tmp_path):
+    write(tmp_path / "data" / "mine.txt", "mine")
+    code = "import pkgdata; print(pkgdata.get_data('data/mine.txt'))"
+    for words in (["-c", code], ["-"]):
+        assert run(tmp_path, *words, code=code) == str(tmp_path / "data" / "mine.txt")
+
+
+def test_a_module_that_is_run_is_served_by_its_package(source, tmp_path):
+    write(source / "tool.py", "import pkgdata\nprint(pkgdata.get_data('data/top.txt'))")
+    found = run(tmp_path, "-m", "getpkg.tool", path=str(source.parent))
+    assert found == str(source / "data" / "top.txt")
+
+
+def test_each_portion_of_a_namespace_package_is_looked_into(tmp_path, monkeypatch):
+    for part in ("one", "two"):
+        folder = tmp_path / part / "getns"
+        write(folder / "data" / f"{part}.txt", part)
+        write(folder / part / "__init__.py", CALLS)
+        write(folder / part / "data" / "own.txt", part)
+        monkeypatch.syspath_prepend(str(tmp_path / part))
+    try:
+        for part in ("one", "two"):
+            path = pkgdata.get_pkg_data_filename(f"data/{part}.txt", package="getns")
+            assert path == str(tmp_path / part / "getns" / "data" / f"{part}.txt")
+            module = importlib.import_module(f"getns.{part}")
+            assert module.contents("data/own.txt") == part
+            assert module.contents(f"../data/{part}.txt") == part
+            with pytest.raises(RuntimeError, match="outside of the getns tree"):
+                module.path("../../x.txt")
+    finally:
+        forget_modules("getns")
+
+
+def test_a_file_in_a_zip_archive_is_an_error_that_says_so(source, tmp_path):
+    archive = tmp_path / "app.pyz"
+    with zipfile.ZipFile(archive, "w") as packed:
+        for path in sorted(source.rglob("*.*")):
+            packed.write(path, path.relative_to(source.parent))
+        packed.writestr("getpkg/asks.py", "import pkgdata\nprint(pkgdata.get_data('data/a.csv'))")
+        packed.writestr("declpkg/pkgdata.toml", "")
+        packed.writestr("declpkg/data/a.csv", "")
+        packed.writestr("declpkg/__init__.py", "import pkgdata\npkgdata.get_data('data/a.csv')")
+    for name in ("getpkg.asks", "declpkg"):
+        error = run(tmp_path, "-c", f"import {name}", path=str(archive))
+        assert "a.csv lies in a zip archive" in error
+        assert "importlib.resources" in error
+
+
+def test_paths_are_names_too(declared, calls, source):
+    assert calls.filename(Path("data/top.txt")) == str(source / "data" / "top.txt")
+    assert calls.filename(Path("maps/m.txt")) == declared.get("maps/m.txt")
+    assert len(calls.filenames(Path("maps"))) == 2
 
 
 # -- a package that declares its data --------------------------------------------------------

@@ -192,7 +192,8 @@ def _number(value: Any, cast: type, least: float) -> Any:
 
 
 def _paths(value: Any) -> tuple[str, ...]:
-    parts = value.split(os.pathsep) if isinstance(value, str) else list(value)
+    one = isinstance(value, os.PathLike)
+    parts = value.split(os.pathsep) if isinstance(value, str) else [value] if one else list(value)
     if not all(isinstance(part, (str, os.PathLike)) for part in parts):
         raise ValueError("expected a list of folders")
     return tuple(_path(part) for part in parts if os.fspath(part))
@@ -284,10 +285,7 @@ def as_kind(kind: str, value: Any) -> Any:
 
 
 def check(values: Mapping[str, Any], kinds: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Check a table by the kinds of its keys; a mapping of kinds stands for a table in it.
-
-    Raises `ConfigError` for an unknown key, with close matches, and for a wrong value.
-    """
+    """Check a table by the kinds of its keys, of which some may be tables; else `ConfigError`."""
     found = {}
     for key, value in values.items():
         kind = kinds.get(key)
@@ -305,13 +303,19 @@ def check(values: Mapping[str, Any], kinds: Mapping[str, Any], source: str) -> d
     return found
 
 
-def read(path: str, kinds: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a TOML file and `check` it; `ConfigError` too if it cannot be read."""
+def read(path: str, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Read a TOML file and `check` it, if it is ours; `ConfigError` too if it cannot be read."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
     try:
-        found = read_toml(path)
+        found: dict[str, Any] = tomllib.loads(read_text(path))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
-    return check(found, kinds, path)
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}", hint="fix the TOML syntax") from None
+    return found if kinds is None else check(found, kinds, path)
 
 
 def convert(name: str, value: Any, source: str) -> Any:
@@ -329,18 +333,35 @@ def unknown_key(name: str, known: Mapping[str, object], source: str) -> ConfigEr
     return ConfigError(f"{source}: unknown key {name!r}", hint=hint)
 
 
-def read_toml(path: str) -> dict[str, Any]:
-    """Read a TOML file; `ConfigError` if it is none, FileNotFoundError if it is not there."""
-    with open(path, "rb") as file:
-        if sys.version_info >= (3, 11):
-            import tomllib
-        else:
-            import tomli as tomllib
-        try:
-            found: dict[str, Any] = tomllib.load(file)
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path}: {error}", hint="fix the TOML syntax") from None
-    return found
+def read_text(path: str) -> str:
+    """Return a file's text; OSError if there is none, ValueError with the line if not UTF-8."""
+    content = _in_archive(path)
+    if content is None:
+        with open(path, "rb") as file:
+            content = file.read()
+    content = content.removeprefix(b"\xef\xbb\xbf")  # some editors on Windows begin files so
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line}: not UTF-8 text ({error.reason})") from None
+
+
+def is_file(path: str) -> bool:
+    """Return True if there is a file that `read_text` can read."""
+    return os.path.isfile(path) or _in_archive(path) is not None
+
+
+def _in_archive(path: str) -> bytes | None:
+    """Return what a file holds that lies in a zip archive which Python imports from."""
+    if os.path.isdir(os.path.dirname(path) or "."):
+        return None
+    import zipimport
+
+    try:
+        return zipimport.zipimporter(os.path.dirname(path)).get_data(path)
+    except (ImportError, OSError):
+        return None
 
 
 _overrides: ContextVar[dict[str, Any]] | None = None

@@ -1,12 +1,14 @@
-"""What lookup and batches answer: `Place`, `Report` and `Tally`."""
+"""What lookup and batches are asked and answer: names, `Place`, `Report` and `Tally`."""
 
 from __future__ import annotations
+
+import os
 
 from ..errors import BatchError, UnsupportedOperationError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
 
 #: What `Place.state` says.
@@ -14,6 +16,25 @@ HIT, ABSENT, WRONG, UNTRIED = "found", "absent", "wrong", "not tried"
 
 #: Errors that a `Tally` keeps, so that it stays small.
 _MOST_ERRORS = 10
+
+
+def one_name(given: object) -> str | None:
+    """Return the one name, with ``/``, that a text or a path is; None for anything else."""
+    if isinstance(given, str):
+        return given
+    return os.fsdecode(given).replace(os.sep, "/") if isinstance(given, os.PathLike) else None
+
+
+def each_name(given: Any) -> Iterable[Any]:
+    """Return the names of one name or of many; what is no name is left to whoever uses it."""
+    name = one_name(given)
+    return map(plain_name, given) if name is None else [name]
+
+
+def plain_name(given: Any) -> Any:
+    """Return a name that is a path as a text; anything else as it is."""
+    name = one_name(given)
+    return given if name is None else name
 
 
 class Place:

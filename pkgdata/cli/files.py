@@ -7,8 +7,9 @@ import time
 from ..base import text
 from ..base.config import conf
 from ..base.progress import view
-from ..core.declaration import find_package, installed
-from ..errors import BatchError, ConfigError, PkgdataError
+from ..core.declaration import announced, find_package
+from ..core.package import PackageData
+from ..errors import BatchError, ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.report import Report
-    from ..core.package import PackageData
 
 
 def add(commands: Any) -> None:
@@ -60,28 +60,20 @@ def _find(args: Namespace) -> PackageData:
     """Return the package named, or the one installed package whose registry has the name."""
     if args.package is not None:
         return find_package(args.package)
-    found = [data for data in _readable().values() if args.name in data.registry]
+    found, broken = [], []
+    for name, data in announced():
+        if not isinstance(data, PackageData):
+            broken.append(name)
+        elif args.name in data.registry:
+            found.append(data)
     if len(found) == 1:
         return found[0]
     names = ", ".join(data.name for data in found)
+    unread = f"; broken: {', '.join(broken)}, see 'pkgdata list'" if broken else ""
     raise ConfigError(
-        f"{args.name!r} is in the registry of {names or 'no installed package'}",
+        f"{args.name!r} is in the registry of {names or 'no installed package'}{unread}",
         hint=f"name the package: pkgdata {args.command} PKG {args.name}",
     )
-
-
-def _readable() -> dict[str, PackageData]:
-    """Return the installed packages; one without its files is reported and stops no other."""
-    found = {}
-    for name in sorted(installed()):
-        try:
-            data = find_package(name)
-            len(data.registry)  # reads it
-        except (PkgdataError, OSError) as error:
-            text.note(f"pkgdata: error: {name} is skipped: {error}")
-        else:
-            found[name] = data
-    return found
 
 
 def _get(args: Namespace) -> None:
@@ -170,9 +162,16 @@ def _list(args: Namespace) -> None:
 
 
 def _list_packages(args: Namespace) -> None:
-    found = _readable()
-    value = {name: {"files": len(d.registry), "dataurl": d.dataurl} for name, d in found.items()}
-    rows = [[name, str(len(d.registry)), ", ".join(d.dataurl)] for name, d in found.items()]
+    value: dict[str, dict[str, Any]] = {}
+    rows = []
+    for name, data in announced():
+        if isinstance(data, PackageData):
+            value[name] = {"files": len(data.registry), "dataurl": data.dataurl}
+            rows.append([name, str(len(data.registry)), ", ".join(data.dataurl)])
+        else:
+            why = getattr(data, "message", None) or str(data)
+            value[name] = {"files": None, "dataurl": [], "broken": why}
+            rows.append([name, "?", f"broken: {why}"])
     text.json_or_table(args.json, value, ["PACKAGE", "FILES", "DATAURL"], rows)
 
 

@@ -155,7 +155,7 @@ def _shipping(name: str, folder: str, backend: str, old: bool, project: Mapping[
 def _project(folder: str) -> dict[str, Any]:
     """Return the tables of a folder's pyproject.toml; none if there is no such file."""
     path = os.path.join(folder, "pyproject.toml")
-    return config.read_toml(path) if os.path.exists(path) else {}
+    return config.read(path) if os.path.exists(path) else {}
 
 
 def _announced_by(project: Mapping[str, Any]) -> dict[str, str]:

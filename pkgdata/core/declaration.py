@@ -15,12 +15,12 @@ import os
 import sys
 
 from ..base import config
-from ..errors import ConfigError
+from ..errors import ConfigError, PkgdataError
 from .package import PackageData
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import Any
 
     from .registry import Registry
@@ -49,7 +49,7 @@ def declare(
     dataurl: str | Sequence[str] | None = None,
     registry: Registry | Mapping[str, str | None] | str | os.PathLike[str] | None = None,
     urls: Mapping[str, str] | None = None,
-    folders: Sequence[str | os.PathLike[str]] | None = None,
+    folders: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     env: str | None = None,
     version: str | None = None,
     version_dev: str | None = None,
@@ -60,7 +60,7 @@ def declare(
     Parameters
     ----------
     name : str
-        Import name of the package, or any name for a script's own data.
+        Import name of the package or of a module in it, or any name for a script's own data.
     dataurl : str or sequence of str, optional
         Where the files lie: base URLs in the order in which they are tried. ``{version}`` stands
         for the package's version. Schemes: ``http``, ``https``, ``file`` or a plain path,
@@ -70,7 +70,7 @@ def declare(
         the calling script. A digest of None means that the file is not pinned.
     urls : mapping of name to URL, optional
         Addresses of single files, as in pooch; they come before ``dataurl``.
-    folders : sequence of path-like, optional
+    folders : path-like or sequence of path-like, optional
         Local folders that may hold the files as ``FOLDER/NAME``; never written to. A relative
         path is meant as for ``registry``.
     env : str, optional
@@ -95,39 +95,42 @@ def declare(
 
     Notes
     -----
-    What is not given is taken from the ``pkgdata.toml`` inside the package, if it has one.
+    What is not given is taken from the ``pkgdata.toml`` inside the package, if it has one; for a
+    module from that of the nearest package above it, whose name the data then carry.
     """
     if not isinstance(name, str) or not name:
         raise ConfigError(f"declare() takes the package's name first, not {name!r}")
-    folder = package_folder(name)
     given: dict[str, Any] = {"dataurl": dataurl, "registry": registry, "folders": folders}
     given |= {"env": env, "version": version, "version_dev": version_dev}
     given = {key: value for key, value in given.items() if value is not None}
-    data = _declare(name, None if folder else _caller_folder(), given, urls, settings)
+    name, folder = _home(name, registry is not None)
+    data = _declare(name, folder or _caller_folder(), folder, given, urls, settings)
     _declared[name] = data
     return data
 
 
 def _declare(
     name: str,
-    base: str | None,
+    base: str,
+    folder: str | None,
     given: dict[str, Any],
     urls: Mapping[str, str] | None,
     settings: dict[str, Any],
 ) -> PackageData:
     """Return the data as declared; relative paths lie in the package, else in ``base``."""
-    folder = package_folder(name)
-    data = _make(name, folder, folder or base or os.getcwd(), given, urls, settings)
-    data._recipe = _declared_elsewhere, (name, base, given, urls, settings)
+    data = _make(name, folder, base, given, urls, settings)
+    # where the package lies on this machine is left out
+    data._recipe = _declared_elsewhere, (name, None if folder else base, given, urls, settings)
     return data
 
 
-def _declared_elsewhere(name: str, *arguments: Any) -> PackageData:
+def _declared_elsewhere(name: str, base: str | None, *arguments: Any) -> PackageData:
     """Return what another process declared; the same object if it is declared here too."""
     known = _declared.get(name)
-    if known is not None and known._recipe == (_declared_elsewhere, (name, *arguments)):
+    if known is not None and known._recipe == (_declared_elsewhere, (name, base, *arguments)):
         return known
-    data = _declare(name, *arguments)
+    folder = None if base else _home(name, "registry" in arguments[0])[1]
+    data = _declare(name, base or folder or os.getcwd(), folder, *arguments)
     # tasks of one worker share what it reads and remembers; what it declares itself has precedence
     _declared.setdefault(name, data)
     return data
@@ -147,12 +150,13 @@ def _make(
     source = values.pop("registry", None)
     if isinstance(source, (str, os.PathLike)):
         source = os.path.join(base, source)
-    elif source is None and folder and os.path.exists(os.path.join(folder, "registry.txt")):
+    elif source is None and folder and config.is_file(os.path.join(folder, "registry.txt")):
         source = os.path.join(folder, "registry.txt")
     # the working directory must not decide which files a package is given
-    values["folders"] = [
-        os.path.join(base, config.expand_path(os.fspath(one))) for one in values.get("folders", ())
-    ]
+    folders = values.get("folders", ())
+    if isinstance(folders, (str, os.PathLike)):
+        folders = [folders]
+    values["folders"] = [os.path.join(base, config.expand_path(os.fspath(one))) for one in folders]
     values = {**values.pop("settings", {}), **values, **settings}
     return PackageData(name, registry=source, urls=urls, package_dir=folder, **values)
 
@@ -171,29 +175,62 @@ def _caller_folder() -> str:
     return os.getcwd()
 
 
+def _home(name: str, own: bool = False) -> tuple[str, str | None]:
+    """Return the nearest package from a name upwards that has a declaration, and its folder.
+
+    Else the package that holds the name, else the name itself; ``own``: that package in any case.
+    """
+    # a module that is run by ``python -m`` is called __main__
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    package = spec.name if spec else name
+    nearest: tuple[str, str | None] | None = None
+    while package and not (nearest and own):
+        folders = package_folders(package)
+        for folder in folders:
+            files = (os.path.join(folder, file) for file in ("pkgdata.toml", "registry.txt"))
+            if any(map(config.is_file, files)):
+                return package, folder
+        if folders and nearest is None:
+            nearest = package, folders[0]
+        package = package.rpartition(".")[0]
+    return nearest or (name, None)
+
+
 def package_folder(name: str) -> str | None:
-    """Return the folder of an importable package, without importing it."""
-    module = sys.modules.get(name)
-    paths = getattr(module, "__path__", None)
-    if module is None and name.isidentifier():
-        # what importlib.util.find_spec does; importing that costs a third of a hit
-        try:
-            specs = (finder.find_spec(name, None) for finder in sys.meta_path)
-            spec = next(filter(None, specs), None)
-        except (ImportError, ValueError):
-            spec = None
-        paths = spec.submodule_search_locations if spec else None
-    folders: list[str] = list(paths or ())
-    for path in folders:
-        if os.path.isdir(path):
-            return os.path.abspath(path)
-    return None
+    """Return an importable package's folder, in a namespace package that with the declaration."""
+    folders = package_folders(name)
+    ours = (one for one in folders if config.is_file(os.path.join(one, "pkgdata.toml")))
+    return next(ours, folders[0] if folders else None)
+
+
+def package_folders(name: str) -> list[str]:
+    """Return the folders of an importable package, which is not imported; none of a module."""
+    return [os.path.abspath(path) for path in _search(name) if not path.endswith("_hook__")]
+
+
+def _search(name: str) -> list[str]:
+    if name in sys.modules:
+        return [*(getattr(sys.modules[name], "__path__", None) or ())]
+    above, _, last = name.rpartition(".")
+    path = _search(above) if above else None
+    if not last.isidentifier() or path == []:
+        return []
+    # what importlib.util.find_spec does; importing that costs a third of a hit
+    try:
+        finders = (finder for finder in sys.meta_path if hasattr(finder, "find_spec"))
+        specs = (finder.find_spec(name, path) for finder in finders)
+        spec = next(filter(None, specs), None)
+        return [*((spec and spec.submodule_search_locations) or ())]
+    except KeyError:  # a namespace package asks for the one above it, which is not imported
+        return [one for part in path or () if os.path.isdir(one := os.path.join(part, last))]
+    except (ImportError, ValueError):
+        return []
 
 
 def _read_declaration(folder: str) -> dict[str, Any]:
     """Return the checked table ``[package]`` of a folder's pkgdata.toml; empty if there is none."""
     path = os.path.join(folder, "pkgdata.toml")
-    if not os.path.exists(path):
+    if not config.is_file(path):
         return {}
     found: dict[str, Any] = config.read(path, TABLES).get("package", {})
     return found
@@ -205,7 +242,7 @@ def declaration_of(package: str) -> PackageData | None:
         if package in _declared:
             return _declared[package]
         folder = package_folder(package)
-        if folder and os.path.exists(os.path.join(folder, "pkgdata.toml")):
+        if folder and config.is_file(os.path.join(folder, "pkgdata.toml")):
             return declare(package)
         package = package.rpartition(".")[0]
     return None
@@ -215,13 +252,32 @@ def installed() -> dict[str, str]:
     """Return the import names of the installed packages that announce data, by announced name."""
     from importlib import metadata
 
-    points = metadata.entry_points(group="pkgdata.packages")
-    return {point.name: point.value.partition(":")[0] for point in points}
+    points: dict[str, str] = {}
+    for distribution in metadata.distributions():
+        try:
+            found = distribution.entry_points.select(group="pkgdata.packages")
+        except (TypeError, ValueError, AttributeError):
+            continue  # its entry_points.txt is malformed; that of others must still count
+        for point in found:  # the first on the path is the one that is imported
+            points.setdefault(point.name, point.value.partition(":")[0].strip())
+    return points
+
+
+def announced() -> Iterator[tuple[str, PackageData | Exception]]:
+    """Yield each announced name with its data, whose registry is read, or with what is wrong."""
+    for name in sorted(installed()):
+        found: PackageData | Exception
+        try:
+            found = find_package(name)
+            found.registry  # noqa: B018  # read now
+        except (PkgdataError, OSError) as error:
+            found = error
+        yield name, found
 
 
 def _in_folder(folder: str) -> PackageData:
     """Return the data that a folder declares, as for a package that is not installed."""
-    if not os.path.exists(os.path.join(folder, "pkgdata.toml")):
+    if not config.is_file(os.path.join(folder, "pkgdata.toml")):
         raise ConfigError(
             f"{folder} has no pkgdata.toml",
             hint="name the folder of the package, such as src/mypkg",
@@ -237,15 +293,21 @@ def find_package(name: str) -> PackageData:
     if os.sep in name or "/" in name or name == ".":
         return _in_folder(os.path.abspath(name))
     names = installed()
-    data = declaration_of(names.get(name, name))
+    package = names.get(name, name)
+    data = declaration_of(package)
     if data is not None:
         return data
-    folder = package_folder(names.get(name, name))
+    folder = package_folder(package)
     if folder is not None:
         raise ConfigError(
-            f"{name} has no pkgdata.toml in {folder}",
+            f"{package} has no pkgdata.toml in {folder}",
             hint="its wheel was built without the file, if it was to have one: 'pkgdata init' "
             "prints what the build needs, and 'pkgdata check' proves a wheel",
+        )
+    if name in names:
+        raise ConfigError(
+            f"{name!r} stands for {package}, which is no package that can be imported here",
+            hint="install it again, or remove what is left of it",
         )
     known = ", ".join(sorted(names)) or "none are installed"
     raise ConfigError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from ..base import config, fs
-from ..base.report import ABSENT, HIT, WRONG, Place
+from ..base.report import ABSENT, HIT, WRONG, Place, plain_name
 from ..cache.objects import Cache
 from ..cache.stamps import Stamps, check
 from ..errors import CacheError, CacheWarning, ConfigError, warn
@@ -170,8 +170,9 @@ class Lookup:
         self._policy = policy
         self.stamps = stamps
 
-    def places(self, name: str, registry: Registry) -> Iterator[Place]:
+    def places(self, name: Any, registry: Registry) -> Iterator[Place]:
         """Yield the places of a name, each looked into as it is asked for."""
+        name = plain_name(name)
         entry = registry.get(name) if isinstance(name, str) else None
         if entry is None:  # the names of entries were checked when these were made
             fs.safe_name(name)
@@ -183,6 +184,8 @@ class Lookup:
             if here and entry is None:
                 return
         if entry is None:
+            if self._package_dir is not None:
+                is_shipped(shipped)
             entry = registry[name]  # its error names those that are close
         for folder in self.local:
             yield self.in_folder(entry, folder)
@@ -218,6 +221,16 @@ class Lookup:
                 problem = f"expected {entry.digest}, found {actual}; it will be fetched again"
                 return Place(kind, path, WRONG, problem)
         return Place(kind, path, HIT, "")
+
+
+def is_shipped(path: str) -> bool:
+    """Return True if a package ships a file; `ConfigError` if it does, but in a zip archive."""
+    if not os.path.isfile(path) and config.is_file(path):
+        raise ConfigError(
+            f"{path} lies in a zip archive, where no other program could open it",
+            hint="read it with importlib.resources, or put it into the registry and on a mirror",
+        )
+    return os.path.isfile(path)
 
 
 def url_of(

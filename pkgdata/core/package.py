@@ -11,7 +11,7 @@ import os
 from os import stat as _stat
 
 from ..base import config
-from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report
+from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report, each_name, plain_name
 from ..cache.objects import Cache
 from ..errors import CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
 from .lookup import Settings, lookup_of, published_as, url_of, version_of
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from .download import Downloads
     from .lookup import Lookup
     from .registry import Entry, Registry
+
+    Name = str | os.PathLike[str]
 
 #: Variables whose change makes a remembered answer void.
 _WATCHED = ["CACHE_DIR", "FOLDERS", "SITE_CACHES", "CONFIG", "VERIFY"]
@@ -72,7 +74,7 @@ class PackageData:
         )
         self._settings = Settings(name, settings, [env] if env else [])
         # answers by name: path, size, mtime in ns; void when what they rest on changes
-        self._known: dict[str, tuple[str, int, int]] = {}
+        self._known: dict[Any, tuple[str, int, int]] = {}
         self._watched = config.environment_reader(
             [f"PKGDATA_{key}" for key in _WATCHED] + ([env] if env else [])
         )
@@ -100,13 +102,11 @@ class PackageData:
 
     def _lack(self) -> str:
         if self.package_dir is None:
-            package, dot, _ = self.name.rpartition(".")
-            hint = f"; declare({package!r}) takes the package's" if dot else ""
-            return f"{self.name} has none{hint}"
+            return f"{self.name} has none, and is no package that could hold one"
         toml = os.path.join(self.package_dir, "pkgdata.toml")
-        if os.path.exists(toml):
+        if config.is_file(toml):
             return f"{toml} names none, and no registry.txt is next to it"
-        return f"{self.name} has none, and no pkgdata.toml is in {self.package_dir}"
+        return f"{self.name} has none: no pkgdata.toml or registry.txt is in {self.package_dir}"
 
     @property
     def version(self) -> str | None:
@@ -140,7 +140,7 @@ class PackageData:
 
     def get(
         self,
-        name: str,
+        name: Name,
         processor: Callable[[str, str, Any], Any] | None = None,
         *,
         progress: Callback | bool | None = None,
@@ -150,7 +150,7 @@ class PackageData:
 
         Parameters
         ----------
-        name : str
+        name : str or path-like
             Name in the registry, or of a file shipped in the package's ``data`` folder.
         processor : callable, optional
             Called as ``processor(path, action, self)``; its result is returned instead. pooch's
@@ -200,7 +200,7 @@ class PackageData:
 
     def _get(
         self,
-        name: str,
+        name: Name,
         processor: Callable[[str, str, Any], Any] | None,
         progress: Callback | bool | None,
         timeout: float | None,
@@ -220,7 +220,7 @@ class PackageData:
             self._known[name] = (path, found.st_size, found.st_mtime_ns)
         return path
 
-    def find(self, name: str) -> str | None:
+    def find(self, name: Name) -> str | None:
         """Return the path of a file that is here, or None; never uses the network.
 
         Parameters
@@ -244,7 +244,7 @@ class PackageData:
                 warn(f"skipped {place.where} for {name!r}: {place.note}", kind)
         return None
 
-    def where(self, name: str) -> list[Place]:
+    def where(self, name: Name) -> list[Place]:
         """List every place that lookup tries, in order, and what it finds there.
 
         Parameters
@@ -267,7 +267,7 @@ class PackageData:
             places += [Place("mirror", source.address, UNTRIED, note) for source in sources]
         return places
 
-    def _local_places(self, name: str) -> Iterator[Place]:
+    def _local_places(self, name: Name) -> Iterator[Place]:
         yield from self._lookup().places(name, self.registry)
         if name in self.registry and self.registry[name].digest is None:
             url = url_of(self.registry[name], self.name, self.dataurl, lambda: self.version)
@@ -327,7 +327,7 @@ class PackageData:
 
     def fetch(
         self,
-        names: Iterable[str] | None = None,
+        names: Name | Iterable[Name] | None = None,
         *,
         to: str | os.PathLike[str] | None = None,
         progress: Callback | bool | None = None,
@@ -336,7 +336,7 @@ class PackageData:
 
         Parameters
         ----------
-        names : iterable of str, optional
+        names : str, path-like or iterable of these, optional
             All of the registry by default.
         to : path-like, optional
             Also write them below this folder, as ``TO/PACKAGE/NAME``, so that ``TO`` serves as a
@@ -353,7 +353,7 @@ class PackageData:
         BatchError
             Some failed; the others are here.
         """
-        wanted = list(dict.fromkeys(self.registry if names is None else names))
+        wanted = list(dict.fromkeys(self.registry if names is None else each_name(names)))
         report = Report(lambda again: self.fetch(again, to=to, progress=progress))
         missing = []
         for name in wanted:
@@ -382,7 +382,7 @@ class PackageData:
         report.raise_if_failed(self.name)
         return report
 
-    def open(self, name: str, mode: str = "rb", **kwargs: Any) -> IO[Any]:
+    def open(self, name: Name, mode: str = "rb", **kwargs: Any) -> IO[Any]:
         """Open a file for reading; fetch it if it is not here.
 
         Parameters
@@ -406,12 +406,12 @@ class PackageData:
             raise ValueError(f"data files are opened for reading, not with mode {mode!r}")
         return open(self.get(name), mode, **kwargs)
 
-    def tree(self, prefix: str = "") -> str:
+    def tree(self, prefix: Name = "") -> str:
         """Return a directory in which the files below a prefix lie side by side.
 
         Parameters
         ----------
-        prefix : str, default ``""``
+        prefix : str or path-like, default ``""``
             Folder in the registry; its own name is left out of the directory.
 
         Returns
@@ -428,7 +428,7 @@ class PackageData:
             Some files could not be fetched.
         """
         part = self.registry.under(prefix)
-        start = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        start = (plain_name(prefix).strip("/") + "/").lstrip("/")
         lookup = self._lookup()
         for folder in lookup.local:
             entries = (self.registry[start + name] for name in part)
@@ -443,12 +443,12 @@ class PackageData:
             lambda cache: cache.tree(identity, ((name, paths[start + name]) for name in part))
         )
 
-    def verify(self, names: Iterable[str] | None = None) -> dict[str, str]:
+    def verify(self, names: Name | Iterable[Name] | None = None) -> dict[str, str]:
         """Hash the files that are here again, whatever was stamped.
 
         Parameters
         ----------
-        names : iterable of str, optional
+        names : str, path-like or iterable of these, optional
             All of the registry by default.
 
         Returns
@@ -459,7 +459,7 @@ class PackageData:
         from ..base import hashes
 
         result = {}
-        for name in self.registry if names is None else names:
+        for name in self.registry if names is None else each_name(names):
             entry = self.registry[name]
             path = self.find(name)
             if path is None:
@@ -471,7 +471,7 @@ class PackageData:
         return result
 
     def _process(
-        self, processor: Callable[[str, str, Any], Any], path: str, action: str, name: str
+        self, processor: Callable[[str, str, Any], Any], path: str, action: str, name: Any
     ) -> Any:
         from ..base import hashes
         from . import extract

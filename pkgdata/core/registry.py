@@ -18,7 +18,9 @@ from __future__ import annotations
 import os
 
 from ..base import fs
+from ..base.config import read_text
 from ..base.hashes import HEX_LENGTH, Digest, hash_blocks
+from ..base.report import plain_name
 from ..errors import RegistryError, UnknownNameError
 
 TYPE_CHECKING = False
@@ -69,13 +71,12 @@ class Entry:
         self.urls = urls
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Entry) and self._key() == other._key()
+        if not isinstance(other, Entry):
+            return False
+        return all(getattr(self, key) == getattr(other, key) for key in self.__slots__)
 
     def __hash__(self) -> int:
-        return hash(self._key())
-
-    def _key(self) -> tuple[object, ...]:
-        return self.name, self.digest, self.size, self.urls
+        return hash((self.name, self.digest))
 
     def __repr__(self) -> str:
         return f"Entry({self.name!r}, {self.digest}, size={self.size}, urls={self.urls})"
@@ -124,10 +125,9 @@ class Registry(Mapping[str, Entry]):
         """
         file = os.fspath(path)
         try:
-            with open(file, "rb") as source:
-                text = source.read().decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise RegistryError(f"{file}: not UTF-8 text ({error.reason})", file=file) from None
+            text = read_text(file)
+        except ValueError as error:
+            raise RegistryError(f"{file}, {error}", hint="save it as UTF-8", file=file) from None
         except OSError as error:
             raise RegistryError(
                 f"the registry cannot be read: {error}",
@@ -158,7 +158,7 @@ class Registry(Mapping[str, Entry]):
         self = cls(file=file)
         rows = self._rows
         lines = text.split("\n")
-        if any(mark in text for mark in "\"'\\") or not self._fill_plain(text, lines):
+        if _is_quoted(text) or not self._fill_plain(text, lines):
             try:
                 odd, count = self._fill(lines)
             except RegistryError as error:
@@ -218,9 +218,9 @@ class Registry(Mapping[str, Entry]):
                 if words[0] == "#:":
                     size, urls = self._facts(words[1:], number, size, urls)
                 continue
-            if '"' in line or "'" in line or "\\" in line:
+            if _is_quoted(line):
                 words = self._shell_words(line, number)
-            if len(words) == 3:
+            if len(words) == 3 and words[2][:1] != "#":
                 urls = (words[2], *urls)
             elif len(words) != 2:
                 return (number, line), count
@@ -247,8 +247,7 @@ class Registry(Mapping[str, Entry]):
         """Return the words of an entry's line, none of a comment's."""
         if line.lstrip().startswith("#"):
             return []
-        quoted = '"' in line or "'" in line or "\\" in line
-        return self._shell_words(line, number) if quoted else line.split()
+        return self._shell_words(line, number) if _is_quoted(line) else line.split()
 
     def _shell_words(self, line: str, number: int) -> list[str]:
         import shlex
@@ -259,8 +258,8 @@ class Registry(Mapping[str, Entry]):
             raise self._error(number, _EXPECTED, f"{line} ({error})") from None
 
     def _error(self, number: int, expected: str, found: str) -> RegistryError:
-        where = f"{self.file or 'registry'}, line {number}"
-        return RegistryError(f"{where}: {expected}, found {found!r}", file=self.file, line=number)
+        text = f"{self.file or 'registry'}, line {number}: {expected}, found {found!r}"
+        return RegistryError(text, file=self.file, line=number)
 
     def _text(self, name: str) -> str:
         """Return a digest as it is written in the file."""
@@ -291,7 +290,9 @@ class Registry(Mapping[str, Entry]):
             try:
                 Digest.parse(value)
             except ValueError:
-                self._digest(value, *self._find_line(text, name))
+                lines = enumerate(text.split("\n"), 1)
+                found = [one for one in lines if self._words(one[1], one[0])[:1] == [name]]
+                self._digest(value, *found[-1])  # of repeated names the last one counts
 
     def _digest(self, value: str, number: int, line: str) -> Digest:
         try:
@@ -308,13 +309,6 @@ class Registry(Mapping[str, Entry]):
                 if self._digest(digest, first, line) != self._digest(words[1], number, line):
                     expected = f"{words[0]!r} stands on line {first} with another digest"
                     raise self._error(number, f"{expected}; expected it once", line)
-
-    def _find_line(self, text: str, name: str) -> tuple[int, str]:
-        found = (0, name)
-        for number, line in enumerate(text.split("\n"), 1):
-            if self._words(line, number)[:1] == [name]:
-                found = number, line  # of repeated names the last one counts
-        return found
 
     def _parse_sums(self, text: str, number: int, line: str) -> Registry:
         """Read ``digest  name`` lines, or raise the error of the line that is no registry's."""
@@ -337,10 +331,12 @@ class Registry(Mapping[str, Entry]):
                 raise self._error(at, f"expected '{alg} digest  name'", row)
         raise self._error(number, _EXPECTED, line)
 
-    def __getitem__(self, name: str) -> Entry:
+    def __getitem__(self, name: Any) -> Entry:
         try:
             row = self._rows[name]
         except KeyError:
+            if isinstance(name, os.PathLike):
+                return self[plain_name(name)]
             raise self._unknown(name) from None
         if isinstance(row, Entry):
             return row
@@ -362,7 +358,8 @@ class Registry(Mapping[str, Entry]):
         Entry or object
         """
         # a mapping's own get would search for close names, to throw them away
-        return self[name] if name in self._rows else default
+        key = plain_name(name)
+        return self[key] if key in self._rows else default
 
     def _unknown(self, name: str) -> UnknownNameError:
         import difflib
@@ -388,17 +385,17 @@ class Registry(Mapping[str, Entry]):
         return len(self._rows)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._rows
+        return plain_name(name) in self._rows
 
     def __repr__(self) -> str:
         return f"<Registry of {len(self)} names{' from ' + self.file if self.file else ''}>"
 
-    def under(self, prefix: str) -> Registry:
+    def under(self, prefix: Any) -> Registry:
         """Return the entries below a folder, their names relative to it.
 
         Parameters
         ----------
-        prefix : str
+        prefix : str or path-like
             Folder such as ``"maps"``; ``""`` for all.
 
         Returns
@@ -410,10 +407,10 @@ class Registry(Mapping[str, Entry]):
         UnknownNameError
             There is nothing below it.
         """
-        start = prefix.strip("/") + "/" if prefix.strip("/") else ""
+        start = (plain_name(prefix).strip("/") + "/").lstrip("/")
         entries = [self[name] for name in self._rows if name.startswith(start)]
         if not entries:
-            raise self._unknown(prefix)
+            raise self._unknown(plain_name(prefix))
         return Registry(
             (Entry(e.name[len(start) :], e.digest, e.size, e.urls) for e in entries), self.file
         )
@@ -474,6 +471,10 @@ def _quote(word: str) -> str:
     return shlex.quote(word)
 
 
+def _is_quoted(text: str) -> bool:
+    return '"' in text or "'" in text or "\\" in text
+
+
 def _is_sum(text: str) -> bool:
     return len(text) >= 32 and not text.strip("0123456789abcdefABCDEF")
 
@@ -490,9 +491,8 @@ def as_registry(
     else:
         registry = Registry(_entry(name, text) for name, text in (source or {}).items())
     if urls:
-        own = dict(urls)
         registry = Registry(
-            (Entry(e.name, e.digest, e.size, (own[e.name],) if e.name in own else e.urls))
+            (Entry(e.name, e.digest, e.size, (urls[e.name],) if e.name in urls else e.urls))
             for e in registry.values()
         )
     return registry

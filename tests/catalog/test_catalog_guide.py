@@ -13,7 +13,7 @@ import pytest
 
 import pkgdata
 from pkgdata import catalog
-from pkgdata.base.config import read_toml
+from pkgdata.base import config
 from pkgdata.testing import FaultServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +46,7 @@ def sky(tmp_path, monkeypatch):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    project = read_toml(str(folder / "pyproject.toml"))["project"]
+    project = config.read(str(folder / "pyproject.toml"))["project"]
     info = folder / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(

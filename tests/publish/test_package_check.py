@@ -251,12 +251,12 @@ def test_an_installed_package_without_its_toml_says_so(tmp_path, monkeypatch, ca
     assert cli.main(["get", "barepkg", "stars.csv"]) == 1
     assert f"barepkg has no pkgdata.toml in {tmp_path}/barepkg" in capsys.readouterr().err
     assert cli.main(["list"]) == 0
-    assert "barepkg is skipped: barepkg has no pkgdata.toml" in capsys.readouterr().err
-    with pytest.raises(UnknownNameError, match=r"no pkgdata\.toml is in") as caught:
+    assert "broken: barepkg has no pkgdata.toml in" in capsys.readouterr().out
+    with pytest.raises(UnknownNameError, match=r"no pkgdata\.toml or registry") as caught:
         pkgdata.declare("barepkg").get("stars.csv")
     assert "pkgdata check" in caught.value.hint
 
 
 def test_the_name_of_a_module_is_no_package(tmp_path):
-    with pytest.raises(UnknownNameError, match=r"mypkg\._data has none; declare\('mypkg'\) takes"):
+    with pytest.raises(UnknownNameError, match=r"mypkg\._data has none, and is no package"):
         pkgdata.declare("mypkg._data").get("stars.csv")
