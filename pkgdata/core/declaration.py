@@ -15,6 +15,7 @@ import os
 import sys
 
 from ..base import config
+from ..base.report import each_name
 from ..errors import ConfigError, PkgdataError
 from .package import PackageData
 
@@ -153,10 +154,8 @@ def _make(
     elif source is None and folder and config.is_file(os.path.join(folder, "registry.txt")):
         source = os.path.join(folder, "registry.txt")
     # the working directory must not decide which files a package is given
-    folders = values.get("folders", ())
-    if isinstance(folders, (str, os.PathLike)):
-        folders = [folders]
-    values["folders"] = [os.path.join(base, config.expand_path(os.fspath(one))) for one in folders]
+    folders = each_name(values.get("folders", ()))
+    values["folders"] = [os.path.join(base, config.expand_path(one)) for one in folders]
     values = {**values.pop("settings", {}), **values, **settings}
     return PackageData(name, registry=source, urls=urls, package_dir=folder, **values)
 

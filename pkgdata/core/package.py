@@ -55,10 +55,8 @@ class PackageData:
         **settings: Any,
     ) -> None:
         self.name = name
-        self.dataurl = (dataurl,) if isinstance(dataurl, str) else tuple(dataurl)
-        self.folders = tuple(
-            os.path.abspath(config.expand_path(os.fspath(folder))) for folder in folders
-        )
+        self.dataurl = tuple(each_name(dataurl))
+        self.folders = tuple(os.path.abspath(config.expand_path(one)) for one in each_name(folders))
         self.env = env
         self.package_dir = package_dir
         self._version = version

@@ -71,9 +71,7 @@ class Entry:
         self.urls = urls
 
     def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Entry):
-            return False
-        return all(getattr(self, key) == getattr(other, key) for key in self.__slots__)
+        return isinstance(other, Entry) and repr(self) == repr(other)
 
     def __hash__(self) -> int:
         return hash((self.name, self.digest))
@@ -268,10 +266,8 @@ class Registry(Mapping[str, Entry]):
 
     def _uniform(self) -> bool:
         """Return True if all digests are valid and of one kind, looking at all of them at once."""
-        texts = [
-            row if isinstance(row, str) else row[0] if isinstance(row, tuple) else ""
-            for row in self._rows.values()
-        ]
+        rows = self._rows.items()
+        texts = [row if isinstance(row, str) else self._text(name) for name, row in rows]
         prefix, colon, value = texts[0].rpartition(":")
         joined = "\n" + "\n".join(texts)
         right = HEX_LENGTH.get(prefix if colon else "sha256") == len(value)
@@ -366,14 +362,14 @@ class Registry(Mapping[str, Entry]):
 
         close = difflib.get_close_matches(name, list(self._rows), 3, 0.5)
         hint = f"it has {len(self)} names; 'pkgdata list' shows them"
-        if not self._rows:
-            hint = "it is empty: 'pkgdata registry make' or 'pkgdata publish' fills it"
+        where = f" {self.file}" if self.file else ""
         if close:
             hint = f"did you mean {' or '.join(map(repr, close))}?"
-        where = f" {self.file}" if self.file else ""
-        if self.lack:
+        elif self.lack:
             where = f": {self.lack}"
             hint = "'pkgdata check PKG' shows what an installed package or a wheel lacks"
+        elif not self._rows:
+            hint = "it is empty: 'pkgdata registry make' or 'pkgdata publish' fills it"
         return UnknownNameError(
             f"{name!r} is not in the registry{where}", hint=hint, name=name, close=close
         )

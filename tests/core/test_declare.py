@@ -132,6 +132,14 @@ def test_a_relative_folder_lies_in_the_package_and_not_where_the_program_runs(
     assert pkgdata.declare("nopkg", folders=["x"]).folders == (os.path.join(here, "x"),)
 
 
+def test_one_folder_or_address_may_be_a_text_or_a_path(make, tmp_path):
+    for folders in (tmp_path / "x", str(tmp_path / "x"), [tmp_path / "x"]):
+        data = pkgdata.declare("one data", folders=folders, dataurl=tmp_path / "mirror")
+        assert (data.folders, data.dataurl) == ((str(tmp_path / "x"),), (str(tmp_path / "mirror"),))
+    with pkgdata.conf.set_temp("site_caches", tmp_path / "site"):
+        assert pkgdata.conf.site_caches == (str(tmp_path / "site"),)
+
+
 # -- errors ----------------------------------------------------------------------------------
 
 

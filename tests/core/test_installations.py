@@ -198,7 +198,9 @@ def test_an_archive_without_a_registry_says_so(site, commands):
     site.package("zippkg", None, None, code="")
     archive = site.zipped("app.pyz")
     code = "import pkgdata; pkgdata.declare('zippkg').get('a.txt')"
-    assert f"no pkgdata.toml or registry.txt is in {archive}" in commands("-c", code, path=archive, code=1)
+    assert f"no pkgdata.toml or registry.txt is in {archive}" in commands(
+        "-c", code, path=archive, code=1
+    )
 
 
 # -- what is missing --------------------------------------------------------------------------
