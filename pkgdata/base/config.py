@@ -12,6 +12,7 @@ import os
 import sys
 
 from ..errors import CacheError, ConfigError
+from .report import read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -331,37 +332,6 @@ def unknown_key(name: str, known: Mapping[str, object], source: str) -> ConfigEr
     close = difflib.get_close_matches(name, list(known), 3)
     hint = f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(known)}"
     return ConfigError(f"{source}: unknown key {name!r}", hint=hint)
-
-
-def read_text(path: str) -> str:
-    """Return a file's text; OSError if there is none, ValueError with the line if not UTF-8."""
-    content = _in_archive(path)
-    if content is None:
-        with open(path, "rb") as file:
-            content = file.read()
-    content = content.removeprefix(b"\xef\xbb\xbf")  # some editors on Windows begin files so
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ValueError(f"line {line}: not UTF-8 text ({error.reason})") from None
-
-
-def is_file(path: str) -> bool:
-    """Return True if there is a file that `read_text` can read."""
-    return os.path.isfile(path) or _in_archive(path) is not None
-
-
-def _in_archive(path: str) -> bytes | None:
-    """Return what a file holds that lies in a zip archive which Python imports from."""
-    if os.path.isdir(os.path.dirname(path) or "."):
-        return None
-    import zipimport
-
-    try:
-        return zipimport.zipimporter(os.path.dirname(path)).get_data(path)
-    except (ImportError, OSError):
-        return None
 
 
 _overrides: ContextVar[dict[str, Any]] | None = None

@@ -1,4 +1,4 @@
-"""What lookup and batches are asked and answer: names, `Place`, `Report` and `Tally`."""
+"""What lookup and batches read and answer: names, texts of files, `Place`, `Report`, `Tally`."""
 
 from __future__ import annotations
 
@@ -35,6 +35,37 @@ def plain_name(given: Any) -> Any:
     """Return a name that is a path as a text; anything else as it is."""
     name = one_name(given)
     return given if name is None else name
+
+
+def read_text(path: str) -> str:
+    """Return a file's text; OSError if there is none, ValueError with the line if not UTF-8."""
+    content = _in_archive(path)
+    if content is None:
+        with open(path, "rb") as file:
+            content = file.read()
+    content = content.removeprefix(b"\xef\xbb\xbf")  # some editors on Windows begin files so
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ValueError(f"line {line}: not UTF-8 text ({error.reason})") from None
+
+
+def is_file(path: str) -> bool:
+    """Return True if there is a file that `read_text` can read."""
+    return os.path.isfile(path) or _in_archive(path) is not None
+
+
+def _in_archive(path: str) -> bytes | None:
+    """Return what a file holds that lies in a zip archive which Python imports from."""
+    if os.path.isdir(os.path.dirname(path) or "."):
+        return None
+    import zipimport
+
+    try:
+        return zipimport.zipimporter(os.path.dirname(path)).get_data(path)
+    except (ImportError, OSError):
+        return None
 
 
 class Place:

@@ -19,11 +19,11 @@ import os
 import re
 import sys
 import types
-from importlib import metadata
 
 from .. import __version__
 from ..base import fs, hashes
 from ..base.config import cache_dir
+from ..core.lookup import announcements
 from ..errors import CacheError, CatalogError
 from . import repository
 from .repository import ForeignRepository, Repository
@@ -116,7 +116,7 @@ def installed() -> list[Installed]:
     """Return the repositories that installed packages announce, by name."""
     found: dict[tuple[str, str], Installed] = {}
     for group in (GROUP, FOREIGN_GROUP):
-        for entry in metadata.entry_points(group=group):
+        for entry, _ in announcements(group):
             one = Installed(entry.name, entry.value, group, entry)
             # a package may be announced to both
             found.setdefault((entry.name, one.package), one)

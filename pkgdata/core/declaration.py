@@ -15,8 +15,9 @@ import os
 import sys
 
 from ..base import config
-from ..base.report import each_name
+from ..base.report import each_name, is_file
 from ..errors import ConfigError, PkgdataError
+from .lookup import announcements, module_of
 from .package import PackageData
 
 TYPE_CHECKING = False
@@ -151,7 +152,7 @@ def _make(
     source = values.pop("registry", None)
     if isinstance(source, (str, os.PathLike)):
         source = os.path.join(base, source)
-    elif source is None and folder and config.is_file(os.path.join(folder, "registry.txt")):
+    elif source is None and folder and is_file(os.path.join(folder, "registry.txt")):
         source = os.path.join(folder, "registry.txt")
     # the working directory must not decide which files a package is given
     folders = each_name(values.get("folders", ()))
@@ -187,7 +188,7 @@ def _home(name: str, own: bool = False) -> tuple[str, str | None]:
         folders = package_folders(package)
         for folder in folders:
             files = (os.path.join(folder, file) for file in ("pkgdata.toml", "registry.txt"))
-            if any(map(config.is_file, files)):
+            if any(map(is_file, files)):
                 return package, folder
         if folders and nearest is None:
             nearest = package, folders[0]
@@ -198,7 +199,7 @@ def _home(name: str, own: bool = False) -> tuple[str, str | None]:
 def package_folder(name: str) -> str | None:
     """Return an importable package's folder, in a namespace package that with the declaration."""
     folders = package_folders(name)
-    ours = (one for one in folders if config.is_file(os.path.join(one, "pkgdata.toml")))
+    ours = (one for one in folders if is_file(os.path.join(one, "pkgdata.toml")))
     return next(ours, folders[0] if folders else None)
 
 
@@ -229,7 +230,7 @@ def _search(name: str) -> list[str]:
 def _read_declaration(folder: str) -> dict[str, Any]:
     """Return the checked table ``[package]`` of a folder's pkgdata.toml; empty if there is none."""
     path = os.path.join(folder, "pkgdata.toml")
-    if not config.is_file(path):
+    if not is_file(path):
         return {}
     found: dict[str, Any] = config.read(path, TABLES).get("package", {})
     return found
@@ -241,7 +242,7 @@ def declaration_of(package: str) -> PackageData | None:
         if package in _declared:
             return _declared[package]
         folder = package_folder(package)
-        if folder and config.is_file(os.path.join(folder, "pkgdata.toml")):
+        if folder and is_file(os.path.join(folder, "pkgdata.toml")):
             return declare(package)
         package = package.rpartition(".")[0]
     return None
@@ -249,17 +250,8 @@ def declaration_of(package: str) -> PackageData | None:
 
 def installed() -> dict[str, str]:
     """Return the import names of the installed packages that announce data, by announced name."""
-    from importlib import metadata
-
-    points: dict[str, str] = {}
-    for distribution in metadata.distributions():
-        try:
-            found = distribution.entry_points.select(group="pkgdata.packages")
-        except (TypeError, ValueError, AttributeError):
-            continue  # its entry_points.txt is malformed; that of others must still count
-        for point in found:  # the first on the path is the one that is imported
-            points.setdefault(point.name, point.value.partition(":")[0].strip())
-    return points
+    # the first on the path is the one that is imported
+    return {point.name: module_of(point) for point, _ in reversed([*announcements()])}
 
 
 def announced() -> Iterator[tuple[str, PackageData | Exception]]:
@@ -276,7 +268,7 @@ def announced() -> Iterator[tuple[str, PackageData | Exception]]:
 
 def _in_folder(folder: str) -> PackageData:
     """Return the data that a folder declares, as for a package that is not installed."""
-    if not config.is_file(os.path.join(folder, "pkgdata.toml")):
+    if not is_file(os.path.join(folder, "pkgdata.toml")):
         raise ConfigError(
             f"{folder} has no pkgdata.toml",
             hint="name the folder of the package, such as src/mypkg",

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 
 from ..base import config, fs
-from ..base.report import ABSENT, HIT, WRONG, Place, plain_name
+from ..base.report import ABSENT, HIT, WRONG, Place, is_file, plain_name
 from ..cache.objects import Cache
 from ..cache.stamps import Stamps, check
 from ..errors import CacheError, CacheWarning, ConfigError, warn
@@ -19,6 +19,7 @@ from ..errors import CacheError, CacheWarning, ConfigError, warn
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+    from importlib.metadata import EntryPoint
     from typing import Any, TypeVar
 
     from ..cache.unpinned import UrlCache
@@ -225,7 +226,7 @@ class Lookup:
 
 def is_shipped(path: str) -> bool:
     """Return True if a package ships a file; `ConfigError` if it does, but in a zip archive."""
-    if not os.path.isfile(path) and config.is_file(path):
+    if not os.path.isfile(path) and is_file(path):
         raise ConfigError(
             f"{path} lies in a zip archive, where no other program could open it",
             hint="read it with importlib.resources, or put it into the registry and on a mirror",
@@ -248,6 +249,27 @@ def url_of(
     return urls.join(canonical(urls.expand(dataurl[0], values)), entry.name)
 
 
+def announcements(group: str = "pkgdata.packages") -> Iterator[tuple[EntryPoint, str | None]]:
+    """Yield the entry points by which distributions announce packages, and their versions.
+
+    In the order of the import path; a distribution whose entry points are malformed is skipped.
+    """
+    from importlib import metadata
+
+    for distribution in metadata.distributions():
+        try:
+            points = distribution.entry_points.select(group=group)
+        except (AttributeError, TypeError, ValueError):
+            continue  # it would hide those of all others
+        for point in points:
+            yield point, distribution.version
+
+
+def module_of(point: EntryPoint) -> str:
+    """Return the import name that an entry point stands for; it is not imported."""
+    return point.value.partition(":")[0].strip()
+
+
 def version_of(name: str, folder: str | None) -> str | None:
     """Return the version of the distribution that a package comes from, or of its sources."""
     from importlib import metadata
@@ -257,9 +279,9 @@ def version_of(name: str, folder: str | None) -> str | None:
     except metadata.PackageNotFoundError:
         pass
     # an editable install lists none of its files, but its entry points
-    for point in metadata.entry_points(group="pkgdata.packages"):
-        if point.value.partition(":")[0] == name and point.dist is not None:
-            return point.dist.version
+    for point, version in announcements():
+        if module_of(point) == name:
+            return version
     for distribution in metadata.packages_distributions().get(name, []):
         return metadata.version(distribution)
     return None if folder is None else _source_version(folder)
@@ -273,7 +295,7 @@ def _source_version(folder: str) -> str | None:
         folder = os.path.dirname(folder)
         path = os.path.join(folder, "pyproject.toml")
         if os.path.exists(path):
-            tables = config.read_toml(path)
+            tables = config.read(path)
             project = tables.get("project") or tables.get("tool", {}).get("poetry", {})
             try:
                 return metadata.version(project.get("name") or "")

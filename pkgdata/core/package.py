@@ -11,7 +11,7 @@ import os
 from os import stat as _stat
 
 from ..base import config
-from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report, each_name, plain_name
+from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report, each_name, is_file, plain_name
 from ..cache.objects import Cache
 from ..errors import CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
 from .lookup import Settings, lookup_of, published_as, url_of, version_of
@@ -102,7 +102,7 @@ class PackageData:
         if self.package_dir is None:
             return f"{self.name} has none, and is no package that could hold one"
         toml = os.path.join(self.package_dir, "pkgdata.toml")
-        if config.is_file(toml):
+        if is_file(toml):
             return f"{toml} names none, and no registry.txt is next to it"
         return f"{self.name} has none: no pkgdata.toml or registry.txt is in {self.package_dir}"
 
@@ -273,7 +273,7 @@ class PackageData:
                 cache = self._settings.url_cache
             except CacheError:
                 return  # no home directory: what needs the cache reports it
-            path = cache.named(url, name)
+            path = cache.named(url, plain_name(name))
             yield Place("user cache", path or cache.root, HIT if path else ABSENT, "not pinned")
 
     def _lookup(self) -> Lookup:

@@ -18,9 +18,8 @@ from __future__ import annotations
 import os
 
 from ..base import fs
-from ..base.config import read_text
 from ..base.hashes import HEX_LENGTH, Digest, hash_blocks
-from ..base.report import plain_name
+from ..base.report import plain_name, read_text
 from ..errors import RegistryError, UnknownNameError
 
 TYPE_CHECKING = False
