@@ -239,7 +239,7 @@ def _facts(target: str) -> list[Fact]:
     if os.path.isfile(target):
         kind = "Unzip" if target.endswith((".whl", ".zip")) else "Untar"
         with tempfile.TemporaryDirectory(prefix="pkgdata-check-") as folder:
-            extract.unpack(kind, target, folder, set, extract.Room.of())
+            extract.unpack(kind, target, folder, set, extract.Growth.of())
             return _facts_below(folder, target)
     if os.sep in target or "/" in target or target == ".":
         return _facts_below(os.path.abspath(target), target)
