@@ -44,6 +44,8 @@ _WORDS = {
     "Content-Type": "content_type",
     "Content-Encoding": "encoding",
     "Cache-Control": "cache_control",
+    "Content-Disposition": "content_disposition",
+    "Content-Language": "content_language",
     "Storage-Class": "storage_class",
 }
 
@@ -51,11 +53,7 @@ _WORDS = {
 def attributes_of(found: Mapping[str, str], meta: Mapping[str, Any]) -> Attributes:
     """Read obstore's attributes and metadata of an object."""
     own = {_WORDS[key]: value for key, value in found.items() if key in _WORDS}
-    metadata = {
-        key: value
-        for key, value in found.items()
-        if key not in _WORDS and not key.startswith("Content-") and key != SHA256
-    }
+    metadata = {key: value for key, value in found.items() if key not in _WORDS and key != SHA256}
     modified = meta["last_modified"].timestamp()
     return Attributes(**own, metadata=metadata, modified=modified)  # type: ignore[arg-type]  # texts
 
@@ -243,25 +241,28 @@ class CloudStore(CloudClient):
         """Yield the parts of a listing, resumed where it broke off."""
         found: Iterator[Any] | None = None
 
-        def following() -> Any:
+        def following(client: Any) -> Any:
             nonlocal found
-            client, begun, found = self.client(), found, None  # none again, should it fail
-            with self.translating("", harmless=True):
-                begun = begun or iter(
-                    self._obstore.list(client, inside or None, offset=offset, chunk_size=1000)
-                )
-                part = next(begun, None)
+            begun, found = found, None  # none again, should it fail
+            begun = begun or iter(
+                self._obstore.list(client, inside or None, offset=offset, chunk_size=1000)
+            )
+            part = next(begun, None)
             found = begun
             return part
 
-        while (part := self.trying(following)) is not None:
+        def ask() -> Any:
+            with self.translating("", harmless=True):
+                return self.asking(following)
+
+        while (part := self.trying(ask)) is not None:
             yield part
             offset = part[-1]["path"] if part else offset
 
     def _level(self, inside: str) -> Iterator[Any]:
         def ask() -> Any:
             with self.translating("", harmless=True):
-                return self._obstore.list_with_delimiter(self.client(), inside or None)
+                return self.asking(lambda c: self._obstore.list_with_delimiter(c, inside or None))
 
         found = self.trying(ask)
         rows = {meta["path"]: meta for meta in found["objects"]}
@@ -278,13 +279,17 @@ class CloudStore(CloudClient):
         self._before_writing(name)
         # whether it was written is asked, where nothing is replaced: trying twice does no harm
         with self.translating(name, harmless=if_absent):
-            found = self._obstore.put(
-                self.client(kept.public),
-                key,
-                bytes(content),  # obstore does not take Python's own memoryviews of all kinds
-                attributes=self._headers(kept, content),
-                mode="create" if if_absent else "overwrite",
-                use_multipart=False,
+            found = self.asking(
+                lambda client: self._obstore.put(
+                    client,
+                    key,
+                    bytes(content),  # obstore does not take Python's own memoryviews of all kinds
+                    attributes=self._headers(kept, content),
+                    tags=kept.tags or None,
+                    mode="create" if if_absent else "overwrite",
+                    use_multipart=False,
+                ),
+                kept.public,
             )
         self._check_written(name, content, found["e_tag"])
 
@@ -333,6 +338,7 @@ class CloudStore(CloudClient):
                 key,
                 parts,
                 attributes=headers,
+                tags=kept.tags or None,
                 use_multipart=True,
                 chunk_size=part if size is not None else 4 * part,
                 max_concurrency=_AT_ONCE,
@@ -352,15 +358,34 @@ class CloudStore(CloudClient):
         self._before_writing(name)
         # Google and Azure answer that there is none
         with contextlib.suppress(ObjectNotFoundError), self.translating(name, harmless=True):
-            self._obstore.delete(self.client(), keys)
+            self.asking(lambda client: self._obstore.delete(client, keys))
 
     def clone(self, name: str, source: Primitives, source_name: str) -> bool:
         if not isinstance(source, CloudStore) or not self._shares(source):
             return False
         self._before_writing(name)
         with self.translating(source_name):
-            self._obstore.copy(self.client(), source._key(source_name), self._key(name))
+            here, there = self._key(name), source._key(source_name)
+            self.asking(lambda client: self._obstore.copy(client, there, here))
         return True
+
+    #: What becomes of the parts of an upload whose process was killed.
+    uploads_end = ""
+    #: Whether objects have tags there.
+    has_tags = True
+
+    def uploads(self, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+        """Yield the uploads in parts that nobody ended: name, identifier, when it began."""
+        raise self.failure(
+            UnsupportedOperationError,
+            prefix,
+            f"{self.kind} does not list unfinished uploads here",
+            hint=self.uploads_end,
+        )
+
+    def abort(self, name: str, upload: str) -> None:
+        """Remove the parts of an unfinished upload."""
+        raise self._unsupported("end uploads", name)
 
     def same(self, name: str, other: Primitives, other_name: str) -> bool:
         return (

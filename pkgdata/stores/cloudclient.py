@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import html
 import os
 import re
 import threading
@@ -17,7 +18,7 @@ from datetime import timedelta
 from ..base import fs, retry
 from ..base.config import conf
 from ..base.hashes import Digest
-from ..base.urls import ca_bundle
+from ..base.urls import ca_bundle, tls_context
 from ..errors import (
     AccessDeniedError,
     ConfigError,
@@ -44,10 +45,36 @@ if TYPE_CHECKING:
 
 _STATUS = re.compile(r"status code: (\d{3})|Status\((\d{3})|status: (\d{3})")
 _CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
-_MESSAGE = re.compile(r"<(?:Message|Details)>([^<]{1,200})")
+_MESSAGE = re.compile(r"<(?:Message|Details)>([^<]+)")
+#: What came of a request, behind obstore's words about the request itself.
+_ANSWER = re.compile(r"status code: (?:\d{3}[^:\n]*): (.*?)(?:\n\nDebug source|\Z)", re.DOTALL)
+_REQUEST = re.compile(
+    r"(?:Error performing|Error while sending|performing) ([A-Z]{3,6}|list request)\b"
+)
+_PREAMBLE = re.compile(
+    r"Error performing [A-Z]+ \S+ in [^ ]+(?:, after .*?retry_timeout: \S+)? *- "
+)
+
+#: What was done, by obstore's word for it.
+_VERBS = {
+    "GET": "read", "HEAD": "look it up", "PUT": "write", "POST": "write", "DELETE": "delete",
+    "list request": "list",
+}  # fmt: skip
+
+#: Characters of an answer that is no error of the service's own, such as a proxy's page.
+_PAGE = 500
 
 #: What to do about the codes that services answer.
 _HINTS = {
+    "AccessDenied": "these credentials may not do that there; ask the bucket's owner, or read a "
+    "public bucket with anonymous=True (--anonymous)",
+    "AllAccessDisabled": "the bucket's owner has closed it",
+    "AuthorizationHeaderMalformed": "give the bucket's region: region= or --region",
+    "PermanentRedirect": "give the bucket's region: region= or --region",
+    "IllegalLocationConstraintException": "give the bucket's region: region= or --region",
+    "EntityTooLarge": "the service takes no object of this size by one request",
+    "InvalidStorageClass": "the bucket does not know this storage class",
+    "UserProjectMissing": "who reads pays: request_payer= or --request-payer PROJECT",
     "SignatureDoesNotMatch": "the secret key is not the one that belongs to the access key",
     "AuthenticationFailed": "the account's key is wrong, or this computer's clock",
     "InvalidAccessKeyId": "the access key is not known there; check the profile and the endpoint",
@@ -86,7 +113,13 @@ class PreconditionError(StoreError):
     """The object is not the one that was asked for."""
 
 
-def translate(error: Exception, url: str, address: str, in_body: bool) -> Exception:
+class Refusal(OSError):
+    """The answer to a request of our own, in obstore's words."""
+
+
+def translate(
+    error: Exception, url: str, address: str, in_body: bool, signs: bool = True
+) -> Exception:
     """Translate an obstore error into one of this package; ``in_body`` once bytes have come."""
     if isinstance(error, PkgdataError):
         return error  # one of ours, which Python's own classes are parents of
@@ -104,11 +137,11 @@ def translate(error: Exception, url: str, address: str, in_body: bool) -> Except
             hint="check its name and the endpoint; buckets are not made by writing to them",
             url=address,
         )
-    if kind in ("NotFoundError", "FileNotFoundError"):
+    if kind in ("NotFoundError", "FileNotFoundError") or (kind == "Refusal" and status == 404):
         return ObjectNotFoundError(f"{address}: no such object", url=address)
     if kind == "AlreadyExistsError":
         return already_there(address)
-    if kind == "PreconditionError":
+    if kind == "PreconditionError" or (kind == "Refusal" and status == 412):
         return PreconditionError(f"{address}: it changed", url=address)
     if status == 416 or "InvalidRange" in text or "start index" in text.lower():
         return NoSuchRangeError(f"{address}: no such range", url=address)
@@ -116,13 +149,14 @@ def translate(error: Exception, url: str, address: str, in_body: bool) -> Except
         return UnsupportedOperationError(
             f"{address}: the service does not serve ranges", hint="read all of it", url=address
         )
-    return _other(kind, text, code, status, address, in_body)
+    return _other(kind, text, code, status, address, in_body, signs)
 
 
 def is_unanswered(error: Exception) -> bool:
     """Return True if no answer came, or not all of it, and obstore did not repeat the request."""
     text = str(error)
-    return not _STATUS.search(text) and ("retries: 0," in text or "list response body" in text)
+    unrepeated = "retries: 0," in text or type(error).__module__.startswith("requests")
+    return not _STATUS.search(text) and (unrepeated or "list response body" in text)
 
 
 def is_expired(error: Exception) -> bool:
@@ -132,32 +166,47 @@ def is_expired(error: Exception) -> bool:
 
 
 def _other(
-    kind: str, text: str, code: str, status: int, address: str, in_body: bool
+    kind: str, text: str, code: str, status: int, address: str, in_body: bool, signs: bool
 ) -> StoreError | IncompleteTransferError:
-    if kind in ("PermissionDeniedError", "UnauthenticatedError") or status in (401, 403):
-        said = f"status {status or 403}, {code}" if code else "access denied"
-        return AccessDeniedError(
-            f"{address}: {said}",
-            hint=_HINTS.get(code, "check the credentials, or anonymous=True for a public bucket"),
-            url=address,
-        )
-    reason = _reason(text, code, status)
+    reason, hint = _reason(text, code, status), _HINTS.get(code)
     if in_body:
         return IncompleteTransferError(f"{address}: broke off: {reason}", url=address)
-    return StoreError(f"{address}: {reason}", hint=_HINTS.get(code), url=address)
+    asked = _REQUEST.search(text)
+    said = (
+        f"{address}: cannot {_VERBS.get(asked[1], 'reach it') if asked else 'reach it'}: {reason}"
+    )
+    if kind in ("PermissionDeniedError", "UnauthenticatedError") or status in (401, 403):
+        if not signs:
+            hint = (
+                "nothing was signed: set the provider's variables or profile, give secrets=, "
+                "or leave out anonymous"
+            )
+        return AccessDeniedError(said, hint=hint or _HINTS["AccessDenied"], url=address)
+    if "BareRedirect" in text:
+        hint = _HINTS["PermanentRedirect"]
+    again = kind == "Refusal" and (status >= 500 or status == 429)
+    return StoreError(said, hint=hint, url=address, transient=again)
 
 
 def _reason(text: str, code: str, status: int) -> str:
-    """Return in few words what went wrong, without the request."""
+    """Return what went wrong in one line, without the request, which may hold keys."""
     if status or code:
-        message = _MESSAGE.search(text)
-        words = [f"status {status}" if status else "", code, message[1] if message else ""]
-        return ", ".join(filter(None, words))
+        message, answer = _MESSAGE.search(text), _ANSWER.search(text)
+        words = message[1] if message else ""
+        if not code and answer:  # a page, or plain text
+            words = re.sub(r"<[^>]*>", " ", answer[1])[:_PAGE]
+        shown = (f"status {status}" if status else "", code, html.unescape(words).rstrip(" .\n"))
+        return _line(", ".join(filter(None, shown)))
     lower = text.lower()
     for sign, meaning in _SIGNS.items():
         if sign in lower:
             return meaning
-    return "the request failed: " + text.partition("\n")[0].partition("http")[0].strip(" :")[:120]
+    said = _PREAMBLE.split(text.partition("\n\nDebug source")[0])[-1]
+    return "the request failed: " + _line(re.sub(r"(https?://[^\s?]*)\?\S*", r"\1", said))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
 
 
 #: Requests at once: most of the time of a small object is the way there and back.
@@ -313,7 +362,7 @@ class CloudClient(Store):
             what = type(failure).__name__
             text = f"{self.url}: the function that was given as secrets failed: {what}"
             raise ConfigError(text) from failure
-        found = translate(error, self.url, self.address(name), in_body)
+        found = translate(error, self.url, self.address(name), in_body, self.signs)
         if callable(self._options.get("secrets")) and is_expired(error):
             self._clients = {}  # the next one asks for keys again
             found.transient = True  # type: ignore[attr-defined]  # such errors are StoreErrors
@@ -336,10 +385,24 @@ class CloudClient(Store):
 
     # -- requests ------------------------------------------------------------------------------
 
+    def asking(self, request: Callable[[Any], Any], public: bool = False) -> Any:
+        """Send a request of a client; once more if the answer shows that another client is due."""
+        client = self.client(public)
+        try:
+            return request(client)
+        except self.errors as error:
+            self._learn(str(error))
+            if self.client(public) is client:
+                raise
+            return request(self.client(public))
+
+    def _learn(self, text: str) -> None:
+        """Take from an error what the next client should do otherwise, and drop this one."""
+
     def _get(self, name: str, options: dict[str, Any]) -> Any:
         key = self._key(name)
         with self.translating(name):
-            return self._obstore.get(self.client(), key, options=options)
+            return self.asking(lambda client: self._obstore.get(client, key, options=options))
 
     def part(
         self, name: str, start: int, stop: int | None, validator: str | None = None
@@ -354,6 +417,28 @@ class CloudClient(Store):
             return self._get(name, options)
         except (NoSuchRangeError, PreconditionError):
             return None
+
+    def headers_of(self, name: str) -> Mapping[str, str]:
+        """Return the headers of an object that obstore does not pass on; none if that failed."""
+        import http.client
+        import urllib.error
+        import urllib.request
+
+        # the signed address never leaves this call, which is why it is not asked for by requests,
+        # which logs addresses
+        try:
+            url = self._obstore.sign(
+                self.client(), "HEAD", self._key(name), expires_in=timedelta(minutes=5)
+            )
+            request = urllib.request.Request(url, method="HEAD")
+            context = tls_context() if url.startswith("https:") else None
+            with urllib.request.urlopen(request, timeout=self.timeout, context=context) as answer:
+                found: Mapping[str, str] = answer.headers
+                return found
+        except (*self.errors, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
+            return {}
 
     def digest_of(self, meta: Mapping[str, Any], kept: Mapping[str, str]) -> Digest | None:
         """Return the digest that the service reports, of obstore's metadata and attributes."""

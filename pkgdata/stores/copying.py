@@ -11,12 +11,13 @@ import contextlib
 import itertools
 import threading
 import time
+import warnings
 from typing import NamedTuple
 
 from ..base import pool, progress
 from ..base.progress import BYTES, START, Event
 from ..base.report import Report
-from ..errors import ConfigError, ObjectExistsError, PkgdataError, StoreError
+from ..errors import ConfigError, ObjectExistsError, PkgdataError, PkgdataWarning, StoreError
 from . import codecs
 from .objects import BLOCK, WHOLE, Attributes
 from .reading import length, read_on
@@ -48,6 +49,8 @@ class Recipe(NamedTuple):
     level: int | None = None
     #: False leaves alone what is there.
     replace: bool = True
+    #: Whether it is an error if attributes cannot be kept, as when the original is removed.
+    strict: bool = False
 
     def copy(
         self, source: Driver, name: str, to: Driver, new_name: str, tell: Tell | None = None
@@ -55,6 +58,9 @@ class Recipe(NamedTuple):
         """Copy one object; return the bytes that passed through here, None if it was there."""
         if not self.replace and to.info_or_none(new_name) is not None:
             return None
+        if self.reencode is None and source.same(name, to, new_name):
+            address = source.address(name)
+            raise StoreError(f"{address} cannot be copied onto itself", url=address)
         if self.reencode is None and to.trying(lambda: to.clone(new_name, source, name)):
             return 0
         return to.trying(lambda: self._through_here(source, name, to, new_name, tell))
@@ -66,7 +72,9 @@ class Recipe(NamedTuple):
         size = body.size
         read = read_on(source, name, body, BLOCK if size is None else max(1, min(size, BLOCK)))
         blocks = read if tell is None else _told(read, size, tell)
-        attributes, recoded = self._recoded(blocks, body.attributes, source.address(name))
+        attributes, recoded = self._recoded(
+            blocks, self._kept(source, name, body.attributes, to), source.address(name)
+        )
         if attributes.content_type is None and to.cloud:
             attributes = attributes.replaced(content_type=guess_type(new_name))
         whole = size is not None and size <= WHOLE
@@ -86,6 +94,33 @@ class Recipe(NamedTuple):
             read.close()  # type: ignore[attr-defined]  # a generator; lets go of the connection
             body.close()
         return size or 0
+
+    def _kept(self, source: Driver, name: str, attributes: Attributes, to: Driver) -> Attributes:
+        """Return an object's attributes as the copy keeps them, from one bucket to another."""
+        if not (source.cloud and to.cloud):
+            return attributes
+        kept = source.all_attributes(name, attributes)
+        lost = []
+        if kept.storage_class and type(source) is not type(to):
+            lost.append(f"storage class {kept.storage_class}")
+            kept = kept.replaced(storage_class=None)
+        if kept.tags and not getattr(to, "has_tags", False):
+            lost.append("tags")
+            kept = kept.replaced(tags=None)
+        if lost and self.strict:
+            address, what = source.address(name), " and ".join(lost)
+            raise StoreError(
+                f"{address}: {to.url} cannot keep its {what}; it was not moved",
+                hint="mv --lossy moves it without; cp copies it",
+                url=address,
+            )
+        if lost:
+            warnings.warn(
+                f"{source.url}: {' and '.join(lost)} of objects cannot be kept in {to.url}",
+                PkgdataWarning,
+                stacklevel=2,
+            )
+        return kept
 
     def _recoded(
         self, blocks: Iterator[memoryview], attributes: Attributes, address: str

@@ -292,6 +292,8 @@ def _attributes(headers: Any) -> Attributes:
         encoding={"x-gzip": "gzip", "identity": None, "": None}.get(encoding, encoding),
         cache_control=headers.get("Cache-Control"),
         modified=_modified(headers),
+        content_disposition=headers.get("Content-Disposition"),
+        content_language=headers.get("Content-Language"),
     )
 
 

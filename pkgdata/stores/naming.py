@@ -21,7 +21,7 @@ _DRIVERS = {
     "https": "http.HttpStore",
     "file": "file.FileStore",
     "mem": "memory.MemoryStore",
-    "s3": "providers.S3",
+    "s3": "s3.S3",
     "gs": "providers.Google",
     "az": "providers.Azure",
     "sftp": "sftp.SftpStore",

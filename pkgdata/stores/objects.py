@@ -45,18 +45,16 @@ class Attributes:
         of the writing.
     mode : int, optional
         Permission bits of the original, which a copy that is a file gets as far as the umask lets.
+    content_disposition, content_language : str, optional
+        As the HTTP headers.
+    tags : mapping of str to str, optional
+        Of S3 and Azure. Reading leaves out the tags and the storage class; copies ask for them.
     """
 
     __slots__ = (
-        "cache_control",
-        "content_type",
-        "encoding",
-        "metadata",
-        "mode",
-        "modified",
-        "public",
-        "storage_class",
-    )
+        "cache_control", "content_disposition", "content_language", "content_type", "encoding",
+        "metadata", "mode", "modified", "public", "storage_class", "tags",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -68,6 +66,9 @@ class Attributes:
         public: bool = False,
         modified: float | None = None,
         mode: int | None = None,
+        content_disposition: str | None = None,
+        content_language: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> None:
         self.content_type = content_type
         self.encoding = encoding
@@ -77,6 +78,8 @@ class Attributes:
         self.public = public
         self.modified = modified
         self.mode = mode
+        self.content_disposition, self.content_language = content_disposition, content_language
+        self.tags = dict(tags or {})
 
     def __repr__(self) -> str:
         given = {name: getattr(self, name) for name in self.__slots__}

@@ -1,4 +1,4 @@
-"""The three clouds: what each one's credentials and answers have of their own.
+"""Google and Azure, and where each cloud's credentials are looked for.
 
 No credential is ever sent to find out whether there is one: the provider's files and variables are
 looked at, and a machine's own role service is asked only on that provider's machines.
@@ -11,160 +11,26 @@ import os
 
 from ..base import hashes
 from ..base.hashes import Digest
-from ..base.pool import chunks
-from ..base.urls import tls_context
-from ..errors import ConfigError, MissingExtraError, StoreError, UnsupportedOperationError
+from ..errors import ConfigError, MissingExtraError, UnsupportedOperationError
 from . import naming
 from .cloud import SHA256, CloudStore
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     from .cloudclient import Credentials
     from .objects import Attributes
 
-#: Keys that one S3 request deletes.
-_DELETED_AT_ONCE = 1000
 
-#: Regions of Amazon's buckets that this process has asked for.
-_regions: dict[str, str] = {}
-
-
-class S3(CloudStore):
-    """A bucket of Amazon S3, or of anything that speaks its protocol.
-
-    Secrets are ``access_key_id``, ``secret_access_key`` and, if need be, ``session_token``, each
-    with or without ``aws_`` before it.
-    """
-
-    kind, maker = "S3", "S3Store"
-
-    def _endpoint(self) -> str | None:
-        return (
-            self._place.endpoint
-            or self._secrets().get("endpoint_url")
-            or os.environ.get("AWS_ENDPOINT_URL_S3")
-            or os.environ.get("AWS_ENDPOINT_URL")
-            or aws_profile().get("endpoint_url")
-        )
-
-    def _public_headers(self) -> dict[str, str]:
-        return {"x-amz-acl": "public-read"}
-
-    def _credentials(self, secrets: dict[str, Any]) -> Credentials:
-        given = self._options.get("secrets")
-        if self._options.get("anonymous"):
-            return {}, None, False
-        if given is not None:
-            keys = _keys(given, secrets)
-            return {}, self.asked(keys) if callable(given) else keys, True
-        found = aws_credentials()
-        return (*(found or ({}, None)), found is not None)
-
-    def _complete(self, config: dict[str, Any], client: dict[str, Any]) -> None:
-        config["region"] = self._region(config.get("region") or self._secrets().get("region"))
-        if self._options.get("request_payer"):
-            config["request_payer"] = True
-
-    def _region(self, known: str | None) -> str:
-        region = (
-            self._options.get("region")
-            or os.environ.get("AWS_REGION")
-            or os.environ.get("AWS_DEFAULT_REGION")
-            or known
-            or aws_profile().get("region")
-        )
-        if region:
-            return str(region)
-        if self._endpoint() is not None:
-            return "us-east-1"  # what services of others take
-        bucket = self._place.bucket
-        if bucket not in _regions:
-            _regions[bucket] = _ask_region(bucket, self.timeout)
-        return _regions[bucket]
-
-    def is_digest(self, name: str, digest: Digest) -> bool:
-        import datetime
-        import http.client
-        import urllib.error
-        import urllib.request
-
-        import obstore
-
-        # the one thing that obstore does not pass on; the signed address never leaves this call,
-        # which is why it is not asked for by requests, which logs addresses
-        if not self.signs:
-            return True
-        url = obstore.sign(
-            self.client(), "HEAD", self._key(name), expires_in=datetime.timedelta(minutes=5)
-        )
-        request = urllib.request.Request(url, method="HEAD")
-        context = tls_context() if url.startswith("https:") else None
-        try:
-            with urllib.request.urlopen(request, timeout=self.timeout, context=context) as answer:
-                found = answer.headers
-        except (OSError, http.client.HTTPException) as error:
-            if isinstance(error, urllib.error.HTTPError):
-                error.close()
-            return True
-        kind = found.get("x-amz-server-side-encryption", "")
-        return not kind.startswith("aws:kms") and not any(
-            key.lower().startswith("x-amz-server-side-encryption-customer") for key in found
-        )
-
-    def _check_written(self, name: str, content: bytes | memoryview, etag: str | None) -> None:
-        # a signed request carries the SHA-256 of its body, and the service compares
-        if not self.signs:
-            super()._check_written(name, content, etag)
-
-    def remove_many(self, names: Iterable[str]) -> None:
-        for part in chunks(names, _DELETED_AT_ONCE):
-            keys = [self._key(name) for name in part]
-            self.trying(lambda keys=keys: self._delete(keys, ""))  # type: ignore[misc]
-
-
-def _keys(given: Any, secrets: dict[str, Any]) -> Callable[[], Any]:
-    """Return a source of keys as obstore takes it.
-
-    Keys that are given are wrapped too: given as settings, they would be mixed with the
-    environment's session token.
-    """
-
-    def keys(found: Mapping[str, Any]) -> dict[str, Any]:
-        secrets = naming.read_secrets(found).items()
-        known = {key.removeprefix("aws_"): value for key, value in secrets}
-        known["token"] = known.get("session_token") or known.get("token")
-        names = ("access_key_id", "secret_access_key")
-        return _picked(known, names, "token")
-
-    if callable(given):
-        return lambda: keys(given())
-    fixed = keys(secrets)  # now: what is missing is reported before anything is sent
-    return lambda: fixed
-
-
-def _picked(known: Mapping[str, Any], needed: tuple[str, ...], *others: str) -> dict[str, Any]:
+def picked(known: Mapping[str, Any], needed: tuple[str, ...], *others: str) -> dict[str, Any]:
     """Return the secrets that obstore takes."""
     for name in needed:
         if name not in known:
             hint = f"expected {' and '.join(needed)}"
             raise ConfigError(f"secrets: {name} is missing", hint=hint)
     return {name: known.get(name) for name in (*needed, *others, "expires_at")}
-
-
-def _ask_region(bucket: str, timeout: float) -> str:
-    """Ask Amazon where a bucket is, which it tells everybody."""
-    from .http import own_login, request
-
-    url = f"https://s3.amazonaws.com/{bucket}"
-    try:
-        found = request("HEAD", url, {}, timeout, login=own_login, follow=False)
-        found.close()
-        return found.headers.get("x-amz-bucket-region") or "us-east-1"
-    except StoreError:
-        return "us-east-1"  # the request itself will tell what is wrong with the network
 
 
 class Google(CloudStore):
@@ -174,6 +40,8 @@ class Google(CloudStore):
     """
 
     kind, maker, endpoint_word = "Google Cloud Storage", "GCSStore", "base_url"
+    uploads_end = "give the bucket a lifecycle rule with AbortIncompleteMultipartUpload"
+    has_tags = False
 
     def _public_headers(self) -> dict[str, str]:
         return {"x-goog-acl": "public-read"}
@@ -182,7 +50,7 @@ class Google(CloudStore):
         given = self._options.get("secrets")
         found = given is not None or google_credentials()
         if callable(given):
-            return {}, self.asked(lambda: _picked(naming.read_secrets(given()), ("token",))), found
+            return {}, self.asked(lambda: picked(naming.read_secrets(given()), ("token",))), found
         if token := secrets.get("bearer_token") or secrets.get("token"):
             return {"bearer_token": token}, None, found
         return {"service_account_key": json.dumps(secrets)} if secrets else {}, None, found
@@ -209,6 +77,7 @@ class Azure(CloudStore):
     """
 
     kind, maker = "Azure", "AzureStore"
+    uploads_end = "Azure removes blocks that were not committed after a week"
 
     def _secrets(self) -> dict[str, Any]:
         return {key.removeprefix("azure_storage_"): v for key, v in super()._secrets().items()}
@@ -237,6 +106,12 @@ class Azure(CloudStore):
         if content is not None:
             found[SHA256] = hashes.hash_blocks((content,)).hex
         return found
+
+    def all_attributes(self, name: str, attributes: Attributes) -> Attributes:
+        found = self.headers_of(name)
+        if found.get("x-ms-access-tier-inferred", "").lower() == "true":
+            return attributes
+        return attributes.replaced(storage_class=found.get("x-ms-access-tier"))
 
     def digest_of(self, meta: Mapping[str, Any], kept: Mapping[str, str]) -> Digest | None:
         value = kept.get(SHA256, "").lower()
@@ -307,13 +182,13 @@ def aws_credentials() -> tuple[dict[str, Any], Callable[[], Any] | None] | None:
             settings["session_token"] = profile["aws_session_token"]
         return settings, None
     if any(key.startswith(("sso_", "role_arn", "credential_process")) for key in profile):
-        return settings, _boto_provider()
+        return settings, boto_provider()
     if _machine_of("Amazon EC2"):
         return settings, None  # the machine's role
     return None
 
 
-def _boto_provider() -> Callable[[], Any]:
+def boto_provider() -> Callable[[], Any]:
     try:
         import boto3
         from obstore.auth.boto3 import Boto3CredentialProvider

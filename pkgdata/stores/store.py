@@ -99,6 +99,9 @@ class Store(ReadableStore):
         encoding: str | None = None,
         if_absent: bool = False,
         progress: bool | Callback | None = None,
+        content_disposition: str | None = None,
+        content_language: str | None = None,
+        tags: Mapping[str, str] | None = None,
     ) -> Report | None:
         """Write one object or many.
 
@@ -120,6 +123,8 @@ class Store(ReadableStore):
             Refuse to replace; of two who do so at once, one succeeds.
         progress : bool or callable, optional
             See `get`.
+        content_disposition, content_language, tags
+            See `Attributes`.
 
         Returns
         -------
@@ -134,7 +139,10 @@ class Store(ReadableStore):
             Some of many failed; ``error.report`` says which and can ``retry()``.
         StoreError
         """
-        kept = Attributes(content_type, encoding, cache_control, storage_class, metadata, public)
+        kept = Attributes(
+            content_type, encoding, cache_control, storage_class, metadata, public,
+            content_disposition=content_disposition, content_language=content_language, tags=tags,
+        )  # fmt: skip
         put = writing.Put(self, kept, compress, level, if_absent)
         if isinstance(names, str):
             if content is None:
