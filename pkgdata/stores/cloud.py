@@ -296,6 +296,9 @@ class CloudStore(CloudClient):
     def _before_writing(self, name: str) -> None:
         """Refuse what the client would take a wrong way."""
 
+    def _before_parts(self, name: str) -> None:
+        """Learn what an answer may teach: blocks that have begun to flow cannot be sent again."""
+
     def _check_written(self, name: str, content: bytes | memoryview, etag: str | None) -> None:
         """Compare with the digest that the service answers, unless it checked what it was sent."""
         digest = as_md5(etag)
@@ -328,6 +331,7 @@ class CloudStore(CloudClient):
             raise already_there(self.address(name))
         key = self._key(name)
         self._before_writing(name)
+        self._before_parts(name)
         part = max(_PART, -(-(size or 0) // _PARTS))
         client, headers = self.client(kept.public), self._headers(kept, None)
         feed = Feed(blocks)

@@ -83,6 +83,7 @@ class S3(CloudStore):
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
         self._known_keys: tuple[Any, dict[str, Any] | None] = (None, None)
+        self._answered = False
 
     def _endpoint(self) -> str | None:
         found = self._given_endpoint()
@@ -145,6 +146,12 @@ class S3(CloudStore):
             if region and region != self._region():
                 _regions[place] = region
                 self._clients = {}
+
+    def _before_parts(self, name: str) -> None:
+        if not self._answered:
+            with contextlib.suppress(StoreError):
+                self.info(name)  # it may be in another region
+            self._answered = True
 
     def is_digest(self, name: str, digest: Digest) -> bool:
         if not self.signs:

@@ -27,7 +27,7 @@ from ...errors import (
 )
 from ...stores import Body, Source, open_store
 from ...stores import http as web
-from ...stores.ftp import FtpStore
+from ...stores.fsspec import FtpStore
 from ...transfer.fetch import fetch, shown
 from ...transfer.one import unexpected_page
 from .errors import DownloadSpaceError, UrlOfflineError, failed, find_cause
