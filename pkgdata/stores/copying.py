@@ -19,7 +19,7 @@ from ..base.progress import BYTES, START, Event
 from ..base.report import Report
 from ..errors import ConfigError, ObjectExistsError, PkgdataError, PkgdataWarning, StoreError
 from . import codecs
-from .objects import BLOCK, WHOLE, Attributes
+from .objects import BLOCK, UNREADABLE, WHOLE, Attributes
 from .reading import length, read_on
 from .writing import guess_type
 
@@ -104,7 +104,7 @@ class Recipe(NamedTuple):
         if kept.storage_class and type(source) is not type(to):
             lost.append(f"storage class {kept.storage_class}")
             kept = kept.replaced(storage_class=None)
-        if kept.tags and not getattr(to, "has_tags", False):
+        if kept.tags and (kept.tags == UNREADABLE or not getattr(to, "has_tags", False)):
             lost.append("tags")
             kept = kept.replaced(tags=None)
         if lost and self.strict:

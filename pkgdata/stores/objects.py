@@ -100,6 +100,10 @@ class Attributes:
         return Attributes(**{name: getattr(self, name) for name in self.__slots__} | changes)
 
 
+#: Tags of which no more is known than that there are some; no service has a tag without a name.
+UNREADABLE = {"": ""}
+
+
 class Info(NamedTuple):
     """What a store knows of an object without reading it.
 

@@ -14,14 +14,15 @@ from ..base.hashes import Digest
 from ..errors import ConfigError, MissingExtraError, UnsupportedOperationError
 from . import naming
 from .cloud import SHA256, CloudStore
+from .objects import UNREADABLE, Attributes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Any
 
+    from .base import Primitives
     from .cloudclient import Credentials
-    from .objects import Attributes
 
 
 def picked(known: Mapping[str, Any], needed: tuple[str, ...], *others: str) -> dict[str, Any]:
@@ -77,6 +78,7 @@ class Azure(CloudStore):
     """
 
     kind, maker = "Azure", "AzureStore"
+    signed_method = "GET"
     uploads_end = "Azure removes blocks that were not committed after a week"
 
     def _secrets(self) -> dict[str, Any]:
@@ -109,9 +111,18 @@ class Azure(CloudStore):
 
     def all_attributes(self, name: str, attributes: Attributes) -> Attributes:
         found = self.headers_of(name)
-        if found.get("x-ms-access-tier-inferred", "").lower() == "true":
-            return attributes
-        return attributes.replaced(storage_class=found.get("x-ms-access-tier"))
+        if found.get("x-ms-access-tier-inferred", "").lower() != "true":
+            attributes = attributes.replaced(storage_class=found.get("x-ms-access-tier"))
+        if found.get("x-ms-tag-count", "0") != "0":
+            attributes.tags = UNREADABLE
+        return attributes
+
+    def clone(self, name: str, source: Primitives, source_name: str) -> bool:
+        if isinstance(source, Azure):
+            kept = source.all_attributes(source_name, Attributes())
+            if kept.storage_class or kept.tags:
+                return False  # the service would not copy these
+        return super().clone(name, source, source_name)
 
     def digest_of(self, meta: Mapping[str, Any], kept: Mapping[str, str]) -> Digest | None:
         value = kept.get(SHA256, "").lower()

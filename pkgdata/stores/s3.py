@@ -7,6 +7,7 @@ keys; without keys that can be read they are not made, and bytes pass through he
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import datetime
 import hashlib
@@ -15,8 +16,9 @@ import os
 import re
 import time
 from typing import NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 from ..base import pool
 from ..base.hashes import Digest
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
 
     from .base import Primitives
     from .cloudclient import Credentials
-    from .objects import Attributes
+    from .objects import Attributes, Blocks
 
 #: Keys that one S3 request deletes.
 _DELETED_AT_ONCE = 1000
@@ -265,6 +267,22 @@ class S3(CloudStore):
         rows = _rows(self.ask("GET", name, {"tagging": ""}), "Tag")
         return {row["Key"]: row["Value"] for row in rows}
 
+    def _tag(self, name: str, tags: Mapping[str, str]) -> None:
+        rows = "".join(
+            f"<Tag><Key>{escape(key)}</Key><Value>{escape(value)}</Value></Tag>"
+            for key, value in tags.items()
+        )
+        body = f"<Tagging><TagSet>{rows}</TagSet></Tagging>".encode()
+        md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        self.trying(lambda: self.ask("PUT", name, {"tagging": ""}, {"content-md5": md5}, body))
+
+    def _write_blocks(
+        self, name: str, blocks: Blocks, kept: Attributes, if_absent: bool, size: int | None
+    ) -> None:
+        super()._write_blocks(name, blocks, kept, if_absent, size)
+        if kept.tags and self._keys():
+            self._tag(name, kept.tags)  # some services ignore those of an upload in parts
+
     # -- copies by the service -----------------------------------------------------------------
 
     def clone(self, name: str, source: Primitives, source_name: str) -> bool:
@@ -316,8 +334,6 @@ class S3(CloudStore):
             for key, value in head.items()
             if key.lower() in _KEPT or key.lower().startswith("x-amz-meta-")
         }
-        if int(head.get("x-amz-tagging-count") or 0):
-            kept["x-amz-tagging"] = urlencode(source._tags(source_name), quote_via=quote)
         begun = _rows(self.ask("POST", name, {"uploads": ""}, kept), ".")[0]["UploadId"]
 
         def copy(start: int) -> tuple[int, str]:
@@ -335,6 +351,8 @@ class S3(CloudStore):
             )
             body = f"<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>".encode()
             self.ask("POST", name, {"uploadId": begun}, body=body)
+            if int(head.get("x-amz-tagging-count") or 0):
+                self._tag(name, source._tags(source_name))
         except BaseException:
             self.abort(name, begun)
             raise
