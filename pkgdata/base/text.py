@@ -118,6 +118,28 @@ def add_json(parser: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON, for scripts")
 
 
+def add_service(parser: Any, anonymous: str | None = "send no credentials") -> None:
+    """Add how buckets are reached, by the names that `Store` has for it; see `service`."""
+    group = parser.add_argument_group("buckets")
+    if anonymous:
+        group.add_argument(
+            "--anonymous", "--no-sign-request", action="store_true", default=None, help=anonymous
+        )
+    group.add_argument("--endpoint", "--endpoint-url", metavar="URL", help="URL of the service")
+    group.add_argument("--region", metavar="NAME", help="of the bucket; found out by default")
+    group.add_argument(
+        "--request-payer",
+        metavar="WHO",
+        help='who pays for the requests: "requester" (S3), or a project (Google)',
+    )
+
+
+def service(args: Any) -> dict[str, Any]:
+    """Return what was said of how buckets are reached, as options of `Store`."""
+    words = ("anonymous", "endpoint", "region", "request_payer")
+    return {word: found for word in words if (found := getattr(args, word, None)) is not None}
+
+
 def command(
     commands: Any,
     name: str,

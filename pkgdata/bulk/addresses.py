@@ -24,7 +24,7 @@ from ..stores.store import split
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from typing import Any
 
     from ..stores import Info
@@ -187,10 +187,10 @@ def at(base: str, key: str, literal: bool = False) -> Address:
 
 
 class Stores:
-    """The stores of one command, each opened once; ``endpoint`` is for clouds alone."""
+    """The stores of one command, each opened once; the options are those of buckets alone."""
 
-    def __init__(self, anonymous: bool | None = None, endpoint: str | None = None) -> None:
-        self._options: dict[str, Any] = {"anonymous": anonymous or None, "endpoint": endpoint}
+    def __init__(self, options: Mapping[str, Any] | None = None) -> None:
+        self._options = options or {}
         self._stores: dict[str, Store] = {}
 
     def open(self, base: str) -> Store:
@@ -218,10 +218,10 @@ class Options(NamedTuple):
     parallel: int = 1
     #: File that records progress, so that the copy can be resumed or shared.
     job: str | None = None
-    #: Read the sources without credentials.
-    anonymous: bool = False
-    #: URL of the clouds' service.
-    endpoint: str | None = None
+    #: Move objects even where their tags or storage class cannot be kept.
+    lossy: bool = False
+    #: How buckets are reached, as options of `Store`; "anonymous" is of the sources alone.
+    service: Mapping[str, Any] = {}
     #: Patterns of the names that are left out, and of those alone that are taken; see `Choice`.
     exclude: Sequence[str] = ()
     include: Sequence[str] = ()
@@ -238,7 +238,11 @@ class Options(NamedTuple):
 
     def stores(self) -> Stores:
         """Return the stores of the sources."""
-        return Stores(self.anonymous, self.endpoint)
+        return Stores(self.service)
+
+    def ends(self) -> Stores:
+        """Return the stores of the copies."""
+        return Stores({key: self.service[key] for key in self.service if key != "anonymous"})
 
 
 def is_a_folder(source: Address) -> ConfigError:

@@ -57,7 +57,7 @@ class Copy:
         self.tally = Tally()
         self._options = options
         self._listed = listing is not None
-        stores, ends = options.stores(), Stores(None, options.endpoint)
+        stores, ends = options.stores(), options.ends()
         if listing is not None:
             self._to = planning.target(ends, destination, always_folder=True)
             self._units = [planning.listed(stores, listing, self._to, base, options.choice)]
@@ -135,7 +135,12 @@ def _made(
 ) -> Iterator[Copied]:
     """Copy items and yield what became of each."""
     how: dict[str, Any] = {
-        "recipe": Recipe(options.reencode, options.level, not options.if_absent),
+        "recipe": Recipe(
+            options.reencode,
+            options.level,
+            replace=not options.if_absent,
+            strict=options.move and not options.lossy,
+        ),
         "move": options.move,
         "parallel": options.parallel,
         "threads": _threads(units, to),

@@ -323,7 +323,7 @@ def two_folders(source_text: str, destination: str, options: Options) -> tuple[A
     if source.local and not os.path.isdir(source.path):
         what = "it is a file; cp copies it" if os.path.exists(source.path) else "no such folder"
         raise ConfigError(f"{source_text}: {what}")
-    ends = Stores(None, options.endpoint)
+    ends = options.ends()
     to = target(ends, destination, always_folder=True)
     if source.local and to.local:
         one, two = (os.path.join(os.path.realpath(x.path), "") for x in (source, to.address))

@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from ..base.report import Tally
     from ..stores.copying import Copied
 
-_ANONYMOUS = "read the source without credentials"
-
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
@@ -42,7 +40,6 @@ def add(commands: Any) -> None:
         help="compression of the copies as stored (default: same)",
     )
     cp.add_argument("--level", type=int, metavar="N", help="compression level")
-    cp.add_argument("--anonymous", "--no-sign-request", action="store_true", help=_ANONYMOUS)
     cp.add_argument(
         "--job",
         metavar="FILE",
@@ -54,6 +51,11 @@ def add(commands: Any) -> None:
     mv = commands.add_parser("mv", help="move files and objects: copy, then remove the original")
     _sources(mv)
     _common(mv)
+    mv.add_argument(
+        "--lossy",
+        action="store_true",
+        help="move objects even if DST cannot keep their tags or storage class",
+    )
     mv.set_defaults(run=_mv, usage=mv.error, job=None, timeline=None, compression="same")
 
     sync = text.command(commands, "sync", _sync, "copy what is missing or different in a folder")
@@ -64,7 +66,6 @@ def add(commands: Any) -> None:
     sync.add_argument("--checksum", action="store_true", help="compare digests; reads files")
     sync.add_argument("--size-only", action="store_true", help="compare only sizes")
     sync.add_argument("--check", action="store_true", help="like --dry-run; exit 3 if they differ")
-    sync.add_argument("--anonymous", "--no-sign-request", action="store_true", help=_ANONYMOUS)
     _common(sync, removes=True)
 
 
@@ -87,7 +88,7 @@ def _sources(parser: Any) -> None:
 
 def _common(parser: Any, removes: bool = False) -> None:
     text.add_choice(parser, removes)
-    parser.add_argument("--endpoint", metavar="URL", help="URL of the cloud's service")
+    text.add_service(parser, "read SRC without credentials")
     parser.add_argument("-p", "--parallel", type=int, default=1, metavar="N", help="processes")
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, help="draw a bar")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done")
@@ -96,7 +97,7 @@ def _common(parser: Any, removes: bool = False) -> None:
 def _options(args: Namespace, move: bool = False) -> Options:
     given = {name: getattr(args, name) for name in Options._fields if hasattr(args, name)}
     given["parallel"] = args.parallel if args.parallel > 0 else os.cpu_count() or 1
-    return Options(**given)._replace(move=move)
+    return Options(**given, service=text.service(args))._replace(move=move)
 
 
 # -- cp and mv ---------------------------------------------------------------------------------

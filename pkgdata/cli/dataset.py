@@ -43,8 +43,8 @@ def _verb(verbs: Any, name: str, run: Any, about: str, *arguments: str) -> Any:
     verb = text.command(verbs, name, run, about, *arguments)
     verb.add_argument("--repo", metavar="URL", help="repository, such as s3://bucket/prefix")
     verb.add_argument("--home", metavar="DIR", help="folder of the datasets on this computer")
-    verb.add_argument("--endpoint-url", metavar="URL", help="URL of the bucket's service")
     verb.add_argument("--config", metavar="FILE", help="read the settings only from this file")
+    text.add_service(verb)
     return verb
 
 
@@ -107,7 +107,7 @@ def _add_force(verb: Any) -> None:
 
 
 def _config(args: Namespace) -> Config:
-    given = {"url": args.repo, "home": args.home, "endpoint_url": args.endpoint_url}
+    given = {"url": args.repo, "home": args.home, **text.service(args)}
     given = {name: value for name, value in given.items() if value is not None}
     return Config.load(args.config).replaced(**given)
 

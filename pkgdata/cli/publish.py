@@ -104,12 +104,13 @@ def _add_options(parser: Any) -> None:
         "--sandbox", action="store_true", default=None, help="zenodo: its test service"
     )
     some.add_argument(
-        "--api-url", metavar="URL", help="of another instance: an enterprise, an endpoint"
+        "--api-url", metavar="URL", help="github, zenodo, figshare: of another instance"
     )
+    text.add_service(parser, anonymous=None)
 
 
 def _options(args: Namespace) -> dict[str, Any]:
-    found = {name: getattr(args, name) for name in _OPTIONS}
+    found = {name: getattr(args, name) for name in _OPTIONS} | text.service(args)
     if args.metadata is not None:
         try:
             with open(args.metadata, encoding="utf-8") as file:

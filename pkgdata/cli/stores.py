@@ -13,6 +13,7 @@ from ..bulk import addresses
 from ..bulk.addresses import objects, stored
 from ..bulk.commands import Removal
 from ..errors import ConfigError, ObjectNotFoundError
+from ..stores import Info
 from ..stores.naming import expand_brackets
 
 TYPE_CHECKING = False
@@ -22,10 +23,12 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..bulk.addresses import Address, Stores
-    from ..stores import Info, Store
+    from ..stores import Store
 
 #: Bytes of a range that are read at a time.
 _PIECE = 8 << 20
+
+_UPLOADS = "S3: unfinished uploads, which killed processes leave, instead of objects"
 
 
 def add(commands: Any) -> None:
@@ -38,6 +41,7 @@ def add(commands: Any) -> None:
     ls.add_argument("-e", "--expr", action="store_true", help="expand [ab] and [0-9]{2}")
     ls.add_argument("-l", "--long", action="store_true", help="print the size and time of each")
     ls.add_argument("--shortpath", action="store_true", help="print names relative to the folder")
+    ls.add_argument("--uploads", action="store_true", help=_UPLOADS)
     ls.add_argument("--json", action="store_true", help="for scripts; one line for each object")
 
     du = text.command(commands, "du", _du, "count bytes as stored", add_help=False)
@@ -56,6 +60,7 @@ def add(commands: Any) -> None:
     rm.add_argument("-r", "--recursive", action="store_true", help="include folders")
     rm.add_argument("-f", "--force", action="store_true", help="a missing object is no error")
     rm.add_argument("--dry-run", action="store_true", help="print what would be removed")
+    rm.add_argument("--uploads", action="store_true", help=_UPLOADS)
     rm.add_argument("--yes", action="store_true", help="with -r: empty a whole bucket, unasked")
     text.add_choice(rm, removes=True)
 
@@ -77,11 +82,8 @@ def add(commands: Any) -> None:
 def _paths(parser: Any) -> None:
     parser.add_argument("paths", nargs="+", metavar="PATH", help="path or URL; - reads a list")
     text.add_null(parser)
-    parser.add_argument(
-        "--anonymous", "--no-sign-request", action="store_true", help="read without credentials"
-    )
-    parser.add_argument("--endpoint", metavar="URL", help="URL of the cloud's service")
     parser.add_argument("--literal", action="store_true", help="* and ? are plain characters")
+    text.add_service(parser)
 
 
 def _addresses(args: Namespace) -> Iterator[Address]:
@@ -95,7 +97,7 @@ def _addresses(args: Namespace) -> Iterator[Address]:
 
 
 def _stores(args: Namespace) -> Stores:
-    return addresses.Stores(args.anonymous, args.endpoint)
+    return addresses.Stores(text.service(args))
 
 
 # -- ls ----------------------------------------------------------------------------------------
@@ -104,6 +106,12 @@ def _stores(args: Namespace) -> Stores:
 def _ls(args: Namespace) -> None:
     stores = _stores(args)
     write = _Rows(args)
+    if args.uploads:
+        for _, address, name, _, began in _uploads(stores, args):
+            cut = _folder_length(address, args)
+            write(name[cut:] if args.shortpath else address.show(name), Info(None, modified=began))
+        write.end()
+        return
     for given in _addresses(args):
         address = given.above() if args.expr else given
         store = stores.open(address.base)
@@ -115,6 +123,35 @@ def _ls(args: Namespace) -> None:
             write.end()
             raise addresses.nothing_at(address)
     write.end()
+
+
+def _uploads(stores: Stores, args: Namespace) -> Iterator[tuple[Any, Address, str, str, float]]:
+    """Yield unfinished uploads: store, address, name, identifier, when each began."""
+    for address in _addresses(args):
+        store: Any = stores.open(address.base)
+        if not hasattr(store, "uploads"):
+            raise ConfigError(f"{address}: only buckets have unfinished uploads")
+        wanted = addresses.compiled(address.pattern, below=True) if address.pattern else None
+        for name, upload, began in store.uploads(address.prefix if wanted else address.name):
+            inside = f"{name}/".startswith(address.prefix)
+            if wanted.fullmatch(name) if wanted else inside:
+                yield store, address, name, upload, began
+
+
+def _rm_uploads(args: Namespace) -> int:
+    count = 0
+    for store, address, name, upload, _ in _uploads(_stores(args), args):
+        if name != address.name and not (args.recursive or address.pattern):
+            raise ConfigError(
+                f"{address} is a folder; nothing was removed", hint="-r takes folders"
+            )
+        count += 1
+        if args.dry_run:
+            text.say(address.show(name))
+        else:
+            store.abort(name, upload)
+    text.note(text.counted(count, "upload") + (" would be" if args.dry_run else "") + " removed")
+    return 0
 
 
 def _folder_length(address: Address, args: Namespace) -> int:
@@ -209,6 +246,9 @@ def _du(args: Namespace) -> None:
 
 
 def _rm(args: Namespace) -> int:
+    if args.uploads:
+        return _rm_uploads(args)
+
     def report(name: str, error: Exception | None) -> None:
         if error is not None:
             text.note(f"pkgdata: error: {error}")

@@ -33,12 +33,14 @@ KEYS = {
     "url": "str",
     "home": "str",
     "public": "flag",
+    "endpoint": "str",
     "endpoint_url": "str",
     "aws_access_key_id": "str",
     "aws_secret_access_key": "str",
     "aws_access_key_secret": "str",
     "region": "str",
     "anonymous": "flag",
+    "request_payer": "str",
     "secrets": "str|table",
     "format": "str",
     "compress": "str",
@@ -60,14 +62,17 @@ class Config:
         Folder of the datasets on this computer; pkgdata's own place by default.
     public : bool, default False
         Make what is pushed readable by everybody.
+    endpoint : str, optional
+        URL of the cloud's service, if it is not the provider's own.
     endpoint_url : str, optional
-        Of the cloud's service, if it is not the provider's own.
+        Another spelling of ``endpoint``, etcetera's.
     aws_access_key_id, aws_secret_access_key : str, optional
         Credentials; by default those that the provider's own chain finds.
     aws_access_key_secret : str, optional
         Another spelling of ``aws_secret_access_key``.
     region : str, optional
     anonymous : bool, optional
+    request_payer : str, optional
         See `Store`.
     secrets : mapping or str, optional
         Credentials of Google and Azure, or a file that holds them; see `Store`.
@@ -85,12 +90,14 @@ class Config:
         home: str | os.PathLike[str] | None = None,
         *,
         public: bool = False,
+        endpoint: str | None = None,
         endpoint_url: str | None = None,
         aws_access_key_id: str | None = None,
         aws_secret_access_key: str | None = None,
         aws_access_key_secret: str | None = None,
         region: str | None = None,
         anonymous: bool | None = None,
+        request_payer: str | None = None,
         secrets: Mapping[str, Any] | str | None = None,
         format: str = OWN,
         compress: str | None = None,
@@ -105,9 +112,10 @@ class Config:
         path = config.expand_path(os.fspath(home), f"{origin}: home") if home else own_home()
         self.home = os.path.abspath(path)
         self.public = public
-        self.endpoint_url = endpoint_url
+        self.endpoint = endpoint or endpoint_url
         self.region = region
         self.anonymous = anonymous
+        self.request_payer = request_payer
         self.format = format
         self.compress = "zstd" if compress == "zstd" else None
         self.origin = origin
@@ -176,7 +184,8 @@ class Config:
         options: dict[str, Any] = {"anonymous": self.anonymous}
         if urls.scheme(urls.canonical(self.url)) in _CLOUDS:
             options |= {
-                "endpoint": self.endpoint_url,
+                "endpoint": self.endpoint,
+                "request_payer": self.request_payer,
                 "region": self.region,
                 "secrets": self._all_secrets(),
             }

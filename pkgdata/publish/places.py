@@ -288,7 +288,7 @@ class Bucket(StorePlace):
     """A bucket, or a prefix in one: ``s3://bucket/prefix``, ``gs://…``, ``az://…``; see `Store`.
 
     ``public_url`` is where everybody reads it, if that is not the bucket's own address: a CDN.
-    ``public`` gives each object an ACL, ``api_url`` is the endpoint.
+    ``public`` gives each object an ACL; the rest is as for `Store`.
     """
 
     #: A bucket takes more requests at once than a small service does.
@@ -300,13 +300,16 @@ class Bucket(StorePlace):
         public_url: str | None = None,
         public: bool = False,
         storage_class: str | None = None,
-        api_url: str | None = None,
+        endpoint: str | None = None,
+        region: str | None = None,
+        request_payer: str | None = None,
     ) -> None:
-        super().__init__(url, Store(url, endpoint=api_url), public_url)
+        store = Store(url, endpoint=endpoint, region=region, request_payer=request_payer)
+        super().__init__(url, store, public_url)
         self._given = url
         self._public = public
         self._class = storage_class
-        self._place = BucketUrl(url, api_url)
+        self._place = BucketUrl(url, endpoint)
         # some services know no conditional writes; the listing has shown that the name is free
         self._conditional = True
 

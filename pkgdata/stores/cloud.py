@@ -378,8 +378,8 @@ class CloudStore(CloudClient):
     #: Whether objects have tags there.
     has_tags = True
 
-    def uploads(self, prefix: str = "") -> Iterator[tuple[str, str, str]]:
-        """Yield the uploads in parts that nobody ended: name, identifier, when it began."""
+    def uploads(self, prefix: str = "") -> Iterator[tuple[str, str, float]]:
+        """Yield the uploads in parts that nobody ended: name, identifier, when each began."""
         raise self.failure(
             UnsupportedOperationError,
             prefix,

@@ -249,9 +249,10 @@ class FtpStore:
     def _connect(self) -> ftplib.FTP:
         """Log in; over TLS if the server refuses to let anyone in otherwise."""
         try:
-            return self._login(ftplib.FTP(timeout=self._timeout))
+            return self._login(ftplib.FTP(timeout=self._timeout))  # noqa: S321 - what the URL says
         except ftplib.error_perm:
-            over_tls = ftplib.FTP_TLS(timeout=self._timeout, context=self._context())
+            context = self._context()
+            over_tls = ftplib.FTP_TLS(timeout=self._timeout, context=context)  # noqa: S321 - with TLS
             found = self._login(over_tls)
             over_tls.prot_p()
             return found

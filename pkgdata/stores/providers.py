@@ -200,6 +200,7 @@ def aws_credentials() -> tuple[dict[str, Any], Callable[[], Any] | None] | None:
 
 
 def boto_provider() -> Callable[[], Any]:
+    """Return Amazon's own library as a source of keys, for what obstore does not read."""
     try:
         import boto3
         from obstore.auth.boto3 import Boto3CredentialProvider

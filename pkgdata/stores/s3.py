@@ -359,12 +359,13 @@ class S3(CloudStore):
 
     # -- unfinished uploads --------------------------------------------------------------------
 
-    def uploads(self, prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    def uploads(self, prefix: str = "") -> Iterator[tuple[str, str, float]]:
         more = {"uploads": "", "prefix": self._root + prefix}
         while True:
             page = self.trying(lambda: self.ask("GET", "", more))
             for row in _rows(page, "Upload"):
-                yield row["Key"][len(self._root) :], row["UploadId"], row["Initiated"]
+                began = datetime.datetime.fromisoformat(row["Initiated"].replace("Z", "+00:00"))
+                yield row["Key"][len(self._root) :], row["UploadId"], began.timestamp()
             facts = _rows(page, ".")[0]
             if facts.get("IsTruncated") != "true":
                 return

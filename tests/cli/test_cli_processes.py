@@ -74,16 +74,17 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
 
 
 @pytest.mark.parametrize("parallel", [1, 2])
-def test_an_interrupted_copy_leaves_nothing(tmp_path, gate, parallel):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_copy_leaves_nothing(tmp_path, gate, parallel, ending):
     target = tmp_path / "there"
     process = command("cp", "-", target, "-p", parallel)
     process.stdin.write(urls(gate, "slow"))
     process.stdin.close()
     process.stdin = None
     assert gate.reached.wait(60)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(ending)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + ending
     assert err.decode().strip() == "pkgdata: interrupted"
     assert tree(target) == {}
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 import pytest
 from shells import command, fill, run, tree, write
+
+from pkgdata.stores import Store
 
 
 @pytest.fixture
@@ -125,7 +128,8 @@ def test_s3_endpoint_and_anonymous(shell, ceph, credentials, monkeypatch):
 
 
 @pytest.mark.integration
-def test_s3_pipes_in_parts_and_leaves_nothing_when_interrupted(tmp_path, ceph, credentials):
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_s3_pipes_in_parts_and_leaves_nothing_when_interrupted(tmp_path, ceph, credentials, ending):
     pytest.importorskip("obstore")
     bucket = credentials(ceph)
     content = os.urandom(1 << 20) * 40
@@ -136,7 +140,45 @@ def test_s3_pipes_in_parts_and_leaves_nothing_when_interrupted(tmp_path, ceph, c
     process = command("cp", "/dev/stdin", f"{bucket}/y")
     process.stdin.write(content)
     process.stdin.flush()
-    process.send_signal(signal.SIGINT)
+    wait_for_uploads(bucket, 1)
+    process.send_signal(ending)
     process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == 128 + ending
     assert run("ls", bucket)[1].decode().split() == [f"{bucket}/x"]
+    assert run("ls", "--uploads", bucket)[1] == b""
+
+
+def wait_for_uploads(bucket, count):
+    store, deadline = Store(bucket), time.monotonic() + 60
+    while len([*store.uploads()]) != count:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.integration
+def test_s3_uploads_of_a_killed_process_are_listed_and_removed(tmp_path, ceph, credentials):
+    pytest.importorskip("obstore")
+    bucket = credentials(ceph)
+    for name in ("p/é", "q"):
+        process = command("cp", "/dev/stdin", f"{bucket}/{name}")
+        process.stdin.write(bytes(40 << 20))
+        process.stdin.flush()
+        wait_for_uploads(bucket, 1 if name == "p/é" else 2)
+        process.kill()
+        process.communicate(timeout=60)
+    assert run("ls", bucket)[1] == b""
+    code, out, _ = run("ls", "--uploads", bucket)
+    assert (code, out.decode().split()) == (0, [f"{bucket}/p/é", f"{bucket}/q"])
+    code, out, _ = run("ls", "--uploads", "-l", f"{bucket}/p/")
+    assert (code, out.decode().split()[-1]) == (0, f"{bucket}/p/é")
+    assert out.decode().split()[1][:2] == "20"  # when it began
+    code, out, _ = run("rm", "--uploads", "--dry-run", "-r", bucket)
+    assert len(out.split()) == 2
+    assert run("rm", "--uploads", f"{bucket}/p/é")[0] == 0
+    assert run("ls", "--uploads", bucket)[1].decode().split() == [f"{bucket}/q"]
+    assert run("rm", "--uploads", bucket)[0] == 1  # a folder needs -r
+    assert run("rm", "--uploads", "-r", bucket)[0] == 0
+    assert run("ls", "--uploads", bucket)[1] == b""
+    code, _, err = run("ls", "--uploads", str(tmp_path))
+    assert code == 1
+    assert "buckets" in err

@@ -125,30 +125,30 @@ def test_moto(moto, monkeypatch, here, registry):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", moto.secret_key)
     bucket = moto.make_bucket(public=True)
     place = f"s3://{bucket}/v1"
-    _, sent, findings = publish(here, place, registry, api_url=moto.endpoint, public=True)
+    _, sent, findings = publish(here, place, registry, endpoint=moto.endpoint, public=True)
     assert sent == len(FILES)
     assert set(states(findings).values()) == {"ok"}
-    assert publish(here, place, registry, api_url=moto.endpoint, public=True)[1] == 0
+    assert publish(here, place, registry, endpoint=moto.endpoint, public=True)[1] == 0
 
 
 def test_azurite(azurite, monkeypatch, here, registry):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", azurite.account)
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", azurite.key)
     place = f"az://{azurite.make_container(public=True)}/v1"
-    work, sent, findings = publish(here, place, registry, api_url=azurite.endpoint)
+    work, sent, findings = publish(here, place, registry, endpoint=azurite.endpoint)
     assert sent == len(FILES)
     assert set(states(findings).values()) == {"ok"}
     assert work.plans[0].destination.dataurl.startswith(f"{azurite.endpoint}/")
-    assert publish(here, place, registry, api_url=azurite.endpoint)[1] == 0
+    assert publish(here, place, registry, endpoint=azurite.endpoint)[1] == 0
     with pytest.raises(UnsupportedOperationError, match="make the container public"):
-        publish(here, place, registry, api_url=azurite.endpoint, public=True)
+        publish(here, place, registry, endpoint=azurite.endpoint, public=True)
 
 
 def test_azurite_in_private(azurite, monkeypatch, here, registry):
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", azurite.account)
     monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", azurite.key)
     place = f"az://{azurite.make_container()}/v1"
-    done = run(here, "--to", place, "--registry", registry, "--api-url", azurite.endpoint)
+    done = run(here, "--to", place, "--registry", registry, "--endpoint", azurite.endpoint)
     assert done.returncode == 3
     assert "az storage container set-permission" in done.stderr
 
@@ -164,15 +164,15 @@ def account(gcs, tmp_path, monkeypatch):
 
 def test_google(gcs, account, here, registry):
     place = f"gs://{gcs.make_bucket(public=True)}/v1"
-    _, sent, findings = publish(here, place, registry, api_url=gcs.endpoint)
+    _, sent, findings = publish(here, place, registry, endpoint=gcs.endpoint)
     assert sent == len(FILES)
     assert set(states(findings).values()) == {"ok"}
-    assert publish(here, place, registry, api_url=gcs.endpoint)[1] == 0
+    assert publish(here, place, registry, endpoint=gcs.endpoint)[1] == 0
 
 
 def test_google_in_private(gcs, account, here, registry):
     place = f"gs://{gcs.make_bucket()}/v1"
-    done = run(here, "--to", place, "--registry", registry, "--api-url", gcs.endpoint)
+    done = run(here, "--to", place, "--registry", registry, "--endpoint", gcs.endpoint)
     assert done.returncode == 3
     assert "add-iam-policy-binding" in done.stderr
 
