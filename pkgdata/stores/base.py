@@ -261,21 +261,6 @@ class Primitives:
         """
         return None
 
-    def all_attributes(self, name: str, attributes: Attributes) -> Attributes:
-        """Return an object's attributes with those that reading it leaves out, as a copy needs.
-
-        Parameters
-        ----------
-        name : str
-        attributes : Attributes
-            As they were read.
-
-        Returns
-        -------
-        Attributes
-        """
-        return attributes
-
     def leftovers(self) -> Iterator[str]:
         """Yield the names of unfinished files that nobody will finish; `remove` takes them.
 

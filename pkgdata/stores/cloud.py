@@ -373,6 +373,10 @@ class CloudStore(CloudClient):
             self.asking(lambda client: self._obstore.copy(client, there, here))
         return True
 
+    def all_attributes(self, name: str, attributes: Attributes) -> Attributes:
+        """Return an object's attributes with those that reading it left out, as a copy needs."""
+        return attributes
+
     #: What becomes of the parts of an upload whose process was killed.
     uploads_end = ""
     #: Whether objects have tags there.

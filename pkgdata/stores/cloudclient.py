@@ -155,8 +155,7 @@ def translate(
 def is_unanswered(error: Exception) -> bool:
     """Return True if no answer came, or not all of it, and obstore did not repeat the request."""
     text = str(error)
-    unrepeated = "retries: 0," in text or type(error).__module__.startswith("requests")
-    return not _STATUS.search(text) and (unrepeated or "list response body" in text)
+    return not _STATUS.search(text) and ("retries: 0," in text or "list response body" in text)
 
 
 def is_expired(error: Exception) -> bool:

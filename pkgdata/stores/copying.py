@@ -97,9 +97,10 @@ class Recipe(NamedTuple):
 
     def _kept(self, source: Driver, name: str, attributes: Attributes, to: Driver) -> Attributes:
         """Return an object's attributes as the copy keeps them, from one bucket to another."""
-        if not (source.cloud and to.cloud):
+        ask = getattr(source, "all_attributes", None)  # buckets have it
+        if ask is None or not to.cloud:
             return attributes
-        kept = source.all_attributes(name, attributes)
+        kept = ask(name, attributes)
         lost = []
         if kept.storage_class and type(source) is not type(to):
             lost.append(f"storage class {kept.storage_class}")

@@ -224,7 +224,7 @@ class S3(CloudStore):
         headers: Mapping[str, str],
         body: bytes,
     ) -> Any:
-        from .http import session
+        from .http import own_login, request
 
         region = self._region()
         base = self._endpoint() or f"https://s3.{region}{_AMAZON}"
@@ -234,14 +234,15 @@ class S3(CloudStore):
         if keys:
             asked = _Asked(method, urlsplit(base).path + path, query, headers, body)
             headers = asked.signed(urlsplit(base).netloc, region, keys)
-        found = session().request(
+        found = request(
             method,
             f"{base}{path}?{_query(query)}" if query else base + path,
+            headers,
+            (self.timeout, max(self.timeout, _COPYING)),
+            login=own_login,  # else ~/.netrc might replace the signature
+            follow=False,
             data=body,
-            headers=headers,
-            timeout=(self.timeout, max(self.timeout, _COPYING)),
-            allow_redirects=False,
-            auth=lambda request: request,  # else ~/.netrc would replace the signature
+            stream=False,
         )
         late = found.status_code == 200 and b"<Error>" in found.content[:300]
         if found.status_code >= 300 or late:
@@ -456,12 +457,12 @@ def _keys(given: Any, secrets: dict[str, Any]) -> Callable[[], Any]:
 
 def _ask_region(endpoint: str, bucket: str, timeout: float) -> str | None:
     """Ask a service where a bucket is, which Amazon tells everybody."""
-    import requests
-
-    from .http import session
+    from .http import own_login, request
 
     try:
-        found = session().head(f"{endpoint}/{bucket}", timeout=timeout, allow_redirects=False)
+        url = f"{endpoint}/{bucket}"
+        found = request("HEAD", url, {}, timeout, login=own_login, follow=False)
+        found.close()
         return found.headers.get("x-amz-bucket-region")
-    except requests.RequestException:
+    except StoreError:
         return None  # the request itself will tell what is wrong with the network
