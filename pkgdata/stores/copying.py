@@ -100,7 +100,7 @@ class Recipe(NamedTuple):
         ask = getattr(source, "all_attributes", None)  # buckets have it
         if ask is None or not to.cloud:
             return attributes
-        kept = ask(name, attributes)
+        kept: Attributes = ask(name, attributes)
         lost = []
         if kept.storage_class and type(source) is not type(to):
             lost.append(f"storage class {kept.storage_class}")
