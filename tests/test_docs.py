@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import re
+import shlex
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -70,3 +72,40 @@ def test_tests_that_the_readme_names_exist():
 
 def test_the_changelog_knows_the_version():
     assert f"## {pkgdata.__version__}" in (ROOT / "CHANGELOG.md").read_text("utf-8")
+
+
+TROUBLE = DOCS["troubleshooting.md"]
+
+
+def literals() -> str:
+    """Return all texts of the package's code but docstrings, those of f-strings in pieces."""
+    found = []
+    for path in (ROOT / "pkgdata").rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Constant) and id(node) not in docs:
+                found.append(str(node.value))
+    return "\n".join(found)
+
+
+def test_what_troubleshooting_quotes_is_a_message_or_a_title():
+    code = literals()
+    titles = re.findall(r"^### (.+)$", TROUBLE, flags=re.M)
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", TROUBLE, flags=re.S)
+    for quoted in re.findall(r'"([^"]+)"', prose):
+        message = " ".join(quoted.split())
+        if message not in titles:
+            assert all(part.strip() in code for part in message.split("…")), message
+
+
+def test_commands_of_troubleshooting_can_be_parsed():
+    lines = re.findall(r"^\$ (?:[A-Z_]+=\S+ )?(pkgdata .+)$", TROUBLE, flags=re.M)
+    assert len(lines) > 20
+    for line in lines:
+        cli.parser().parse_args(shlex.split(line, comments=True)[1:])
+
+
+def test_variables_of_troubleshooting_are_settings():
+    for name in re.findall(r"PKGDATA_([A-Z_]+)", TROUBLE):
+        assert name.lower() in config.FIELDS or name == "CONFIG", name
