@@ -208,9 +208,9 @@ class Choice:
 
     def note(self) -> str:
         """Return a line on the files that were left out as junk; "" if there are none."""
-        names = sorted(set(self.junk))
+        names = sorted({name for name in self.junk if not name.endswith("/")})
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-        hint = "--exclude '!PATTERN' takes them"
+        hint = "to take them: --exclude '!PATTERN'"
         found = f"{counted(len(names), 'file')} left out: {', '.join(names[:3])}{more} ({hint})"
         return found if names else ""
 

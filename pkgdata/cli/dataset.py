@@ -93,6 +93,7 @@ def _add_remote(verbs: Any) -> None:
         action="store_true",
         help="then remove from the repository what only older versions needed",
     )
+    text.add_choice(push)
     for verb in (pull, push):
         verb.add_argument(
             "--format", choices=("pkgdata", "etcetera"), help="etcetera's is NAME.tgz"
@@ -200,6 +201,8 @@ def _push(args: Namespace) -> None:
         format=args.format,
         compress=args.compress,
         prune=args.prune,
+        exclude=args.exclude,
+        include=args.include,
         dry_run=args.dry_run,
     )
     _print_outcome(args, outcome, "pushed")
@@ -221,6 +224,8 @@ def _print_outcome(args: Namespace, outcome: Outcome, verb: str) -> None:
             }
         )
         return
+    if outcome.note:
+        text.note(outcome.note)
     verb = f"would be {verb}" if args.dry_run else verb
     moved = f"{outcome.moved_files} files moved, {text.size(outcome.moved_bytes)}"
     if args.dry_run:

@@ -318,6 +318,7 @@ def _add_registry(commands: Any) -> None:
     )
     check.add_argument("folder", metavar="DIR")
     check.add_argument("registry", metavar="FILE", nargs="?", help="default: DIR/registry.txt")
+    text.add_choice(check)
 
     update = text.command(
         verbs, "update", _update_registry, "add the files of a Zenodo, Figshare or Dataverse DOI"
@@ -333,33 +334,38 @@ def add_make_arguments(parser: Any) -> None:
     parser.add_argument("folder", metavar="DIR")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
     parser.add_argument("--alg", default="sha256", help="hash algorithm (default: sha256)")
+    text.add_choice(parser)
 
 
 def _make(args: Namespace) -> None:
-    with _hashed(args.folder) as bar:
-        registry = scan.make(args.folder, args.alg, progress=bar)
+    choice = text.Choice(args.exclude, args.include, junk=True)
+    with _hashed(args.folder, choice) as bar:
+        registry = scan.make(args.folder, args.alg, choice=choice, progress=bar)
+    if line := choice.note():
+        text.note(line)
     if args.output:
         # a registry in its own folder does not list itself
         inside = fs.name_inside(args.folder, args.output)
         registry = Registry(entry for entry in registry.values() if entry.name != inside)
         registry.write(args.output)
-        text.note(f"{args.output}: {len(registry)} files")
+        text.note(f"{args.output}: {text.counted(len(registry), 'file')}")
     else:
         print(registry.dumps(), end="")
 
 
-def _hashed(folder: str) -> Bar:
+def _hashed(folder: str, choice: text.Choice) -> Bar:
     sizes = []
     if os.path.isdir(folder):  # else the library says what is wrong
-        sizes = [os.path.getsize(path) for _, path in fs.walk_files(folder)]
+        sizes = [os.path.getsize(path) for _, path in scan.files(folder, choice)]
     return Bar("hashing", len(sizes), sum(sizes), shown=wanted(conf.progress))
 
 
 def _check_registry(args: Namespace) -> int:
     file = args.registry or os.path.join(args.folder, "registry.txt")
     registry = Registry.load(file)
-    with _hashed(args.folder) as bar:
-        found = scan.compare(args.folder, registry, progress=bar)
+    choice = text.Choice(args.exclude, args.include, junk=True)
+    with _hashed(args.folder, choice) as bar:
+        found = scan.compare(args.folder, registry, choice=choice, progress=bar)
     inside = fs.name_inside(args.folder, file)
     found = found._replace(extra=[name for name in found.extra if name != inside])
     return text.differences(found, args.json)

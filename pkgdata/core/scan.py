@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ..base.hashes import Digest
     from ..base.progress import Callback
+    from ..base.text import Choice
 
     Job = tuple[str, str, str]  # name, path, algorithm
 
@@ -27,16 +28,17 @@ def make(
     folder: str | os.PathLike[str],
     alg: str = "sha256",
     *,
+    choice: Choice | None = None,
     workers: int | None = None,
     progress: Callback = silent,
 ) -> Registry:
-    """Make the registry of a directory: every file below it, hashed, sorted by name.
+    """Make the registry of a directory: the files below it, hashed, sorted by name.
 
-    ``workers`` are threads for large files: the usable cores by default, at most 8. Progress is
-    reported at the end of each file.
+    All of them, or those that the choice takes. ``workers`` are threads for large files: the usable
+    cores by default, at most 8. Progress is reported at the end of each file.
     """
     # all names are checked before the first byte is read
-    jobs = [(fs.safe_name(name), path, alg) for name, path in _files(folder)]
+    jobs = [(fs.safe_name(name), path, alg) for name, path in files(folder, choice)]
     found = _measure(jobs, workers or _cores(), progress)
     return Registry(Entry(name, *found[name]) for name in sorted(found))
 
@@ -59,15 +61,20 @@ def compare(
     folder: str | os.PathLike[str],
     registry: Registry,
     *,
+    choice: Choice | None = None,
     progress: Callback = silent,
 ) -> Comparison:
-    """Compare a directory with a registry; progress is reported at the end of each file."""
-    here = dict(_files(folder))
-    result = Comparison([], sorted(set(here) - set(registry)), {})
+    """Compare a directory with a registry; progress is reported at the end of each file.
+
+    A file that the choice does not take is not extra.
+    """
+    here = dict(files(folder))
+    extra = sorted(name for name in here.keys() - set(registry) if choice is None or choice(name))
+    result = Comparison([], extra, {})
     jobs, pinned = [], []
     for entry in registry.values():
         path = here.get(entry.name)
-        if path is None:
+        if path is None or not os.path.exists(path):  # or a link that leads nowhere
             result.missing.append(entry.name)
             continue
         size = os.stat(path).st_size
@@ -86,11 +93,14 @@ def compare(
     return result
 
 
-def _files(folder: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
+def files(
+    folder: str | os.PathLike[str], choice: Choice | None = None
+) -> Iterator[tuple[str, str]]:
+    """Yield the name and path of each file that a choice takes, sorted."""
     root = os.fspath(folder)
     if not os.path.isdir(root):
         raise NotADirectoryError(f"{root} is not a directory")
-    return fs.walk_files(root)
+    return ((n, path) for n, path in fs.walk_files(root) if choice is None or choice(n))
 
 
 def _cores() -> int:

@@ -8,6 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from ..base.text import Choice
 from ..core import scan
 from ..errors import DatasetError, UnknownNameError
 from . import repository, tgz
@@ -115,7 +116,7 @@ class Dataset:
         Registry
             Its ``digest()`` is the identity of the dataset.
         """
-        return scan.make(self.location)
+        return scan.make(self.location, choice=Choice(junk=True))
 
     def __getitem__(self, partition: str) -> Path:
         if partition in self.keys():
@@ -337,7 +338,7 @@ def verify(
     check(folder)
     promised = record.here() if record else _remote_manifest(store_of(config), name, None)
     show = shown(progress, len(promised.registry), promised.size)
-    return scan.compare(folder, promised.registry, progress=show)
+    return scan.compare(folder, promised.registry, choice=Choice(junk=True), progress=show)
 
 
 def diff(
@@ -372,8 +373,9 @@ def diff(
         parts = record.partitions if record else None
         promised = _remote_manifest(store_of(config), name, parts).registry
     else:
-        promised = scan.make(_folder_of(home, os.fspath(other)))
-    return scan.compare(folder, promised, progress=shown(progress, folder=folder))
+        promised = scan.make(_folder_of(home, os.fspath(other)), choice=Choice(junk=True))
+    show = shown(progress, folder=folder)
+    return scan.compare(folder, promised, choice=Choice(junk=True), progress=show)
 
 
 def _folder_of(home: Home, text: str) -> str:

@@ -12,6 +12,7 @@ from dataclasses import InitVar, dataclass
 from ..base import fs, hashes, pool
 from ..base.hashes import Digest
 from ..base.progress import ended, silent
+from ..core import scan
 from ..core.registry import Entry, Registry
 from ..errors import DatasetError, ObjectExistsError
 from ..stores import Attributes, codecs
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ..base.progress import Callback
+    from ..base.text import Choice
     from ..stores import Store
     from .repository import Outcome
 
@@ -45,6 +47,7 @@ class Push:
     _store: Store
     _name: str
     _folder: str
+    _choice: Choice
     old: InitVar[Manifest | None]
     _public: bool = False
     _zstd: bool = False
@@ -66,7 +69,7 @@ class Push:
         A pack of which less than half is still used is dropped, else a dataset that changes often
         would end up in as many packs as it has files.
         """
-        here = {name for name, _ in fs.walk_files(self._folder)}
+        here = {name for name, _ in scan.files(self._folder, self._choice)}
         # whether the bytes are the same is not known yet; a changed file counts as still used
         used = [0] * len(old.packs)
         for entry, _, spot in old.located():
@@ -134,7 +137,7 @@ class Push:
             number = None if spot.pack is None else numbers.setdefault(spot.pack, len(numbers))
             spots[entry.digest] = spot._replace(pack=number)
         packs = [self._packs[number] for number in numbers]
-        folders = list(_empty_folders(self._folder))
+        folders = [one for one in _empty_folders(self._folder) if self._choice(f"{one}/")]
         return Manifest(Registry(self._entries), spots, packs, folders, self._modes)
 
     def _prune(self, manifest: Manifest) -> None:
@@ -149,7 +152,7 @@ class Push:
     def _plan(self) -> Iterator[list[Member] | Entry]:
         """Hash all files; yield those that are missing, small ones by the pack."""
         # all names are checked before the first byte is sent
-        jobs = [(fs.safe_name(name), path) for name, path in fs.walk_files(self._folder)]
+        jobs = [(fs.safe_name(name), path) for name, path in scan.files(self._folder, self._choice)]
         coming: set[Digest] = set()
         pack: list[Member] = []
         size = 0

@@ -91,6 +91,8 @@ class Outcome:
         Files that were not there yet, and the bytes transferred for them.
     objects : int
         Objects that held them.
+    note : str
+        Which files were left out unasked, for people; ``""`` if none were.
     """
 
     name: str
@@ -102,6 +104,7 @@ class Outcome:
     moved_files: int = 0
     moved_bytes: int = 0
     objects: int = 0
+    note: str = ""
 
 
 class Spot(NamedTuple):

@@ -27,43 +27,56 @@ from . import repository
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from typing import IO
 
     from ..base.progress import Callback
+    from ..base.text import Choice
     from ..stores import Store
 
 _BLOCK = 1 << 18
 
 
-def check_links(root: str) -> None:
+def _members(root: str, choice: Choice, above: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the path and name of each folder, file and link that is taken, in tarfile's order."""
+    found = os.listdir(os.path.join(root, above))
+    for leaf in sorted(found) if above else found:
+        name = above + leaf
+        path = os.path.join(root, name)
+        is_folder = os.path.isdir(path) and not os.path.islink(path)
+        if choice(f"{name}/" if is_folder else name):
+            yield path, name
+        if is_folder:
+            yield from _members(root, choice, f"{name}/")
+
+
+def check_links(root: str, choice: Choice) -> None:
     """Refuse links that lead out of the dataset or nowhere: an archive of them cannot be unpacked.
 
     ``root`` is the dataset's folder, itself no link.
     """
-    for folder, folders, files in os.walk(root):
-        for name in (*folders, *files):
-            path = os.path.join(folder, name)
-            if not os.path.islink(path):
-                continue
-            text = os.readlink(path)
-            inside = os.path.normpath(os.path.join(folder, text)).startswith(root + os.sep)
-            if os.path.isabs(text) or not inside or not os.path.exists(path):
-                raise DatasetError(
-                    f"{path} is a link to {text}, which is not in the dataset",
-                    hint="put the file there, or push in pkgdata's own form, which follows links",
-                    path=path,
-                )
+    for path, _ in _members(root, choice):
+        if not os.path.islink(path):
+            continue
+        text = os.readlink(path)
+        target = os.path.normpath(os.path.join(os.path.dirname(path), text))
+        inside = target.startswith(root + os.sep)
+        if os.path.isabs(text) or not inside or not os.path.exists(path):
+            raise DatasetError(
+                f"{path} is a link to {text}, which is not in the dataset",
+                hint="put the file there, or push in pkgdata's own form, which follows links",
+                path=path,
+            )
 
 
-def push(store: Store, name: str, folder: str, replace: bool, public: bool) -> int:
+def push(store: Store, name: str, folder: str, choice: Choice, replace: bool, public: bool) -> int:
     """Write a dataset into a repository; return the bytes of the archive."""
     root, target = os.path.realpath(folder), repository.tgz_name(name)
     with tempfile.TemporaryDirectory(prefix="pkgdata-") as work:
         path = Path(work, repository.tgz_name("temp"))
         with tarfile.open(path, "w:gz") as archive:
-            for member in os.listdir(root):
-                archive.add(os.path.join(root, member), member)
+            for member, inside in _members(root, choice):
+                archive.add(member, inside, recursive=False)
         store.put(target, path, if_absent=not replace, public=public)
         return path.stat().st_size
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from ..base import fs
 from ..base.config import cache_dir, conf
 from ..base.progress import DONE, WAIT, Bars, Event, silent, view
+from ..base.text import Choice
 from ..cache.objects import Cache
+from ..core import scan
 from ..errors import (
     AccessDeniedError,
     AlreadyPublishedError,
@@ -47,10 +48,10 @@ def shown(
     return show
 
 
-def _measure(folder: str) -> tuple[int, int]:
+def _measure(folder: str, choice: Choice | None = None) -> tuple[int, int]:
     """Count the files below a folder, and their bytes."""
     count = size = 0
-    for _, path in fs.walk_files(folder):
+    for _, path in scan.files(folder, choice):
         count += 1
         try:
             size += os.path.getsize(path)
@@ -76,6 +77,8 @@ def push(
     format: str | None = None,
     compress: str | None = None,
     prune: bool = False,
+    exclude: str | Iterable[str] = (),
+    include: str | Iterable[str] = (),
     dry_run: bool = False,
     progress: Progress = None,
 ) -> Outcome:
@@ -94,6 +97,10 @@ def push(
     prune : bool, default False
         Then remove from the repository what only older versions needed; a pull of one that is
         still running fails.
+    exclude, include : str or iterable of str, optional
+        Patterns as in a ``.gitignore`` file: names in the dataset that are not sent, and those that
+        alone are. ``.git/``, ``.DS_Store``, ``Thumbs.db``, ``*~`` and ``__pycache__/`` are not sent
+        unless ``exclude`` has, say, ``"!.git/"``.
     dry_run : bool, default False
         Send nothing.
     progress : bool or callable, optional
@@ -123,32 +130,42 @@ def push(
             hint=f"pkgdata dataset pull {name} fetches them",
             path=folder,
         )
+    choice = Choice(exclude, include, junk=True)
     if form == TGZ:
-        return _push_tgz(store, name, folder, config, force, dry_run)
+        return _push_tgz(store, name, folder, choice, config, force, dry_run)
     old = repository.read_manifest(store, name)
     if old is not None and not force:
         raise _published(store, name, repository.manifest_name(name))
     _warn_of_other(store, name, repository.tgz_name(name), OWN)
     outcome = Outcome(name, store.address(repository.manifest_name(name)), OWN)
     zstd, show = (compress or config.compress) == "zstd", shown(progress, folder=folder)
-    pushing = Push(store, name, folder, old[0] if old else None, config.public, zstd, dry_run, show)
+    before = old[0] if old else None
+    pushing = Push(store, name, folder, choice, before, config.public, zstd, dry_run, show)
     pushing.run(outcome, force, prune)
+    outcome.note = choice.note()
     return outcome
 
 
 def _push_tgz(
-    store: Store, name: str, folder: str, config: Config, force: bool, dry_run: bool
+    store: Store,
+    name: str,
+    folder: str,
+    choice: Choice,
+    config: Config,
+    force: bool,
+    dry_run: bool,
 ) -> Outcome:
     stored = repository.tgz_name(name)
     if not force and store.exists(stored):
         raise _published(store, name, stored)
     _warn_of_other(store, name, repository.manifest_name(name), TGZ)
-    tgz.check_links(os.path.realpath(folder))
+    tgz.check_links(os.path.realpath(folder), choice)
     outcome = Outcome(name, store.address(stored), TGZ)
-    outcome.files, outcome.size = _measure(folder)
+    outcome.files, outcome.size = _measure(folder, choice)
+    outcome.note = choice.note()
     outcome.moved_files, outcome.objects = outcome.files, 1
     if not dry_run:
-        outcome.moved_bytes = tgz.push(store, name, folder, force, config.public)
+        outcome.moved_bytes = tgz.push(store, name, folder, choice, force, config.public)
     return outcome
 
 

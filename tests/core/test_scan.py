@@ -8,6 +8,7 @@ import os
 import pytest
 
 from pkgdata.base.hashes import Digest
+from pkgdata.base.text import Choice
 from pkgdata.core import scan
 from pkgdata.core.registry import Entry, Registry
 from pkgdata.errors import UnsafeNameError
@@ -112,3 +113,24 @@ def test_links_are_followed_and_dangling_ones_are_errors(folder, tmp_path):
     (folder / "dangling").symlink_to("nowhere")
     with pytest.raises(FileNotFoundError):
         scan.make(folder)
+
+
+def test_files_that_are_not_taken_are_neither_listed_nor_extra(folder):
+    before = scan.make(folder)
+    for name in (".DS_Store", "a/.git/HEAD", "b.csv~", "old.tmp"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"junk")
+    choice = Choice(["*.tmp"], junk=True)
+    assert scan.make(folder, choice=choice) == before
+    assert not scan.compare(folder, before, choice=choice)
+    assert len(scan.compare(folder, before).extra) == 4
+    assert choice.note().startswith("3 files left out: .DS_Store, a/.git/HEAD, b.csv~ (")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="symbolic links need a privilege on Windows")
+def test_a_link_that_leads_nowhere_is_a_missing_file(folder):
+    registry = scan.make(folder)
+    name = next(iter(registry))
+    (folder / name).unlink()
+    (folder / name).symlink_to("nowhere")
+    assert scan.compare(folder, registry).missing == [name]

@@ -170,6 +170,32 @@ def test_a_dangling_link_is_not_pushed(tmp_path, config):
     assert datasets.ls(remote=True, config=config) == []
 
 
+@pytest.mark.parametrize("form", ["pkgdata", "etcetera"])
+def test_what_tools_leave_behind_and_what_is_excluded_is_not_pushed(tmp_path, config, form):
+    more = {
+        ".DS_Store": b"x",
+        "data/p/__pycache__/m.pyc": b"x",
+        ".git/refs/tags/": b"",
+        ".git/a": b"",
+    }
+    mine = {"data/p/a.tmp": b"1", "old/b": b"2", "data/p/b.txt": b"3", "data/p/empty/": b""}
+    folder = registered(tmp_path, config, {**FLOWER, **more, **mine})
+    os.symlink("nowhere", folder / "old" / "dangling")
+    how = {"config": config, "format": form, "force": True}
+    outcome = datasets.push("flower", exclude=["*.tmp", "/old/"], **how)
+    assert outcome.note.startswith("3 files left out: .DS_Store, .git/a, data/p/__pycache__/m.pyc")
+    expected = {**FLOWER, "data/p/b.txt": b"3", "data/p/empty/": b""}
+    assert outcome.files == len(expected) - 1
+    assert sorted(datasets.diff("flower", config=config).extra) == [
+        "data/p/a.tmp",
+        "old/b",
+        "old/dangling",
+    ]
+    datasets.push("flower", include=["data/"], exclude="*.tmp", **how)
+    datasets.purge("flower", config=config)
+    assert pull(config).keys() == {name for name in expected if name.startswith("data/")}
+
+
 def test_links_are_followed(tmp_path, config):
     elsewhere = make(tmp_path / "elsewhere", {"b.txt": b"linked"})
     folder = registered(tmp_path, config, {"data/p/a.txt": b"own"})
