@@ -352,6 +352,8 @@ class Driver(Primitives):
 
     #: Whether credentials, endpoint and region mean anything here.
     cloud = False
+    #: Whether it is a web server, which may compress an object on the way.
+    web = False
     #: Whether other processes see the same objects; if not, none of them are asked to help.
     shared = True
     #: Whether it lies on this computer, most likely: small objects need no waiting for.

@@ -49,6 +49,36 @@ _WORDS = {
 _SIZED = 8 << 20
 
 
+#: Endings of names that say how the bytes are compressed, and how such bytes begin.
+_ENDINGS = {
+    "gzip": (".gz", ".tgz", ".svgz", ".taz"),
+    "br": (".br",),
+    "zstd": (".zst", ".zstd", ".tzst"),
+    "xz": (".xz", ".txz"),
+    "bzip2": (".bz2", ".tbz2", ".tbz"),
+}
+_STARTS = {"gzip": b"\x1f\x8b", "zstd": b"\x28\xb5\x2f\xfd", "xz": b"\xfd7zXZ", "bzip2": b"BZh"}
+
+
+def layer(name: str, encoding: str | None, head: bytes = b"") -> str | None:
+    """Return the encoding to take off an object, so that it is compressed once if its name says so.
+
+    Web servers declare ``x.csv.gz`` as gzip, whose bytes are the file. ``head`` is how it begins:
+    it tells whether the bytes were compressed once more on the way.
+    """
+    if encoding not in SUFFIXES or not name.lower().partition("?")[0].endswith(_ENDINGS[encoding]):
+        return encoding
+    try:
+        inside = next(filter(None, decode_blocks([head], encoding)), b"")
+    except (StoreError, MissingExtraError):
+        return None
+    return (
+        encoding
+        if encoding in _STARTS and bytes(inside[:8]).startswith(_STARTS[encoding])
+        else None
+    )
+
+
 def canonical(encoding: str | None) -> str | None:
     """Return the word that ``Content-Encoding`` has for an encoding."""
     word = (encoding or "").strip().lower()

@@ -72,12 +72,14 @@ class Recipe(NamedTuple):
         size = body.size
         read = read_on(source, name, body, BLOCK if size is None else max(1, min(size, BLOCK)))
         blocks = read if tell is None else _told(read, size, tell)
-        attributes, recoded = self._recoded(
-            blocks, self._kept(source, name, body.attributes, to), source.address(name)
-        )
+        # what a web server compresses on the way is a file of its name here, not of another
+        encoded = body.attributes.encoding in codecs.SUFFIXES and self.reencode is None
+        how = self._replace(reencode="none") if encoded and source.web and to.near else self
+        kept = self._kept(source, name, body.attributes, to)
+        attributes, recoded = how._recoded(blocks, kept, source.address(name))
         if attributes.content_type is None and to.cloud:
             attributes = attributes.replaced(content_type=guess_type(new_name))
-        whole = size is not None and size <= WHOLE
+        whole = size is not None and size <= WHOLE and (recoded is blocks or how is self)
         try:
             with pool.ROOM.taking(3 * (size or 0) if whole else _UNDER_WAY):
                 if whole:

@@ -21,6 +21,7 @@ from ..errors import (
     PkgdataError,
     StoreError,
 )
+from .codecs import layer
 from .objects import Attributes, Body, Info, stopped
 from .store import Store
 
@@ -45,6 +46,9 @@ _HOPS, _SMALL = 31, 1 << 16
 
 #: Answers to a login that is wrong or unknown; 400 is Amazon S3's.
 _REFUSALS = frozenset({400, 401, 403})
+
+#: Words of ``Content-Encoding`` that mean "as it is".
+_NO_ENCODINGS = frozenset({"", "identity", "aws-chunked"})
 
 #: Headers of a caller that no other host gets.
 _PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
@@ -208,14 +212,15 @@ def request(
 class HttpBody(Body):
     """The body of a response, raw bytes from the wire."""
 
-    def __init__(self, response: requests.Response, url: str, start: int) -> None:
+    def __init__(self, response: requests.Response, url: str, start: int, name: str) -> None:
         headers = response.headers
-        count, attributes = _length(headers), _attributes(headers)
+        count, attributes = _length(headers), _attributes(headers, name)
         kind = f"status {response.status_code}, {headers.get('Content-Type', 'no type')}"
-        self.encoded = attributes.encoding is not None
-        if self.encoded:
-            kind += f", Content-Encoding {attributes.encoding}"
+        encoded = _encoding(headers)
+        if encoded:
+            kind += f", Content-Encoding {encoded}"
         super().__init__(start, None if count is None else start + count, _validator(headers), kind)
+        self.encoded = encoded
         self.attributes = attributes
         self.digest = _digest(headers) if response.status_code == 200 else None
         self.ranges = response.status_code == 206 or headers.get("Accept-Ranges") == "bytes"
@@ -228,12 +233,22 @@ class HttpBody(Body):
         framed = "Content-Length" in headers or "Transfer-Encoding" in headers
         #: Headers that were cut off look like those of a body that the connection's end ends.
         self._doubtful = not framed and response.raw.version == 11
+        self._front = memoryview(b"")
+        if encoded and attributes.encoding is None and response.status_code == 200:
+            # as the name says, unless it was compressed once more on the way
+            front = memoryview(bytearray(1024))
+            self._front = front[: self.readinto(front)]
+            attributes.encoding = layer(name, encoded, bytes(self._front))
 
     def readinto(self, buffer: memoryview) -> int:
         import time
 
         from urllib3.exceptions import HTTPError
 
+        if self._front:
+            count = min(len(buffer), len(self._front))
+            buffer[:count], self._front = self._front[:count], self._front[count:]
+            return count
         end, count = time.monotonic() + _PATIENCE, 0
         try:
             while count < len(buffer) and self._failure is None:
@@ -285,11 +300,18 @@ def _modified(headers: Any) -> float | None:
         return None
 
 
-def _attributes(headers: Any) -> Attributes:
-    encoding = headers.get("Content-Encoding", "").strip().lower()
+def _encoding(headers: Any) -> str | None:
+    """Return how a server declares the bytes to be compressed."""
+    text = headers.get("Content-Encoding", "").lower()
+    # Amazon's word says how they were uploaded, nothing of the bytes
+    words = [word for word in map(str.strip, text.split(",")) if word not in _NO_ENCODINGS]
+    return {"": None, "x-gzip": "gzip"}.get(",".join(words), ",".join(words))
+
+
+def _attributes(headers: Any, name: str) -> Attributes:
     return Attributes(
         content_type=headers.get("Content-Type"),
-        encoding={"x-gzip": "gzip", "identity": None, "": None}.get(encoding, encoding),
+        encoding=layer(name, _encoding(headers)),
         cache_control=headers.get("Cache-Control"),
         modified=_modified(headers),
         content_disposition=headers.get("Content-Disposition"),
@@ -317,6 +339,8 @@ def _digest(headers: Any) -> Digest | None:
 
 class HttpStore(Store):
     """What a web server serves below a URL; a login in it becomes an ``Authorization`` header."""
+
+    web = True
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
@@ -348,7 +372,7 @@ class HttpStore(Store):
             if validator:
                 headers["If-Range"] = validator
         response = self._request("GET", name, headers)
-        address = self.address(name)
+        address, path = self.address(name), name or self._url
         try:
             status = response.status_code
             if ranged and (
@@ -358,13 +382,13 @@ class HttpStore(Store):
                 response.close()
                 return self.open(name)
             if ranged and status == 206:
-                body = HttpBody(response, address, start)
+                body = HttpBody(response, address, start, path)
                 # the length of a part says nothing about the whole
                 body.size = parse_content_range(response.headers.get("Content-Range", ""))[2]
                 return body
             if status != 200:
                 raise _status_error(response, address)
-            return HttpBody(response, address, 0)
+            return HttpBody(response, address, 0, path)
         except BaseException:
             response.close()
             raise
@@ -375,7 +399,7 @@ class HttpStore(Store):
         if response.status_code != 200:
             raise _status_error(response, self.address(name))
         found = response.headers
-        kept = _attributes(found)
+        kept = _attributes(found, name or self._url)
         return Info(_length(found), _validator(found), kept.modified, _digest(found), kept)
 
 

@@ -177,6 +177,8 @@ class Body:
         self.ranges = False
         #: What the store keeps next to the bytes.
         self.attributes = Attributes()
+        #: How a server declares the bytes to be compressed, whatever the name says.
+        self.encoded: str | None = None
         #: Of the whole stored object, where the service reports one.
         self.digest: Digest | None = None
 

@@ -7,25 +7,29 @@ statement about the bytes *on disk*.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import tempfile
 import time
 
 from ..base import fs, hashes
+from ..base.config import conf
 from ..base.progress import BYTES, START, Event, silent
 from ..errors import (
     CacheError,
     IncompleteTransferError,
     IntegrityError,
+    MissingExtraError,
     StoreError,
     UnsupportedOperationError,
 )
-from ..stores import Source
+from ..stores import Source, codecs
 from .ranges import SHARES_FILES, Limits, Ranges, gaps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Protocol
 
     from ..base.hashes import Digest, Hasher
@@ -54,6 +58,9 @@ _WORTH_A_NOTE = 1 << 20
 #: One connection is judged after so many seconds, and called slow if the rest, of at least so many
 #: bytes, would take it so many seconds more.
 _LOOK_AFTER, _WORTH_RANGES, _WORTH_SECONDS = 0.2, 8 << 20, 2.0
+
+#: What is compressed on the way may decode to so many bytes, or to the setting extract_limit.
+_MOST = 1 << 30
 
 #: Bytes of an earlier process that are hashed between two touches of the file.
 _SIGN_EVERY = 256 << 20
@@ -85,7 +92,9 @@ class Transfer:
         self.name = name
         self.target = target
         self.digest = digest
-        self.size = size
+        #: Of the object; ``size`` is that of the bytes on the wire, which may be compressed.
+        self._wanted = self.size = size
+        self._encoding: str | None = None
         self.limits = limits or Limits()
         self.progress = progress
         self.clock = clock or time.monotonic
@@ -134,8 +143,11 @@ class Transfer:
         fresh = False
         while True:
             self._bring(store, name)
-            found = self._digest()
             address = store.address(name)
+            if self.digest not in (None, self._digest()) and self._encoding in codecs.SUFFIXES:
+                with contextlib.suppress(StoreError, MissingExtraError):  # they are wrong, then
+                    self._decode(self._encoding, address)
+            found = self._digest()
             if self.digest is None or found == self.digest:
                 # an earlier process may have left more, of a version that was longer
                 if os.fstat(self.target.fd).st_size > self.target.offset:
@@ -195,6 +207,8 @@ class Transfer:
             if body.start != offset:
                 self._restart()
             self._givers.append(address)
+            self._encoding = body.encoded
+            self.size = body.size if body.encoded else self._wanted
             self._check_size(body, address)
             if body.size is None or body.size > _WORTH_A_NOTE:
                 self.target.note(address, body.validator)
@@ -247,10 +261,46 @@ class Transfer:
             )
         self._kind = kind
         if self.digest is None:
-            problem = self._check(self.name, self.head, at, body)
+            if body.encoded in codecs.SUFFIXES:
+                layer = codecs.layer(self.name, body.encoded, next(self._stored(1024), b""))
+                if layer:
+                    self._decode(layer, address)
+                body.encoded = None
+            problem = self._check(self.name, self.head, self.target.offset, body)
             if problem:
                 self._restart()
                 raise StoreError(f"{address}: {problem} ({kind})", url=address)
+
+    def _stored(self, block: int = 1 << 20) -> Iterator[bytes]:
+        """Yield the bytes of the file."""
+        os.lseek(self.target.fd, 0, os.SEEK_SET)
+        while data := os.read(self.target.fd, block):
+            yield data
+
+    def _decode(self, encoding: str | None, address: str) -> None:
+        """Let the file hold what its bytes decode to, if that is what is pinned or nothing is."""
+        hasher, folder = self._new_hasher(), os.path.dirname(self.target.path)
+        most = self._wanted or max(_MOST, conf.extract_limit * self.target.offset)
+        try:
+            with tempfile.TemporaryFile(dir=folder) as file:
+                for block in codecs.decode_blocks(self._stored(), encoding, address):
+                    hasher.update(block)
+                    file.write(block)
+                    if file.tell() > most:
+                        text = f"{address}: its {encoding} bytes decode to more than {most}"
+                        raise StoreError(text, url=address)
+                if self.digest is not None and hasher.hexdigest() != self.digest.hex:
+                    return
+                file.seek(0)
+                self.target.restart()
+                self.head = file.read(64)
+                file.seek(0)
+                while data := file.read(1 << 20):
+                    _write_all(self.target.fd, memoryview(data), self.target.offset)
+                    self.target.offset += len(data)
+                self._hasher = hasher
+        except OSError as error:
+            raise self._translate(error) from error
 
     def _refused(
         self, address: str, expected: str, actual: str, body: Body | None = None
@@ -367,6 +417,6 @@ def unexpected_page(name: str, head: bytes, size: int, body: Body) -> str | None
         return "the server sent a Git LFS pointer instead of the file"
     if start.startswith(_PAGE_STARTS) and "." in base and not base.endswith(_PAGE_SUFFIXES):
         return f"the server sent an HTML page, beginning {head[:40]!r}"
-    if getattr(body, "encoded", False):
+    if body.encoded:
         return "the server compressed the file though it was asked not to"
     return None

@@ -177,7 +177,7 @@ def unexpected(name: str, head: bytes, size: int, body: Body) -> str | None:
     file = name.partition("://")[2].partition("/")[2].rpartition("/")[2]
     ending = file.rpartition(".")[2].lower()
     page = body.kind == "file" or ending not in _DATA
-    # compressed or not is the caller's business: the bytes are kept as they came
+    # how the bytes are compressed that are left is the caller's business
     return unexpected_page("page.html" if page else file, head, size, Body(0, None))
 
 
