@@ -70,14 +70,16 @@ def ended(name: str, size: int, error: Exception | None = None) -> Event:
 
 def wanted(setting: str | bool | None) -> bool:
     """Return whether bars are drawn; with ``"auto"``, only in a terminal or a notebook."""
+    if sys.stderr is None:
+        return False  # pythonw, a service
     if setting != "auto":
         return bool(setting)
     if _in_notebook():
         return True
     try:
         return sys.stderr.isatty()
-    except (AttributeError, ValueError):
-        return False  # no standard error at all (pythonw), or a closed one
+    except ValueError:
+        return False  # it is closed
 
 
 def _in_notebook() -> bool:
@@ -149,7 +151,10 @@ class Bar:
         done = 0 if event.state == FAILED else event.done
         if event.state not in _ENDED:
             self._bytes[event.name] = done
-        self._bar.update(done - before)
+        if self._own and event.state in (START, HIT):
+            _skip(self._bar, done - before)
+        else:
+            self._bar.update(done - before)
 
     def _end(self) -> None:
         self._ended += 1
@@ -235,7 +240,41 @@ class Bars:
             bar.set_description(label, refresh=False)
         if event.done < bar.n:
             bar.reset(event.total)
+            bar.initial = 0
+        if event.state in (START, WAIT):
+            _skip(bar, event.done - bar.n)
         bar.update(event.done - bar.n)
+
+
+def _skip(bar: Any, count: int) -> None:
+    """Advance a bar by bytes that were here, or came by another process: they are no speed."""
+    bar.initial += count
+    bar.n += count
+    bar.last_print_n += count
+    if not bar.delay:
+        bar.refresh()
+
+
+class _Screen:
+    """Standard error while it can be written to: its end must not end what a bar is drawn of."""
+
+    def __init__(self) -> None:
+        self._file: Any = sys.stderr
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def write(self, text: str) -> None:
+        try:
+            self._file.write(text)
+        except (OSError, ValueError):
+            pass  # a pipe that nobody reads, a closed file
+
+    def flush(self) -> None:
+        try:
+            self._file.flush()
+        except (OSError, ValueError):
+            pass
 
 
 def _drawn(title: str, total: int | None, in_bytes: bool, leave: bool, delay: float = 0) -> Any:
@@ -250,7 +289,7 @@ def _drawn(title: str, total: int | None, in_bytes: bool, leave: bool, delay: fl
         total=total,
         dynamic_ncols=True,
         leave=leave,
-        file=sys.stderr,
+        file=_Screen(),
         delay=delay,
         **units,
     )

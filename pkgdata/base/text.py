@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import functools
 import os
 import re
@@ -275,18 +276,40 @@ def ask(question: str) -> int:
 
 def note(line: str) -> None:
     """Print a line to standard error: what became of the work, for people."""
-    print(line, file=sys.stderr)
+    try:
+        print(line, file=sys.stderr)
+    except OSError:
+        pass  # nobody reads it; the work goes on
 
 
 def say(line: str) -> None:
     """Print a line that holds names; control characters in them are escaped."""
     if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in line.replace("\t", "")):
         line = "".join(c if c.isprintable() or c in "\t " else f"\\x{ord(c):02x}" for c in line)
-    try:
-        print(line)
-    except UnicodeEncodeError:  # a file's name that is not in the system's encoding
-        sys.stdout.flush()
-        sys.stdout.buffer.write(os.fsencode(line) + b"\n")
+    print(line)
+
+
+def open_streams() -> None:
+    """Let the standard streams take any text, and let there be some."""
+    codecs.register_error("pkgdata", _written)
+    for name, mode, errors in (
+        ("stdin", "r", "replace"),
+        ("stdout", "w", "pkgdata"),
+        ("stderr", "w", "pkgdata"),
+    ):
+        stream = getattr(sys, name)
+        if stream is None or stream.closed:  # >&- of a shell; a new file must not get its number
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - it stays
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors=errors)
+
+
+def _written(error: UnicodeError) -> tuple[bytes, int]:
+    """Return what stands for characters that an encoding lacks: bytes of a file's name, or ?."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    codes = map(ord, error.object[error.start : error.end])
+    return bytes(c - 0xDC00 if 0xDC80 <= c <= 0xDCFF else 0x3F for c in codes), error.end
 
 
 def add_null(parser: Any) -> None:

@@ -60,6 +60,7 @@ def parser(command: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, by default of this process; return the exit code."""
+    text.open_streams()
     warnings.showwarning = _show_warning
     words = sys.argv[1:] if argv is None else [*argv]
     try:
@@ -71,14 +72,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     except PkgdataError as error:
         return _fail(str(error))
     except KeyboardInterrupt as error:
-        print("\npkgdata: interrupted", file=sys.stderr)
+        text.note("\npkgdata: interrupted")
         return 128 + (error.args[0] if error.args else signal.SIGINT)
     except BrokenPipeError:
-        # the reader of our output has seen enough; the interpreter must not complain at its end
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return 0  # the reader of our output has seen enough
+    except UnicodeEncodeError as error:
+        return _fail(
+            f"the encoding of this locale, {error.encoding}, has no name for {error.object!r}\n"
+            "Hint: set LC_ALL=C.UTF-8, or PYTHONUTF8=1"
+        )
     except OSError as error:
         return _fail(str(error))
+    finally:
+        _let_go()
 
 
 @contextlib.contextmanager
@@ -107,10 +113,18 @@ def template(name: str, /, **words: str) -> str:
     return text.template(__file__, name, **words)
 
 
-def _fail(text: str) -> int:
-    print(f"pkgdata: error: {text}", file=sys.stderr)
+def _let_go() -> None:
+    """Drop output that cannot be written: the interpreter would complain of it at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _fail(why: str) -> int:
+    text.note(f"pkgdata: error: {why}")
     return 1
 
 
 def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"pkgdata: warning: {message}", file=sys.stderr)
+    text.note(f"pkgdata: warning: {message}")

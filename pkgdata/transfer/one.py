@@ -197,7 +197,7 @@ class Transfer:
         offset = self.target.offset
         if offset and offset == self.size:
             return  # all of it was there; the digest decides
-        self.progress(Event(self.name, START, offset, self.size, store.url))
+        self.progress(Event(self.name, START, self._on_disk(), self.size, store.url))
         if self.target.later and self.size is not None:
             self._over_ranges(store, name, None, self.size)
             return

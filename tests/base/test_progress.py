@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
 
 from pkgdata.base.progress import (
@@ -122,3 +124,45 @@ def test_a_single_object_has_a_bar(capsys):
     shown = capsys.readouterr().err
     assert "a: 100%" in shown
     assert "all files" not in shown
+
+
+def test_bytes_that_were_here_are_no_speed():
+    bars = Bars()
+    bars(Event("a", START, 80_000_000, 100_000_000))
+    bars(Event("a", BYTES, 80_000_100, 100_000_000))
+    (bar,) = bars._bars.values()
+    assert bar.n == 80_000_100
+    assert bar.n - bar.initial == 100
+    bars(Event("a", START, 0, 100_000_000))
+    assert (bar.n, bar.initial) == (0, 0), "a server that gives no ranges begins again"
+    bars(Event("a", WAIT, 500, 100_000_000, "process 42"))
+    assert bar.n - bar.initial == 0, "what another process brought"
+    bars(ended("a", 100_000_000))
+
+
+def test_over_a_batch_bytes_that_were_here_are_no_speed():
+    bar = Bar("all files", files=2, total=1000)
+    bar(Event("a", START, 400, 500))
+    bar(Event("b", HIT, 500, 500))
+    assert (bar._bar.n, bar._bar.initial) == (900, 900)
+    bar(Event("a", BYTES, 450, 500))
+    assert bar._bar.n - bar._bar.initial == 50
+    bar(ended("a", 500))
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), ValueError("closed file")])
+def test_a_screen_that_breaks_ends_no_download(monkeypatch, error):
+    class Broken(io.StringIO):
+        def write(self, _):
+            raise error
+
+    monkeypatch.setattr("sys.stderr", Broken())
+    bars = Bars(files=1, total=10)
+    bars(Event("a", START, 0, 10))
+    bars(ended("a", 10))
+
+
+def test_without_a_screen_nothing_is_drawn(monkeypatch):
+    monkeypatch.setattr("sys.stderr", None)
+    assert view(True) is silent
+    assert view(None, setting="auto") is silent
