@@ -101,6 +101,7 @@ def test_what_troubleshooting_quotes_is_a_message_or_a_title():
 
 def test_commands_of_troubleshooting_can_be_parsed():
     lines = re.findall(r"^\$ (?:[A-Z_]+=\S+ )?(pkgdata .+)$", TROUBLE, flags=re.M)
+    lines += [line for line in re.findall(r"`(pkgdata \S[^`]+)`", TROUBLE) if line.count(" ") > 2]
     assert len(lines) > 20
     for line in lines:
         cli.parser().parse_args(shlex.split(line, comments=True)[1:])
