@@ -13,7 +13,7 @@ from ..core.registry import Registry
 from ..errors import PublishError
 from ..publish import destinations_for, engine, records
 from ..publish.engine import Publication
-from ..publish.plan import load_registry, settings_of, write_registry
+from ..publish.plan import load_registry, odd_names, settings_of, write_registry
 from ..publish.readback import mirrors_of
 
 TYPE_CHECKING = False
@@ -76,6 +76,7 @@ def add_arguments(parser: Any) -> None:
         action="store_true",
         help="put an index.html next to the files; later runs keep it true",
     )
+    text.add_choice(parser)
     text.add_json(parser)
     _add_options(parser)
 
@@ -169,8 +170,10 @@ def _publish(args: Namespace, settings: PublishTable | None) -> int:
     index = bool(args.index or (settings is not None and settings.index))
     if index and not any(one.shows_pages for one in destinations):
         raise PublishError("--index: none of these destinations shows an index.html to visitors")
-    with Publication(args.folder, destinations, file, args.replace, _show) as work:
+    choice = text.Choice(args.exclude, args.include, junk=True)
+    with Publication(args.folder, destinations, file, args.replace, _show, choice) as work:
         plans = work.plan()
+        _note_names(choice, odd_names(work.items))
         if args.dry_run:
             return _print_plans(plans, args.json)
         work.check_page(index)
@@ -179,7 +182,8 @@ def _publish(args: Namespace, settings: PublishTable | None) -> int:
             text.note(_summary(plan))
         work.upload()
         written = work.record()
-        text.note(f"{file}: {len(work.registry)} files{'' if written else ', unchanged'}")
+        count = text.counted(len(work.registry), "file")
+        text.note(f"{file}: {count}{'' if written else ', unchanged'}")
         for plan in plans:
             if plan.destination.delay and not plan.destination.private:
                 minutes = plan.destination.delay / 60
@@ -190,6 +194,14 @@ def _publish(args: Namespace, settings: PublishTable | None) -> int:
         pages = work.add_page(_title(settings, args), index)
         _print_outcome(work, findings, pages, settings, args.json)
         return _code(findings)
+
+
+def _note_names(choice: text.Choice, odd: Sequence[str]) -> None:
+    """Report which files are left out, and names that trouble some users."""
+    for line in filter(None, [choice.note(), *odd[:5]]):
+        text.note(f"pkgdata: warning: {line}")
+    if len(odd) > 5:
+        text.note(f"pkgdata: warning: … and {len(odd) - 5} more such names")
 
 
 def _title(settings: PublishTable | None, args: Namespace) -> str:
@@ -246,6 +258,11 @@ def _print_outcome(
         where = settings.toml if settings is not None else "pkgdata.toml"
         # JSON's list is the same as TOML's for plain texts
         text.note(f"for {where}:\ndataurl = {json.dumps(dataurl, ensure_ascii=False)}")
+    for plan in work.plans:
+        total = sum(item.size for item in plan.to_send)
+        place, kept = f"to {plan.destination.url}", len(plan.there)
+        sent, took = len(plan.to_send), plan.took
+        text.note(text.closing("uploaded", sent, total, place=place, took=took, already_there=kept))
 
 
 # -- checking ----------------------------------------------------------------------------------

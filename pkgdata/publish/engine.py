@@ -54,6 +54,7 @@ class Publication:
 
     The bytes of names in ``replace`` may be replaced. ``show`` takes ``"hashing"``, ``"uploading"``
     or ``"reading back"``, the number of files and their bytes; it returns what gets each `Event`.
+    By default the ``choice`` is all but junk.
     """
 
     def __init__(
@@ -63,12 +64,14 @@ class Publication:
         registry_file: str,
         replace: Collection[str] = (),
         show: Show = _nobody,
+        choice: text.Choice | None = None,
     ) -> None:
         self._folder = folder
         self._destinations = destinations
         self._file = registry_file
         self._replace = frozenset(replace)
         self._show = show
+        self._choice = choice or text.Choice(junk=True)
         self.items: list[Item] = []
         self.plans: list[Plan] = []
         self.registry: Registry = plan.load_registry(registry_file)
@@ -90,9 +93,9 @@ class Publication:
 
     def plan(self) -> list[Plan]:
         """Hash the files and compare them with the registry and every destination."""
-        files, total = plan.measure(self._folder, self._file)
+        files, total = plan.measure(self._folder, self._file, self._choice)
         show = self._show("hashing", files, total)
-        self.items = plan.collect(self._folder, self._file, show)
+        self.items = plan.collect(self._folder, self._file, self._choice, show)
         plan.check_registry(self.items, self.registry, self._replace)
         for destination in self._destinations:
             destination.check(self.items)
@@ -117,7 +120,9 @@ class Publication:
         show = self._show("uploading", sum(sent), total)
         for one in self.plans:
             if one.to_send or one.destination.unfinished():
+                began = time.monotonic()
                 self._upload_to(one, show)
+                one.took = time.monotonic() - began
         return sum(sent)
 
     def _upload_to(self, one: Plan, show: Callback) -> None:

@@ -7,6 +7,7 @@ is refused, unless the user names it to be replaced.
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass, field
 
 from ..base import config, fs, owners, pool, urls
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.progress import Callback, Event
+    from ..base.text import Choice
     from ..core.package import PackageData
     from .destination import Destination, Held
 
@@ -45,6 +47,8 @@ class Plan:
     #: Whether a page is next to the files, and what it says if it is ours.
     has_page: bool = False
     page: str = ""
+    #: Seconds that the uploads took.
+    took: float = 0.0
 
     @property
     def to_send(self) -> list[Item]:
@@ -59,28 +63,37 @@ class Plan:
         return rows + [("there", item) for item in self.there]
 
 
-def measure(folder: str, registry_file: str | None) -> tuple[int, int]:
+def measure(folder: str, registry_file: str | None, choice: Choice) -> tuple[int, int]:
     """Count the files that `collect` will hash, and their bytes; it reports what fails here."""
     try:
-        sizes = [os.stat(path).st_size for path in _paths(folder, registry_file).values()]
+        paths = _paths(folder, registry_file, choice)
+        sizes = [os.stat(path).st_size for path in paths.values()]
     except OSError:
         return 0, 0
     return len(sizes), sum(sizes)
 
 
-def _paths(folder: str, registry_file: str | None) -> dict[str, str]:
+def _paths(folder: str, registry_file: str | None, choice: Choice) -> dict[str, str]:
     inside = registry_file and fs.name_inside(folder, registry_file)
-    found = fs.walk_files(folder)
-    return {name: path for name, path in found if name != inside and not owners.is_aside(name)}
+    return {
+        name: path
+        for name, path in fs.walk_files(folder)
+        if choice(name) and name != inside and not owners.is_aside(name)
+    }
 
 
-def collect(folder: str, registry_file: str | None, progress: Callback = silent) -> list[Item]:
+def collect(
+    folder: str, registry_file: str | None, choice: Choice, progress: Callback = silent
+) -> list[Item]:
     """Hash the files of a folder, sorted by name, without the registry should it lie there."""
     if not os.path.isdir(folder):
         raise PublishError(f"{folder} is not a directory", hint="name the folder with the files")
-    paths = _paths(folder, registry_file)
+    paths = _paths(folder, registry_file, choice)
     if not paths:
-        raise PublishError(f"{folder} holds no file to publish")
+        chosen = " of those that are chosen" if any(fs.walk_files(folder)) else ""
+        raise PublishError(f"{folder} holds no file to publish{chosen}")
+    for name in paths:
+        fs.safe_key(name)  # what no registry holds is refused before the first byte is read
     _check_links(folder, paths.values())
     stamps = {name: _stamp(path) for name, path in paths.items()}
 
@@ -88,7 +101,7 @@ def collect(folder: str, registry_file: str | None, progress: Callback = silent)
         if event.name in paths:
             progress(event)
 
-    found = scan.make(folder, progress=hashed)
+    found = scan.make(folder, choice=choice, progress=hashed)
     items = []
     for name in sorted(paths):
         entry = found.get(name)
@@ -98,6 +111,20 @@ def collect(folder: str, registry_file: str | None, progress: Callback = silent)
         item.check_unchanged()
         items.append(item)
     return items
+
+
+def odd_names(items: Iterable[Item]) -> list[str]:
+    """Return a line on each name that some users' systems could not hold."""
+    found: list[str] = []
+    seen: dict[str, str] = {}
+    for name in (item.name for item in items):
+        problem = fs.name_problem(name, everywhere=True)
+        same = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
+        if problem is None and same != name:
+            problem = f"macOS and Windows take it for {same!r}"
+        if problem is not None:
+            found.append(f"{name!r} cannot be stored on every system: {problem}")
+    return found
 
 
 def _stamp(path: str) -> tuple[int, int, int]:
