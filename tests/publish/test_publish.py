@@ -602,6 +602,52 @@ def test_thousands_of_files_get_their_names(tmp_path, web, registry):
     assert set(states(findings).values()) == {"ok"}
 
 
+# -- which files, and their names --------------------------------------------------------------
+
+
+def test_junk_and_what_is_excluded_is_neither_hashed_nor_published(tmp_path, web, registry):
+    here = make(tmp_path / "here", {"a.txt": b"a", ".git/config": b"x", "b~": b"b", "n/c.md": b"c"})
+    (here / ".DS_Store").symlink_to("nosuch")
+    done = run(here, "--to", f"file:{web}", "--registry", registry, "--exclude", "*.md")
+    assert done.returncode == 0, done.stderr
+    assert contents(web) == {"a.txt": b"a"}
+    assert "3 files left out: .DS_Store, .git/config, b~" in done.stderr
+    assert list(Registry.load(registry)) == ["a.txt"]
+    done = run(here, "--to", f"file:{web}", "--registry", registry, "--include", "n/")
+    assert done.returncode == 0, done.stderr
+    assert contents(web) == {"a.txt": b"a", "n/c.md": b"c"}
+    words = ["--registry", registry, "--include", "*.fits"]
+    assert (
+        "no file to publish of those that are chosen"
+        in run(here, "--to", "figshare:", *words).stderr
+    )
+
+
+def test_names_that_some_systems_cannot_hold_are_published_with_a_warning(tmp_path, web, registry):
+    odd = [*(f"{i}:x" for i in range(4)), "A.txt", "a.txt", "et al."]
+    here = make(tmp_path / "here", dict.fromkeys(odd, b"x"))
+    done = run(here, "--to", f"file:{web}", "--registry", registry)
+    assert done.returncode == 0, done.stderr
+    assert set(contents(web)) == set(odd)
+    said = [line for line in done.stderr.splitlines() if "warning" in line]
+    assert "'0:x' cannot be stored on every system: it holds a character" in said[0]
+    assert (
+        "'a.txt' cannot be stored on every system: macOS and Windows take it for 'A.txt'" in said[4]
+    )
+    assert said[5] == "pkgdata: warning: … and 1 more such names"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have names in Unicode alone")
+def test_a_name_that_no_registry_holds_is_refused_before_anything_is_read(tmp_path, web):
+    here = make(tmp_path / "here", {"a": b"a"})
+    with open(os.fsencode(here) + b"/caf\xe9", "wb"):
+        pass
+    done = run(here, "--to", f"file:{web}")
+    assert done.returncode == 1
+    assert "not UTF-8" in done.stderr
+    assert not web.exists()
+
+
 # -- the end of it all -------------------------------------------------------------------------
 
 
