@@ -198,7 +198,9 @@ def _publish(args: Namespace, settings: PublishTable | None) -> int:
 
 def _note_names(choice: text.Choice, odd: Sequence[str]) -> None:
     """Report which files are left out, and names that trouble some users."""
-    for line in filter(None, [choice.note(), *odd[:5]]):
+    if line := choice.note():
+        text.note(line)
+    for line in odd[:5]:
         text.note(f"pkgdata: warning: {line}")
     if len(odd) > 5:
         text.note(f"pkgdata: warning: … and {len(odd) - 5} more such names")
