@@ -13,7 +13,7 @@ from ..base import pool, retry
 from ..base.config import conf
 from ..base.urls import canonical, redact
 from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
-from .objects import BLOCK, Attributes, Body, Info
+from .objects import BLOCK, Attributes, Body, Info, counted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ class Primitives:
         if_absent : bool, default False
             Refuse to replace.
         size : int, optional
-            Bytes in all, if known.
+            Bytes in all, if known; if there are more or fewer, nothing is stored.
 
         Raises
         ------
@@ -155,6 +155,8 @@ class Primitives:
             It is there, and ``if_absent`` is set.
         StoreError
         """
+        if size is not None:
+            blocks = counted(blocks, size, self.address(name))
         self._write_blocks(name, blocks, attributes or Attributes(), if_absent, size)
 
     def _write(

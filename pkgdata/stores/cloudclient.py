@@ -44,8 +44,10 @@ if TYPE_CHECKING:
     Credentials = tuple[dict[str, Any], Callable[[], Any] | None, bool]
 
 _STATUS = re.compile(r"status code: (\d{3})|Status\((\d{3})|status: (\d{3})")
-_CODE = re.compile(r"<Code>([A-Za-z0-9]+)</Code>")
-_MESSAGE = re.compile(r"<(?:Message|Details)>([^<]+)")
+_CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)(?:</Code>|\))")
+_MESSAGE = re.compile(r"(?:<(?:Message|Details)>|failed for key .*?: )([^<]+?)(?:<| \(code)")
+#: The object that was not deleted, of the many of a request.
+_UNDELETED = re.compile(r"DeleteObjects request failed for key (.*): .*? \(code: ", re.DOTALL)
 #: What came of a request, behind obstore's words about the request itself.
 _ANSWER = re.compile(r"status code: (?:\d{3}[^:\n]*): (.*?)(?:\n\nDebug source|\Z)", re.DOTALL)
 _REQUEST = re.compile(
@@ -102,6 +104,8 @@ _SIGNS = {
     "credential": "no usable credentials",
     "token": "no usable credentials",
 }
+#: What a conflict means that the object is there; obstore takes every conflict for that.
+_EXISTS = {"", "BlobAlreadyExists", "ConditionalRequestConflict"}
 _NO_BUCKET = {"NoSuchBucket", "ContainerNotFound"}
 
 
@@ -139,7 +143,7 @@ def translate(
         )
     if kind in ("NotFoundError", "FileNotFoundError") or (kind == "Refusal" and status == 404):
         return ObjectNotFoundError(f"{address}: no such object", url=address)
-    if kind == "AlreadyExistsError":
+    if kind == "AlreadyExistsError" and (status != 409 or code in _EXISTS):
         return already_there(address)
     if kind == "PreconditionError" or (kind == "Refusal" and status == 412):
         return PreconditionError(f"{address}: it changed", url=address)
@@ -171,10 +175,12 @@ def _other(
     if in_body:
         return IncompleteTransferError(f"{address}: broke off: {reason}", url=address)
     asked = _REQUEST.search(text)
-    said = (
-        f"{address}: cannot {_VERBS.get(asked[1], 'reach it') if asked else 'reach it'}: {reason}"
-    )
-    if kind in ("PermissionDeniedError", "UnauthenticatedError") or status in (401, 403):
+    verb = _VERBS.get(asked[1], "reach it") if asked else "reach it"
+    if _UNDELETED.search(text):
+        verb = "delete"
+    said = f"{address}: cannot {verb}: {reason}"
+    denied = kind in ("PermissionDeniedError", "UnauthenticatedError") or code == "AccessDenied"
+    if denied or status in (401, 403):
         if not signs:
             hint = (
                 "nothing was signed: set the provider's variables or profile, give secrets=, "
@@ -363,6 +369,8 @@ class CloudClient(Store):
             what = type(failure).__name__
             text = f"{self.url}: the function that was given as secrets failed: {what}"
             raise ConfigError(text) from failure
+        if undeleted := _UNDELETED.search(str(error)):
+            name = undeleted[1].removeprefix(self._root)
         found = translate(error, self.url, self.address(name), in_body, self.signs)
         if callable(self._options.get("secrets")) and is_expired(error):
             self._clients = {}  # the next one asks for keys again

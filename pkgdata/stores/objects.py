@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from ..errors import IncompleteTransferError, ObjectExistsError, UnsupportedOperationError
+from ..errors import (
+    IncompleteTransferError,
+    ObjectExistsError,
+    StoreError,
+    UnsupportedOperationError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -272,6 +277,23 @@ class Feed:
         except BaseException as error:
             self.failure = error
             raise
+
+
+def counted(blocks: Blocks, size: int, address: str) -> Iterator[bytes | memoryview]:
+    """Yield blocks; raise if they are not as many bytes as was said."""
+    left = size
+    for block in blocks:
+        left -= len(block)
+        if left < 0:
+            break
+        yield block
+    if left:
+        found = f"only {size - left}" if left > 0 else "more"
+        raise StoreError(
+            f"{address}: expected {size} bytes, found {found}; nothing was stored",
+            hint="the original changed while it was read; try again",
+            url=address,
+        )
 
 
 def stopped(url: str, at: int, end: int | None, reason: str) -> IncompleteTransferError:

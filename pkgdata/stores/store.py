@@ -230,7 +230,7 @@ class Store(ReadableStore):
         copying.AS_IT_IS.copy(self, name, to or self, new_name)
 
     def move(self, name: str, new_name: str, to: Store | None = None) -> None:
-        """Copy an object, then remove the original.
+        """Copy an object, then remove the original; it stays where its tags would be lost.
 
         Parameters
         ----------
@@ -242,7 +242,7 @@ class Store(ReadableStore):
         to = to or self
         if self.same(name, to, new_name):
             return  # removing the original would remove the copy
-        self.copy(name, new_name, to)
+        copying.Recipe(strict=True).copy(self, name, to, new_name)
         self.delete(name)
 
     def transfer_to(
