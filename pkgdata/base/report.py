@@ -28,7 +28,10 @@ def one_name(given: object) -> str | None:
 def each_name(given: Any) -> Iterable[Any]:
     """Return the names of one name or of many; what is no name is left to whoever uses it."""
     name = one_name(given)
-    return map(plain_name, given) if name is None else [name]
+    if name is not None:
+        return [name]
+    # how many there are is kept for the bars, and an endless iterable stays one
+    return [*map(plain_name, given)] if hasattr(given, "__len__") else map(plain_name, given)
 
 
 def plain_name(given: Any) -> Any:

@@ -26,14 +26,14 @@ def scheme(url: str) -> str:
     return head.lower() if all(c.isalnum() or c in "+-." for c in head) else ""
 
 
-def canonical(url: str) -> str:
+def canonical(url: str | os.PathLike[str]) -> str:
     """Turn a shorthand into the URL that serves it.
 
     ``github:owner/repo@tag`` is the release's asset folder; a plain path becomes a ``file:`` URL.
 
     Parameters
     ----------
-    url : str
+    url : str or path-like
 
     Returns
     -------
@@ -44,6 +44,7 @@ def canonical(url: str) -> str:
     ConfigError
         The shorthand is malformed.
     """
+    url = os.fspath(url)
     kind = scheme(url)
     if kind == "github":
         from ..errors import ConfigError

@@ -11,7 +11,7 @@ import os
 
 from ..base import fs
 from ..base.progress import silent
-from ..base.report import Tally
+from ..base.report import Tally, each_name
 from ..base.text import Choice, counted
 from ..errors import ConfigError, ObjectNotFoundError, PkgdataError
 from ..stores import codecs
@@ -47,7 +47,7 @@ class Copy:
 
     def __init__(
         self,
-        sources: list[str],
+        sources: str | Iterable[str],
         destination: str,
         options: Options,
         listing: Iterable[str] | None = None,
@@ -62,7 +62,7 @@ class Copy:
             self._to = planning.target(ends, destination, always_folder=True)
             self._units = [planning.listed(stores, listing, self._to, base, options.choice)]
         else:
-            found = [addresses.parse(text, options.literal) for text in sources]
+            found = [addresses.parse(text, options.literal) for text in each_name(sources)]
             wild = len(found) == 1 and bool(found[0].pattern)
             self._to = planning.target(ends, destination, len(found) > 1, wild)
             self._units = planning.units(
@@ -167,7 +167,7 @@ def _threads(units: list[Unit], to: Target) -> int:
 
 
 def read(
-    sources: list[str],
+    sources: str | Iterable[str],
     options: Options,
     listing: Iterable[str] | None = None,
     base: str | None = None,
@@ -178,7 +178,7 @@ def read(
         items = planning.listed(stores, listing, None, base, options.choice).items
         found: Iterable[tuple[Driver, str]] = ((store, name) for store, name, _ in items)
     else:
-        parsed = [addresses.parse(text, options.literal) for text in sources]
+        parsed = [addresses.parse(text, options.literal) for text in each_name(sources)]
         found = addresses.objects(stores, parsed, options.recursive)
     for store, name in found:
         yield from decoded(store, name)

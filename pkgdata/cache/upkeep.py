@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from ..base import fs, owners
 from ..base.hashes import Digest, hash_file, mismatch, new
+from ..base.report import each_name
 from ..errors import CacheError, ExtractionError
 from . import objects, staging
 from .objects import Cache, contents_file, split
@@ -235,7 +236,7 @@ def clear(cache: Cache) -> Space:
 def export_archive(
     cache: Cache,
     path: str | os.PathLike[str],
-    names_or_digests: Iterable[str | Digest] | None = None,
+    names_or_digests: str | Iterable[str | Digest] | None = None,
 ) -> list[CachedObject]:
     """Write objects into an uncompressed tar archive, verified on the way, for another machine.
 
@@ -257,13 +258,13 @@ def export_archive(
     return chosen
 
 
-def _choose(cache: Cache, wanted: Iterable[str | Digest] | None) -> list[CachedObject]:
+def _choose(cache: Cache, wanted: str | Iterable[str | Digest] | None) -> list[CachedObject]:
     """Return the objects that go by one of some names or digests, or all."""
     found = list(items(cache))
     if wanted is None:
         return found
     chosen: dict[str, CachedObject] = {}
-    for text in map(str, wanted):
+    for text in map(str, each_name(wanted)):
         plain = text.lower().removeprefix("sha256:")
         matches = [
             item

@@ -8,6 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from ..base.report import each_name
 from ..base.text import Choice
 from ..core import scan
 from ..errors import DatasetError, UnknownNameError
@@ -223,7 +224,7 @@ def register(
 
 def create(
     name: str,
-    partitions: Iterable[str] = PARTITIONS,
+    partitions: str | Iterable[str] = PARTITIONS,
     force: bool = False,
     config: Config | None = None,
 ) -> Dataset:
@@ -232,7 +233,7 @@ def create(
     Parameters
     ----------
     name : str
-    partitions : iterable of str, default ``("train", "test")``
+    partitions : str or iterable of str, default ``("train", "test")``
     force : bool, default False
         Replace the dataset that has the name.
     config : Config, optional
@@ -247,7 +248,7 @@ def create(
         The name is taken, or there is no partition.
     """
     home = home_of(config or Config.load())
-    wanted = [check_name(partition) for partition in partitions]
+    wanted = [check_name(partition) for partition in each_name(partitions)]
     if not wanted:
         raise DatasetError(f"the dataset {name!r} would have no partition; it needs one at least")
     home.path(name)

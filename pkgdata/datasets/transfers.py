@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ..base.config import cache_dir, conf
 from ..base.progress import DONE, WAIT, Bars, Event, silent, view
+from ..base.report import each_name
 from ..base.text import Choice
 from ..cache.objects import Cache
 from ..core import scan
@@ -235,8 +236,8 @@ def pull(
     config = config or Config.load()
     form = None if format is None else _form(format)
     home, store = home_of(config), store_of(config)
-    wanted = [partitions] if isinstance(partitions, str) else partitions
-    job = _Pulling(home, store, name, force, None if wanted is None else list(wanted), progress)
+    wanted = None if partitions is None else [*each_name(partitions)]
+    job = _Pulling(home, store, name, force, wanted, progress)
     if job.is_here():
         if ready:
             return job.outcome

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ..base import urls
+from ..base.report import each_name
 from ..errors import PublishError
 from .destination import Destination, Held, Item
 
@@ -87,15 +88,15 @@ def destination_for(url: str, **options: Any) -> Destination:
 
 
 def destinations_for(
-    places: Sequence[str], public_urls: Sequence[str] = (), **options: Any
+    places: str | Sequence[str], public_urls: str | Sequence[str] = (), **options: Any
 ) -> list[Destination]:
     """Return several destinations, each with those options that mean something there.
 
     Parameters
     ----------
-    places : sequence of str
+    places : str or sequence of str
         As for `destination_for`.
-    public_urls : sequence of str, default ()
+    public_urls : str or sequence of str, default ()
         One for each place; or one for each that has no public address of its own, in their order.
     **options
         None means that an option is not given.
@@ -109,6 +110,7 @@ def destinations_for(
     PublishError
         There is no place, an option means nothing at any, or the addresses do not fit.
     """
+    places, public_urls = [*each_name(places)], [*each_name(public_urls)]
     if not places:
         raise PublishError("nowhere to publish to", hint=f"say --to DEST; known: {_KNOWN}")
     given = {name: value for name, value in options.items() if value is not None}
@@ -117,7 +119,7 @@ def destinations_for(
     if unknown:
         word = unknown[0].replace("_", "-")
         raise PublishError(f"--{word} means nothing for {', '.join(map(urls.redact, places))}")
-    addresses = _assigned(places, list(public_urls))
+    addresses = _assigned(places, public_urls)
     return [
         destination_for(
             place,

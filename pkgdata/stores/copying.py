@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from ..base import pool, progress
 from ..base.progress import BYTES, START, Event
-from ..base.report import Report
+from ..base.report import Report, each_name, one_name, plain_name
 from ..errors import ConfigError, ObjectExistsError, PkgdataError, PkgdataWarning, StoreError
 from . import codecs
 from .objects import BLOCK, UNREADABLE, WHOLE, Attributes
@@ -372,6 +372,7 @@ def transfer(
     if names is None:  # some tools make empty objects that stand for folders
         wanted = ((name, name) for name, _ in source.scan() if not name.endswith("/"))
     else:
+        names = each_name(names)
         wanted = (_pair(item) for item in names)
     threads = min(source.threads, to.threads)
     if job is None:
@@ -392,5 +393,8 @@ def transfer(
 
 
 def _pair(item: Any) -> tuple[str, str]:
-    name, new_name = (item, item) if isinstance(item, str) else item
-    return name, new_name
+    name = one_name(item)
+    if name is not None:
+        return name, name
+    name, new_name = item
+    return plain_name(name), plain_name(new_name)

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from ..base import hashes, pool, progress
 from ..base.hashes import Digest
+from ..base.report import each_name, one_name, plain_name
 from ..errors import (
     ConfigError,
     IncompleteTransferError,
@@ -134,10 +135,11 @@ def as_json(store: Driver, name: str, content: bytes) -> Any:
 
 
 def _span(item: Any) -> tuple[str, int | None, int | None]:
-    if isinstance(item, str):
-        return item, None, None
+    name = one_name(item)
+    if name is not None:
+        return name, None, None
     name, start, stop = item
-    return name, start, stop
+    return plain_name(name), start, stop
 
 
 def _failed(item: Any, error: Exception | None) -> Result:
@@ -225,7 +227,7 @@ class ReadableStore(Driver):
 
     def _each(self, function: Callable[[str], R], names: Iterable[str]) -> Iterator[tuple[str, R]]:
         """Call a function for each name at once; the first error ends it."""
-        for name, value, error in self.at_once(function, names):
+        for name, value, error in self.at_once(function, each_name(names)):
             if error is not None:
                 raise error
             yield name, value  # type: ignore[misc]  # without an error there is a value
@@ -278,16 +280,16 @@ class ReadableStore(Driver):
         IntegrityError
             Its bytes are not what the service's own checksum says, also when read again.
         """
-        get = Get(self, raw)
-        if isinstance(names, str):
+        get, name = Get(self, raw), one_name(names)
+        if name is not None:
             if ranges is not None:
-                asked = [(names, first, last) for first, last in ranges]
+                asked = [(name, first, last) for first, last in ranges]
                 found = get.many(asked, True, "raise", 1, progress)
                 return [result.content for result in found]
-            return get.one((names, start, stop)).content
+            return get.one((name, start, stop)).content
         if start is not None or stop is not None or ranges is not None:
             raise ConfigError("a range belongs to one name; for many give (name, start, stop)")
-        return get.many(names, ordered, errors, parallel, progress)
+        return get.many(each_name(names), ordered, errors, parallel, progress)
 
     def get_json(self, names: Any, **options: Any) -> Any:
         """Read JSON.
@@ -308,8 +310,9 @@ class ReadableStore(Driver):
         StoreError
             An object holds no JSON.
         """
-        if isinstance(names, str):
-            return as_json(self, names, self.get(names, **options))
+        name = one_name(names)
+        if name is not None:
+            return as_json(self, name, self.get(name, **options))
         found = self.get(names, **options, ordered=True)
         return [as_json(self, result.name, result.content) for result in found]
 
@@ -331,7 +334,7 @@ class ReadableStore(Driver):
         IncompleteTransferError
             It broke too often, or the object changed meanwhile.
         """
-        return read_blocks(self, name, size)
+        return read_blocks(self, plain_name(name), size)
 
     def cat(self, names: str | Iterable[str]) -> Iterator[memoryview]:
         """Yield the decoded bytes of objects, one after another, in bounded memory.
@@ -344,7 +347,7 @@ class ReadableStore(Driver):
         ------
         bytes-like
         """
-        for name in [names] if isinstance(names, str) else names:
+        for name in each_name(names):
             yield from decoded(self, name)
 
     # -- asking --------------------------------------------------------------------------------
@@ -366,16 +369,18 @@ class ReadableStore(Driver):
         ObjectNotFoundError
             The one object is not there.
         """
-        if isinstance(names, str):
-            return self.trying(lambda: self.info(names))
+        name = one_name(names)
+        if name is not None:
+            return self.trying(lambda: self.info(name))
         return dict(self._each(self.info_or_none, names))
 
     head = stat
 
     def _of_each(self, names: Any, said: Callable[[Info | None], Any]) -> Any:
         """Return what a function says of one object, or a dictionary of many."""
-        if isinstance(names, str):
-            return said(self.info_or_none(names))
+        name = one_name(names)
+        if name is not None:
+            return said(self.info_or_none(name))
         return {name: said(info) for name, info in self.stat(names).items()}
 
     def exists(self, names: Any) -> Any:

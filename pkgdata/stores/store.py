@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from ..base import pool, urls
 from ..base.config import conf
 from ..base.progress import ended, view
+from ..base.report import each_name, one_name, plain_name
 from ..errors import ConfigError, ObjectExistsError
 from . import copying, naming, writing
 from .objects import Attributes, Result
@@ -77,9 +78,9 @@ class Store(ReadableStore):
     (b'hello', ['a/b.txt'], False)
     """
 
-    def __new__(cls, url: str = "", **options: Any) -> Store:
+    def __new__(cls, url: str | os.PathLike[str] = "", **options: Any) -> Store:
         if cls is Store:
-            cls = naming.find(url)
+            cls = naming.find(os.fspath(url))
         return object.__new__(cls)
 
     # -- writing -------------------------------------------------------------------------------
@@ -144,10 +145,11 @@ class Store(ReadableStore):
             content_disposition=content_disposition, content_language=content_language, tags=tags,
         )  # fmt: skip
         put = writing.Put(self, kept, compress, level, if_absent)
-        if isinstance(names, str):
+        name = one_name(names)
+        if name is not None:
             if content is None:
-                raise ConfigError(f"put({names!r}): no content")
-            put.one(names, content)
+                raise ConfigError(f"put({name!r}): no content")
+            put.one(name, content)
             return None
         return put.many(names, progress)
 
@@ -170,7 +172,7 @@ class Store(ReadableStore):
         options = {"content_type": "application/json", **options}
         import json  # few need it, and its import takes as long as opening a folder
 
-        if isinstance(names, str):
+        if one_name(names) is not None:
             return self.put(names, json.dumps(value).encode(), **options)
         return self.put(((name, json.dumps(value).encode()) for name, value in names), **options)
 
@@ -181,7 +183,6 @@ class Store(ReadableStore):
         ----------
         names : str or iterable of str
         """
-        names = [names] if isinstance(names, str) else names
         put = writing.Put(self, Attributes(), if_absent=True)
 
         def make(name: str) -> None:
@@ -201,10 +202,11 @@ class Store(ReadableStore):
         """
         if prefix is not None:
             names = self.list(prefix)
-        elif isinstance(names, str):
-            self.trying(lambda: self.remove(names))
-            return
-        self.remove_many(names)
+        name = one_name(names)
+        if name is None:
+            self.remove_many(each_name(names))
+        else:
+            self.trying(lambda: self.remove(name))
 
     def remove_many(self, names: Iterable[str]) -> None:
         """Remove many objects; a primitive for `delete` where the service has bulk requests.
@@ -227,7 +229,7 @@ class Store(ReadableStore):
         to : Store, optional
             This store by default.
         """
-        copying.AS_IT_IS.copy(self, name, to or self, new_name)
+        copying.AS_IT_IS.copy(self, plain_name(name), to or self, plain_name(new_name))
 
     def move(self, name: str, new_name: str, to: Store | None = None) -> None:
         """Copy an object, then remove the original; it stays where its tags would be lost.
@@ -239,7 +241,7 @@ class Store(ReadableStore):
         to : Store, optional
             This store by default.
         """
-        to = to or self
+        to, name, new_name = to or self, plain_name(name), plain_name(new_name)
         if self.same(name, to, new_name):
             return  # removing the original would remove the copy
         copying.Recipe(strict=True).copy(self, name, to, new_name)
@@ -284,7 +286,7 @@ class Store(ReadableStore):
         BatchError
             Some objects could not be copied; ``error.report.retry()`` retries these.
         """
-        to = Store(to) if isinstance(to, str) else to
+        to = Store(to) if isinstance(to, (str, os.PathLike)) else to
         recipe = copying.Recipe(reencode, level, replace)
         return copying.transfer(self, to, names, recipe, job, progress)
 
@@ -301,7 +303,7 @@ class Store(ReadableStore):
         -------
         Report
         """
-        source = Store(source) if isinstance(source, str) else source
+        source = Store(source) if isinstance(source, (str, os.PathLike)) else source
         return source.transfer_to(self, *args, **options)
 
     # -- sugar ---------------------------------------------------------------------------------
@@ -310,7 +312,7 @@ class Store(ReadableStore):
         return self.list()
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and bool(self.exists(name))
+        return one_name(name) is not None and bool(self.exists(name))
 
     def __getitem__(self, key: Any) -> Any:
         if isinstance(key, tuple) and len(key) == 2 and isinstance(key[1], slice):
@@ -328,7 +330,7 @@ class Store(ReadableStore):
                 self.transfer_from(value)
             else:
                 self.put(value)
-        elif isinstance(key, str):
+        elif one_name(key) is not None:
             self.put(key, value)
         else:
             raise ConfigError("store[name] = content, or store[:] = another store")
@@ -367,9 +369,10 @@ def dl(
             store = stores[base] = Store(base, anonymous=anonymous)
         return Get(store, raw).one(name)._replace(name=address)
 
-    if isinstance(addresses, str):
-        return read(addresses).content
-    addresses, results = [*addresses], []
+    address = one_name(addresses)
+    if address is not None:
+        return read(address).content
+    addresses, results = [*each_name(addresses)], []
     show = view(progress, len(addresses))
     threads = max(1, int(conf.connections))
     for address, result, error in pool.run(read, addresses, threads, ordered=True):

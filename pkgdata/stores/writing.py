@@ -7,7 +7,7 @@ import os
 from typing import NamedTuple
 
 from ..base import pool, progress
-from ..base.report import Report
+from ..base.report import Report, plain_name
 from ..errors import ConfigError, ObjectExistsError
 from . import codecs
 from .objects import BLOCK, WHOLE, Attributes
@@ -103,7 +103,7 @@ class Put(NamedTuple):
         report = Report(lambda _: self.many(failed, shown))
         show = progress.view(shown, length(items))
         for item, size, error in self.store.at_once(self._item, items):
-            name = str(item[0] if isinstance(item, (tuple, list)) and item else item)
+            name = str(plain_name(item[0] if isinstance(item, (tuple, list)) and item else item))
             show(progress.ended(name, max(0, size or 0), error))
             if error is None:
                 report.succeeded[name] = self.store.address(name)
@@ -116,7 +116,7 @@ class Put(NamedTuple):
     def _item(self, item: Any) -> int:
         if not isinstance(item, (tuple, list)) or len(item) not in (2, 3):
             raise ConfigError(f"expected (name, content) or (name, content, options): {item!r}")
-        return self._with(item[2] if len(item) == 3 else {}).one(item[0], item[1])
+        return self._with(item[2] if len(item) == 3 else {}).one(plain_name(item[0]), item[1])
 
 
 def write_whole(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import io
 import pickle
 import threading
+from pathlib import PurePath
 
 import pytest
 
@@ -316,6 +317,41 @@ class StoreContract:
             act()
 
     # -- one or many -----------------------------------------------------------------------
+
+    def test_one_name_may_be_a_text_or_a_path(self, store, fill):
+        fill("a/b.txt", b"b")
+        for name in ("a/b.txt", PurePath("a/b.txt")):
+            assert store.get(name) == store[name] == b"b"
+            assert b"".join(map(bytes, store.cat(name))) == b"".join(store.blocks(name)) == b"b"
+            assert store.size(name) == store.stat(name).size == 1
+            assert store.exists(name) is True
+            assert name in store
+            assert [(one.name, one.content) for one in store.get([name])] == [("a/b.txt", b"b")]
+            assert store.exists([name, "none"]) == {"a/b.txt": True, "none": False}
+
+    def test_one_name_that_is_a_path_is_written_copied_and_deleted(self, store, can):
+        can("write", "delete")
+        path = PurePath("a/b.txt")
+        store.put(path, b"[1]")
+        store.put([(PurePath("c.txt"), b"c")])
+        store[PurePath("d.txt")] = b"d"
+        assert store.get_json(path) == [1]
+        to = Store("mem://names-of-paths")
+        assert list(store.transfer_to(to, path).succeeded) == ["a/b.txt"]
+        assert list(to) == ["a/b.txt"]
+        store.transfer_to(to, "c.txt")
+        to.copy(path, PurePath("copy.txt"))
+        to.move(PurePath("copy.txt"), PurePath("moved.txt"))
+        assert sorted(to) == ["a/b.txt", "c.txt", "moved.txt"]
+        to.delete(prefix="")
+        store.delete(path)
+        store.delete([PurePath("c.txt")])
+        del store[PurePath("d.txt")]
+        assert store.exists([path, "c.txt", "d.txt"]) == {
+            "a/b.txt": False,
+            "c.txt": False,
+            "d.txt": False,
+        }
 
     def test_many_are_read(self, store, fill):
         expected = {f"d/{i}": b"%d" % i * i for i in range(50)}

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 from ...base import fs
+from ...base.report import each_name
 from ...core import extract
 from ...errors import AllMirrorsFailedError, CatalogError, IntegrityError
 from ...stores import codecs
@@ -50,7 +51,7 @@ class FileDownloader(FileResource):
         See `FileResource`.
     digest : str or Digest, optional
         Of the bytes that are fetched, before decompression: ``alg:hex`` or a bare SHA-256.
-    mirrors : sequence of str, optional
+    mirrors : str or sequence of str, optional
         More addresses of the same bytes, tried in order.
     """
 
@@ -68,7 +69,7 @@ class FileDownloader(FileResource):
         varname: str | None = None,
         transient: bool = False,
         digest: str | Digest | None = None,
-        mirrors: Sequence[str] = (),
+        mirrors: str | Sequence[str] = (),
     ) -> None:
         super().__init__(filename, varname=varname, transient=transient)
         self.url = url
@@ -76,7 +77,7 @@ class FileDownloader(FileResource):
         self.transforms = transforms
         self.checker = checker
         self.digest = digest
-        self.mirrors = tuple(mirrors)
+        self.mirrors = tuple(each_name(mirrors))
 
     @property
     def compression(self) -> str | None:
@@ -183,7 +184,7 @@ class ConcatDownloader(FileResource):
         super().__init__(filename, varname=varname, transient=transient)
         self.urls = urls
         self.transforms = transforms
-        self.digests = tuple(digests)
+        self.digests = tuple(each_name(digests))
         if digests and len(digests) != len(urls):
             raise CatalogError(f"{filename!r}: {len(urls)} addresses, but {len(digests)} digests")
 

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 
 from ...base import fs
+from ...base.report import each_name
 from ...core import extract
 from ...errors import CatalogError, ExtractionError
 from .. import active
@@ -57,7 +58,7 @@ class ArchiveDownloader(FolderResource):
         size: int | None = None,
         transient: bool = False,
         digest: str | Digest | None = None,
-        mirrors: Sequence[str] = (),
+        mirrors: str | Sequence[str] = (),
     ) -> None:
         super().__init__(varname, transient=transient)
         self.url = url
@@ -66,7 +67,7 @@ class ArchiveDownloader(FolderResource):
         self.files = None if files is None else frozenset(files)
         self.size = size
         self.digest = digest
-        self.mirrors = tuple(mirrors)
+        self.mirrors = tuple(each_name(mirrors))
 
     def entries(self) -> Sequence[Entry]:
         digest = digest_of(self.digest, self.checker)
