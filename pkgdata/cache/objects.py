@@ -36,7 +36,8 @@
 5. Only pinned objects resume across processes. A resumed file that fails verification is emptied
    and fetched once more. Unpinned bytes always go to a fresh file.
 6. A damaged record is a miss, not an error.
-7. A hit writes nothing; pruning by age reads the file system's own times.
+7. A hit writes nothing; pruning by age reads the file system's own times. Where a mount keeps none
+   (``noatime``), the first use in a day sets the time of access.
 8. A format change takes a new suffix. Releases leave suffixes they do not know alone, so two
    releases can share one root.
 
@@ -432,7 +433,10 @@ class Cache:
 
         path = self._folder(TREES, digest)
         record = contents_file(self.root, f"tree-{key_of(digest)}")
-        return path if staging.is_complete(path, record) else None
+        if not staging.is_complete(path, record):
+            return None
+        stamps.note_use(self.root, path)
+        return path
 
     def derived(self, digest: Digest, recipe: str, build: Callable[[str], None]) -> str:
         """Return the directory that a processor made of an object; make it if it is not here.
@@ -460,6 +464,7 @@ class Cache:
             return staging.is_complete(target, record)
 
         if here():
+            stamps.note_use(self.root, target)
             return target
         with self.working_on(key, here, None):
             if not here():

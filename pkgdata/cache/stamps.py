@@ -68,6 +68,36 @@ def record_sizes(root: str, facts: Iterable[tuple[Digest, int]]) -> None:
         fs.append(path, "".join(found).encode())
 
 
+#: Whether the mount of a cache keeps times of access, by root; asked once a process.
+_keeps_times: dict[str, bool] = {}
+
+
+def note_use(root: str, path: str) -> None:
+    """Record that a file or folder of a cache is used, where its mount keeps no times of access.
+
+    The time is set at most once a day, as other mounts do it; pruning by age goes by it.
+    """
+    keeps = _keeps_times.get(root)
+    if keeps is None:
+        try:  # systems that do not say so may keep none
+            keeps = not os.statvfs(root).f_flag & os.ST_NOATIME
+        except (OSError, AttributeError):
+            keeps = False
+        _keeps_times[root] = keeps
+    if keeps:
+        return
+    import time
+
+    try:
+        if os.path.isdir(path):  # that of one file stands for all of them
+            path = next((file for _, file in fs.walk_files(path)), path)
+        found = os.stat(path)
+        if max(found.st_atime, found.st_mtime) < time.time() - 86400:
+            os.utime(path, ns=(time.time_ns(), found.st_mtime_ns))
+    except OSError:
+        pass  # a file of somebody else, or a link that leads nowhere
+
+
 class Stamps:
     """The files of predefined folders that were verified; without a root, by this process."""
 

@@ -13,7 +13,7 @@ import os
 from ..base import config, fs
 from ..base.report import ABSENT, HIT, WRONG, Place, is_file, plain_name
 from ..cache.objects import Cache
-from ..cache.stamps import Stamps, check
+from ..cache.stamps import Stamps, check, note_use
 from ..errors import CacheError, CacheWarning, ConfigError, warn
 
 TYPE_CHECKING = False
@@ -193,6 +193,12 @@ class Lookup:
         if entry.digest is not None:
             for kind, cache in self._caches:
                 yield self._in_cache(entry, kind, cache)
+
+    def note_use(self, path: str) -> None:
+        """Record that a file of the user's cache is used; see `pkgdata.cache.stamps.note_use`."""
+        for kind, cache in self._caches:
+            if kind == "user cache" and path.startswith(cache.root + os.sep):
+                note_use(cache.root, path)
 
     def in_folder(self, entry: Entry, folder: LocalFolder) -> Place:
         """Look into one folder."""

@@ -207,6 +207,8 @@ class PackageData:
         if path is None:
             show = self._view(progress)
             path, action = self._download(self.registry[name], show, timeout), "download"
+        else:
+            self._lookup().note_use(path)
         if processor is not None:
             return self._process(processor, path, action, name)
         if self.setting("verify") != "always":
@@ -361,6 +363,7 @@ class PackageData:
                     missing.append(self.registry[name])
                 else:
                     report.succeeded[name] = path
+                    self._lookup().note_use(path)
             except (PkgdataError, OSError) as error:
                 report.failed[name] = error
         if missing and self._settings.is_offline:

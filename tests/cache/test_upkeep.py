@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -145,6 +146,50 @@ def test_prune_takes_trees_and_derived_directories(cache):
     os.utime(path, (NOW - 90 * DAY, NOW - 90 * DAY))
     upkeep.prune(cache, 30, now=NOW)
     assert paths_below(cache.root) == left_after_all(b"old")
+
+
+@pytest.mark.parametrize("noatime", [True, False])
+def test_use_counts_where_the_mount_keeps_no_times_of_access(cache, monkeypatch, noatime):
+    monkeypatch.setattr(stamps, "_keeps_times", {cache.root: not noatime})
+    path = put(cache, b"old", "old.txt")
+    tree = cache.tree(sha(b"tree"), [("old.txt", path)])
+    folder = cache.derived(sha(b"old"), "recipe", write)
+    now = time.time()
+    files = [path, os.path.join(tree, "old.txt"), os.path.join(folder, "made")]
+    for file in files:
+        os.utime(file, (now - 90 * DAY, now - 90 * DAY))
+    stamps.note_use(cache.root, path)
+    assert cache.find_tree(sha(b"tree"))
+    assert cache.derived(sha(b"old"), "recipe", write) == folder
+    for file in files:
+        found = os.stat(file)
+        assert (found.st_atime > now - DAY) is noatime
+        assert found.st_mtime < now - 89 * DAY, "what tells that a file is the same stays"
+    assert bool(upkeep.prune(cache, 30).objects) is not noatime
+    before = os.stat(path).st_atime_ns if noatime else 0
+    stamps.note_use(cache.root, path)
+    assert not noatime or os.stat(path).st_atime_ns == before, "once a day is enough"
+
+
+@pytest.mark.parametrize("verb", ["get", "fetch", "open", "list"])
+def test_a_file_that_a_package_uses_is_not_old(cache, monkeypatch, verb):
+    monkeypatch.setattr(stamps, "_keeps_times", {cache.root: False})
+    path = put(cache, b"old", "old.txt", used_days_ago=90)
+    os.utime(path, (time.time() - 90 * DAY, time.time() - 90 * DAY))
+    data = pkgdata.PackageData("x", registry={"old.txt": str(sha(b"old"))}, cache_dir=cache.root)
+    used = {
+        "get": lambda: data.get("old.txt"),
+        "fetch": data.fetch,
+        "open": lambda: data.open("old.txt").close(),
+        "list": lambda: data.find("old.txt"),
+    }
+    used[verb]()
+    assert bool(upkeep.prune(cache, 30).objects) is (verb == "list"), "to look is not to use"
+
+
+def write(folder: str) -> None:
+    with open(os.path.join(folder, "made"), "wb") as file:
+        file.write(b"made")
 
 
 def put_link(folder: str) -> None:
