@@ -252,6 +252,7 @@ class Sync:
 
     def run(self, progress: Callback = silent) -> Tally:
         """Copy, then remove what is extra unless a copy failed, then copy what it blocked."""
+        self._pair.settle = True
         names, failed = (name for name, _ in self._differing()), []
         for copied in self._copied(names, progress):
             if copied.error is None or not self._delete:

@@ -362,6 +362,8 @@ class FolderPair:
         #: Objects of the source that were listed.
         self.originals = 0
         self.unchanged = 0
+        #: Whether the files of the destination may be given the times of their originals.
+        self.settle = False
 
     def changes(self) -> Iterator[tuple[str, str]]:
         """Yield the relative name of each difference and why it is copied; "" if it is extra."""
@@ -416,7 +418,24 @@ class FolderPair:
             return ""
         one, two = self._digests(name, mine.digest, its.digest)
         different = hashes.difference(mine._replace(digest=one), its._replace(digest=two))
+        if different in (hashes.NEWER, hashes.UNKNOWN) and self._is_same(name, mine, its):
+            return ""
         return _REASONS[different]
+
+    def _is_same(self, name: str, mine: Info, its: Info) -> bool:
+        """Return whether a file has the digest that a service reports: it costs less than a copy.
+
+        So what was copied up is not copied down, since it is newer there. If `settle`, the file of
+        the destination gets the time of its original, and need not be hashed the next time.
+        """
+        old, new = self._from + name, self._into + name
+        if isinstance(self._to, FileStore):
+            same = _has_digest(self._to, new, self._source, old, mine)
+            if same and self.settle and mine.modified is not None:
+                self._to.set_time(new, mine.modified)
+            return same
+        near = isinstance(self._source, FileStore)
+        return near and _has_digest(self._source, old, self._to, new, its)
 
     def _digests(
         self, name: str, mine: Digest | None, its: Digest | None
@@ -432,6 +451,11 @@ class FolderPair:
             return mine, its
         known = self._source.is_digest(old, mine) and self._to.is_digest(new, its)
         return (mine, its) if known else (None, None)
+
+
+def _has_digest(near: Store, name: str, far: Store, far_name: str, info: Info) -> bool:
+    digest = info.digest or (far.info(far_name).digest if far.cloud else None)
+    return digest is not None and hashes.hash_blocks(near.blocks(name), digest.alg) == digest
 
 
 def _sorted(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:

@@ -180,6 +180,10 @@ def _where_link_leads(path: str) -> str:
     return f"; it is a link to {os.readlink(path)}"
 
 
+def _nanoseconds(seconds: float) -> int:
+    return int(seconds // 1) * 10**9 + round(seconds % 1 * 1e9)  # the product would be rounded
+
+
 def _validator(found: os.stat_result) -> str:
     return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
 
@@ -267,8 +271,8 @@ class FileStore(Store):
         how = {"sync": self._syncs(), "if_absent": if_absent, "bits": file_bits}
         if kept.mode is not None:
             how["mode"] = kept.mode
-        if kept.modified is not None:  # in parts: their product would be rounded
-            how["modified"] = int(kept.modified // 1) * 10**9 + round(kept.modified % 1 * 1e9)
+        if kept.modified is not None:
+            how["modified"] = _nanoseconds(kept.modified)
         feed = Feed(blocks)
         try:
             try:
@@ -283,6 +287,11 @@ class FileStore(Store):
             if feed.failure is not None:
                 raise
             raise self._error(error, name) from error
+
+    def set_time(self, name: str, modified: float) -> None:
+        """Set when a file was modified, in seconds since the epoch."""
+        with self._naming(name):
+            os.utime(self._find(name)[0], ns=(_nanoseconds(modified),) * 2)
 
     def _stands(self, name: str, path: str) -> bool:
         """Return True if an object is there in another file than the one to be written."""

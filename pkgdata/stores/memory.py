@@ -81,7 +81,7 @@ class MemoryStore(Store):
     def _write(
         self, name: str, content: bytes | memoryview, kept: Attributes, if_absent: bool
     ) -> None:
-        now = time.time()
+        now = time.time() if kept.modified is None else kept.modified
         kept = kept.replaced(modified=now)
         said = Info(len(content), str(next(_writes)), now, attributes=kept)
         new = Kept(bytes(content), said)

@@ -147,6 +147,9 @@ class SftpStore(TreeStore):
             host.write(aside, feed, 0)
         if kept.public:
             host.set_mode(aside, FILE_MODE)
+        if kept.modified is not None:
+            with contextlib.suppress(StoreError):  # some servers keep their own times
+                host.set_time(aside, kept.modified)
 
     def make_folder(self, path: str, public: bool = False) -> None:
         """Make a directory and its parents; ``public`` lets a web server enter those made."""

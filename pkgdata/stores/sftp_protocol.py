@@ -373,6 +373,12 @@ class Connection:
         wanted = struct.pack(">II", _PERMISSIONS, mode & 0o7777)
         self.answer(self.ask(_SETSTAT, _text(path), wanted, path=path))
 
+    def set_time(self, path: str, modified: float) -> None:
+        """Set the time of a file, in whole seconds from 1970 to 2106."""
+        seconds = min(max(0, int(modified)), 0xFFFFFFFF)
+        wanted = struct.pack(">III", _TIMES, seconds, seconds)
+        self.answer(self.ask(_SETSTAT, _text(path), wanted, path=path))
+
     def make_folder(self, path: str) -> None:
         """Make a directory; its parent must be there."""
         self.answer(self.ask(_MKDIR, _text(path), struct.pack(">I", 0), path=path))

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from shells import command, fill, run, tree, write
+from sshd import Sshd
 
 from pkgdata.stores import Store
 
@@ -69,6 +70,46 @@ def test_s3_moves_compresses_and_tells(shell, bucket):
     assert shell.lines("cp", f"{bucket}/empty", "-") == []
     assert shell("cp", f"{bucket}/moved", "x") == 1
     assert "is a folder" in shell.err
+
+
+def settled(shell, source, to, count):
+    """Assert that a synchronisation finds nothing to do."""
+    assert shell("sync", source, to, "--delete") == 0, shell.err
+    assert f"0 copied to {to}, {count} unchanged" in shell.err
+
+
+@pytest.mark.integration
+def test_s3_sync_settles_in_all_directions(shell, bucket):
+    fill("one", ["a", "sub/b"])
+    os.utime("one/a", (1e9, 1e9))
+    assert shell("sync", "one", bucket) == 0
+    for source, to in (("one", bucket), (bucket, "one"), ("one", bucket)):
+        settled(shell, source, to, 2)
+    assert shell("sync", bucket, "two") == 0
+    for source, to in ((bucket, "two"), ("two", bucket), ("two", "one"), (bucket, "two")):
+        settled(shell, source, to, 2)
+
+
+@pytest.mark.integration
+@pytest.mark.skipif(os.name == "nt", reason="sshd is started as on Unix")
+def test_sftp_sync_settles_in_all_directions(shell, tmp_path, tmp_path_factory, monkeypatch):
+    fill("one", ["a", "sub/b"])
+    os.utime("one/a", (1e9, 1e9 + 0.9))
+    with Sshd(tmp_path_factory.mktemp("sshd")) as server:
+        monkeypatch.setenv("PATH", server.path)
+        there = server.url(str(tmp_path / "there"))
+        assert shell("sync", "one", there) == 0
+        assert int(os.stat(tmp_path / "there/a").st_mtime) == 10**9
+        for source, to in ((there, "one"), ("one", there)):
+            settled(shell, source, to, 2)
+        assert shell("sync", there, "two") == 0
+        for source, to in ((there, "two"), ("two", there), (there, "two")):
+            settled(shell, source, to, 2)
+        os.symlink("nowhere", tmp_path / "there" / "dangling")
+        write("two/dangling")
+        assert shell("sync", "--delete", there, "two") == 1
+        assert "/dangling: no such object" in shell.err
+        assert sorted(tree("two")) == ["a", "dangling", "sub/b"]
 
 
 @pytest.mark.integration

@@ -7,6 +7,7 @@ import os
 import pytest
 from shells import fill, stored, tree, write
 
+from pkgdata.base import hashes
 from pkgdata.stores import Info, Store
 from pkgdata.stores.memory import MemoryStore
 
@@ -298,3 +299,54 @@ def test_lists_with_nul_bytes(shell, mem, end):
     assert shell("rm", "-0", "-", stdin=given.encode()) == 0
     assert tree("one") == {}
     assert shell("cp", "-0", "one", mem) == 2
+
+
+# -- times -------------------------------------------------------------------------------------
+
+
+def settled(shell, source, to, count):
+    """Assert that a synchronisation finds nothing to do."""
+    assert shell("sync", source, to, "--delete") == 0, shell.err
+    assert f"0 copied to {to}, {count} unchanged" in shell.err
+
+
+@pytest.mark.parametrize("kind", ["folder", "memory"])
+def test_after_one_sync_there_is_nothing_to_do_in_any_direction(shell, mem, kind):
+    expected = fill("one")
+    os.utime("one/a.txt", (1e9, 1e9 + 0.123456789))
+    there, count = "there" if kind == "folder" else mem, len(expected)
+    assert shell("sync", "one", there) == 0
+    for source, to in (("one", there), (there, "one"), ("one", there)):
+        settled(shell, source, to, count)
+    assert shell("sync", there, "back") == 0
+    for source, to in ((there, "back"), ("back", there), ("back", "one"), (there, "back")):
+        settled(shell, source, to, count)
+    assert os.stat("back/a.txt").st_mtime == os.stat("one/a.txt").st_mtime
+    write("back/a.txt", b"newer")
+    assert shell("sync", "back", there) == 0
+    assert "1 copied" in shell.err
+
+
+def test_what_only_looks_newer_is_compared_by_the_digest_that_is_known(shell, mem, monkeypatch):
+    store = Store(mem)
+    fill("one", ["a", "b"])
+    for name in ("a", "b"):
+        store[name] = name.encode()
+        os.utime(f"one/{name}", (1e9, 1e9))
+    write("one/b", b"x")
+    os.utime("one/b", (1e9, 1e9))
+    real = MemoryStore.scan
+
+    def digests(self, *rest):
+        for name, info in real(self, *rest):
+            yield name, info._replace(digest=hashes.hash_blocks([self[name]], "md5"))
+
+    monkeypatch.setattr(MemoryStore, "scan", digests)
+    assert shell("sync", mem, "one", "--dry-run") == 0
+    assert shell.out == f"copy {mem}/b -> one/b (newer)\n"
+    assert os.stat("one/a").st_mtime == 1e9
+    assert shell("sync", mem, "one") == 0
+    assert "1 copied to one" in shell.err
+    assert os.stat("one/a").st_mtime > 1e9, "so that it is not hashed the next time"
+    os.utime("one/a")
+    settled(shell, "one", mem, 2)
