@@ -20,6 +20,7 @@ from ..base import urls
 from ..base.text import Choice
 from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
 from ..stores import Store
+from ..stores.objects import is_marker
 from ..stores.store import split
 
 TYPE_CHECKING = False
@@ -271,24 +272,29 @@ def takes(choice: Choice, name: str, info: Info) -> bool:
 
 
 def names_in(
-    store: Store, address: Address, recursive: bool = True, flat: bool = False
+    store: Store,
+    address: Address,
+    recursive: bool = True,
+    flat: bool = False,
+    markers: bool = False,
 ) -> Iterator[tuple[str, Info]]:
     """Yield the objects of a folder or those that match wildcards, in the order of the listing.
 
     If recursive, a wildcard that matches a folder yields all objects below it; if flat, there is
-    one level only, and folders are names that end in ``/``.
+    one level only, and folders are names that end in ``/``. For `markers` see `below`.
     """
     if address.local and not os.path.isdir(address.base):
         raise ObjectNotFoundError(f"{address}: no such folder", url=address.path)
     if not address.pattern:
-        yield from below(store, address.prefix, flat)
+        yield from below(store, address.prefix, flat, markers)
         return
     wanted = compiled(address.pattern, recursive and not flat)
     start = _plain(address.pattern)
     one_level = not recursive and "/" not in address.pattern[len(start) :]
     one_level = one_level and "**" not in address.pattern
-    for name, info in below(store, start, flat or one_level):
-        if wanted.fullmatch(name.removesuffix("/")) and (flat or not name.endswith("/")):
+    for name, info in below(store, start, flat or one_level, markers):
+        folder = one_level and info.size is None
+        if wanted.fullmatch(name.removesuffix("/")) and (flat or not folder):
             yield name, info
 
 
@@ -304,10 +310,12 @@ def stored(store: Store, address: Address) -> Iterator[tuple[str, Info]]:
     yield from names_in(store, address)
 
 
-def below(store: Store, prefix: str, flat: bool = False) -> Iterator[tuple[str, Info]]:
-    """List names with a prefix, without the empty objects that some tools make as folders."""
+def below(
+    store: Store, prefix: str, flat: bool = False, markers: bool = False
+) -> Iterator[tuple[str, Info]]:
+    """List names with a prefix, and the empty objects that stand for folders if `markers`."""
     for name, info in store.scan(prefix, flat):
-        if not name.endswith("/") or (flat and name != prefix):
+        if not is_marker(name, info) or (name != prefix if flat else markers):
             yield name, info
 
 

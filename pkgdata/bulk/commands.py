@@ -451,7 +451,7 @@ class Removal:
                 hint="--yes, if all of it is to be removed",
             )
         count, cut = 0, len(address.prefix)
-        for name, info in names_in(store, address, self._recursive):
+        for name, info in names_in(store, address, self._recursive, markers=True):
             count += 1
             if addresses.takes(self._choice, name[cut:], info):
                 yield address, name

@@ -12,6 +12,7 @@ from ..base import hashes
 from ..errors import ConfigError, ObjectNotFoundError, StoreError
 from ..stores.codecs import SUFFIXES
 from ..stores.file import FileStore, TreeStore
+from ..stores.objects import is_marker
 from .addresses import Address, Options, Stores, is_a_folder, is_folder, names_in, parse, takes
 
 TYPE_CHECKING = False
@@ -462,8 +463,8 @@ def _sorted(store: Store, prefix: str) -> Iterator[tuple[str, Info]]:
     """List a folder, and refuse a listing that cannot be compared in one pass."""
     last, cut = "", len(prefix)
     for name, info in store.scan(prefix):
-        if name.endswith("/"):
-            continue  # stands for a folder
+        if is_marker(name, info):
+            continue
         if name <= last:
             raise StoreError(f"{store.url}: its listing is not sorted: {last!r}, {name!r}")
         last = name

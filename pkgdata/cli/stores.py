@@ -168,20 +168,20 @@ def _listing(store: Store, address: Address, args: Namespace) -> Iterator[tuple[
     if args.expr and address.name:
         yield from _expanded(store, address, args)
     elif address.folder or address.pattern:
-        yield from addresses.names_in(store, address, recursive=False, flat=args.flat)
+        yield from addresses.names_in(store, address, recursive=False, flat=args.flat, markers=True)
     elif address.local:
         yield address.name, store.stat(address.name)
     else:  # any beginning of names, as the services list them
-        yield from addresses.below(store, address.name, args.flat)
+        yield from addresses.below(store, address.name, args.flat, markers=True)
 
 
 def _expanded(store: Store, address: Address, args: Namespace) -> Iterator[tuple[str, Info]]:
     for written in expand_brackets(address.pattern or address.prefix.rstrip("/")):
         one = addresses.at(address.base, written, args.literal)
         if one.pattern:
-            yield from addresses.names_in(store, one, recursive=False, flat=args.flat)
+            yield from addresses.names_in(store, one, recursive=False, flat=args.flat, markers=True)
         else:
-            yield from addresses.below(store, written + "/" * address.slashed, args.flat)
+            yield from addresses.below(store, written + "/" * address.slashed, args.flat, True)
 
 
 class _Rows:

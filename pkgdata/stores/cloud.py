@@ -13,6 +13,7 @@ import threading
 from ..base import fs, hashes, pool
 from ..errors import ObjectNotFoundError, StoreError, UnsupportedOperationError
 from .cloudclient import CloudClient, as_md5
+from .listing import BucketListing
 from .objects import Attributes, Body, Feed, Info, PieceBody, already_there
 from .writing import write_whole
 
@@ -171,7 +172,7 @@ _WAITING = 2
 _SINGLE = 64 << 20
 
 
-class CloudStore(CloudClient):
+class CloudStore(BucketListing):
     """What the buckets of all three clouds have in common."""
 
     # -- reading -------------------------------------------------------------------------------
@@ -208,6 +209,12 @@ class CloudStore(CloudClient):
         return content, attributes_of(kept, meta), self.digest_of(meta, kept)
 
     def info(self, name: str) -> Info:
+        if (key := self._odd_key(name)) is not None:
+            rows = self.rows(key)
+            row: Any = next(rows, None) if rows is not None else fs.safe_key(name)
+            if row is None or row["path"] != key:
+                raise self.failure(ObjectNotFoundError, name, "no such object")
+            return self._told(row)
         result = self._get(name, {"head": True})
         return self._told(result.meta, result.attributes)
 
@@ -216,59 +223,9 @@ class CloudStore(CloudClient):
         return Info(meta["size"], meta["e_tag"], attributes.modified, digest, attributes)
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        folder, slash, _ = prefix.rpartition("/")
-        if folder:
-            fs.safe_key(folder)
-        inside = self._root + folder + slash
-        wanted, skip = self._root + prefix, len(self._root)
-        for row in self._level(inside) if flat else self._below(inside, wanted):
-            path = row if isinstance(row, str) else row["path"]
-            if path.startswith(wanted):
-                yield path[skip:], Info(None) if row is path else self._told(row)
-            elif path > wanted:
-                return
-
-    def _below(self, inside: str, wanted: str) -> Iterator[Any]:
-        # obstore lists folders only; to begin in the midst of one, the listing starts behind all
-        # that sorts before what is wanted
-        offset = None
-        if wanted != inside:
-            offset = f"{wanted[:-1]}{chr(ord(wanted[-1]) - 1)}\U0010ffff"
-        for part in self._parts(inside, offset):
-            yield from part
-
-    def _parts(self, inside: str, offset: str | None) -> Iterator[Any]:
-        """Yield the parts of a listing, resumed where it broke off."""
-        found: Iterator[Any] | None = None
-
-        def following(client: Any) -> Any:
-            nonlocal found
-            begun, found = found, None  # none again, should it fail
-            begun = begun or iter(
-                self._obstore.list(client, inside or None, offset=offset, chunk_size=1000)
-            )
-            part = next(begun, None)
-            found = begun
-            return part
-
-        def ask() -> Any:
-            with self.translating("", harmless=True):
-                return self.asking(following)
-
-        while (part := self.trying(ask)) is not None:
-            yield part
-            offset = part[-1]["path"] if part else offset
-
-    def _level(self, inside: str) -> Iterator[Any]:
-        def ask() -> Any:
-            with self.translating("", harmless=True):
-                return self.asking(lambda c: self._obstore.list_with_delimiter(c, inside or None))
-
-        found = self.trying(ask)
-        rows = {meta["path"]: meta for meta in found["objects"]}
-        rows |= {f"{folder}/": f"{folder}/" for folder in found["common_prefixes"]}
-        for path in sorted(rows):
-            yield rows[path]
+        skip = len(self._root)
+        for path, row in self.entries(prefix, flat):
+            yield path[skip:], Info(None) if row is None else self._told(row)
 
     # -- writing -------------------------------------------------------------------------------
 
@@ -356,7 +313,10 @@ class CloudStore(CloudClient):
             raise self._translated(error, name, False) from None
 
     def remove(self, name: str) -> None:
-        self._delete(self._key(name), name)
+        if (key := self._odd_key(name)) is None:
+            self._delete(self._key(name), name)
+        else:
+            self._remove_odd([key])
 
     def _delete(self, keys: str | list[str], name: str) -> None:
         self._before_writing(name)

@@ -131,6 +131,8 @@ def translate(
     if type(error) is ValueError:
         return UnsafeNameError(f"{address}: {text.partition(chr(10))[0]}", name=address)
     kind = type(error).__name__
+    if kind == "InvalidPathError":
+        return UnsafeNameError(f"{address}: {text.partition(chr(10))[0]}", name=address)
     said = _CODE.search(text)
     code = said[1] if said else ""
     found = _STATUS.search(text)
@@ -154,6 +156,19 @@ def translate(
             f"{address}: the service does not serve ranges", hint="read all of it", url=address
         )
     return _other(kind, text, code, status, address, in_body, signs)
+
+
+def accepted(method: str, answer: Any) -> Any:
+    """Return the answer to a request of our own, or raise what it refuses as obstore would."""
+    late = answer.status_code == 200 and b"<Error>" in answer.content[:300]
+    if answer.status_code < 300 and not late:
+        return answer
+    status = 500 if late else answer.status_code
+    bare = "BareRedirect" if status in (301, 307) else ""
+    raise Refusal(
+        f"Error performing {method} x - Server returned non-2xx status code: "
+        f"{status} {bare}: {answer.text}"
+    )
 
 
 def is_unanswered(error: Exception) -> bool:

@@ -19,7 +19,7 @@ from ..base.progress import BYTES, START, Event
 from ..base.report import Report, each_name, one_name, plain_name
 from ..errors import ConfigError, ObjectExistsError, PkgdataError, PkgdataWarning, StoreError
 from . import codecs
-from .objects import BLOCK, UNREADABLE, WHOLE, Attributes
+from .objects import BLOCK, UNREADABLE, WHOLE, Attributes, is_marker
 from .reading import length, read_on
 from .writing import guess_type
 
@@ -370,7 +370,7 @@ def transfer(
     targets: dict[str, tuple[str, str]] = {}
     report = Report(again)
     if names is None:  # some tools make empty objects that stand for folders
-        wanted = ((name, name) for name, _ in source.scan() if not name.endswith("/"))
+        wanted = ((name, name) for name, info in source.scan() if not is_marker(name, info))
     else:
         names = each_name(names)
         wanted = (_pair(item) for item in names)

@@ -133,6 +133,11 @@ class Info(NamedTuple):
     attributes: Attributes = Attributes()
 
 
+def is_marker(name: str, info: Info) -> bool:
+    """Return True for an empty object that some tools make as a folder, and for a folder."""
+    return name.endswith("/") and not info.size
+
+
 class Result(NamedTuple):
     """What became of one of many reads.
 

@@ -6,8 +6,12 @@ looked at, and a machine's own role service is asked only on that provider's mac
 
 from __future__ import annotations
 
+import base64
+import hmac
 import json
 import os
+import time
+from email.utils import formatdate
 
 from ..base import hashes
 from ..base.hashes import Digest
@@ -41,6 +45,7 @@ class Google(CloudStore):
     """
 
     kind, maker, endpoint_word = "Google Cloud Storage", "GCSStore", "base_url"
+    plain = ""  # so that the parts "." and ".." of a key are none of the path
     uploads_end = "give the bucket a lifecycle rule with AbortIncompleteMultipartUpload"
     has_tags = False
 
@@ -62,6 +67,22 @@ class Google(CloudStore):
         if self._options.get("request_payer"):
             headers["x-goog-user-project"] = self._options["request_payer"]
 
+    def service(self) -> str:
+        return self._endpoint() or "https://storage.googleapis.com"
+
+    def signature(self, method: str, path: str, query: Mapping[str, str]) -> dict[str, str] | None:
+        config, source, _ = self._credentials(self._secrets())
+        token = source()["token"] if source else config.get("bearer_token")
+        account = json.loads(config.get("service_account_key", "{}"))
+        if not (token or account.get("disable_oauth")):
+            token = account and _account_token(account)
+            if not token:
+                return None
+        headers = {"authorization": f"Bearer {token}"} if token else {}
+        if self._options.get("request_payer"):
+            headers["x-goog-user-project"] = self._options["request_payer"]
+        return headers
+
     def _before_writing(self, name: str) -> None:
         self.client()
         if not self.signs:
@@ -69,6 +90,27 @@ class Google(CloudStore):
             hint = "log in with 'gcloud auth application-default login', or give secrets="
             text = "Google takes no anonymous writes"
             raise self.failure(UnsupportedOperationError, name, text, hint=hint)
+
+
+def _account_token(account: Mapping[str, str]) -> str | None:
+    """Return a token that a service account signs itself, if the package for that is installed."""
+    try:
+        from cryptography.hazmat.primitives import serialization
+        from cryptography.hazmat.primitives.asymmetric import padding
+        from cryptography.hazmat.primitives.hashes import SHA256 as HASH
+    except ImportError:
+        return None
+    now, who = int(time.time()), account["client_email"]
+    scope = "https://www.googleapis.com/auth/devstorage.read_write"
+    claims = {"iss": who, "sub": who, "scope": scope, "iat": now, "exp": now + 3600}
+    head = {"alg": "RS256", "typ": "JWT", "kid": account.get("private_key_id", "")}
+
+    def text(content: bytes) -> str:
+        return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+
+    signed = ".".join(text(json.dumps(part).encode()) for part in (head, claims))
+    key: Any = serialization.load_pem_private_key(account["private_key"].encode(), None)
+    return f"{signed}.{text(key.sign(signed.encode(), padding.PKCS1v15(), HASH()))}"
 
 
 class Azure(CloudStore):
@@ -79,6 +121,9 @@ class Azure(CloudStore):
 
     kind, maker = "Azure", "AzureStore"
     signed_method = "GET"
+    listing = (("restype", "container"), ("comp", "list"))
+    turning = ("marker", "NextMarker")
+    hides_markers = True
     uploads_end = "Azure removes blocks that were not committed after a week"
 
     def _secrets(self) -> dict[str, Any]:
@@ -94,14 +139,39 @@ class Azure(CloudStore):
         return {words.get(k, k): secrets[k] for k in known if secrets.get(k)}, None, found
 
     def _complete(self, config: dict[str, Any], client: dict[str, Any]) -> None:
+        config["account_name"] = self._account()
+        if not config["account_name"]:
+            raise naming.no_account(self._url)
+
+    def _account(self) -> str:
         host = (self._place.endpoint or "").partition("://")[2]
-        config["account_name"] = (
+        return str(
             self._secrets().get("account_name")
             or os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
             or (host.partition(".blob.")[0] if ".blob." in host else "")
         )
-        if not config["account_name"]:
-            raise naming.no_account(self._url)
+
+    def service(self) -> str:
+        return self._endpoint() or f"https://{self._account()}.blob.core.windows.net"
+
+    def signature(self, method: str, path: str, query: Mapping[str, str]) -> dict[str, str] | None:
+        """Sign as the service's "Shared Key" is described, or show a token."""
+        config, source, _ = self._credentials(self._secrets())
+        keys = dict(source()) if source else config
+        headers = {"x-ms-date": formatdate(usegmt=True), "x-ms-version": "2021-08-06"}
+        if keys.get("token"):
+            return headers | {"authorization": f"Bearer {keys['token']}"}
+        variables = ("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_ACCESS_KEY")
+        found = [keys.get("account_key"), *map(os.environ.get, variables)]
+        secret = next(filter(None, found), None)
+        if secret is None or keys.get("sas_key"):
+            return None
+        lines = [method, *[""] * 11, *(f"{name}:{value}" for name, value in headers.items())]
+        lines += [f"/{self._account()}{path}"]
+        lines += [f"{name}:{value}" for name, value in sorted(query.items())]
+        signed = hmac.digest(base64.b64decode(secret), "\n".join(lines).encode(), "sha256")
+        shown = base64.b64encode(signed).decode()
+        return headers | {"authorization": f"SharedKey {self._account()}:{shown}"}
 
     def _headers(self, kept: Attributes, content: bytes | memoryview | None) -> dict[str, str]:
         found = super()._headers(kept, content)

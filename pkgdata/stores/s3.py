@@ -29,7 +29,7 @@ from ..errors import (
 )
 from . import naming, providers
 from .cloud import CloudStore
-from .cloudclient import Refusal
+from .cloudclient import accepted
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -81,6 +81,8 @@ class S3(CloudStore):
     """
 
     kind, maker = "S3", "S3Store"
+    # else a carriage return in a key would come as the end of a line
+    listing = (*CloudStore.listing, ("encoding-type", "url"))
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
@@ -244,15 +246,12 @@ class S3(CloudStore):
             data=body,
             stream=False,
         )
-        late = found.status_code == 200 and b"<Error>" in found.content[:300]
-        if found.status_code >= 300 or late:
-            status = 500 if late else found.status_code
-            bare = "BareRedirect" if status in (301, 307) else ""
-            raise Refusal(
-                f"Error performing {method} x - Server returned non-2xx status code: "
-                f"{status} {bare}: {found.text}"
-            )
-        return found
+        return accepted(method, found)
+
+    def own(self, method: str, key: str, query: Mapping[str, str]) -> Any | None:
+        if self._keys() is None:
+            return None
+        return self.trying(lambda: self.ask(method, "", query))
 
     def all_attributes(self, name: str, attributes: Attributes) -> Attributes:
         if self._keys() is None:
@@ -274,8 +273,11 @@ class S3(CloudStore):
             for key, value in tags.items()
         )
         body = f"<Tagging><TagSet>{rows}</TagSet></Tagging>".encode()
+        self._tell("PUT", name, "tagging", body)
+
+    def _tell(self, method: str, name: str, what: str, body: bytes) -> Any:
         md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
-        self.trying(lambda: self.ask("PUT", name, {"tagging": ""}, {"content-md5": md5}, body))
+        return self.trying(lambda: self.ask(method, name, {what: ""}, {"content-md5": md5}, body))
 
     def _write_blocks(
         self, name: str, blocks: Blocks, kept: Attributes, if_absent: bool, size: int | None
@@ -381,8 +383,22 @@ class S3(CloudStore):
 
     def remove_many(self, names: Iterable[str]) -> None:
         for part in pool.chunks(names, _DELETED_AT_ONCE):
-            keys = [self._key(name) for name in part]
-            self.trying(lambda keys=keys: self._delete(keys, ""))  # type: ignore[misc]
+            odd = [name for name in part if self._odd_key(name) is not None]
+            if odd:
+                self._remove_odd(odd)
+            if keys := [self._key(name) for name in {*part} - {*odd}]:
+                self.trying(lambda keys=keys: self._delete(keys, ""))  # type: ignore[misc]
+
+    def _remove_odd(self, keys: list[str]) -> None:
+        if self._keys() is None:
+            super()._remove_odd(keys)
+        spaces = {char: f"&#{ord(char)};" for char in "\t\n\r"}
+        rows = [f"<Object><Key>{escape(key, spaces)}</Key></Object>" for key in keys]
+        body = f"<Delete>{''.join(rows)}<Quiet>true</Quiet></Delete>".encode()
+        failed = _rows(self._tell("POST", "", "delete", body), "Error")
+        for row in failed:
+            text = f"cannot delete it: {row.get('Code')}, {row.get('Message')}"
+            raise self.failure(StoreError, row.get("Key", ""), text)
 
 
 def _query(query: Mapping[str, str]) -> str:

@@ -295,7 +295,7 @@ class TestReading:
 class TestListing:
     @pytest.fixture(autouse=True)
     def names(self, direct):
-        direct.put((f"d/{i:03}", b"") for i in range(30))
+        direct.put((f"d/{i:03}", b"x") for i in range(30))
 
     @pytest.mark.parametrize("flat", [False, True])
     @each_passing_fault
@@ -308,7 +308,7 @@ class TestListing:
         assert len(proxy.requests) == 2
 
     def test_listing_is_resumed_where_it_broke_off(self, proxy, store, direct):
-        direct.put((f"e/{i:04}", b"") for i in range(1500))
+        direct.put((f"e/{i:04}", b"x") for i in range(1500))
         proxy.script(spoil.through(), spoil.reset(300), method="GET")
         assert [*store.list("e/")] == [f"e/{i:04}" for i in range(1500)]
         assert "start-after=" in proxy.requests[-1].target
