@@ -15,13 +15,14 @@ from contextvars import copy_context
 from pathlib import Path
 from typing import NamedTuple
 
-from ..base import fs, pool, text
+from ..base import fs, hashes, pool, text
 from ..base.config import conf
 from ..base.report import Report
 from ..base.urls import redact
 from ..cache import staging
 from ..errors import CatalogError, PkgdataError
 from ..stores import Store
+from ..stores.objects import Info
 from ..transfer.fetch import Mirrors
 from . import places
 from .definition import Definition
@@ -214,7 +215,7 @@ def copy(
 ) -> Report:
     """Copy a prepared dataset, and those that it links to, to a place (see `destination`).
 
-    Files of the same size there are skipped, unless ``force`` is set. The report has the addresses.
+    What is there is skipped (`hashes.difference`) unless `force` is set. The report has addresses.
     """
     definition = catalog.find(dataset) if isinstance(dataset, str) else dataset
     with catalog.active():
@@ -280,9 +281,15 @@ def _send(
 
 
 def _absent(wanted: list[tuple[Path, str]], target: Store) -> list[tuple[Path, str]]:
-    """Leave out what is there with the same size: objects appear whole or not at all."""
-    there = target.size([name for _, name in wanted]) if wanted else {}
-    return [(path, name) for path, name in wanted if there.get(name) != os.path.getsize(path)]
+    """Leave out what is there with the same bytes, by the rule of all comparing."""
+    there = target.stat([name for _, name in wanted]) if wanted else {}
+
+    def is_there(path: Path, its: Info | None) -> bool:
+        found = path.stat()
+        mine = Info(found.st_size, None, found.st_mtime)
+        return its is not None and not hashes.difference(mine, its)
+
+    return [(path, name) for path, name in wanted if not is_there(path, there[name])]
 
 
 # -- new definitions -------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -511,15 +512,21 @@ def test_an_interrupted_copy_is_resumed(copied, tmp_path):
     copied.prepare("com.example.whole")
     upkeep.copy(copied, "com.example.whole", str(tmp_path / "to"))
     kept = tmp_path / "to" / EXPECTED[0]
-    os.utime(kept, ns=(1, 1))
+    later = time.time_ns() + 10**12
+    os.utime(kept, ns=(later, later))
     (tmp_path / "to" / EXPECTED[1]).unlink()
     (tmp_path / "to" / EXPECTED[2]).write_bytes(b"cut off here")
+    stale = tmp_path / "to" / EXPECTED[3]
+    mine = stale.read_bytes()
+    stale.write_bytes(bytes(len(mine)))  # of the same size, and older
+    os.utime(stale, ns=(1, 1))
     upkeep.copy(copied, "com.example.whole", str(tmp_path / "to"))
     assert paths_below(tmp_path / "to") == EXPECTED
     assert (tmp_path / "to" / EXPECTED[2]).read_bytes() == b"c"
-    assert kept.stat().st_mtime_ns == 1  # left alone
+    assert stale.read_bytes() == mine
+    assert kept.stat().st_mtime_ns == later  # left alone
     upkeep.copy(copied, "com.example.whole", str(tmp_path / "to"), force=True)
-    assert kept.stat().st_mtime_ns != 1
+    assert kept.stat().st_mtime_ns != later
 
 
 @pytest.mark.integration
