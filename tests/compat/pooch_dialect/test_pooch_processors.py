@@ -14,6 +14,7 @@ from pooch_files import MEMBERS, REGISTRY, files_below, new_process, sha, tarred
 
 import pkgdata
 import pkgdata.compat.pooch as pooch
+from pkgdata.stores import codecs
 
 # -- processors --------------------------------------------------------------------------------
 
@@ -153,6 +154,25 @@ def test_bombs_are_refused(server, store, kind, monkeypatch):
     with pytest.raises(pkgdata.ExtractionError, match="grows past"):
         pup.fetch("bomb.gz", processor=getattr(pooch, kind)())
     assert files_below(store) == {"bomb.gz"}
+
+
+def test_zstd_and_links_that_lead_nowhere(server, store):
+    """Which pooch itself refuses or leaves as dangling links."""
+    packed = codecs.encode(b"plain", "zstd")
+    link = tarfile.TarInfo("top/link")
+    link.type, link.linkname = tarfile.SYMTYPE, "nowhere"
+    buffer = io.BytesIO(gzip.decompress(tarred({"top/a.txt": b"a"})))
+    with tarfile.open(fileobj=buffer, mode="a") as archive:
+        archive.addfile(link)
+    archived = codecs.encode(buffer.getvalue(), "zstd")
+    server.contents |= {"a.txt.zst": packed, "a.tar.zst": archived}
+    registry = {"a.txt.zst": sha(packed), "a.tar.zst": sha(archived)}
+    pup = pooch.create(store, server.url, registry=registry)
+    path = pup.fetch("a.txt.zst", processor=pooch.Decompress())
+    assert Path(path).read_bytes() == b"plain"
+    with pytest.warns(pkgdata.PkgdataWarning, match="'top/link' leads nowhere"):
+        (path,) = pup.fetch("a.tar.zst", processor=pooch.Untar())
+    assert Path(path).read_bytes() == b"a"
 
 
 def test_nothing_is_written_through_a_link(pup, store, tmp_path):
