@@ -19,6 +19,7 @@ from ..base import config, fs, text
 from ..base.urls import scheme
 from ..core import extract
 from ..core.declaration import find_package, installed, package_folder
+from ..core.lookup import module_of
 from ..errors import ConfigError, PkgdataError, PublishError, RegistryError
 from ..publish import destination_for
 from . import parser, template
@@ -112,7 +113,7 @@ def _init(args: Namespace) -> None:
 
 
 #: Backends that put every file of a package into the wheel, but for those that git ignores.
-_ALL = ("hatchling", "flit_core", "pdm", "poetry", "scikit_build_core", "maturin", "uv_build")
+_ALL = set("hatchling flit flit_core pdm poetry scikit_build_core maturin uv_build".split())
 
 _GROUP = "pkgdata.packages"
 _SHIPPED = ("pkgdata.toml", "registry.txt")
@@ -162,7 +163,7 @@ def _announced_by(project: Mapping[str, Any]) -> dict[str, str]:
     """Return the entry points by which a project announces packages with data."""
     found = project.get("project", {}).get("entry-points", {})
     found = {**project.get("tool", {}).get("poetry", {}).get("plugins", {}), **found}
-    return {name: str(value) for name, value in found.get(_GROUP, {}).items()}
+    return {name: str(value).partition(":")[0] for name, value in found.get(_GROUP, {}).items()}
 
 
 def _toml(name: str, to: list[str]) -> str:
@@ -261,7 +262,7 @@ def _facts_below(folder: str, target: str) -> list[Fact]:
     bases = [base for base in (top, os.path.join(top, "src")) if os.path.isdir(base)]
     announced = set(_announced_by(_project(top)).values())
     for dist in metadata.distributions(path=bases):
-        announced.update(one.value for one in dist.entry_points.select(group=_GROUP))
+        announced.update(map(module_of, dist.entry_points.select(group=_GROUP)))
     found: dict[str, str] = {}
     for base in bases:
         names = sorted(one.name for one in os.scandir(base) if one.name.isidentifier())
