@@ -113,7 +113,9 @@ def _init(args: Namespace) -> None:
 
 
 #: Backends that put every file of a package into the wheel, but for those that git ignores.
-_ALL = set("hatchling flit flit_core pdm poetry scikit_build_core maturin uv_build".split())
+_ALL = (
+    "hatchling", "flit", "flit_core", "pdm", "poetry", "scikit_build_core", "maturin", "uv_build",
+)  # fmt: skip
 
 _GROUP = "pkgdata.packages"
 _SHIPPED = ("pkgdata.toml", "registry.txt")
