@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import NamedTuple
 
 from ..base.progress import WAIT, Event
 from ..errors import CacheError
@@ -22,36 +23,29 @@ if TYPE_CHECKING:
     from .registry import Entry
 
 
-class Downloads:
+class Downloads(NamedTuple):
     """Brings the files of one package into its cache."""
 
-    def __init__(
-        self,
-        name: str,
-        dataurl: Sequence[str],
-        version: Callable[[], str | None],
-        settings: Settings,
-    ) -> None:
-        self._name = name
-        self._dataurl = dataurl
-        self._version = version
-        self._settings = settings
+    name: str
+    dataurl: Sequence[str]
+    version: Callable[[], str | None]
+    settings: Settings
 
     def mirrors(self, timeout: float | None = None) -> Mirrors:
         """Return the package's mirrors; ``timeout`` in seconds, the setting by default."""
         # finding the version costs 30 ms
-        version = self._version() if any("{version}" in url for url in self._dataurl) else None
+        version = self.version() if any("{version}" in url for url in self.dataurl) else None
         return Mirrors(
-            self._dataurl,
-            self._settings["rewrite"],
-            self._settings["remote_timeout"] if timeout is None else timeout,
-            {"version": version, "package": self._name},
+            self.dataurl,
+            self.settings["rewrite"],
+            self.settings["remote_timeout"] if timeout is None else timeout,
+            {"version": version, "package": self.name},
             self._health(),
         )
 
     def _health(self) -> Health | None:
         try:
-            return Health(self._settings.cache.root)
+            return Health(self.settings.cache.root)
         except CacheError:
             return None  # no home directory; what needs the cache reports it
 
@@ -63,7 +57,7 @@ class Downloads:
         self, entry: Entry, show: Callback, timeout: float | None = None, **rounds: Any
     ) -> str:
         """Fetch a file into the cache; ``rounds`` as for `fetch`."""
-        settings, filled = self._settings, []
+        settings, filled = self.settings, []
 
         def fill(partial: Partial) -> None:
             filled.append(partial)
@@ -84,7 +78,7 @@ class Downloads:
 
         def bring(cache: Cache) -> str:
             if entry.digest is None:
-                url = url_of(entry, self._name, self._dataurl, self._version)
+                url = url_of(entry, self.name, self.dataurl, self.version)
                 path = settings.url_cache.obtain(url, cache, fill)
                 return settings.url_cache.named(url, entry.name) or path
             sync = settings["durability"] != "none"
