@@ -256,10 +256,11 @@ def installed() -> dict[str, str]:
 
 def announced() -> Iterator[tuple[str, PackageData | Exception]]:
     """Yield each announced name with its data, whose registry is read, or with what is wrong."""
-    for name in sorted(installed()):
+    names = installed()
+    for name in sorted(names):
         found: PackageData | Exception
         try:
-            found = find_package(name)
+            found = find_package(name, names)
             found.registry  # noqa: B018  # read now
         except (PkgdataError, OSError) as error:
             found = error
@@ -279,11 +280,11 @@ def _in_folder(folder: str) -> PackageData:
     return data
 
 
-def find_package(name: str) -> PackageData:
-    """Return the data of an installed or importable package, or of a folder's pkgdata.toml."""
+def find_package(name: str, names: Mapping[str, str] | None = None) -> PackageData:
+    """Return the data of an importable package, or of a folder's toml; names as of `installed`."""
     if os.sep in name or "/" in name or name == ".":
         return _in_folder(os.path.abspath(name))
-    names = installed()
+    names = installed() if names is None else names
     package = names.get(name, name)
     data = declaration_of(package)
     if data is not None:
