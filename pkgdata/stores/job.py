@@ -59,13 +59,13 @@ class Job:
             self._db = sqlite3.connect(path, timeout=_PATIENCE, check_same_thread=False)
             _prepare(self._db)
             with self._db:
-                self._db.execute("insert or ignore into meta values('job', ?)", (words,))
+                self._db.execute("insert or ignore into meta values('job', ?)", (_told(words),))
             (found,) = self._db.execute("select value from meta where key='job'").fetchone()
         except sqlite3.Error as error:
             if hasattr(self, "_db"):
                 self._db.close()
             raise self._error(error) from error
-        if found != words:
+        if found != _told(words):
             self._db.close()
             raise ConfigError(
                 f"{path} is of another job: expected {words!r}, found {found!r}",
@@ -99,7 +99,7 @@ class Job:
             for part in chunks(pairs, 1000):
                 with self._changing():
                     self._db.executemany(
-                        "insert or ignore into work(name, target) values(?, ?)", part
+                        "insert or ignore into work(name, target) values(?, ?)", map(_kept, part)
                     )
             self._execute("insert or ignore into meta values('planned', '1')")
         # a new call tries again what failed in an earlier one
@@ -134,15 +134,15 @@ class Job:
                     [(TAKEN, self._mine, *pair) for pair in rows],
                 )
             if rows:
-                yield from rows
+                yield from map(_names, rows)
             elif not self._take_up():
                 return
 
     def done(self, pair: tuple[str, str], error: Exception | None) -> None:
         """Note that an object is copied, or why not."""
-        state, text = (DONE, None) if error is None else (FAILED, str(error))
+        state, text = (DONE, None) if error is None else (FAILED, _told(str(error)))
         words = "update work set state=?, error=? where name=? and target=?"
-        self._execute(words, state, text, *pair)
+        self._execute(words, state, text, *_kept(pair))
 
     def __enter__(self) -> Job:
         return self
@@ -154,6 +154,25 @@ class Job:
             _open.discard(self._mine)
             with self._lock:
                 self._db.close()
+
+
+def _kept(pair: Iterable[str]) -> list[str | bytes]:
+    """Return names as SQLite takes them: texts, or the bytes of those that are not UTF-8."""
+    return [
+        name
+        if name.isprintable() or not any("\ud800" <= c < "\ue000" for c in name)
+        else name.encode(errors="surrogateescape")
+        for name in pair
+    ]
+
+
+def _names(kept: Iterable[str | bytes]) -> tuple[str, str]:
+    name, target = (k if isinstance(k, str) else k.decode(errors="surrogateescape") for k in kept)
+    return name, target
+
+
+def _told(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 def _prepare(db: sqlite3.Connection) -> None:

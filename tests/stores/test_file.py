@@ -143,6 +143,9 @@ def test_names_that_are_not_utf8_are_copied_between_folders_and_refused_by_bucke
     store.transfer_to(str(tmp_path / "b"))
     assert sorted(os.listdir(os.fsencode(tmp_path / "b"))) == [b"caf\xe9", b"plain"]
 
+    store.transfer_to(str(tmp_path / "c"), job=str(tmp_path / "job"))
+    assert sorted(os.listdir(os.fsencode(tmp_path / "c"))) == [b"caf\xe9", b"plain"]
+
     bucket = Store(f"mem://{uuid.uuid4().hex}")
     with pytest.raises(BatchError, match="not UTF-8") as caught:
         store.transfer_to(bucket)

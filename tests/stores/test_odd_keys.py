@@ -196,3 +196,40 @@ def test_a_listing_of_odd_keys_has_many_pages(store, place):
     names = sorted(["a//", *(f"a/{i:04}" for i in range(2100))])
     assert [*store.list()] == names
     assert [*store.list("a/20")] == [name for name in names if name.startswith("a/20")]
+
+
+def test_keys_are_found_where_obstore_finds_them(ceph, monkeypatch):
+    place = S3Place(ceph)
+    place.put("a//b", b"odd")
+    secrets = place.options["secrets"]
+    for word, value in secrets.items():
+        monkeypatch.setenv(f"AWS_{word.upper()}", value)
+    assert [*Store(place.url).list()] == ["a//b"]
+
+    asked = []
+
+    def source():
+        asked.append(1)
+        return secrets
+
+    store = Store(place.url, secrets=source)
+    assert [*store.list()] == ["a//b"]
+    store.delete("a//b")
+    assert [*store.list()] == []
+    assert len(asked) < 4
+
+
+def test_a_service_account_lists_odd_keys(gcs):
+    pytest.importorskip("cryptography")
+    place = GooglePlace(gcs)
+    place.put("a//b", b"odd")
+    account = gcs.service_account()
+    assert [*Store(place.url, secrets=account).list()] == ["a//b"]
+
+
+def test_a_public_bucket_lists_odd_keys_without_a_signature(ceph):
+    place = S3Place(ceph)
+    place._bucket = ceph.make_bucket(public=True)
+    place.url = f"s3://{ceph.endpoint}/{place._bucket}"
+    place.put("a//b", b"odd")
+    assert [*Store(place.url, anonymous=True).list()] == ["a//b"]
