@@ -20,6 +20,7 @@ import itertools
 import logging
 import os
 import sys
+import textwrap
 import time
 from urllib.parse import urljoin, urlsplit
 
@@ -63,6 +64,9 @@ UPLOAD: dict[str, Any] = {
     "timeout": 900.0,
     "again": False,
 }
+
+#: Characters of a refusal's reason that are shown, in whole words.
+_MOST = 2000
 
 #: Entries that are asked for in one page of a list.
 _PAGE = 100
@@ -143,7 +147,7 @@ class Rest:
         except ValueError:
             raise StoreError(
                 f"{self._shown(path, options)}: {self.service} answered with something that is "
-                f"no JSON: {response.text[:100]!r}",
+                f"no JSON: {textwrap.shorten(response.text, 200, placeholder=' …')!r}",
                 url=self._shown(path, options),
                 transient=True,
             ) from None
@@ -301,7 +305,7 @@ class Rest:
         text = f"{shown}: {self.service} answers {status}"
         told = hide("; ".join(filter(None, [message, *map(_detail, details)])))
         if told:
-            text += f", {told[:500]}"
+            text += f", {textwrap.shorten(told, _MOST, placeholder=' …')}"
         hint = _HINTS.get(status)
         if hint:
             hint += f"; {self._rights}"
@@ -346,7 +350,7 @@ def _said(response: requests.Response) -> tuple[str, list[Any]]:
     try:
         answer = response.json()
     except ValueError:
-        return " ".join(response.text.split())[:200], []
+        return " ".join(response.text.split()), []
     if not isinstance(answer, dict):
         return "", []
     details = answer.get("errors") or answer.get("data") or []

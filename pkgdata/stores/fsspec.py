@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ftplib
+import textwrap
 from urllib.parse import unquote, urlsplit
 
 from ..base.urls import redact, scheme
@@ -95,7 +96,8 @@ class FsspecStore(TreeStore):
             return self.failure(ObjectNotFoundError, name, "no such object")
         if isinstance(error, PermissionError):
             return self.failure(AccessDeniedError, name, "access denied")
-        text = f"{type(error).__name__}: {str(error).partition(chr(10))[0][:200]}"
+        said = textwrap.shorten(str(error).partition("\n")[0], 500, placeholder=" …")
+        text = f"{type(error).__name__}: {said}"
         return self.failure(StoreError, name, text, transient=isinstance(error, OSError))
 
     def open(

@@ -114,3 +114,11 @@ def test_a_request_is_tried_six_times_after_waits_of_half_a_minute_at_most(serve
     assert isinstance(error, StoreError)
     assert len(sleeps) == 5
     assert all(0.5 <= wait <= 30 for wait in sleeps)
+
+
+@pytest.mark.parametrize("words", [40, 1000])
+def test_the_reason_of_a_refusal_is_not_cut_in_the_middle_of_a_word(server, words):
+    reason = " ".join(f"word{i}end" for i in range(words))
+    error, _ = ask(server, faults.status(422, reason.encode()))
+    shown = str(error).partition("422, ")[2].partition("\n")[0]
+    assert shown == reason if words == 40 else shown.endswith("end …")

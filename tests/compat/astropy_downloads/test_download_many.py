@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from urllib.error import HTTPError, URLError
@@ -166,3 +168,23 @@ def test_a_killed_download_leaves_nothing_behind(server, place, tmp_path):
     assert read(download_file(url, cache=True)) == CONTENT
     assert below(tmp_path / "cache" / "partial-v1") == []
     pkgdata.check_download_cache()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for one process")
+@pytest.mark.parametrize("cache", [True, "update"])
+def test_ctrl_c_ends_it_within_a_second(server, cache):
+    names = ["a.dat", "b.dat"]
+    for name in names:
+        server.script(name, faults.stall(3))
+    urls = [server.url + name for name in names]
+    code = f"import pkgdata; pkgdata.download_files_in_parallel({urls}, {cache!r}, timeout=60)"
+    child = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 30
+    while len(server.requests) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    began = time.monotonic()
+    child.send_signal(signal.SIGINT)
+    assert child.communicate(timeout=20)[1].rstrip().endswith("KeyboardInterrupt")
+    assert time.monotonic() - began < 1.5
+    server.release()
