@@ -216,4 +216,5 @@ def _retry_elsewhere(names: list[str]) -> Report:
 def _short(error: Exception) -> str:
     """Return the most useful line of an error: of several mirrors, what the first one said."""
     attempts = getattr(error, "attempts", ())
-    return str(attempts[0][1] if attempts else error).splitlines()[0]
+    line = str(attempts[0][1] if attempts else error).splitlines()[0]
+    return line.removesuffix("; looked in")  # the places are on the lines below
