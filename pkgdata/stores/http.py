@@ -8,6 +8,7 @@ address go to that host alone; https never falls to http; certificates are alway
 from __future__ import annotations
 
 import os
+import re
 
 from ..base.config import conf
 from ..base.fs import safe_key
@@ -134,6 +135,15 @@ def _headers_for(
     return given, entry
 
 
+def _in_its_region(url: str, region: str | None) -> str | None:
+    """Return where Amazon has a bucket of another region: its answer has no Location."""
+    if region is None or not re.fullmatch("[a-z0-9-]+", region):
+        return None
+    pattern = r"(https?://(?:[\w.-]+\.)?)s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com/"
+    found = re.sub("^" + pattern, rf"\1s3.{region}.amazonaws.com/", url)
+    return found if found != url else None
+
+
 def _ask(
     method: str,
     url: str,
@@ -162,6 +172,8 @@ def _ask(
             **{"stream": True, "verify": verify, **options},
         )
         target = through.get_redirect_target(response) if follow else None
+        if follow and target is None and 300 <= response.status_code <= 400:
+            target = _in_its_region(at, response.headers.get("x-amz-bucket-region"))
         if target is None:
             vars(response)["entry"] = entry
             return response

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import time
@@ -223,3 +224,32 @@ def test_s3_uploads_of_a_killed_process_are_listed_and_removed(tmp_path, ceph, c
     code, _, err = run("ls", "--uploads", str(tmp_path))
     assert code == 1
     assert "buckets" in err
+
+
+@pytest.mark.integration
+def test_a_move_that_would_lose_tags_wants_a_word(shell, moto, gcs, credentials, monkeypatch):
+    pytest.importorskip("obstore")
+    bucket = credentials(moto)
+    Store(bucket).put("x", b"x", tags={"a": "1"})
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(gcs.service_account()))
+    there = f"gs://{gcs.endpoint}/{gcs.make_bucket()}"
+    assert shell("mv", f"{bucket}/x", f"{there}/x") == 1
+    assert "cannot keep its tags" in shell.err
+    assert "--lossy" in shell.err
+    assert shell.lines("ls", bucket) == [f"{bucket}/x"]
+    code, _, err = run("mv", "--lossy", f"{bucket}/x", f"{there}/x")
+    assert code == 0
+    assert "warning: " in err
+    assert "tags of objects cannot be kept" in err
+    assert shell.lines("ls", bucket) == []
+
+
+@pytest.mark.integration
+def test_datasets_have_the_options_of_buckets(shell, ceph, credentials, monkeypatch):
+    pytest.importorskip("obstore")
+    bucket = credentials(ceph)
+    monkeypatch.delenv("AWS_ENDPOINT_URL")
+    words = ["--repo", bucket, "--endpoint", ceph.endpoint, "--region", "us-east-1"]
+    assert shell("dataset", "ls", "-r", *words) == 0, shell.err
+    assert shell("dataset", "ls", "-r", "--anonymous", *words) == 1
+    assert "nothing was signed" in shell.err

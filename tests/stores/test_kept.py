@@ -185,6 +185,15 @@ class TestOtherClouds:
             other.transfer_to(here, [("a", "b")])
         assert {word: attributes(here, "b")[word] for word in KEPT} == KEPT
 
+    @pytest.mark.parametrize("end", ["google", "azure"])
+    def test_within_a_bucket(self, request, end):
+        store = request.getfixturevalue(end)
+        store.put("a", b"content", encoding="gzip", **KEPT)
+        store.transfer_to(store, [("a", "b")])
+        found = attributes(store, "b")
+        assert {word: found[word] for word in KEPT} == KEPT
+        assert found["encoding"] == "gzip"
+
     def test_what_cannot_be_kept_is_said(self, moto, google):
         here = bucket_of(moto)
         here.put("a", b"content", **ON_S3)

@@ -8,12 +8,14 @@ HEAD has no body; and every answer about a bucket has the header x-amz-bucket-re
 
 from __future__ import annotations
 
+import hashlib
 import re
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+import pkgdata
 from pkgdata.errors import StoreError
 from pkgdata.stores import Store, s3
 
@@ -155,3 +157,56 @@ def test_amazons_endpoint_of_another_region_gives_way(monkeypatch):
     store._learn(f"Server returned non-2xx status code: 400: {_BODIES[400]}")
     assert store._endpoint() is None
     assert store._region() == "eu-west-1"
+
+
+class _Proxy(BaseHTTPRequestHandler):
+    """All of Amazon, as a proxy shows it."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.server.asked.append(self.path)
+        here = "s3.eu-west-1.amazonaws.com" in self.path
+        self.send_response(200 if here else 301)
+        body = b"a" if here else _BODIES[301].encode()
+        self.send_header("x-amz-bucket-region", "eu-west-1")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        """Say nothing; the requests are recorded."""
+
+
+@pytest.fixture
+def proxy(monkeypatch):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Proxy)
+    server.asked = []
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("no_proxy", "")
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "base", ["http://s3.amazonaws.com/b/", "http://b.s3.us-east-1.amazonaws.com/"]
+)
+def test_a_mirror_that_is_a_public_bucket_of_another_region(proxy, tmp_path, base, monkeypatch):
+    # an s3:// mirror is read by its web address, which needs neither credentials nor a library
+    monkeypatch.setenv("PKGDATA_CACHE_DIR", str(tmp_path / "cache"))
+    digest = hashlib.sha256(b"a").hexdigest()
+    data = pkgdata.declare("region_test", dataurl=[base], registry={"a": f"sha256:{digest}"})
+    with open(data.get("a"), "rb") as file:
+        assert file.read() == b"a"
+    assert "s3.eu-west-1.amazonaws.com" in proxy.asked[-1]
+    assert proxy.asked[-1].endswith("/a")
+
+
+def test_another_server_moves_nobody_by_that_header(proxy):
+    with pytest.raises(StoreError, match="301"):
+        Store("http://other.example.org/b/").get("a")
+    assert len(proxy.asked) == 1
