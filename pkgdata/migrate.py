@@ -101,14 +101,19 @@ def _one(
     addresses = list(_urls_of(data, entry))
     for path in search.candidates(entry, addresses):
         if entry.digest is None:
-            kept = (
-                None if dry_run else data._settings.url_cache.put(addresses[0], path, replace=False)
-            )
+            kept = None
+            if not dry_run:
+                cache = data._settings.url_cache
+                cache.put(addresses[0], path, replace=False)
+                kept = cache.named(addresses[0], entry.name)
             return Adopted(entry.name, path, kept)
         if digest_of(path, entry.digest.alg) != entry.digest:
             continue
         try:
-            kept = None if dry_run else data.cache.add(path, entry.digest, entry.name, entry.size)
+            kept = None
+            if not dry_run:  # never into a cache that ends with this program
+                ours = data._settings.user_cache
+                kept = ours.add(path, entry.digest, entry.name, entry.size)
         except IntegrityError:
             continue  # it changed just now
         return Adopted(entry.name, path, kept)

@@ -154,3 +154,14 @@ def test_the_closing_lines_of_the_cache(package, tmp_path):
 def test_fetch_as_json_says_the_same_as_before(package):
     found = json.loads(run("fetch", package, "--json").stdout)
     assert set(found) == {"succeeded", "failed"}
+
+
+@linux
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_adopted_into_a_cache_that_cannot_be_kept(kind, package, tmp_path):
+    write(tmp_path / "old" / "a.txt", b"a" * 1000)
+    variables, _ = unusable(kind, tmp_path)
+    words = ("migrate", "--from", "pooch", package, "--source", tmp_path / "old")
+    done = run(*words, check=False, **variables)
+    assert done.returncode == 1
+    assert "cannot be used" in done.stderr
