@@ -11,7 +11,7 @@ import os
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
     from queue import SimpleQueue
     from threading import Thread
     from typing import Protocol
@@ -318,3 +318,19 @@ class Lane:
 
     def __exit__(self, *_: object) -> None:
         self.finish()
+
+
+def of_headers(headers: Mapping[str, str]) -> Digest | None:
+    """Read what some services report of the stored bytes: Google's and the older HTTP header."""
+    import base64
+    import binascii
+
+    text = headers.get("Content-MD5", "")
+    for part in headers.get("x-goog-hash", "").split(","):
+        if part.strip().startswith("md5="):
+            text = part.strip()[4:]
+    try:
+        value = base64.b64decode(text, validate=True).hex()
+    except (binascii.Error, ValueError):
+        return None
+    return Digest("md5", value) if len(value) == 32 else None

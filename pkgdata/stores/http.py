@@ -8,10 +8,10 @@ address go to that host alone; https never falls to http; certificates are alway
 from __future__ import annotations
 
 import os
-import re
 
 from ..base.config import conf
 from ..base.fs import safe_key
+from ..base.hashes import of_headers
 from ..base.retry import retry_after
 from ..base.urls import ca_bundle, headers_for, join, netrc_login, netrc_problem, redact
 from ..errors import (
@@ -23,6 +23,7 @@ from ..errors import (
     StoreError,
 )
 from .codecs import layer
+from .naming import in_its_region
 from .objects import Attributes, Body, Info, stopped
 from .store import Store
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
     import requests
 
-    from ..base.hashes import Digest
 
 #: Statuses after which the same request may succeed: rate limits and transient server troubles.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -135,15 +135,6 @@ def _headers_for(
     return given, entry
 
 
-def _in_its_region(url: str, region: str | None) -> str | None:
-    """Return where Amazon has a bucket of another region: its answer has no Location."""
-    if region is None or not re.fullmatch("[a-z0-9-]+", region):
-        return None
-    pattern = r"(https?://(?:[\w.-]+\.)?)s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com/"
-    found = re.sub("^" + pattern, rf"\1s3.{region}.amazonaws.com/", url)
-    return found if found != url else None
-
-
 def _ask(
     method: str,
     url: str,
@@ -173,7 +164,7 @@ def _ask(
         )
         target = through.get_redirect_target(response) if follow else None
         if follow and target is None and 300 <= response.status_code <= 400:
-            target = _in_its_region(at, response.headers.get("x-amz-bucket-region"))
+            target = in_its_region(at, response.headers.get("x-amz-bucket-region"))
         if target is None:
             vars(response)["entry"] = entry
             return response
@@ -234,7 +225,7 @@ class HttpBody(Body):
         super().__init__(start, None if count is None else start + count, _validator(headers), kind)
         self.encoded = encoded
         self.attributes = attributes
-        self.digest = _digest(headers) if response.status_code == 200 else None
+        self.digest = of_headers(headers) if response.status_code == 200 else None
         self.ranges = response.status_code == 206 or headers.get("Accept-Ranges") == "bytes"
         self._response = response
         self._raw = response.raw
@@ -331,24 +322,6 @@ def _attributes(headers: Any, name: str) -> Attributes:
     )
 
 
-def _digest(headers: Any) -> Digest | None:
-    """Read what some services report of the stored bytes: Google's and the older HTTP header."""
-    import base64
-    import binascii
-
-    from ..base.hashes import Digest
-
-    text = headers.get("Content-MD5", "")
-    for part in headers.get("x-goog-hash", "").split(","):
-        if part.strip().startswith("md5="):
-            text = part.strip()[4:]
-    try:
-        value = base64.b64decode(text, validate=True).hex()
-    except (binascii.Error, ValueError):
-        return None
-    return Digest("md5", value) if len(value) == 32 else None
-
-
 class HttpStore(Store):
     """What a web server serves below a URL; a login in it becomes an ``Authorization`` header."""
 
@@ -412,7 +385,7 @@ class HttpStore(Store):
             raise _status_error(response, self.address(name))
         found = response.headers
         kept = _attributes(found, name or self._url)
-        return Info(_length(found), _validator(found), kept.modified, _digest(found), kept)
+        return Info(_length(found), _validator(found), kept.modified, of_headers(found), kept)
 
 
 def _goes_on(response: requests.Response, start: int, stop: int | None) -> bool:

@@ -133,6 +133,15 @@ def web_address(url: str) -> str:
     return f"{base}/{quote_name(place.prefix)}/" if place.prefix else f"{base}/"
 
 
+def in_its_region(url: str, region: str | None) -> str | None:
+    """Return where Amazon has a bucket of another region: its answer has no Location."""
+    if region is None or not re.fullmatch("[a-z0-9-]+", region):
+        return None
+    pattern = r"(https?://(?:[\w.-]+\.)?)s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com/"
+    found = re.sub("^" + pattern, rf"\1s3.{region}.amazonaws.com/", url)
+    return found if found != url else None
+
+
 def read_secrets(secrets: Mapping[str, Any] | str) -> dict[str, Any]:
     """Return credentials, of a mapping or a JSON file, with their names in lower case."""
     found: Any = secrets
