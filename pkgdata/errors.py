@@ -53,6 +53,21 @@ def _rebuild(cls: type[PkgdataError], args: tuple[Any, ...], state: dict[str, An
     return error
 
 
+def escaped(text: str, but: str = "\n\t") -> str:
+    """Show the characters that a terminal obeys as escapes; names and servers' answers hold any.
+
+    They are the control characters, `but` those given, and what turns the direction of writing.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c in but or not _is_obeyed(ord(c)) else ascii(c)[1:-1] for c in text)
+
+
+def _is_obeyed(code: int) -> bool:
+    control = code < 0x20 or 0x7F <= code < 0xA0
+    return control or 0x202A <= code <= 0x202E or 0x2066 <= code <= 0x2069
+
+
 def warn(message: str | Warning, category: type[Warning]) -> None:
     """Warn at the line of the caller's own code that led here."""
     import os
@@ -63,6 +78,8 @@ def warn(message: str | Warning, category: type[Warning]) -> None:
     frame, level = sys._getframe(1), 2
     while frame.f_back is not None and frame.f_code.co_filename.startswith(here):
         frame, level = frame.f_back, level + 1
+    if isinstance(message, str):
+        message = escaped(message)
     warnings.warn(message, category, stacklevel=level)
 
 
@@ -82,9 +99,9 @@ class PkgdataError(Exception):
     hint: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None, **facts: Any) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        self.message = escaped(message)
+        super().__init__(self.message)
+        self.hint = hint and escaped(hint)
         self.__dict__.update(facts)
 
     def __str__(self) -> str:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
+from ..errors import escaped
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,7 +237,7 @@ class Bars:
         if event.total is not None and bar.total != event.total:
             bar.total = event.total
         note = f" (waiting for {event.source})" if event.state == WAIT else ""
-        label = os.path.basename(event.name) + note
+        label = escaped(os.path.basename(event.name) + note, but="")
         if bar.desc != f"{label}: ":
             bar.set_description(label, refresh=False)
         if event.done < bar.n:
@@ -285,7 +287,7 @@ def _drawn(title: str, total: int | None, in_bytes: bool, leave: bool, delay: fl
     if in_bytes:
         units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
     return module.tqdm(
-        desc=title,
+        desc=escaped(title, but=""),
         total=total,
         dynamic_ncols=True,
         leave=leave,

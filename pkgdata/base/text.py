@@ -9,7 +9,7 @@ import re
 import string
 import sys
 
-from ..errors import ConfigError
+from ..errors import ConfigError, escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def csp_hash(text: str) -> str:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print columns that line up; the last one may be of any length."""
-    everything = [head, *rows]
+    everything = [[escaped(cell, but="") for cell in row] for row in (head, *rows)]
     widths = [max(len(row[i]) for row in everything) for i in range(len(head) - 1)]
     for row in everything:
         cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
@@ -99,9 +99,15 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 def json(value: object) -> None:
     """Print a value as JSON."""
+    print(as_json(value, indent=2))
+
+
+def as_json(value: object, **how: Any) -> str:
+    """Return a value as JSON, in which no character is one that a terminal obeys."""
     from json import dumps
 
-    print(dumps(value, indent=2, ensure_ascii=False))
+    found = dumps(value, ensure_ascii=False, **how)
+    return "".join(f"\\u{ord(c):04x}" if escaped(c) != c else c for c in found)
 
 
 def json_or_table(
@@ -270,23 +276,21 @@ def ask(question: str) -> int:
     if not sys.stdin.isatty():
         note("pkgdata: error: no terminal to ask on; use --yes")
         return 2
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    print(f"{escaped(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     return 0 if sys.stdin.readline().strip().lower() in ("y", "yes") else 1
 
 
 def note(line: str) -> None:
     """Print a line to standard error: what became of the work, for people."""
     try:
-        print(line, file=sys.stderr)
+        print(escaped(line), file=sys.stderr)
     except OSError:
         pass  # nobody reads it; the work goes on
 
 
 def say(line: str) -> None:
     """Print a line that holds names; control characters in them are escaped."""
-    if any(ord(c) < 32 or 0x7F <= ord(c) < 0xA0 for c in line.replace("\t", "")):
-        line = "".join(c if c.isprintable() or c in "\t " else f"\\x{ord(c):02x}" for c in line)
-    print(line)
+    print(escaped(line, but="\t"))
 
 
 def open_streams() -> None:

@@ -20,7 +20,7 @@ from ..base.config import conf
 from ..base.report import Report
 from ..base.urls import redact
 from ..cache import staging
-from ..errors import CatalogError, PkgdataError
+from ..errors import CatalogError, PkgdataError, escaped
 from ..stores import Store
 from ..stores.objects import Info
 from ..transfer.fetch import Mirrors
@@ -321,6 +321,11 @@ def create(repository: Any, name_or_url: str) -> Path:
 # -- the page --------------------------------------------------------------------------------------
 
 
+def _html(text: str) -> str:
+    """Return a text as it stands in a page; what would turn its direction is shown."""
+    return html.escape(escaped(text))
+
+
 def page(title: str, records: Iterable[IndexEntry]) -> str:
     """Return the page."""
     style, script = text.template(__file__, "site.css"), text.template(__file__, "site.js")
@@ -328,7 +333,7 @@ def page(title: str, records: Iterable[IndexEntry]) -> str:
     return text.template(
         __file__,
         "site.html",
-        title=html.escape(title),
+        title=_html(title),
         style=style,
         script=script,
         style_hash=text.csp_hash(style),
@@ -344,21 +349,21 @@ def _card(one: IndexEntry) -> str:
     return text.template(
         __file__,
         "card.html",
-        anchor=html.escape(f"{one.id}@{one.repository}"),
-        facts=html.escape(facts),
-        name=html.escape(one.id),
+        anchor=_html(f"{one.id}@{one.repository}"),
+        facts=_html(facts),
+        name=_html(one.id),
         meta=_meta(one),
-        title=f"<p>{html.escape(one.title)}</p>\n" if one.title else "",
-        text=f"<pre>{html.escape(one.description)}</pre>\n" if one.description else "",
+        title=f"<p>{_html(one.title)}</p>\n" if one.title else "",
+        text=f"<pre>{_html(one.description)}</pre>\n" if one.description else "",
         marks=_marks("tag", one.tags) + _marks("task", one.tasks),
     )
 
 
 def _meta(one: IndexEntry) -> str:
     kind = one.types[0].rpartition(".")[2] if one.types else ""
-    pieces = [html.escape(one.repository), html.escape(kind)]
+    pieces = [_html(one.repository), _html(kind)]
     if one.url and one.url.startswith(("http://", "https://")):
-        shown = html.escape(one.url)
+        shown = _html(one.url)
         pieces.append(f'<a href="{shown}" rel="noreferrer">{shown}</a>')
     return " · ".join(filter(None, pieces))
 
@@ -369,8 +374,8 @@ def _marks(kind: str, values: Sequence[str]) -> str:
         pattern = f"^{re.escape(value)}$".replace("\\ ", " ").replace("\\-", "-")
         pattern = pattern.replace('"', "\\x22")
         term = f'{kind}:"{pattern}"' if " " in pattern else f"{kind}:{pattern}"
-        shown = html.escape(term)
-        label = html.escape(value)
+        shown = _html(term)
+        label = _html(value)
         found.append(f'<button class="mark" type="button" data-term="{shown}">{label}</button>')
     return "".join(found)
 

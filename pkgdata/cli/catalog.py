@@ -12,7 +12,7 @@ from ..catalog import upkeep
 from ..catalog.active import Context
 from ..catalog.library import Catalog
 from ..catalog.objects import dumps
-from ..errors import CatalogError
+from ..errors import CatalogError, escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def _catalog(args: Namespace) -> Catalog:
 
 
 def _ask(question: str) -> str:
-    print(question, end="", file=sys.stderr, flush=True)
+    print(escaped(question), end="", file=sys.stderr, flush=True)
     return sys.stdin.readline()
 
 
@@ -139,7 +139,7 @@ def _search(args: Namespace) -> None:
     for one in found:
         axes = f"[{','.join(one.variants)}]" if one.variants else ""
         kind = one.types[0].rpartition(".")[2] if one.types else "?"
-        print(f"[{one.repository}] {one.id}{axes} ({kind})")
+        text.say(f"[{one.repository}] {one.id}{axes} ({kind})")
 
 
 def _row(one: Any) -> dict[str, Any]:
@@ -155,13 +155,14 @@ def _info(args: Namespace) -> None:
     if args.json:
         text.json(facts)
         return
-    print(*filter(None, [one.id, one.name, one.url]), sep="\n")
+    for line in filter(None, [one.id, one.name, one.url]):
+        text.say(line)
     for key in ("types", "tags", "tasks", "variants", "resources", "folder", "defined"):
         if facts[key]:
             value = facts[key] if isinstance(facts[key], str) else ", ".join(facts[key])
-            print(f"{key.capitalize()}: {value}")
+            text.say(f"{key.capitalize()}: {value}")
     if one.description:
-        print(f"\n{one.description}")
+        print(escaped(f"\n{one.description}"))
 
 
 def _facts(one: Any) -> dict[str, Any]:
@@ -206,7 +207,7 @@ def _repositories(args: Namespace) -> None:
         text.json([dict(zip(keys, row, strict=True)) for row in rows])
         return
     for name, description, _, _ in rows:
-        print(f"{name}: {description}")
+        text.say(f"{name}: {description}")
 
 
 # -- preparing -------------------------------------------------------------------------------------
@@ -233,7 +234,7 @@ def _orphans(args: Namespace) -> int:
         text.json([{**o._asdict(), "path": str(o.path), "size": o.size()} for o in found])
     else:
         for one in found:
-            print(f"{text.size(one.size())}\t{one.path}" if args.size else one.path)
+            text.say(f"{text.size(one.size())}\t{one.path}" if args.size else str(one.path))
     if not args.remove or not found:
         return 0
     if not args.yes and (code := text.ask(f"Remove {len(found)} folders?")):
@@ -258,7 +259,7 @@ def _check(args: Namespace) -> int:
     elif args.output is None:
         for one in found:
             line = f"{one.status:6} {one.dataset} {one.resource} {one.url}"
-            print(f"{line}: {one.message}" if one.message else line)
+            text.say(f"{line}: {one.message}" if one.message else line)
     text.note(f"{len(found)} sources checked, {failed} failed")
     return 3 if failed else 0
 

@@ -16,7 +16,7 @@ from ..base.progress import BYTES, DONE, FAILED, START, WAIT, Bar, Event, silent
 from ..bulk import planning
 from ..bulk.addresses import Options
 from ..bulk.commands import Copy, Sync, read
-from ..errors import PkgdataError
+from ..errors import PkgdataError, escaped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -390,7 +390,7 @@ def _row(root: Element, flight: _Flight, y: int, span: float, sources: list[str]
 
 def _draw(parent: Element, tag: str, text: str | None = None, **attributes: object) -> Element:
     found = SubElement(parent, tag, {key: str(value) for key, value in attributes.items()})
-    found.text = text
+    found.text = escaped(text, but="") if text else text
     return found
 
 

@@ -128,7 +128,7 @@ def _ls(args: Namespace) -> None:
         text.table(["NAME", "KIND", "PARTITIONS", "WHERE"], cells)
     else:
         for row in rows:
-            print(row["name"])
+            text.say(row["name"])
 
 
 def _remote_rows(config: Config) -> list[dict[str, Any]]:

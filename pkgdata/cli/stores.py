@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import sys
 import time
 from email.utils import formatdate
@@ -196,7 +195,7 @@ class _Rows:
             digest = None if info.digest is None else str(info.digest)
             row = {"name": name, "size": info.size, "modified": info.modified, "digest": digest}
             print("," if self._count else "[")
-            print(json.dumps(row, ensure_ascii=False), end="")
+            print(text.as_json(row), end="")
         elif self._long:
             size, when = "-" if info.size is None else str(info.size), "-"
             if info.modified is not None:

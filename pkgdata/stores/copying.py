@@ -11,13 +11,12 @@ import contextlib
 import itertools
 import threading
 import time
-import warnings
 from typing import NamedTuple
 
 from ..base import pool, progress
 from ..base.progress import BYTES, START, Event
 from ..base.report import Report, each_name, one_name, plain_name
-from ..errors import ConfigError, ObjectExistsError, PkgdataError, PkgdataWarning, StoreError
+from ..errors import ConfigError, ObjectExistsError, PkgdataError, PkgdataWarning, StoreError, warn
 from . import codecs
 from .objects import BLOCK, UNREADABLE, WHOLE, Attributes, is_marker
 from .reading import length, read_on
@@ -118,11 +117,8 @@ class Recipe(NamedTuple):
                 url=address,
             )
         if lost:
-            warnings.warn(
-                f"{source.url}: {' and '.join(lost)} of objects cannot be kept in {to.url}",
-                PkgdataWarning,
-                stacklevel=2,
-            )
+            what = " and ".join(lost)
+            warn(f"{source.url}: {what} of objects cannot be kept in {to.url}", PkgdataWarning)
         return kept
 
     def _recoded(

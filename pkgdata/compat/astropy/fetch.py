@@ -23,6 +23,7 @@ from ...errors import (
     PkgdataError,
     PkgdataWarning,
     StoreError,
+    escaped,
     warn,
 )
 from ...stores import Body, Source, open_store
@@ -305,7 +306,7 @@ class UrlStore(web.HttpStore):
     def _note(self, response: requests.Response) -> None:
         self.answer = {
             "code": response.status_code,
-            "msg": response.reason or "",
+            "msg": escaped(response.reason or "", but=""),
             "headers": response.headers,
             "url": response.url,
         }
