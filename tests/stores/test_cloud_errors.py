@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from pkgdata.errors import AccessDeniedError, StoreError
+from pkgdata.errors import AccessDeniedError, IntegrityError, StoreError
 from pkgdata.stores import Store, s3
 
 pytest.importorskip("obstore")
@@ -26,6 +26,8 @@ class _Handler(BaseHTTPRequestHandler):
         status, body = self.server.answer
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body.encode())
@@ -41,7 +43,7 @@ def server(monkeypatch):
     monkeypatch.setenv("PKGDATA_RETRIES", "0")
     monkeypatch.setattr(s3, "_regions", {})
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
-    server.asked = []
+    server.asked, server.headers = [], {}
     thread = threading.Thread(target=server.serve_forever, args=(0.05,))
     thread.start()
     yield server
@@ -119,6 +121,18 @@ def test_who_pays_is_sent_with_every_request(server):
         with pytest.raises(AccessDeniedError):
             act()
     assert [headers["x-amz-request-payer"] for headers in server.asked] == ["requester"] * 3
+
+
+@pytest.mark.parametrize("key", ["aws:kms", "aws:kms:dsse", None])
+def test_the_etag_of_an_object_that_a_key_encrypts_is_no_digest(server, key):
+    server.answer = 200, "content"
+    server.headers = {"ETag": f'"{"0" * 32}"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+    if key:
+        server.headers["x-amz-server-side-encryption"] = key
+        assert store_of(server).get("a") == b"content"
+    else:
+        with pytest.raises(IntegrityError):
+            store_of(server).get("a")
 
 
 # -- on a real service -------------------------------------------------------------------------
