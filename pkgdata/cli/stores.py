@@ -40,6 +40,9 @@ def add(commands: Any) -> None:
     ls.add_argument("-e", "--expr", action="store_true", help="expand [ab] and [0-9]{2}")
     ls.add_argument("-l", "--long", action="store_true", help="print the size and time of each")
     ls.add_argument("--shortpath", action="store_true", help="print names relative to the folder")
+    ls.add_argument(
+        "-a", "--all", action="store_true", help="files that are being written, or never were, too"
+    )
     ls.add_argument("--uploads", action="store_true", help=_UPLOADS)
     ls.add_argument("--json", action="store_true", help="for scripts; one line for each object")
 
@@ -114,6 +117,7 @@ def _ls(args: Namespace) -> None:
     for given in _addresses(args):
         address = given.above() if args.expr else given
         store = stores.open(address.base)
+        store.shows_unfinished = args.all
         count, cut = 0, _folder_length(address, args)
         for name, info in _listing(store, address, args):
             count += 1

@@ -43,6 +43,8 @@ class Primitives:
         self.url = redact(self._url)
         #: Whether a name means the object of exactly this name, never a compressed one next to it.
         self.exact = False
+        #: Whether listings show files that are being written, or were by a process that ended.
+        self.shows_unfinished = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.url}>"

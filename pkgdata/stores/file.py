@@ -37,15 +37,20 @@ if TYPE_CHECKING:
     Rows = Callable[[str], Iterable[tuple[str, Info]]]
 
 
-def walk(rows: Rows, prefix: str, flat: bool) -> Iterator[tuple[str, Info]]:
+def walk(
+    rows: Rows, prefix: str, flat: bool, shown: Callable[[str], bool]
+) -> Iterator[tuple[str, Info]]:
     """Yield the sorted names of a tree that begin with a prefix.
 
-    ``rows`` lists one folder, ``""`` or a name that ends in a slash; so end the folders in it.
+    ``rows`` lists one folder, ``""`` or a name that ends in a slash; so end the folders in it. Of
+    files that are being written those are listed that are `shown`.
     """
     folder = prefix.rpartition("/")[0]
     if folder:
         fs.safe_key(folder)
-    return _level(rows, folder + "/" if folder else "", prefix, flat)
+    for name, info in _level(rows, folder + "/" if folder else "", prefix, flat):
+        if not owners.is_aside(name) or shown(name):
+            yield name, info
 
 
 def _level(rows: Rows, folder: str, prefix: str, flat: bool) -> Iterator[tuple[str, Info]]:
@@ -55,7 +60,7 @@ def _level(rows: Rows, folder: str, prefix: str, flat: bool) -> Iterator[tuple[s
         if is_folder and not flat:
             if begins or prefix.startswith(name):
                 yield from _level(rows, name, prefix, flat)
-        elif begins and (is_folder or not owners.is_aside(name)):
+        elif begins:
             yield name, info
 
 
@@ -87,7 +92,7 @@ class TreeStore(Store):
             raise
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
-        return walk(self._rows, prefix, flat)
+        return walk(self._rows, prefix, flat, lambda _: self.shows_unfinished)
 
     def _rows(self, folder: str) -> Iterable[tuple[str, Info]]:
         """List one folder; see `walk`."""
@@ -142,6 +147,13 @@ def _listed(name: str, entry: os.DirEntry[str]) -> Iterator[tuple[str, Info]]:
         pass  # it was removed just now, or is a link in a circle or to where nobody may look
     if entry.is_symlink() and not os.path.exists(entry.path):
         yield name, Info(None)
+
+
+def _remove_leftovers(paths: Iterable[str]) -> None:
+    for path in paths:
+        if owners.is_aside(path) and owners.is_leftover(path):
+            with contextlib.suppress(OSError):
+                fs.remove(path)
 
 
 class FileBody(Body):
@@ -208,6 +220,9 @@ class FileStore(Store):
         self.root = path.rstrip("/") or "/"
         #: Bulk writes under way, and whether each file is synced in them.
         self._bulk, self._syncs_each = 0, False
+        #: Folders that were swept, and files not complete that listings came across.
+        self._swept: set[str] = set()
+        self._unfinished: list[str] = []
 
     def _path(self, name: str) -> str:
         return os.path.join(self.root, *fs.safe_name(name).split("/")) if name else self.root
@@ -267,6 +282,7 @@ class FileStore(Store):
         path = plain + SUFFIXES.get(kept.encoding or "", "")
         if if_absent and self._stands(name, path):
             raise self._error(OSError(errno.EEXIST, ""), name)
+        self._sweep(os.path.dirname(path))
         file_bits, folder_bits = (0o444, 0o555) if kept.public else (0, 0)
         how = {"sync": self._syncs(), "if_absent": if_absent, "bits": file_bits}
         if kept.mode is not None:
@@ -325,19 +341,29 @@ class FileStore(Store):
         found = fs.walk_files(self.root) if os.path.isdir(self.root) else ()
         return (name for name, _ in found if owners.is_aside(name) and owners.is_leftover(name))
 
-    def bulk(self) -> contextlib.AbstractContextManager[object]:
-        return self._together() if fs.can_sync_all() else super().bulk()
+    def _is_shown(self, name: str) -> bool:
+        self._unfinished.append(os.path.join(self.root, name))
+        return self.shows_unfinished
+
+    def _sweep(self, folder: str) -> None:
+        """Remove what killed processes left in a folder, before it is written to first."""
+        if folder not in self._swept:
+            self._swept.add(folder)
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                _remove_leftovers([entry.path for entry in entries])
 
     @contextlib.contextmanager
-    def _together(self) -> Iterator[None]:
-        """Count the bulk writes under way; the end of one syncs all of the folder."""
-        self._syncs_each = conf.durability == "each"
+    def bulk(self) -> Iterator[None]:
+        """Count the bulk writes under way; the end of one syncs all of the folder, and sweeps."""
+        together = fs.can_sync_all()
+        self._syncs_each = conf.durability in (("each",) if together else ("each", "batch"))
         self._bulk += 1
         try:
             yield
         finally:
             self._bulk -= 1
-            if conf.durability == "batch" and os.path.isdir(self.root):
+            _remove_leftovers(self._unfinished)
+            if together and conf.durability == "batch" and os.path.isdir(self.root):
                 fs.sync_all(self.root)
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
@@ -366,7 +392,7 @@ class FileStore(Store):
                     yield from _listed(name, entry)
 
         try:
-            yield from walk(rows, prefix, flat)
+            yield from walk(rows, prefix, flat, self._is_shown)
         except OSError as error:
             raise error if isinstance(error, StoreError) else self._error(error, prefix) from error
 
@@ -391,6 +417,7 @@ class FileStore(Store):
             large = os.fstat(file.fileno()).st_size > WHOLE
         with self._naming(name):
             fs.make_dirs(os.path.dirname(target), follow=False)
+            self._sweep(os.path.dirname(target))
             if os.path.exists(target) and os.path.samefile(origin, target):
                 return True
             # else in blocks, so that it is seen how far it is, and it can be ended
@@ -408,6 +435,7 @@ class FileStore(Store):
             return False  # the copy words the error
         try:
             fs.make_dirs(os.path.dirname(target), follow=False)
+            self._sweep(os.path.dirname(target))
             fs.replace(origin, target)
             self._uncover(self._path(name), target)
         except OSError as error:

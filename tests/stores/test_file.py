@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
 import sys
 import unicodedata
 import uuid
 
 import pytest
 
+from pkgdata import cli
+from pkgdata.base import owners
 from pkgdata.errors import BatchError
 from pkgdata.stores import Store, file
 from pkgdata.stores.objects import WHOLE
@@ -193,3 +196,68 @@ def test_what_a_disk_takes_for_one_name_is_found_out_by_trying(tmp_path):
     (tmp_path / "to/a").touch()
     assert (same is not None and same("a") == same("A")) == (tmp_path / "to/A").exists()
     assert os.listdir(tmp_path / "to") == ["a"]
+
+
+# -- what killed processes leave ---------------------------------------------------------------
+
+KILLED = """
+import os, sys
+from pkgdata.stores import Store
+
+def blocks():
+    yield b"some"
+    os._exit(9)
+
+Store(sys.argv[1]).write_blocks(sys.argv[2], blocks())
+"""
+
+
+@pytest.fixture
+def killed(tmp_path):
+    """Let a process end in the middle of two files."""
+    for name in ("one", "sub/two"):
+        (tmp_path / "to/sub").mkdir(parents=True, exist_ok=True)
+        words = [sys.executable, "-c", KILLED, str(tmp_path / "to"), name]
+        assert subprocess.run(words, timeout=60, check=False).returncode == 9
+    left = [path for path in (tmp_path / "to").rglob("*") if path.is_file()]
+    assert [path.suffix for path in left] == [".tmp", ".tmp"]
+    return tmp_path / "to"
+
+
+def unfinished(folder):
+    return sorted(path.name.partition(".")[0] for path in folder.rglob("*.tmp"))
+
+
+def test_the_next_write_into_a_folder_removes_what_a_killed_one_left_there(killed):
+    mine = owners.aside(str(killed / "sub/mine"))
+    open(mine, "w").close()  # of a process that runs
+
+    Store(str(killed)).put("sub/x", b"")
+
+    assert unfinished(killed) == ["mine", "one"]
+
+
+@pytest.mark.parametrize("words", [["sync"], ["sync", "--delete"], ["cp", "-r"], ["mv"]])
+def test_the_next_command_removes_what_a_killed_one_left(killed, tmp_path, words):
+    (tmp_path / "from/sub").mkdir(parents=True)
+    for name in ("one", "sub/two"):
+        (tmp_path / "from" / name).write_bytes(b"all")
+
+    assert cli.main([*words, f"{tmp_path}/from/", f"{killed}/"]) == 0
+
+    assert sorted(Store(str(killed)).list()) == ["one", "sub/two"]
+    assert unfinished(killed) == []
+
+
+def test_a_sync_that_copies_nothing_removes_what_a_killed_one_left(killed, tmp_path):
+    (tmp_path / "from").mkdir()
+    assert cli.main(["sync", f"{tmp_path}/from", str(killed)]) == 0
+    assert unfinished(killed) == []
+
+
+def test_ls_shows_unfinished_files_if_asked(killed, capsys):
+    assert cli.main(["ls", str(killed)]) == 0
+    assert capsys.readouterr().out == ""
+    assert cli.main(["ls", "-a", str(killed)]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert [os.path.basename(line).partition(".")[0] for line in shown] == ["one", "two"]
