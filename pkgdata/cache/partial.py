@@ -174,9 +174,13 @@ class Partial:
                     _move_notes(self.path, rest)
             except OSError:
                 pass  # the bytes would have been a help, no more
-        fs.remove(self.path)
-        for note in _NOTES:
-            fs.remove(_next_to(self.path, note))
+        try:
+            fs.remove(self.path)
+            for note in _NOTES:
+                fs.remove(_next_to(self.path, note))
+        except OSError:
+            if kind is None:
+                raise  # else what went wrong before is the error to report
 
 
 #: What may lie next to a file of unfinished bytes: whose they are, and which of them are there.

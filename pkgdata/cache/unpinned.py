@@ -183,7 +183,8 @@ class UrlCache:
                 return found
             partial = lock.enter_context(self._staged(url, locker))
             if fill(partial) is UNCHANGED:
-                fs.remove(partial.path)
+                with contextlib.suppress(OSError):  # a leftover, which the next one sweeps
+                    fs.remove(partial.path)
                 return os.path.join(self.entry(url), "contents")
             os.fsync(partial.fd)
             partial.close()
@@ -290,7 +291,10 @@ class Scratch(Partial):
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.close()
         if kind is not None:
-            fs.remove(self.path)
+            try:
+                fs.remove(self.path)
+            except OSError:
+                pass  # what went wrong before is the error to report
 
 
 def read_url(folder: str) -> str | None:

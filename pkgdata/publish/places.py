@@ -91,7 +91,10 @@ class StorePlace(Destination):
         needed = sum(item.size for item in (*new, *replaced))
         free = self._store.free_bytes()
         if free is not None and needed > free:
-            raise PublishError(f"{self.url}: {needed} bytes are to be written, {free} are free")
+            raise PublishError(
+                f"no space at {self.url}: {needed} bytes are to be written, {free} are free",
+                hint="free some on that disk; what is already there is not sent again",
+            )
 
     def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
         with Sending(item, moved) as sending:

@@ -73,11 +73,12 @@ class Job:
             )
 
     def _error(self, error: Exception) -> StoreError:
-        return StoreError(
-            f"{self._path}: cannot keep a job: {error}",
-            hint="if it is damaged, remove it: the job begins again",
-            url=self._path,
-        )
+        what, hint = "cannot keep a job", "if it is damaged, remove it: the job begins again"
+        if "disk is full" in str(error):  # sqlite's words; Python 3.10 has no code for it
+            what, hint = "no space for a job", "free some on this disk; the job is then resumed"
+        elif "readonly" in str(error) or "unable to open" in str(error):
+            hint = "name a file in a folder where you may write"
+        return StoreError(f"{self._path}: {what}: {error}", hint=hint, url=self._path)
 
     @contextlib.contextmanager
     def _changing(self) -> Iterator[None]:

@@ -250,6 +250,6 @@ def test_no_room(server, here, web, registry, monkeypatch):
     from pkgdata.stores import sftp_protocol
 
     monkeypatch.setattr(sftp_protocol.Connection, "free_bytes", lambda self, path: 10)
-    with pytest.raises(PublishError, match="10 are free"):
+    with pytest.raises(PublishError, match=r"no space at .*, 10 are free"):
         publish(here, address(server, web), registry, urls=[web.as_uri()])
     assert contents(web) == {}

@@ -269,6 +269,17 @@ def test_file_that_cannot_be_made(server, copies, tmp_path):
             Store(server.url).transfer_to(copies, NAMES, job=str(path))
 
 
+def test_a_full_disk_is_named_as_such(path):
+    with Job(path, "a b") as job:
+        job._db.execute("pragma max_page_count = 8")  # as if the disk had no more room
+        with pytest.raises(
+            StoreError, match=r"transfer\.job: no space for a job: .* is full"
+        ) as caught:
+            job.plan(pairs(5000))
+    assert "free some" in caught.value.hint
+    assert "remove" not in caught.value.hint
+
+
 # -- who does what -----------------------------------------------------------------------------
 
 

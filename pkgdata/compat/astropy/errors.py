@@ -13,6 +13,7 @@ from ...errors import (
     IncompleteTransferError,
     MissingExtraError,
     OfflineError,
+    escaped,
 )
 
 TYPE_CHECKING = False
@@ -28,9 +29,9 @@ class UrlFailedError(AllMirrorsFailedError, URLError):
 
     def __init__(self, message: str, *, hint: str | None = None, **facts: Any) -> None:
         # urllib's constructors want other arguments, each class its own
-        BaseException.__init__(self, message)
-        self.message = message
-        self.hint = hint
+        self.message = escaped(message)
+        BaseException.__init__(self, self.message)
+        self.hint = hint and escaped(hint)
         self.__dict__.update(facts)
 
 

@@ -6,6 +6,7 @@ written for astropy asks for them, so that a URL has a store of its own here.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 import warnings
@@ -35,7 +36,7 @@ from .errors import DownloadSpaceError, UrlOfflineError, failed, find_cause
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
     import requests
@@ -98,16 +99,18 @@ class UrlJob:
 
     def to_temporary(self) -> str:
         """Fetch the URL into a temporary file and return its path."""
-        with Scratch() as partial:
-            self.fill(partial)
-        return partial.path
+        with _explained(self.url):
+            with Scratch() as partial:
+                self.fill(partial)
+            return partial.path
 
     def into(self, cache: UrlCache, update: bool, rescue: Callable[[str, OSError], str]) -> str:
         """Fetch the URL into a cache and return its path there; see `UrlCache.obtain`."""
         try:
             root = unpinned_dirs.pkgdata_root(self._pkgname)
         except CacheError:  # no home directory, but a place for the downloads
-            return cache.obtain(self.url, None, self.fill, update, rescue)
+            with _explained(self.url):
+                return cache.obtain(self.url, None, self.fill, update, rescue)
         validators = Validators(root, self._pkgname, folder_name(self.url))
         here = cache.find(self.url) if update else None
 
@@ -116,7 +119,8 @@ class UrlJob:
 
         try:
             locker = Cache(root, conf.lock_timeout)
-            return cache.obtain(self.url, locker, fill, update, rescue)
+            with _explained(self.url):
+                return cache.obtain(self.url, locker, fill, update, rescue)
         except CacheError as error:
             raise _as_oserror(error) from error
 
@@ -187,6 +191,22 @@ def _as_oserror(error: CacheError) -> CacheError:
     if isinstance(error, OSError):
         return error
     return DownloadSpaceError(error.message, hint=error.hint)
+
+
+@contextlib.contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Translate what the system says of the file that a URL is written to."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, PkgdataError):
+            raise
+        why = f"{error.strerror or error}{': ' if error.filename else ''}{error.filename or ''}"
+        raise DownloadSpaceError(
+            f"{redact(url)} cannot be kept on this disk: {why}",
+            hint="look whether it is full (df), also of files (df -i), or fails (dmesg); "
+            "TMPDIR and XDG_CACHE_HOME name others",
+        ) from error
 
 
 def _rounds() -> int:

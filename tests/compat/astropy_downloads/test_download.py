@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pickle
 import shutil
+import tempfile
 from pathlib import Path
 from urllib.error import ContentTooShortError, HTTPError, URLError
 
@@ -385,3 +387,35 @@ def test_what_was_compressed_on_the_way_is_the_file_of_its_name(server):
     path = download_file(server.url + "a.dat")
     assert read(path) == CONTENT
     assert pkgdata.get_file_contents(path, encoding="binary") == CONTENT
+
+
+# -- disks that fail ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cache", [True, False, "update"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_takes_no_file_is_explained(server, place, monkeypatch, cache, code):
+    def full(path="a temporary name", *_, **__):
+        raise OSError(code, os.strerror(code), path)
+
+    monkeypatch.setattr(tempfile, "mkstemp", full)
+    monkeypatch.setattr(fs, "create_exclusive", full)
+    with pytest.raises(pkgdata.CacheError, match=os.strerror(code)) as caught:
+        download_file(server.url + "a.dat", cache=cache)
+    assert isinstance(caught.value, OSError)
+    assert caught.value.hint
+    assert "a.dat" in str(caught.value) or "cache" in str(caught.value)
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_a_file_that_cannot_be_removed_hides_no_error(server, place, monkeypatch, cache):
+    real = os.unlink
+
+    def fails(path, **_):
+        if os.path.isfile(path):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        real(path)
+
+    monkeypatch.setattr(os, "unlink", fails)
+    with pytest.raises(HTTPError, match="404"):
+        download_file(server.url + "missing.dat", cache=cache)
