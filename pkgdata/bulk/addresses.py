@@ -320,21 +320,26 @@ def below(
 
 
 def objects(
-    stores: Stores, sources: Iterable[Address], recursive: bool = False
+    stores: Stores,
+    sources: Iterable[Address],
+    recursive: bool = False,
+    choice: Choice | None = None,
 ) -> Iterator[tuple[Store, str]]:
     """Yield the objects that addresses name, in their order; folders only if recursive."""
+    choice = choice or Choice()
     for source in sources:
         store = stores.open(source.base)
         if source.pattern or source.folder or (recursive and is_folder(store, source)):
             if not (recursive or source.pattern):
                 raise is_a_folder(source)
-            count = 0
-            for name, _ in names_in(store, source, recursive):
+            count, cut = 0, len(source.prefix)
+            for name, info in names_in(store, source, recursive):
                 count += 1
-                yield store, name
+                if takes(choice, name[cut:], info):
+                    yield store, name
             if not count:
                 raise ObjectNotFoundError(f"{source}: nothing matches", url=str(source))
-        else:
+        elif choice(source.leaf):
             yield store, source.name
 
 

@@ -179,7 +179,7 @@ def read(
         found: Iterable[tuple[Driver, str]] = ((store, name) for store, name, _ in items)
     else:
         parsed = [addresses.parse(text, options.literal) for text in each_name(sources)]
-        found = addresses.objects(stores, parsed, options.recursive)
+        found = addresses.objects(stores, parsed, options.recursive, options.choice)
     for store, name in found:
         yield from decoded(store, name)
 
@@ -440,7 +440,7 @@ class Removal:
     def _many(self, address: Address) -> Iterator[tuple[Address, str]]:
         store = self._stores.open(address.base)
         # "*" alone takes one level, unless what is below its matches goes too
-        everything = not address.pattern.strip("*/") and (
+        everything = not address.pattern.strip("*?/") and (
             self._recursive or "**" in address.pattern or not address.pattern
         )
         if not self._recursive and (not address.pattern or (everything and not address.name)):

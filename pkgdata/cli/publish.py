@@ -173,7 +173,7 @@ def _publish(args: Namespace, settings: PublishTable | None) -> int:
     choice = text.Choice(args.exclude, args.include, junk=True)
     with Publication(args.folder, destinations, file, args.replace, _show, choice) as work:
         plans = work.plan()
-        _note_names(choice, odd_names(work.items))
+        _note_names(choice, odd_names(item.name for item in work.items))
         if args.dry_run:
             return _print_plans(plans, args.json)
         work.check_page(index)
@@ -360,8 +360,7 @@ def _make(args: Namespace) -> None:
     choice = text.Choice(args.exclude, args.include, junk=True)
     with _hashed(args.folder, choice) as bar:
         registry = scan.make(args.folder, args.alg, choice=choice, progress=bar)
-    if line := choice.note():
-        text.note(line)
+    _note_names(choice, odd_names(registry))
     if args.output:
         # a registry in its own folder does not list itself
         inside = fs.name_inside(args.folder, args.output)
@@ -375,7 +374,8 @@ def _make(args: Namespace) -> None:
 def _hashed(folder: str, choice: text.Choice) -> Bar:
     sizes = []
     if os.path.isdir(folder):  # else the library says what is wrong
-        sizes = [os.path.getsize(path) for _, path in scan.files(folder, choice)]
+        paths = [path for _, path in scan.files(folder, choice)]
+        sizes = [os.path.getsize(path) for path in paths if os.path.exists(path)]
     return Bar("hashing", len(sizes), sum(sizes), shown=wanted(conf.progress))
 
 

@@ -38,7 +38,7 @@ def make(
     cores by default, at most 8. Progress is reported at the end of each file.
     """
     # all names are checked before the first byte is read
-    jobs = [(fs.safe_name(name), path, alg) for name, path in files(folder, choice)]
+    jobs = [(fs.safe_key(fs.safe_name(name)), path, alg) for name, path in files(folder, choice)]
     found = _measure(jobs, workers or _cores(), progress)
     return Registry(Entry(name, *found[name]) for name in sorted(found))
 

@@ -113,11 +113,11 @@ def collect(
     return items
 
 
-def odd_names(items: Iterable[Item]) -> list[str]:
+def odd_names(names: Iterable[str]) -> list[str]:
     """Return a line on each name that some users' systems could not hold."""
     found: list[str] = []
     seen: dict[str, str] = {}
-    for name in (item.name for item in items):
+    for name in names:
         problem = fs.name_problem(name, everywhere=True)
         same = seen.setdefault(unicodedata.normalize("NFC", name).casefold(), name)
         if problem is None and same != name:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from shells import fill, stored, tree, write
@@ -203,6 +205,55 @@ def test_rm_does_not_follow_links(shell):
     assert shell("rm", "-r", "dir") == 0
     assert os.listdir(shell.home) == ["elsewhere"]
     assert tree("elsewhere") == {"x": b"content"}
+
+
+@pytest.mark.parametrize("pattern", ["**", "*", "**/*", "?**", "", "/"])
+def test_rm_of_a_whole_bucket_wants_r_and_a_yes(shell, mem, monkeypatch, pattern):
+    store = Store(mem)
+    store["a"] = store["d/b"] = b"1"
+    place = f"{mem}/{pattern}" if pattern else mem
+    if pattern != "*":  # which is one level without -r
+        assert shell("rm", "--yes", place) == 1
+        assert "-r" in shell.err
+    assert shell("rm", "-r", place) == 1
+    assert "a whole bucket; nothing of it was removed" in shell.err
+    answers = iter(["n", "y"])
+    monkeypatch.setattr("pkgdata.base.text.ask", lambda question: next(answers) == "n")
+    terminal = SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr("pkgdata.cli.stores.sys", terminal)
+    assert shell("rm", "-r", place) == 1
+    assert len(stored(mem)) == 2
+    assert shell("rm", "-r", place) == 0
+    assert "2 removed" in shell.err
+    assert stored(mem) == {}
+
+
+def test_rm_counts_what_it_removed(shell, mem):
+    store = Store(mem)
+    store["a"] = b"1"
+    assert shell("rm", "-f", f"{mem}/a", f"{mem}/nothing", "nothing") == 0
+    assert shell.err.startswith("1 removed (in ")
+    assert shell("rm", "-f", f"{mem}/nothing", f"{mem}/no/**", "nothing") == 0
+    assert shell.err == "0 removed\n"
+    assert shell("rm", "-", stdin=f"{mem}/nothing\n".encode()) == 0
+    assert shell.err.startswith("1 removed, or were not there")
+
+
+def test_rm_counts_nothing_that_could_not_be_removed(shell, monkeypatch):
+    fill("dir", ["a", "b", "c"])
+    real = os.unlink
+
+    def busy(path, **_):
+        if str(path).endswith("b"):
+            raise PermissionError(errno.EPERM, "Operation not permitted", path)
+        real(path)
+
+    monkeypatch.setattr(os, "unlink", busy)
+    assert shell("rm", "-r", "dir") == 1
+    assert "2 removed" in shell.err
+    assert "1 failed" in shell.err
+    assert "dir/b" in shell.err
+    assert list(tree("dir")) == ["b"]
 
 
 def test_rm_of_a_list(shell, listed):

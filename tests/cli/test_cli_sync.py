@@ -249,6 +249,15 @@ def test_what_is_copied_can_be_chosen(shell, mem, options, expected):
     assert sorted(stored(f"{mem}-list")) == expected
 
 
+def test_what_is_written_to_standard_output_can_be_chosen(shell, mem):
+    for name in ("p/a", "p/b.tmp", "p/c"):
+        Store(mem)[name] = name[2:].encode()
+    assert shell("cp", "-r", f"{mem}/p", "-", "--exclude", "*.tmp") == 0
+    assert shell.raw == b"ac"
+    assert shell("cp", f"{mem}/p/*", "-", "--include", "*.tmp") == 0
+    assert shell.raw == b"b.tmp"
+
+
 def test_what_is_moved_and_removed_can_be_chosen(shell, mem):
     fill("one", ["a.csv", "a.tmp", "sub/b.tmp"])
     assert shell("mv", "one", f"{mem}/", "--include", "*.csv") == 0
