@@ -7,15 +7,44 @@ import os
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from typing import Any
 
 #: Characters that a path segment may hold unquoted (RFC 3986, section 3.3), but for the ``+``,
 #: which Amazon S3 and some web servers take for a blank.
 _SEGMENT_SAFE = "!$&'()*,;=:@-._~"
 
-#: Query keys whose values are secrets (signed URLs of S3, GCS and Azure, API tokens).
-_SECRET_WORDS = ("sig", "token", "key", "secret", "passw", "credential", "auth")
+#: Names of a query whose values are shown; a secret may have any other name.
+_HARMLESS = frozenset(
+    str.split(
+        "all archive attachment comp crs date datum delimiter depth dl download edition "
+        "expires export ext extension file filename format from head height inline lang "
+        "language layers level limit list list-type max-keys min month name none offset op "
+        "order page part partnumber path per_page prefix raw ref release resolution "
+        "response-content-disposition response-content-type restype rev revision se service "
+        "size sort sp spr sr st start stop style sv time timeout to type uploadid uploads v "
+        "ver version versionid versioning versions view width x-amz-algorithm x-amz-date "
+        "x-amz-expires x-amz-signedheaders x-goog-algorithm x-goog-date x-goog-expires "
+        "x-goog-signedheaders year"
+    )
+)
+
+#: Words in the names of what is certainly a secret: a query's, a header's, a setting's.
+_SECRET_WORDS = (
+    *("sig", "token", "key", "secret", "pass", "pwd", "credential", "auth", "jwt", "session"),
+    *("cookie", "policy", "sas"),
+)
+
+#: Headers of ours that hold no secret.
+_PLAIN_HEADERS = frozenset(
+    str.split(
+        "accept accept-encoding connection content-length content-type host if-match "
+        "if-modified-since if-none-match if-range range user-agent x-github-api-version"
+    )
+)
+
+#: A host, where the first slash after it would end a login: in ``https://me:1/2@example.org/``.
+_HOST_AFTER = r"@(localhost|\[[0-9A-Fa-f:.]+\]|[\w-]+(\.[\w-]+)*\.[A-Za-z]{2,})(:\d+)?"
 
 
 def scheme(url: str) -> str:
@@ -42,10 +71,12 @@ def canonical(url: str | os.PathLike[str]) -> str:
     Raises
     ------
     ConfigError
-        The shorthand is malformed.
+        The shorthand is malformed, or a login in the URL holds ``/``, ``#`` or ``?`` as it is.
     """
     url = os.fspath(url)
     kind = scheme(url)
+    if "@" in url and "://" in url:
+        _check_login(url)
     if kind == "github":
         from ..errors import ConfigError
 
@@ -60,6 +91,21 @@ def canonical(url: str | os.PathLike[str]) -> str:
 
         return pathlib.Path(os.path.abspath(os.path.expanduser(url))).as_uri()
     return url
+
+
+def _check_login(url: str) -> None:
+    """Refuse a login that would be cut in two, and its end sent as a path to another host."""
+    inner = url.partition("://")[2]
+    url = inner if inner.startswith(("http://", "https://")) else url
+    place = url.partition("://")[2].partition("/")[0].partition("?")[0].partition("#")[0]
+    if "@" not in place and _is_odd_login(url, sure=True):
+        from ..errors import ConfigError
+
+        raise ConfigError(
+            f"a URL of {scheme(url)} holds a login with one of / # ?, which end a host's name",
+            hint="write %2F for /, %23 for #, %3F for ? (and %40 for an @ in a path), "
+            "or put the login into ~/.netrc",
+        )
 
 
 def file_path(url: str) -> str | None:
@@ -93,7 +139,7 @@ def quote_name(name: str) -> str:
 
 
 def redact(url: str) -> str:
-    """Hide passwords and the values of secret-looking query keys."""
+    """Hide the login, and all values of the query but those that are known to be harmless."""
     from urllib.parse import urlsplit, urlunsplit
 
     outer, _, inner = url.partition("://")
@@ -103,22 +149,127 @@ def redact(url: str) -> str:
         return url  # as it is being typed; taken apart and joined it would lose its slashes
     try:
         parts = urlsplit(url)
-        if "@" in url:
-            _ = parts.port  # a password with an unquoted slash looks like a wrong port
     except ValueError:
         return f"{scheme(url) or 'url'}:***"
+    if _is_odd_login(url):
+        return f"{scheme(url) or 'url'}:***"
     netloc = "***@" + parts.netloc.rpartition("@")[2] if "@" in parts.netloc else parts.netloc
-    query, fragment = _redact_pairs(parts.query), _redact_pairs(parts.fragment)
-    return urlunsplit(parts._replace(netloc=netloc, query=query, fragment=fragment))
+    web = parts.scheme in ("http", "https")  # elsewhere a "?" stands for any character
+    query = _redact_pairs(parts.query, web)
+    return urlunsplit(
+        parts._replace(netloc=netloc, query=query, fragment=_redact_pairs(parts.fragment, False))
+    )
 
 
-def _redact_pairs(text: str) -> str:
+def _redact_pairs(text: str, also_bare: bool) -> str:
     pairs = text.split("&")
     for i, pair in enumerate(pairs):
         key, equals, _ = pair.partition("=")
-        if equals and any(word in key.lower() for word in _SECRET_WORDS):
-            pairs[i] = f"{key}=***"
+        if not _is_harmless(pair, also_bare):
+            pairs[i] = f"{key}=***" if equals else "***"
     return "&".join(pairs)
+
+
+def _is_harmless(pair: str, also_bare: bool) -> bool:
+    from urllib.parse import unquote
+
+    key, equals, value = pair.partition("=")
+    if not equals and not also_bare:
+        return True
+    # within a value there may be another URL, or another query
+    nested = any(c in unquote(value) for c in "=?@;") and not key.lower().startswith("x-")
+    return key == "" == value or (key.lower() in _HARMLESS and not nested)
+
+
+def _is_odd_login(url: str, sure: bool = False) -> bool:
+    """Return True if a login may hold ``/``, ``?`` or ``#``, which end the host of a URL."""
+    import re
+    from urllib.parse import urlsplit
+
+    rest = url.partition("://")[2]
+    place = re.split("[/?#]", rest, maxsplit=1)[0]
+    tail = rest[len(place) :]
+    if "@" not in tail or ":" not in place:
+        return False
+    try:
+        _ = urlsplit(url).port
+    except ValueError:
+        return True  # what follows the colon is no port
+    host = place.rpartition("@")[2].partition(":")[0]
+    is_host = "." in host or host in ("localhost", "") or host.startswith("[")
+    return re.search(_HOST_AFTER + ("/" if is_host or sure else "(/|$)"), tail) is not None
+
+
+def has_secret(url: str) -> bool:
+    """Return True if a URL holds a login, or a value whose name says that it is a secret."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return True
+    names = [
+        pair.partition("=")[0].lower() for pair in f"{parts.query}&{parts.fragment}".split("&")
+    ]
+    known = any(word in name for name in names for word in _SECRET_WORDS)
+    return "@" in parts.netloc or known or _is_odd_login(url)
+
+
+def secrets_of(url: str, headers: Mapping[str, Any] = {}) -> set[str]:
+    """Return the values that a request sends and that nobody else may see, for `redact_text`."""
+    import base64
+    from urllib.parse import unquote_plus, urlsplit
+
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return set()
+    user, colon, password = parts.netloc.rpartition("@")[0].partition(":")
+    found = {password if colon else user}
+    for pair in f"{parts.query}&{parts.fragment}".split("&"):
+        if not _is_harmless(pair, True):
+            found.add(pair.partition("=")[2] or pair)
+    for name, value in headers.items():
+        text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+        if name.lower() not in _PLAIN_HEADERS:
+            kind, _, rest = text.partition(" ")
+            found |= {text, rest, *(part.partition("=")[2] for part in text.split("; "))}
+            if kind == "Basic":
+                try:
+                    found.add(base64.b64decode(rest).decode().partition(":")[2])
+                except ValueError:
+                    pass  # no login, but somebody's own text
+    return found | set(map(unquote_plus, found))
+
+
+def redact_text(text: str, sent: Iterable[str] = ()) -> str:
+    """Hide secrets in somebody else's text: in URLs, by names that say so, and those `sent`."""
+    import html
+    import re
+    from urllib.parse import quote
+
+    values: set[str] = set()
+    for one in sent:
+        values |= {one, quote(one), quote(one, safe=""), html.escape(one), repr(one)[1:-1]}
+    for value in sorted(values, key=len, reverse=True):
+        if len(value) < _SHORTEST:
+            continue  # it would hide half of the text, and the rest would show what it is
+        text = text.replace(value, "***")
+        cut = next((n for n in range(len(value) - 1, 3, -1) if text.endswith(value[:n])), 0)
+        text = text[: len(text) - cut] + "***" * bool(cut)
+    text = re.sub(r"[A-Za-z][\w+.-]*://[^\s'\"<>`{}|\\]+", lambda found: redact(found[0]), text)
+    named = rf"[\w.-]*(?:{'|'.join(_SECRET_WORDS)})[\w.-]*"
+    text = re.sub(
+        r"(?i)\b((?:proxy-)?authorization|cookie)(['\"]?\s*[:=]\s*['\"]?)[^'\"\n]+",
+        r"\1\2***",
+        text,
+    )
+    text = re.sub(rf"(?i)(['\"]{named}['\"]\s*[:=]\s*)(['\"]).*?\2", r"\1\2***\2", text)
+    return re.sub(rf"(?i)({named}=)[^\s&'\"<>;,]+", r"\1***", text)
+
+
+#: Characters that a value has at least for it to be looked for in what a server answers.
+_SHORTEST = 4
 
 
 class Branch(str):

@@ -69,6 +69,18 @@ def test_join(base, name, joined):
         ("https://h/a?access_token=1", "https://h/a?access_token=***"),
         ("https://h/a?AWSAccessKeyId=1", "https://h/a?AWSAccessKeyId=***"),
         ("https://h/a?PASSWORD=x=y", "https://h/a?PASSWORD=***"),
+        (
+            "https://h/a?pwd=1&k=2&jwt=3&Policy=4&page=5",
+            "https://h/a?pwd=***&k=***&jwt=***&Policy=***&page=5",
+        ),
+        ("https://h/a?s3cret", "https://h/a?***"),
+        ("https://h/a?path=/b?token=1", "https://h/a?path=***"),
+        ("https://h/a?file=b%3Ftoken%3D1", "https://h/a?file=***"),
+        ("https://me:1/2@example.org/a", "https:***"),
+        ("https://me:1#2@example.org", "https:***"),
+        ("https://me:p@s/w@example.org/a", "https:***"),
+        ("https://example.org:80/a@b.csv", "https://example.org:80/a@b.csv"),
+        ("s3://bucket/?.csv", "s3://bucket/?.csv"),
         ("https://h/a#access_token=1", "https://h/a#access_token=***"),
         ("https://h/package@1.0/a", "https://h/package@1.0/a"),
         ("github:org/repo@v1", "github:org/repo@v1"),
@@ -81,6 +93,48 @@ def test_join(base, name, joined):
 )
 def test_redact(url, shown):
     assert urls.redact(url) == shown
+
+
+@pytest.mark.parametrize("letter", ["/", "#", "?"])
+@pytest.mark.parametrize("begin", ["s3cret", "12"])
+@pytest.mark.parametrize("kind", ["https", "ftp", "s3://https"])
+def test_a_password_that_would_be_cut_in_two_is_refused_and_not_shown(kind, begin, letter):
+    with pytest.raises(ConfigError) as caught:
+        urls.canonical(f"{kind}://me:{begin}{letter}MARKER@example.org/data/")
+    assert "MARKER" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+    assert "%2F" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://minio:9000/a@b.csv", "https://h.org:8443/pkg@1.0/a", "https://me:p%2Fw@h.org/a@b/c"],
+)
+def test_an_at_sign_in_a_path_is_no_login(url):
+    assert urls.canonical(url) == url
+
+
+def test_what_was_sent_is_hidden_in_a_text_also_quoted_cut_or_as_a_login():
+    sent = urls.secrets_of(
+        "https://me:s3cr%2Fet@h/a?k=MARKER&v=1",
+        {"Authorization": "Basic bWU6aGlkZGVu", "X-Own": "own1"},
+    )
+    text = "/a?k=MARKER&v=1 s3cr/et s3cr%2Fet bWU6aGlkZGVu hidden own1 MARK"
+    assert urls.redact_text(text, sent) == "/a?k=***&v=1 *** *** *** *** *** ***"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("GET https://me:pw@h/a?jwt=1, no", "GET https://***@h/a?jwt=*** no"),
+        ("with url: /a?access_token=MARKER (Caused", "with url: /a?access_token=*** (Caused"),
+        ("{'Authorization': 'Bearer MARKER', 'a': 'b'}", "{'Authorization': '***', 'a': 'b'}"),
+        ('{"api_key": "a b"}', '{"api_key": "***"}'),
+        ("no such file: a/b.csv", "no such file: a/b.csv"),
+    ],
+)
+def test_secrets_are_hidden_in_texts_of_libraries_and_servers(text, shown):
+    assert urls.redact_text(text) == shown
 
 
 def test_expand_fills_every_placeholder():
