@@ -11,8 +11,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from typing import IO, Any
 
-    from ..errors import CacheError
-
 WINDOWS = os.name == "nt"
 
 #: Device names that Windows keeps for itself, whatever the suffix.
@@ -23,9 +21,6 @@ _DEVICES = frozenset(
 
 #: Errors that say "this directory cannot be written", as opposed to a full disk or a bad path.
 UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
-
-#: Errors of a full disk or an exhausted quota.
-NO_SPACE = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
 
 def safe_name(name: str) -> str:
@@ -351,51 +346,6 @@ def discard(path: str) -> None:
         remove_tree(path)
 
 
-def sync(path: str) -> None:
-    """Wait until a file, or all that lies in a folder where `can_sync_all`, is on disk."""
-    if os.path.isdir(path):
-        if can_sync_all():
-            sync_all(path)
-        return
-    writable = os.access(path, os.W_OK)
-    if WINDOWS and not writable:
-        return  # Windows wants a descriptor for writing, which a read-only file does not give
-    fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | getattr(os, "O_BINARY", 0))
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _libc_syncfs() -> Callable[[int], int] | None:
-    import sys
-
-    try:
-        import ctypes
-
-        libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
-        found: Callable[[int], int] | None = getattr(libc, "syncfs", None)
-    except (ImportError, OSError):
-        return None
-    return found
-
-
-def can_sync_all() -> bool:
-    """Return True if `sync_all` works here: on Linux (``syncfs``, Linux 2.6.39)."""
-    return _libc_syncfs() is not None
-
-
-def sync_all(folder: str) -> None:
-    """Wait until all that was written to the file system of a folder is on disk."""
-    syncfs = _libc_syncfs()
-    fd = os.open(folder, os.O_RDONLY)
-    try:
-        if syncfs is None or syncfs(fd) != 0:
-            raise OSError(errno.EIO, "cannot be synced", folder)
-    finally:
-        os.close(fd)
-
-
 def link_or_copy(source: str, target: str) -> None:
     """Make a second name, not there yet, for a file's bytes: hard link, else clone, else copy."""
     try:
@@ -466,35 +416,3 @@ def _clone(source: int, target: int) -> bool:
         return True
     except (ImportError, OSError):
         return False
-
-
-def free_bytes(path: str) -> int | None:
-    """Return the bytes that may still be written at a path, which need not exist; None: unknown."""
-    import shutil
-
-    while True:
-        try:
-            return shutil.disk_usage(path).free
-        except FileNotFoundError:
-            path, last = os.path.dirname(path), path
-            if path == last:
-                return None
-        except OSError:
-            return None
-
-
-def no_space(what: str, detail: str = "") -> CacheError:
-    """Return the error for a full disk: `what` such as "for 'x' in /cache", `detail` the reason."""
-    from ..errors import CacheError
-
-    return CacheError(
-        f"no space {what}{detail and ': '}{detail}",
-        hint="free some ('pkgdata cache prune'), or set PKGDATA_CACHE_DIR to a larger disk",
-    )
-
-
-def check_space(what: str, folder: str, need: int) -> None:
-    """Raise `no_space` if a folder cannot take so many bytes more."""
-    free = free_bytes(folder)
-    if free is not None and need > free:
-        raise no_space(f"for {what} in {folder}", f"{need} bytes are needed, {free} are free")

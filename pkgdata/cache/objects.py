@@ -290,9 +290,11 @@ class Cache:
         ----------
         error : OSError
         """
+        from ..base import disk  # a hit has no errors
+
         where = f" (set by {self.origin})" if self.origin not in ("", "default") else ""
-        if error.errno in fs.NO_SPACE:
-            return fs.no_space(f"in the cache {self.root}{where}", error.strerror or str(error))
+        if error.errno in disk.NO_SPACE:
+            return disk.no_space(f"in the cache {self.root}{where}", error.strerror or str(error))
         found = error.strerror or str(error)
         path = error.filename or self.root
         if error.errno in _NO_FOLDER:

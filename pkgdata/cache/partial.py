@@ -14,7 +14,7 @@ import contextlib
 import os
 import time
 
-from ..base import fs, hashes, owners
+from ..base import disk, fs, hashes, owners
 from ..base.hashes import Digest
 from ..errors import CacheError, CacheLockTimeoutError, CacheWarning, PkgdataError, warn
 from . import staging, stamps
@@ -319,7 +319,7 @@ class Group:
         self._brought = brought
         self._partial = cache.bucket(PARTIAL)
         self._objects = cache.bucket(OBJECTS)
-        self._each = durability == "each" or (durability == "batch" and not fs.can_sync_all())
+        self._each = durability == "each" or (durability == "batch" and not disk.can_sync_all())
         self._once = durability == "batch" and not self._each
         self._owner = owners.unique()
         self._file_mode = os.stat(self._partial).st_mode & 0o444
@@ -374,7 +374,7 @@ class Group:
         found, self._sizes = self._sizes, []
         try:
             if waiting and self._once:
-                fs.sync_all(self._partial)
+                disk.sync_all(self._partial)
             if found:
                 stamps.record_sizes(self._cache.root, found)
             while waiting:

@@ -22,7 +22,7 @@ import os
 import time
 from typing import NamedTuple
 
-from ..base import fs, locks, owners
+from ..base import disk, fs, locks, owners
 from ..errors import CacheWarning, ExtractionError, warn
 
 TYPE_CHECKING = False
@@ -314,7 +314,7 @@ def settle(made: str, target: str, record: str, sync: bool) -> None:
         if not os.path.islink(path):
             fs.follow_mode(path, 0o666, drop=0o222)  # as objects are
     if sync:
-        fs.sync(made)
+        disk.sync(made)
     _set_back(made, found.folders)
     fs.make_dirs(os.path.dirname(target))
     if not place(made, target, replace=False):

@@ -34,7 +34,7 @@ import contextlib
 import errno
 import os
 
-from ..base import fs, owners
+from ..base import disk, fs, owners
 from ..base.hashes import short_key
 from ..errors import CacheError, PkgdataWarning, warn
 from . import staging
@@ -234,7 +234,7 @@ class UrlCache:
             contents = os.path.join(aside, "contents")
             if not (move and _renamed(source, contents)):
                 fs.copy(source, contents)
-                fs.sync(contents)
+                disk.sync(contents)
                 if move:
                     fs.remove(source)
             fs.follow_mode(contents, 0o666)

@@ -13,7 +13,7 @@ import os
 from contextvars import ContextVar
 from pathlib import Path
 
-from ..base import fs, hashes, owners
+from ..base import disk, fs, hashes, owners
 from ..base.config import cache_dir, conf
 from ..cache import staging, stamps
 from ..cache.objects import Cache
@@ -183,7 +183,7 @@ def _make(resource: Resource, force: bool) -> None:
 
 def _install(made: Path, path: Path, force: bool) -> None:
     """Rename what was made; a folder that is there is replaced as a whole."""
-    fs.sync(str(made))  # what has its name shall survive a power loss
+    disk.sync(str(made))  # what has its name shall survive a power loss
     folder = path.is_dir() and not path.is_symlink()
     if not made.is_dir():
         if folder:

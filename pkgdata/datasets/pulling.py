@@ -12,7 +12,7 @@ import threading
 from dataclasses import InitVar, dataclass
 from typing import NamedTuple
 
-from ..base import fs, hashes, pool
+from ..base import disk, fs, hashes, pool
 from ..base.config import conf
 from ..base.hashes import Digest
 from ..base.progress import ended, silent
@@ -156,7 +156,7 @@ class Pull:
             if digest in self.here:
                 self._tell(entry)
         need = sum(entry.size or 0 for entry, _, _ in self._missing)
-        fs.check_space(f"the dataset {self._name!r}", cache.root, need)
+        disk.check_space(f"the dataset {self._name!r}", cache.root, need)
         try:
             rest = [one for one in self._missing if not self._take(*one[:2])]
             packed, alone = self._sort(rest, outcome)

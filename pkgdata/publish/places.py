@@ -13,7 +13,7 @@ import os
 import posixpath
 import threading
 
-from ..base import fs, owners, text
+from ..base import disk, fs, owners, text
 from ..base.config import conf
 from ..base.hashes import hash_blocks
 from ..base.urls import canonical, file_path, redact
@@ -169,8 +169,8 @@ class WebFolder(StorePlace):
             group, self._group, self._bytes = self._group, [], 0
         name = ""
         try:
-            if group and conf.durability == "batch" and fs.can_sync_all():
-                fs.sync_all(self.root)  # else the store has synced each
+            if group and conf.durability == "batch" and disk.can_sync_all():
+                disk.sync_all(self.root)  # else the store has synced each
             while group:
                 aside, name, replace = group[-1]
                 fs.appear(self._path(aside), self._path(name), not replace)

@@ -13,7 +13,7 @@ import os
 import unicodedata
 from operator import itemgetter
 
-from ..base import fs, owners, urls
+from ..base import disk, fs, owners, urls
 from ..base.config import conf
 from ..errors import (
     AccessDeniedError,
@@ -335,7 +335,7 @@ class FileStore(Store):
         return same_names(self.root)
 
     def free_bytes(self) -> int | None:
-        return fs.free_bytes(self.root)
+        return disk.free_bytes(self.root)
 
     def leftovers(self) -> Iterator[str]:
         found = fs.walk_files(self.root) if os.path.isdir(self.root) else ()
@@ -355,7 +355,7 @@ class FileStore(Store):
     @contextlib.contextmanager
     def bulk(self) -> Iterator[None]:
         """Count the bulk writes under way; the end of one syncs all of the folder, and sweeps."""
-        together = fs.can_sync_all()
+        together = disk.can_sync_all()
         self._syncs_each = conf.durability in (("each",) if together else ("each", "batch"))
         self._bulk += 1
         try:
@@ -364,7 +364,7 @@ class FileStore(Store):
             self._bulk -= 1
             _remove_leftovers(self._unfinished)
             if together and conf.durability == "batch" and os.path.isdir(self.root):
-                fs.sync_all(self.root)
+                disk.sync_all(self.root)
 
     def scan(self, prefix: str = "", flat: bool = False) -> Iterator[tuple[str, Info]]:
         chains: dict[str, list[os.stat_result]] = {}  # the folders above each, and itself

@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 
-from ..base import fs, hashes
+from ..base import disk, hashes
 from ..base.config import conf
 from ..base.progress import BYTES, START, Event, silent
 from ..errors import (
@@ -236,13 +236,13 @@ class Transfer:
         size = body.size if self.size is None else self.size
         if size is not None:
             folder = os.path.dirname(self.target.path)
-            fs.check_space(repr(self.name), folder, size - self.target.offset)
+            disk.check_space(repr(self.name), folder, size - self.target.offset)
 
     def _translate(self, error: OSError) -> Exception:
         if isinstance(error, (StoreError, IncompleteTransferError)):
             return error
-        if error.errno in fs.NO_SPACE or error.errno == errno.EFBIG:
-            return fs.no_space(f"for {self.name!r} in {os.path.dirname(self.target.path)}")
+        if error.errno in disk.NO_SPACE or error.errno == errno.EFBIG:
+            return disk.no_space(f"for {self.name!r} in {os.path.dirname(self.target.path)}")
         return CacheError(f"cannot write {self.target.path}: {error.strerror or error}")
 
     def _check_end(self, body: Body, address: str) -> None:

@@ -30,7 +30,7 @@ from faults import FaultServer, forever
 
 import pkgdata
 from pkgdata import Entry, Registry
-from pkgdata.base import fs
+from pkgdata.base import disk
 from pkgdata.base.progress import DONE, START
 from pkgdata.cache import partial, stamps
 from pkgdata.cache.objects import LOCKS, OBJECTS, PARTIAL
@@ -372,7 +372,7 @@ def test_modes_follow_a_shared_root(server, umask):
 def steps(monkeypatch):
     """Record every sync, and every rename of an object into its place."""
     found: list[str] = []
-    fsync, sync_all, replace = os.fsync, fs.sync_all, os.replace
+    fsync, sync_all, replace = os.fsync, disk.sync_all, os.replace
 
     def watch_fsync(fd: int) -> None:
         found.append("fsync")
@@ -388,20 +388,20 @@ def steps(monkeypatch):
         replace(source, target)
 
     monkeypatch.setattr(os, "fsync", watch_fsync)
-    monkeypatch.setattr(fs, "sync_all", watch_sync_all)
+    monkeypatch.setattr(disk, "sync_all", watch_sync_all)
     monkeypatch.setattr(os, "replace", watch_replace)
     monkeypatch.setattr(partial, "MOST", 50)
     return found
 
 
-@pytest.mark.skipif(not fs.can_sync_all(), reason="this system has no syncfs")
+@pytest.mark.skipif(not disk.can_sync_all(), reason="this system has no syncfs")
 def test_a_batch_syncs_each_group_once_before_it_is_renamed(server, steps):
     declare(server.url, files=FEW).fetch()
     of_a_group = ["sync_all"] + ["rename"] * 50
     assert steps == of_a_group + of_a_group + of_a_group[:21]
 
 
-@pytest.mark.skipif(not fs.can_sync_all(), reason="this system has no syncfs")
+@pytest.mark.skipif(not disk.can_sync_all(), reason="this system has no syncfs")
 def test_a_group_ends_by_its_bytes_too(server, steps, monkeypatch):
     monkeypatch.setattr(partial, "MOST_BYTES", 1)
     declare(server.url, files=FEW).fetch()
@@ -414,7 +414,7 @@ def test_each_file_synced_by_itself(server, steps):
 
 
 def test_each_is_what_a_batch_falls_back_to(server, steps, monkeypatch):
-    monkeypatch.setattr(fs, "can_sync_all", lambda: False)
+    monkeypatch.setattr(disk, "can_sync_all", lambda: False)
     declare(server.url, files=FEW).fetch()
     assert steps == ["fsync", "rename"] * len(FEW)
 
@@ -441,8 +441,8 @@ def failing(real, chosen):
     ("module", "name", "chosen", "durability"),
     [
         (os, "fsync", lambda n, fd: n == 7, "each"),
-        (fs, "sync_all", lambda n, folder: n == 2, "batch"),
-        (fs, "sync_all", lambda n, folder: n == 3, "batch"),
+        (disk, "sync_all", lambda n, folder: n == 2, "batch"),
+        (disk, "sync_all", lambda n, folder: n == 3, "batch"),
         (os, "replace", lambda n, source, target: OBJECTS in target and n == 60, "batch"),
         (stamps, "record_sizes", lambda n, root, facts: n == 1, "batch"),
     ],
@@ -450,7 +450,7 @@ def failing(real, chosen):
 )
 def test_a_disk_that_fails_once(server, monkeypatch, module, name, chosen, durability):
     """What could not be brought in with its group is fetched again; nothing is claimed before."""
-    if name == "sync_all" and not fs.can_sync_all():
+    if name == "sync_all" and not disk.can_sync_all():
         pytest.skip("this system has no syncfs")
     monkeypatch.setattr(partial, "MOST", 50)
     monkeypatch.setattr(module, name, failing(getattr(module, name), chosen))

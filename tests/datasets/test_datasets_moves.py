@@ -655,7 +655,7 @@ def test_a_bucket_that_may_not_be_listed_says_403_of_what_is_not_there(tmp_path,
 
 def test_a_full_disk_is_reported_before_the_first_byte(tmp_path, config, monkeypatch):
     pushed(tmp_path, config, MANY)
-    monkeypatch.setattr("pkgdata.base.fs.free_bytes", lambda path: 1000)
+    monkeypatch.setattr("pkgdata.base.disk.free_bytes", lambda path: 1000)
     with pytest.raises(pkgdata.CacheError, match="200000 bytes are needed, 1000 are free"):
         pull(config)
 

@@ -28,7 +28,7 @@ from publishing import (
 )
 
 import pkgdata
-from pkgdata.base import fs, hashes, owners
+from pkgdata.base import disk, hashes, owners
 from pkgdata.core.registry import Registry
 from pkgdata.errors import (
     AccessDeniedError,
@@ -366,7 +366,7 @@ def test_a_file_where_the_folder_should_be(tmp_path, here, registry):
 
 
 def test_a_disk_without_room(here, web, registry, monkeypatch):
-    monkeypatch.setattr(fs, "free_bytes", lambda path: 10)
+    monkeypatch.setattr(disk, "free_bytes", lambda path: 10)
     with pytest.raises(PublishError, match=r"no space at .*, 10 are free"):
         publish(here, f"file:{web}", registry)
     assert not registry.exists()
@@ -581,8 +581,8 @@ def test_leftovers_of_a_killed_run_are_removed_and_those_of_a_running_one_kept(h
 
 def test_files_are_synced_together_before_they_get_their_names(here, web, registry, monkeypatch):
     synced = []
-    monkeypatch.setattr(fs, "can_sync_all", lambda: True)
-    monkeypatch.setattr(fs, "sync_all", lambda folder: synced.append(contents(web).keys()))
+    monkeypatch.setattr(disk, "can_sync_all", lambda: True)
+    monkeypatch.setattr(disk, "sync_all", lambda folder: synced.append(contents(web).keys()))
     with Publication(str(here), [destination_for(f"file:{web}")], str(registry)) as work:
         work.plan()
         work.upload()

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from pkgdata.base import fs, hashes
+from pkgdata.base import disk, hashes
 from pkgdata.base.hashes import Digest
 from pkgdata.base.progress import BYTES, START
 from pkgdata.cache.partial import Partial
@@ -406,7 +406,7 @@ def test_empty_object_needs_no_length(target):
 
 @pytest.mark.parametrize("told", [True, False])
 def test_space_is_checked_before_the_first_byte(target, monkeypatch, told):
-    monkeypatch.setattr(fs, "free_bytes", lambda _: len(CONTENT) - 1)
+    monkeypatch.setattr(disk, "free_bytes", lambda _: len(CONTENT) - 1)
     body = FakeBody([CONTENT], size=len(CONTENT) if told else None)
     run = transfer_of(target, size=None if told else len(CONTENT))
     with pytest.raises(CacheError, match="300000 bytes are needed, 299999 are free") as caught:
@@ -416,14 +416,14 @@ def test_space_is_checked_before_the_first_byte(target, monkeypatch, told):
 
 
 def test_space_is_needed_for_the_rest_alone(begun, monkeypatch):
-    monkeypatch.setattr(fs, "free_bytes", lambda _: 1000)
+    monkeypatch.setattr(disk, "free_bytes", lambda _: 1000)
     target = begun(CONTENT[:-1000])
     transfer_of(target).run(FakeStore(rest_of(CONTENT)), NAME)
     assert content_of(target) == CONTENT
 
 
 def test_unknown_space_is_no_obstacle(target, monkeypatch):
-    monkeypatch.setattr(fs, "free_bytes", lambda _: None)
+    monkeypatch.setattr(disk, "free_bytes", lambda _: None)
     transfer_of(target).run(FakeStore(rest_of(CONTENT)), NAME)
 
 

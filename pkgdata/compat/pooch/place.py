@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 
-from ...base import config, fs, hashes, owners
+from ...base import config, disk, fs, hashes, owners
 from ...base.hashes import Digest
 from ...cache import staging
 from ...cache import stamps as folders
@@ -228,7 +228,7 @@ class LocalFile:
             except PermissionError as error:
                 raise self._denied(error, "write to") from error
             fill(partial)
-            fs.sync(partial.path)
+            disk.sync(partial.path)
             partial.close()
             found = os.stat(partial.path)  # a rename changes none of it
             fs.replace(partial.path, self.path)

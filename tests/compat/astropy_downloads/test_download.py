@@ -17,7 +17,7 @@ from downloads import CONTENT, below, child, read
 from faults import Reply
 
 import pkgdata
-from pkgdata.base import fs
+from pkgdata.base import disk, fs
 from pkgdata.base.config import conf
 from pkgdata.cache import unpinned_dirs
 from pkgdata.compat.astropy import download
@@ -345,7 +345,7 @@ def test_a_server_in_trouble_is_asked_once_more(server, monkeypatch):
 
 
 def test_a_full_disk_is_an_oserror(server, monkeypatch):
-    monkeypatch.setattr(fs, "free_bytes", lambda path: 10)
+    monkeypatch.setattr(disk, "free_bytes", lambda path: 10)
     for cache in (False, True):
         with pytest.raises(OSError, match="no space") as caught:
             download_file(server.url + "a.dat", cache=cache)

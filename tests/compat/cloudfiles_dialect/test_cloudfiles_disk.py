@@ -8,7 +8,7 @@ import pytest
 from cloudfiles_both import ENCODINGS, TEXT, compares, needs, theirs
 
 import pkgdata
-from pkgdata.base import fs
+from pkgdata.base import disk
 from pkgdata.compat import cloudfiles as ours
 from pkgdata.stores import codecs
 
@@ -95,7 +95,7 @@ def test_a_copy_on_disk_replaces_a_plain_file(tmp_path):
 
 
 def test_many_are_written_where_a_disk_cannot_be_synced_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr(fs, "_libc_syncfs", lambda: None)  # as on macOS and Windows
+    monkeypatch.setattr(disk, "_libc_syncfs", lambda: None)  # as on macOS and Windows
     files = ours.CloudFiles(f"file://{tmp_path}/x")
     assert files.puts([("a", b"1"), ("b", b"2")]) == 2
     assert list(files) == ["a", "b"]

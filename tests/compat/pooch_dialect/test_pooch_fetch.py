@@ -330,7 +330,7 @@ def test_a_group_shares_what_is_below_its_folder(pup, store):
 
 
 def test_a_full_disk_is_an_error_of_the_system(pup, monkeypatch):
-    monkeypatch.setattr("pkgdata.base.fs.free_bytes", lambda _: 3)
+    monkeypatch.setattr("pkgdata.base.disk.free_bytes", lambda _: 3)
     with pytest.raises(OSError, match=r"no space for 'a\.txt'") as caught:
         pup.fetch("a.txt")
     assert caught.value.errno == 28

@@ -1,0 +1,92 @@
+"""What disks promise: that bytes survive a power loss, and how many more fit."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ..errors import CacheError
+
+#: Errors of a full disk or an exhausted quota.
+NO_SPACE = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
+
+
+def sync(path: str) -> None:
+    """Wait until a file, or all that lies in a folder where `can_sync_all`, is on disk."""
+    if os.path.isdir(path):
+        if can_sync_all():
+            sync_all(path)
+        return
+    writable = os.access(path, os.W_OK)
+    if os.name == "nt" and not writable:
+        return  # Windows wants a descriptor for writing, which a read-only file does not give
+    fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | getattr(os, "O_BINARY", 0))
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _libc_syncfs() -> Callable[[int], int] | None:
+    import sys
+
+    try:
+        import ctypes
+
+        libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+        found: Callable[[int], int] | None = getattr(libc, "syncfs", None)
+    except (ImportError, OSError):
+        return None
+    return found
+
+
+def can_sync_all() -> bool:
+    """Return True if `sync_all` works here: on Linux (``syncfs``, Linux 2.6.39)."""
+    return _libc_syncfs() is not None
+
+
+def sync_all(folder: str) -> None:
+    """Wait until all that was written to the file system of a folder is on disk."""
+    syncfs = _libc_syncfs()
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        if syncfs is None or syncfs(fd) != 0:
+            raise OSError(errno.EIO, "cannot be synced", folder)
+    finally:
+        os.close(fd)
+
+
+def free_bytes(path: str) -> int | None:
+    """Return the bytes that may still be written at a path, which need not exist; None: unknown."""
+    import shutil
+
+    while True:
+        try:
+            return shutil.disk_usage(path).free
+        except FileNotFoundError:
+            path, last = os.path.dirname(path), path
+            if path == last:
+                return None
+        except OSError:
+            return None
+
+
+def no_space(what: str, detail: str = "") -> CacheError:
+    """Return the error for a full disk: `what` such as "for 'x' in /cache", `detail` the reason."""
+    from ..errors import CacheError
+
+    return CacheError(
+        f"no space {what}{detail and ': '}{detail}",
+        hint="free some ('pkgdata cache prune'), or set PKGDATA_CACHE_DIR to a larger disk",
+    )
+
+
+def check_space(what: str, folder: str, need: int) -> None:
+    """Raise `no_space` if a folder cannot take so many bytes more."""
+    free = free_bytes(folder)
+    if free is not None and need > free:
+        raise no_space(f"for {what} in {folder}", f"{need} bytes are needed, {free} are free")
