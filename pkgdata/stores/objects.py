@@ -133,6 +133,24 @@ class Info(NamedTuple):
     attributes: Attributes = Attributes()
 
 
+class Stat(NamedTuple):
+    """What another machine says of a file: bytes, mode, and seconds since the epoch."""
+
+    size: int | None
+    mode: int
+    modified: int | None
+
+    @property
+    def is_folder(self) -> bool:
+        """Whether it is a directory."""
+        return self.mode & 0o170000 == 0o040000
+
+    @property
+    def is_link(self) -> bool:
+        """Whether it is a symbolic link, of which only listings tell."""
+        return self.mode & 0o170000 == 0o120000
+
+
 def is_marker(name: str, info: Info) -> bool:
     """Return True for an empty object that some tools make as a folder, and for a folder."""
     return name.endswith("/") and not info.size

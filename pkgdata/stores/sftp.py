@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-    from .objects import Feed
-    from .sftp_protocol import OpenFile, Stat
+    from .objects import Feed, Stat
+    from .sftp_protocol import OpenFile
 
 #: Permission bits of a file that everybody may read, and those that a directory then needs.
 FILE_MODE, FOLDER_BITS = 0o644, 0o555
@@ -95,7 +95,9 @@ class SftpStore(TreeStore):
             found = self._connection
             if found is None or not found.is_usable():
                 self._logout()
-                found = self._connection = Connection(self._command(), self.url)
+                found = self._connection = Connection(
+                    self._command(), self.url, self.timeout, _is_asked()
+                )
                 # also when the store is forgotten, and at the end of the process
                 self._logout = weakref.finalize(self, found.close)
             return found
@@ -103,8 +105,8 @@ class SftpStore(TreeStore):
     def _command(self) -> list[str]:
         options = ["StrictHostKeyChecking=yes", f"ConnectTimeout={max(1, int(self.timeout))}"]
         options += ["ServerAliveInterval=15", "ServerAliveCountMax=4", "ForwardAgent=no"]
-        if sys.stdin is None or not sys.stdin.isatty():
-            options.append("BatchMode=yes")  # nobody is there to be asked
+        if not _is_asked():
+            options.append("BatchMode=yes")
         return ["ssh", "-T", *(word for option in options for word in ("-o", option)), *self._login]
 
     def _error(self, error: Exception, name: str) -> Exception:
@@ -205,6 +207,11 @@ class SftpStore(TreeStore):
                 found = self.host().stat(path)
                 if found is not None and not found.is_folder:
                     raise  # else there is no such object
+
+
+def _is_asked() -> bool:
+    """Return True if somebody is there whom ssh can ask."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _login_and_folder(url: str, shown: str) -> tuple[list[str], str]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import queue
+import select
 import struct
 import subprocess
 import tempfile
@@ -25,21 +26,26 @@ from ..errors import (
     StoreError,
     UnsupportedOperationError,
 )
+from .objects import Stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     T = TypeVar("T")
 
 #: Kinds of packets.
 _INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE = 1, 2, 3, 4, 5, 6
 _FSTAT, _SETSTAT, _OPENDIR, _READDIR, _REMOVE, _MKDIR, _STAT, _RENAME = 8, 9, 11, 12, 13, 14, 17, 18
-_STATUS, _DATA, _NAME, _EXTENDED, _REPLY = 101, 103, 104, 200, 201
+_STATUS, _HANDLE, _DATA, _NAME, _ATTRIBUTES, _EXTENDED, _REPLY = 101, 102, 103, 104, 105, 200, 201
 
 #: Codes of a status.
-_OK, _EOF, _NO_SUCH_FILE, _DENIED, _UNSUPPORTED = 0, 1, 2, 3, 8
+_OK, _EOF = 0, 1
+
+_ERRORS: dict[int, type[StoreError]] = {
+    2: ObjectNotFoundError, 3: AccessDeniedError, 8: UnsupportedOperationError
+}  # fmt: skip
 
 #: Flags of an open, and of attributes that are given.
 _READABLE, _WRITABLE, _CREATE = 1, 2, 8
@@ -48,8 +54,11 @@ _SIZE, _OWNER, _PERMISSIONS, _TIMES, _MORE = 1, 2, 4, 8, 1 << 31
 #: Bytes of a read or write, which every server takes, and how many are under way at once.
 _PIECE, _WINDOW = 1 << 15, 64
 
-#: Seconds without any answer after which the connection is given up.
+#: Seconds in which a person may answer what ssh asks when it logs in.
 _PATIENCE = 120
+
+#: Bytes of a packet, of a kind and a number to what OpenSSH sends; answers for one piece.
+_SHORTEST, _LONGEST, _SHARES = 5, 1 << 18, 64
 
 
 def _text(value: str) -> bytes:
@@ -58,21 +67,23 @@ def _text(value: str) -> bytes:
 
 
 class _Packet:
-    """Takes a packet apart."""
+    """Takes a packet apart; a malformed one is an error of the host that sent it."""
 
-    def __init__(self, packet: bytes) -> None:
+    def __init__(self, packet: bytes, url: str) -> None:
         self.rest = memoryview(packet)
+        self._url = url
+
+    def _take(self, count: int) -> bytes:
+        if count > len(self.rest):
+            raise StoreError(f"{self._url}: an SFTP packet ends too early", url=self._url)
+        found, self.rest = bytes(self.rest[:count]), self.rest[count:]
+        return found
 
     def number(self, form: str = ">I") -> int:
-        found: int
-        (found,) = struct.unpack_from(form, self.rest)
-        self.rest = self.rest[struct.calcsize(form) :]
-        return found
+        return int(struct.unpack(form, self._take(struct.calcsize(form)))[0])
 
     def text(self) -> bytes:
-        length = self.number()
-        found, self.rest = bytes(self.rest[:length]), self.rest[length:]
-        return found
+        return self._take(self.number())
 
     def stat(self) -> Stat:
         """Read attributes; those that nobody asks for are skipped."""
@@ -88,24 +99,6 @@ class _Packet:
         return Stat(size, mode, None if times is None else times & 0xFFFFFFFF)
 
 
-class Stat(NamedTuple):
-    """What the server says of a file: bytes, mode, and seconds since the epoch."""
-
-    size: int | None
-    mode: int
-    modified: int | None
-
-    @property
-    def is_folder(self) -> bool:
-        """Whether it is a directory."""
-        return self.mode & 0o170000 == 0o040000
-
-    @property
-    def is_link(self) -> bool:
-        """Whether it is a symbolic link, of which only listings tell."""
-        return self.mode & 0o170000 == 0o120000
-
-
 class Pending(NamedTuple):
     """A request that was sent; `Connection.answer` waits for its answer."""
 
@@ -117,8 +110,13 @@ class Pending(NamedTuple):
 class Connection:
     """One login to a host by an ``ssh`` command; several threads may use it at once."""
 
-    def __init__(self, command: list[str], url: str) -> None:
+    def __init__(
+        self, command: list[str], url: str, timeout: float = _PATIENCE, asks: bool = False
+    ) -> None:
         self._url = url
+        self._timeout = timeout
+        #: What the host sent in the place of SFTP.
+        self._strange = ""
         self._pid = os.getpid()
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the connection is
         try:
@@ -138,13 +136,18 @@ class Connection:
         #: Whether it broke or was closed; no request is answered any more.
         self.ended = False
         self._extensions: set[bytes] = set()
-        try:
-            self._greet()
-        except BaseException:
-            self.close()
-            raise
+        assert self._process.stdin is not None
+        if os.name != "nt":
+            os.set_blocking(self._process.stdin.fileno(), False)
+        self._hello = Pending("", queue.SimpleQueue())
         self._reader = threading.Thread(target=self._read_on, name="pkgdata-sftp", daemon=True)
         self._reader.start()
+        try:
+            self._greet(max(timeout, _PATIENCE) if asks else timeout)
+        except BaseException:
+            self._process.kill()
+            self.close()
+            raise
 
     def close(self) -> None:
         """Log out."""
@@ -155,9 +158,7 @@ class Connection:
             if self._process.stdin is not None:
                 self._process.stdin.close()
         self._reap()
-        reader = getattr(self, "_reader", None)
-        if reader is not None:
-            reader.join()
+        self._reader.join()
         if self._process.stdout is not None:
             self._process.stdout.close()
         self._said.close()
@@ -175,36 +176,48 @@ class Connection:
 
     # -- packets -------------------------------------------------------------------------------
 
-    def _greet(self) -> None:
+    def _greet(self, patience: float) -> None:
         self._write(struct.pack(">BI", _INIT, 3))
-        packet = self._packet()
-        if packet is None or packet[0] != _VERSION:
+        kind, content = self._wait(self._hello, patience)
+        if kind != _VERSION:
             raise self._lost()
-        reader = _Packet(packet[5:])
+        reader = _Packet(content, self._url)
         while reader.rest:
             self._extensions.add(reader.text())
             reader.text()
 
     def _write(self, packet: bytes) -> None:
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(struct.pack(">I", len(packet)) + packet)
-            self._process.stdin.flush()
-        except (OSError, ValueError):
-            raise self._lost() from None
+        rest = memoryview(struct.pack(">I", len(packet)) + packet)
+        while rest:
+            try:
+                rest = rest[os.write(self._process.stdin.fileno(), rest) :]
+            except BlockingIOError:
+                if not select.select([], [self._process.stdin], [], self._timeout)[1]:
+                    raise self._silent(self._timeout) from None
+            except (OSError, ValueError):
+                raise self._lost() from None
 
     def _packet(self) -> bytes | None:
         assert self._process.stdout is not None
         head = self._process.stdout.read(4)
         if len(head) < 4:
             return None
-        (length,) = struct.unpack(">I", head)
+        length = int.from_bytes(head, "big")
+        if not _SHORTEST <= length <= _LONGEST:
+            more: Any = self._process.stdout  # a buffered one
+            self._strange = (head + more.peek(1)[:80]).decode(errors="replace")
+            self._process.kill()
+            return None
         packet = self._process.stdout.read(length)
         return packet if len(packet) == length else None
 
     def _read_on(self) -> None:
         """Hand each answer to the thread that waits for it, and at the end None to all of them."""
-        while (packet := self._packet()) is not None:
+        first = self._packet()
+        if first is not None:
+            self._hello.box.put((first[0], first[5:]))
+        while first is not None and (packet := self._packet()) is not None:
             kind, number = struct.unpack_from(">BI", packet)
             with self._lock:
                 pending = self._waiting.pop(number, None)
@@ -212,7 +225,7 @@ class Connection:
                 pending.box.put((kind, packet[5:]))
         with self._lock:
             self.ended = True
-            left = [*self._waiting.values()]
+            left = [*self._waiting.values(), self._hello]
             self._waiting.clear()
         for pending in left:
             pending.box.put(None)
@@ -230,35 +243,38 @@ class Connection:
             self._write(struct.pack(">BI", kind, number) + b"".join(parts))
         return pending
 
-    def answer(self, pending: Pending) -> tuple[int, bytes]:
-        """Wait for an answer and return its kind and content; raise what a status says failed."""
-        try:
-            found = pending.box.get(timeout=_PATIENCE)
-        except queue.Empty:
-            self._process.kill()
-            raise StoreError(
-                f"{self._url}: no answer for {_PATIENCE} s", url=self._url, transient=True
-            ) from None
-        if found is None:
-            raise self._lost()
-        kind, content = found
+    def answer(self, pending: Pending, *wanted: int) -> tuple[int, bytes]:
+        """Return the kind and content of an answer, which is a status unless others are wanted."""
+        kind, content = self._wait(pending, self._timeout)
         if kind == _STATUS:
             self._check(content, pending.path)
+        if kind not in (wanted or (_STATUS,)):
+            text = f"{self._url}: {pending.path}: an answer of the kind {kind} to another question"
+            raise StoreError(text, url=self._url)
         return kind, content
 
+    def _wait(self, pending: Pending, seconds: float) -> tuple[int, bytes]:
+        try:
+            found = pending.box.get(timeout=seconds)
+        except queue.Empty:
+            raise self._silent(seconds) from None
+        if found is None:
+            raise self._lost()
+        return found
+
+    def _silent(self, seconds: float) -> StoreError:
+        self._process.kill()
+        said = f"{self._url}: no answer for {seconds:g} s"
+        return StoreError(said, url=self._url, transient=True)
+
     def _check(self, content: bytes, path: str) -> None:
-        reader = _Packet(content)
+        reader = _Packet(content, self._url)
         code = reader.number()
         if code in (_OK, _EOF):
             return
-        said = reader.text().decode(errors="replace") or f"status {code}"
+        said = (reader.text() if reader.rest else b"").decode(errors="replace") or f"status {code}"
         text = f"{self._url}: {path}: {said}"
-        kinds: dict[int, type[StoreError]] = {
-            _NO_SUCH_FILE: ObjectNotFoundError,
-            _DENIED: AccessDeniedError,
-            _UNSUPPORTED: UnsupportedOperationError,
-        }
-        raise kinds.get(code, StoreError)(text, url=self._url)
+        raise _ERRORS.get(code, StoreError)(text, url=self._url)
 
     def _lost(self) -> StoreError:
         """Return the error of a connection that ended, in the words of ssh."""
@@ -266,7 +282,11 @@ class Connection:
         if self._said.closed:
             return StoreError(f"{self._url}: logged out already", url=self._url)
         self._reap()
-        self._said.seek(0)
+        if self._strange:
+            text = f"{self._url}: it does not speak SFTP, and sent {self._strange!r}"
+            hint = "if the remote shell prints when it starts, let it do so for terminals only"
+            return StoreError(text, hint=hint, url=self._url)
+        self._said.seek(max(0, self._said.seek(0, os.SEEK_END) - 10_000))
         lines = self._said.read().decode(errors="replace").strip().splitlines()
         said = " ".join(line.strip() for line in lines[-3:]) or "the connection ended"
         text = f"{self._url}: {said}"
@@ -288,7 +308,7 @@ class Connection:
         """Ask for many files at once; yield None for one that is not there."""
         for pending in self._ahead(self.ask(_STAT, _text(path), path=path) for path in paths):
             try:
-                yield _Packet(self.answer(pending)[1]).stat()
+                yield _Packet(self.answer(pending, _ATTRIBUTES)[1], self._url).stat()
             except ObjectNotFoundError:
                 yield None
 
@@ -304,26 +324,27 @@ class Connection:
 
     def stat(self, path: str) -> Stat | None:
         """Ask for one file."""
-        (found,) = self.stats([path])
-        return found
+        return next(self.stats([path]))
 
     def _handle(self, path: str, flags: int) -> bytes:
         pending = self.ask(_OPEN, _text(path), struct.pack(">II", flags, 0), path=path)
-        return self.answer(pending)[1]
+        return self.answer(pending, _HANDLE)[1]
 
     def list(self, path: str) -> Iterator[tuple[str, Stat]]:
         """Yield what a directory holds; a symbolic link is reported as one."""
-        handle = self.answer(self.ask(_OPENDIR, _text(path), path=path))[1]
+        handle = self.answer(self.ask(_OPENDIR, _text(path), path=path), _HANDLE)[1]
         try:
             while True:
-                kind, content = self.answer(self.ask(_READDIR, handle, path=path))
-                if kind != _NAME:
+                asked = self.ask(_READDIR, handle, path=path)
+                kind, content = self.answer(asked, _NAME, _STATUS)
+                reader = _Packet(content, self._url)
+                count = reader.number() if kind == _NAME else 0
+                if not count:
                     return
-                reader = _Packet(content)
-                for _ in range(reader.number()):
+                for _ in range(count):
                     name, _ = os.fsdecode(reader.text()), reader.text()
                     stat = reader.stat()
-                    if name not in (".", ".."):
+                    if name not in ("", ".", "..") and "/" not in name:
                         yield name, stat
         finally:
             self.ask(_CLOSE, handle, path=path)
@@ -355,7 +376,8 @@ class Connection:
         """Open a file for reading."""
         handle = self._handle(path, _READABLE)
         try:
-            stat = _Packet(self.answer(self.ask(_FSTAT, handle, path=path))[1]).stat()
+            asked = self.ask(_FSTAT, handle, path=path)
+            stat = _Packet(self.answer(asked, _ATTRIBUTES)[1], self._url).stat()
             if stat.is_folder or stat.size is None:
                 raise ObjectNotFoundError(f"{self._url}: {path}: no such file", url=self._url)
         except BaseException:
@@ -421,11 +443,12 @@ class Connection:
         kind, content = self._extended("statvfs@openssh.com", _text(path), path=path)
         if kind != _REPLY:
             return None
-        _, unit, _, _, available = struct.unpack_from(">5Q", content)
-        return int(unit * available)
+        reader = _Packet(content, self._url)
+        _, unit, _, _, available = (reader.number(">Q") for _ in range(5))
+        return unit * available
 
     def _extended(self, name: str, *parts: bytes, path: str) -> tuple[int, bytes]:
-        return self.answer(self.ask(_EXTENDED, _text(name), *parts, path=path))
+        return self.answer(self.ask(_EXTENDED, _text(name), *parts, path=path), _STATUS, _REPLY)
 
 
 class OpenFile:
@@ -454,14 +477,19 @@ class OpenFile:
     def _whole(self, offset: int, count: int, pending: Pending) -> bytes:
         """Return all bytes of a piece, of which a server may give some at a time."""
         data = b""
-        while True:
-            kind, content = self._host.answer(pending)
+        for _ in range(_SHARES):
+            kind, content = self._host.answer(pending, _DATA, _STATUS)
             if kind != _DATA:
                 return data  # the file has become shorter
-            data += content[4:]
-            if len(data) >= count:
+            found = _Packet(content, self._host._url).text()
+            data += found
+            if not found or len(data) > count:
+                break
+            if len(data) == count:
                 return data
             pending = self._ask(offset + len(data), count - len(data))
+        text = f"{self._host._url}: {self._path}: other bytes than were asked for"
+        raise StoreError(text, url=self._host._url)
 
     def close(self) -> None:
         """Give the handle back."""
