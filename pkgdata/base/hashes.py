@@ -225,6 +225,23 @@ def hash_blocks(blocks: Iterable[bytes | bytearray | memoryview], alg: str = "sh
     return Digest(alg, hasher.hexdigest())
 
 
+def etag_in_parts(blocks: Iterable[bytes | bytearray | memoryview], part: int) -> str:
+    """Return the ETag that S3 gives an object that was uploaded in parts of so many bytes."""
+    digests: list[bytes] = []
+    hasher, room = new("md5"), part
+    for block in blocks:
+        rest = memoryview(block)
+        while rest:
+            hasher.update(rest[:room])
+            rest, room = rest[room:], room - len(rest[:room])
+            if not room:
+                digests.append(bytes.fromhex(hasher.hexdigest()))
+                hasher, room = new("md5"), part
+    if room < part or not digests:
+        digests.append(bytes.fromhex(hasher.hexdigest()))
+    return f"{hash_blocks(digests, 'md5').hex}-{len(digests)}"
+
+
 def hash_file(path: str | os.PathLike[str], alg: str = "sha256") -> Digest:
     """Hash a file."""
     return measure_file(path, alg)[0]

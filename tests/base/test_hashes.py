@@ -189,3 +189,14 @@ def test_blocks_are_hashed_as_one():
     assert hashes.hash_blocks((b"ab", memoryview(b"c")), "md5") == hashes.hash_blocks(
         [b"abc"], "md5"
     )
+
+
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 11, 20, 25])
+@pytest.mark.parametrize("step", [1, 3, 10, 100])
+def test_the_etag_of_an_object_in_parts(size, step):
+    content = bytes(range(size))
+    parts = [content[at : at + 10] for at in range(0, size, 10)] or [b""]
+    of_parts = b"".join(hashlib.md5(part).digest() for part in parts)
+    blocks = (content[at : at + step] for at in range(0, size, step))
+    expected = f"{hashlib.md5(of_parts).hexdigest()}-{len(parts)}"
+    assert hashes.etag_in_parts(blocks, 10) == expected

@@ -92,6 +92,24 @@ def test_s3_sync_settles_in_all_directions(shell, bucket):
 
 
 @pytest.mark.integration
+def test_s3_sync_settles_with_objects_in_parts(shell, bucket):
+    write("one/large", os.urandom((17 << 20) + 5))
+    write("one/other", bytes(17 << 20))
+    for name in ("large", "other"):
+        os.utime(f"one/{name}", (1e9, 1e9))
+    assert shell("sync", "one", bucket) == 0
+    settled(shell, bucket, "one", 2)
+    assert os.stat("one/large").st_mtime > 1e9
+    settled(shell, bucket, "one", 2)
+    with open("one/other", "r+b") as file:
+        file.write(b"x")
+    os.utime("one/other", (1e9, 1e9))
+    assert shell("sync", bucket, "one") == 0
+    assert "1 copied to one" in shell.err
+    assert tree("one")["other"] == bytes(17 << 20)
+
+
+@pytest.mark.integration
 @pytest.mark.skipif(os.name == "nt", reason="sshd is started as on Unix")
 def test_sftp_sync_settles_in_all_directions(shell, tmp_path, tmp_path_factory, monkeypatch):
     fill("one", ["a", "sub/b"])
