@@ -16,7 +16,8 @@ an interrupted run goes on with the article that it made. What Figshare has of i
 
 from __future__ import annotations
 
-from ..base.hashes import Digest
+import contextlib
+
 from ..errors import (
     IncompleteTransferError,
     IntegrityError,
@@ -25,7 +26,7 @@ from ..errors import (
     StoreError,
 )
 from .destination import Held, Sending
-from .rest import UPLOAD, status_of
+from .rest import UPLOAD, Answer, status_of
 from .services import NumberedService, basename
 
 TYPE_CHECKING = False
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from ..base.hashes import Digest
     from .destination import Item
 
 #: Where a token is looked for.
@@ -64,9 +66,9 @@ class Figshare(NumberedService):
 
     def __init__(self, url: str, *, publish: bool = True, **options: Any) -> None:
         super().__init__(url, publish=publish, **options)
-        self._article: dict[str, Any] | None = None
+        self._article: Answer | None = None
         #: All files, also those of one name and those that are not complete.
-        self._every: list[dict[str, Any]] = []
+        self._every: list[Answer] = []
 
     @property
     def dataurl(self) -> None:
@@ -92,14 +94,13 @@ class Figshare(NumberedService):
     def _look(self) -> None:
         if self._id is None:
             every = self._rest.pages("account/articles", "page_size")
-            mine = [int(one["id"]) for one in every if one["title"] == self._title]
+            mine = [one.number("id") for one in every if one.get("title") == self._title]
             if not mine:
                 self._article, self.private = None, True
                 return
             self._keep_id(min(mine))
-        article: dict[str, Any] = self._rest.json("GET", self._path)
-        self._article = article
-        self.doi = article.get("doi") or None
+        self._article = self._rest.json("GET", self._path)
+        self.doi = self._article.maybe("doi")
 
     def _look_or_make(self) -> None:
         self._look()
@@ -110,7 +111,7 @@ class Figshare(NumberedService):
             self._look()
 
     def _list(self) -> None:
-        found = []
+        found: list[Answer] = []
         if self._article is not None:
             found = self._rest.pages(f"{self._path}/files", "page_size")
         with self._lock:
@@ -118,12 +119,12 @@ class Figshare(NumberedService):
         public = self._article is not None and self._article.get("is_public", False)
         self.private = not public or self._is_changed()
 
-    def _complete(self) -> Mapping[str, dict[str, Any]]:
-        ordered = sorted(self._every, key=lambda file: int(file["id"]))
+    def _complete(self) -> Mapping[str, Answer]:
+        ordered = sorted(self._every, key=lambda file: file.number("id"))
         return {self._name_of(file): file for file in ordered if _is_complete(file)}
 
-    def _name_of(self, file: Mapping[str, Any]) -> str:
-        name: str = file["name"]
+    def _name_of(self, file: Answer) -> str:
+        name = file.text("name")
         return self._names.get(name, name)
 
     def _is_changed(self) -> bool:
@@ -134,8 +135,9 @@ class Figshare(NumberedService):
             if name in self._items
         )
 
-    def _held(self, file: Mapping[str, Any]) -> Held:
-        return Held(int(file["size"]), Digest("md5", file["computed_md5"]), file["download_url"])
+    def _held(self, file: Answer) -> Held:
+        digest = file.digest("computed_md5", "md5")
+        return Held(file.number("size"), digest, file.address("download_url"))
 
     # -- uploading ---------------------------------------------------------------------------
 
@@ -156,12 +158,12 @@ class Figshare(NumberedService):
         except IntegrityError:  # of parts that an earlier run sent, perhaps
             return self._send(item, self._initiate(item, md5), md5, moved)
 
-    def _right(self, item: Item, md5: Digest, replace: bool) -> dict[str, Any] | None:
+    def _right(self, item: Item, md5: Digest, replace: bool) -> Answer | None:
         """Return the file with the item's bytes, started or complete; drop other started ones."""
         found = None
         for file in [one for one in self._every if self._name_of(one) == item.name]:
             own = file.get("computed_md5") or file.get("supplied_md5")
-            if own == md5.hex and int(file["size"]) == item.size and not _has_failed(file):
+            if own == md5.hex and file.number("size") == item.size and not _has_failed(file):
                 found = file
             elif not _is_complete(file) and not file.get("is_link_only"):
                 self._delete(file)
@@ -169,14 +171,13 @@ class Figshare(NumberedService):
                 raise self._other_bytes(item, f"md5:{own}")
         return found
 
-    def _delete(self, file: Mapping[str, Any]) -> None:
-        self._rest.request("DELETE", f"{self._path}/files/{file['id']}", ok=(204, 404))
+    def _delete(self, file: Answer) -> None:
+        self._rest.request("DELETE", f"{self._path}/files/{file.number('id')}", ok=(204, 404))
 
-    def _file(self, number: int) -> dict[str, Any]:
-        found: dict[str, Any] = self._rest.json("GET", f"{self._path}/files/{number}")
-        return found
+    def _file(self, number: int) -> Answer:
+        return self._rest.json("GET", f"{self._path}/files/{number}")
 
-    def _initiate(self, item: Item, md5: Digest) -> dict[str, Any]:
+    def _initiate(self, item: Item, md5: Digest) -> Answer:
         fields = {"name": self._posted(item.name), "size": item.size, "md5": md5.hex}
         made = self._rest.json("POST", f"{self._path}/files", json=fields, ok=(201,))
         file = self._file(_number(made))
@@ -187,11 +188,11 @@ class Figshare(NumberedService):
     def _send(
         self,
         item: Item,
-        file: Mapping[str, Any],
+        file: Answer,
         md5: Digest,
         moved: Callable[[int], None],
     ) -> Held:
-        number = int(file["id"])
+        number = file.number("id")
         if file.get("status") == "created":
             self._send_parts(item, file, moved)
             item.check_unchanged()
@@ -203,10 +204,10 @@ class Figshare(NumberedService):
             self._delete(ready)
             raise self._damaged(item, md5, held.digest)
         with self._lock:
-            self._every = [one for one in self._every if one["id"] != number] + [ready]
+            self._every = [one for one in self._every if one.number("id") != number] + [ready]
         return held
 
-    def _wait_for(self, item: Item, number: int) -> dict[str, Any]:
+    def _wait_for(self, item: Item, number: int) -> Answer:
         """Wait until the parts are put together and the MD5 is computed."""
         pause = _FIRST_LOOK
         for _ in range(_LOOKS):
@@ -225,16 +226,14 @@ class Figshare(NumberedService):
 
     # -- parts -------------------------------------------------------------------------------
 
-    def _send_parts(
-        self, item: Item, file: Mapping[str, Any], moved: Callable[[int], None]
-    ) -> None:
+    def _send_parts(self, item: Item, file: Answer, moved: Callable[[int], None]) -> None:
         """Send the parts that are not complete, again and again while there is progress."""
         url = self._upload_url(file)
         pause, rounds, before = _FIRST_LOOK, _ROUNDS, None
         while True:
             info = self._upload_info(item, file, url)
-            waiting = [part for part in info["parts"] if part["status"] != "COMPLETE"]
-            if info["status"] == "COMPLETED" or not waiting:
+            waiting = [one for one in info.tables("parts") if one.get("status") != "COMPLETE"]
+            if info.get("status") == "COMPLETED" or not waiting:
                 return
             if before is not None:
                 rounds = _ROUNDS if len(waiting) < before else rounds - 1
@@ -251,13 +250,12 @@ class Figshare(NumberedService):
             done = item.size - sum(map(_length, waiting))
             self._round(item, url, waiting, done, moved)
 
-    def _upload_info(self, item: Item, file: Mapping[str, Any], url: str) -> dict[str, Any]:
+    def _upload_info(self, item: Item, file: Answer, url: str) -> Answer:
         """Return what the upload service knows; drop a file whose upload it has given up."""
-        try:
-            info: dict[str, Any] = self._rest.json("GET", url, shown=_SHOWN)
-        except ObjectNotFoundError:
-            info = {"status": "ABORTED"}
-        if info["status"] == "ABORTED":
+        info = None
+        with contextlib.suppress(ObjectNotFoundError):
+            info = self._rest.json("GET", url, shown=_SHOWN)
+        if info is None or info.get("status") == "ABORTED":
             self._delete(file)
             raise _gone(item, "has dropped the upload")
         return info
@@ -266,13 +264,15 @@ class Figshare(NumberedService):
         self,
         item: Item,
         url: str,
-        waiting: Sequence[Mapping[str, Any]],
+        waiting: Sequence[Answer],
         done: int,
         moved: Callable[[int], None],
     ) -> None:
         """Send each part once; transient failures are left for the next round."""
         for part in waiting:
-            start, length = int(part["startOffset"]), _length(part)
+            start, length = part.number("startOffset"), _length(part)
+            if not 0 < length <= item.size - start:
+                raise part.wrong("endOffset", f"a part of the {item.size} bytes")
 
             def counted(at: int, shift: int = done - start) -> None:
                 moved(at + shift)
@@ -282,7 +282,7 @@ class Figshare(NumberedService):
                     sending.restart(start)
                     self._rest.request(
                         "PUT",
-                        f"{url}/{part['partNo']}",
+                        f"{url}/{part.number('partNo')}",
                         data=sending.body(length),
                         shown=_SHOWN,
                         **UPLOAD,
@@ -295,10 +295,9 @@ class Figshare(NumberedService):
             done += length
             moved(done)
 
-    def _upload_url(self, file: Mapping[str, Any]) -> str:
+    def _upload_url(self, file: Answer) -> str:
         """Return the address of an upload, which is a secret: errors name it by `_SHOWN`."""
-        url: str = file["upload_url"].rstrip("/")
-        token: str = file["upload_token"]
+        url, token = file.text("upload_url").rstrip("/"), file.text("upload_token")
         return url if token in url else f"{url}/upload/{token}"
 
     # -- after -------------------------------------------------------------------------------
@@ -316,7 +315,7 @@ class Figshare(NumberedService):
             successor = newest.get(self._name_of(file))
             if (
                 successor is not None
-                and int(file["id"]) < int(successor["id"])
+                and file.number("id") < successor.number("id")
                 and not successor.get("is_attached_to_public_version")
             ):
                 self._delete(file)
@@ -324,35 +323,38 @@ class Figshare(NumberedService):
             self._make_public()
 
     def _make_public(self) -> None:
-        page = (self._article or {}).get("url_private_html") or "https://figshare.com"
-        self._ask_to_publish(f"{self._path}/publish", 201, f"again: {page}")
+        self._ask_to_publish(f"{self._path}/publish", 201, f"again: {self._page()}")
         self._look()
         self._list()
 
+    def _page(self) -> str:
+        page = None if self._article is None else self._article.maybe("url_private_html")
+        return page or "https://figshare.com/account"
+
     def read(self, name: str) -> Iterator[bytes]:
-        return self._rest.read(self._complete()[name]["download_url"])
+        return self._rest.read(self._complete()[name].address("download_url"))
 
     def advice(self) -> str | None:
         if not self.private or self._article is None:
             return None
-        page = self._article.get("url_private_html") or "https://figshare.com/account"
-        return f"The article {self._id} is not public yet: look at {page}."
+        return f"The article {self._id} is not public yet: look at {self._page()}."
 
 
-def _length(part: Mapping[str, Any]) -> int:
-    return int(part["endOffset"]) - int(part["startOffset"]) + 1
+def _length(part: Answer) -> int:
+    return part.number("endOffset") - part.number("startOffset") + 1
 
 
-def _is_complete(file: Mapping[str, Any]) -> bool:
+def _is_complete(file: Answer) -> bool:
     return bool(file.get("computed_md5")) and file.get("status") in ("available", None)
 
 
-def _has_failed(file: Mapping[str, Any]) -> bool:
+def _has_failed(file: Answer) -> bool:
     return str(file.get("status") or "").endswith(("failure", "failed", "aborted"))
 
 
-def _number(made: Mapping[str, Any]) -> int:
-    return int(basename(made["location"]))
+def _number(made: Answer) -> int:
+    """Return the number of what was made, the last part of its address."""
+    return Answer(made.origin, made.shown, {"id": basename(made.text("location"))}).number("id")
 
 
 def _gone(item: Item, what: str) -> StoreError:

@@ -26,7 +26,7 @@ import re
 import unicodedata
 from urllib.parse import quote, unquote, urlsplit
 
-from ..base.hashes import Digest, hash_blocks, short_key
+from ..base.hashes import hash_blocks, short_key
 from ..base.urls import join, redact
 from ..errors import PublishError, StoreError
 from .destination import Held, Sending
@@ -38,7 +38,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import Any
 
+    from ..base.hashes import Digest
     from .destination import Item
+    from .rest import Answer
 
 #: Bytes that an asset must stay below, and assets that a release may have: "About releases" in
 #: GitHub's documentation.
@@ -94,10 +96,10 @@ class GitHub(Service):
                 f"expected github:OWNER/REPO@TAG, found {redact(url)!r}",
                 hint="the files become assets of the release with that tag",
             )
-        self._release: dict[str, Any] | None = None
+        self._release: Answer | None = None
         self._hidden = False
         #: Assets that are to replace others, by their names.
-        self._asides: dict[str, dict[str, Any]] = {}
+        self._asides: dict[str, Answer] = {}
 
     @property
     def dataurl(self) -> str:
@@ -122,11 +124,11 @@ class GitHub(Service):
         super().check(items)
 
     def _look(self) -> None:
-        self._hidden = bool(self._rest.json("GET", f"repos/{self._repo}")["private"])
+        self._hidden = self._rest.json("GET", f"repos/{self._repo}").flag("private")
         self._release = self._find()
 
-    def _complete(self) -> Mapping[str, dict[str, Any]]:
-        return {name: one for name, one in self._files.items() if one["state"] == "uploaded"}
+    def _complete(self) -> Mapping[str, Answer]:
+        return {name: one for name, one in self._files.items() if one.get("state") == "uploaded"}
 
     def same(self, item: Item, held: Held) -> bool | None:
         return self._is_right(self._files[item.name], item)
@@ -134,66 +136,69 @@ class GitHub(Service):
     def unfinished(self) -> bool:
         return self._is_draft() or bool(self._leftovers())
 
-    def _leftovers(self) -> list[dict[str, Any]]:
+    def _leftovers(self) -> list[Answer]:
         """Return assets that were to replace files of ours."""
         starts = tuple(map(_aside, self._items))
         return [one for name, one in self._asides.items() if name.startswith(starts)]
 
     # -- the release -------------------------------------------------------------------------
 
-    def _find(self) -> dict[str, Any] | None:
+    def _find(self) -> Answer | None:
         """Return the release; a draft if none is published."""
         try:
-            found: dict[str, Any] = self._rest.json(
-                "GET", f"repos/{self._repo}/releases/tags/{quote(self._tag, safe='')}"
-            )
-            return found
+            tag = quote(self._tag, safe="")
+            return self._rest.json("GET", f"repos/{self._repo}/releases/tags/{tag}")
         except StoreError as error:
             if status_of(error) != 404:
                 raise
         every = self._rest.pages(f"repos/{self._repo}/releases", "per_page")
-        mine = [one for one in every if one["tag_name"] == self._tag]
-        return min(mine, key=lambda one: int(one["id"]), default=None)
+        mine = [one for one in every if one.get("tag_name") == self._tag]
+        return min(mine, key=lambda one: one.number("id"), default=None)
 
-    def _find_or_make(self) -> dict[str, Any]:
+    def _find_or_make(self) -> Answer:
         draft = {"tag_name": self._tag, "name": self._tag, "draft": True}
         path = f"repos/{self._repo}/releases"
         return self._find() or self._rest.json("POST", path, json=draft, ok=(201,))
 
     def _is_draft(self) -> bool:
-        return self._release is not None and bool(self._release["draft"])
+        return self._release is not None and self._release.flag("draft")
 
     def _list(self) -> None:
         if self._release is None:
             found = []
         else:
-            path = f"repos/{self._repo}/releases/{self._release['id']}/assets"
-            found = self._rest.pages(path, "per_page")
-        asides = {one["name"]: one for one in found if _ASIDE.fullmatch(one["name"])}
+            found = self._rest.pages(f"{self._path}/assets", "per_page")
+        asides = {one.text("name"): one for one in found if _ASIDE.fullmatch(one.text("name"))}
         with self._lock:
             self._asides = asides
             self._files = {self._name_of(one): one for one in found if one["name"] not in asides}
         self.private = self._hidden or self._release is None or self._is_draft()
 
-    def _name_of(self, asset: Mapping[str, Any]) -> str:
+    @property
+    def _path(self) -> str:
+        assert self._release is not None
+        return f"repos/{self._repo}/releases/{self._release.number('id')}"
+
+    def _asset(self, asset: Answer) -> str:
+        return f"repos/{self._repo}/releases/assets/{asset.number('id')}"
+
+    def _name_of(self, asset: Answer) -> str:
         """Return an asset's name in the registry: its label, if it is one that we gave."""
-        label: str | None = asset.get("label")
-        name: str = asset["name"]
+        label, name = asset.maybe("label"), asset.text("name")
         if label and (label in self._items or asset_name(label) == name):
             return label
         return self._names.get(name, name)
 
-    def _held(self, asset: Mapping[str, Any]) -> Held:
-        text = asset.get("digest")
-        digest = Digest.parse(text) if text else None
-        return Held(asset["size"], digest, self._url_of(asset))
+    def _held(self, asset: Answer) -> Held:
+        digest = asset.digest("digest", "sha256") if asset.get("digest") else None
+        return Held(asset.number("size"), digest, self._url_of(asset))
 
-    def _url_of(self, asset: Mapping[str, Any]) -> str | None:
+    def _url_of(self, asset: Answer) -> str | None:
         """Return an asset's public address, unless it follows from the base URL and the name."""
-        address: str = asset["browser_download_url"]
+        address = asset.address("browser_download_url")
         if self._is_draft():
             # a draft's assets are at another address until it is published
-            address = join(self.dataurl, asset["name"])
+            address = join(self.dataurl, asset.text("name"))
         usual = join(self.dataurl, self._name_of(asset))
         return None if unquote(address) == unquote(usual) else address
 
@@ -210,19 +215,18 @@ class GitHub(Service):
         names = {item.name for item in (*new, *replaced)} | self._files.keys()
         self._check_count(len(names) + min(len(replaced), self.threads), MOST)
 
-    def _is_right(self, asset: Mapping[str, Any], item: Item) -> bool:
-        if asset["state"] != "uploaded" or asset["size"] != item.size:
+    def _is_right(self, asset: Answer, item: Item) -> bool:
+        held = self._held(asset)
+        if asset.get("state") != "uploaded" or held.size != item.size:
             return False
-        if not asset.get("digest"):
+        if held.digest is None:
             return hash_blocks(self._read(asset), item.digest.alg) == item.digest
-        found = Digest.parse(asset["digest"])
-        return item.digest_by(found.alg) == found
+        return item.digest_by(held.digest.alg) == held.digest
 
-    def _delete(self, asset: Mapping[str, Any]) -> None:
-        path = f"repos/{self._repo}/releases/assets/{asset['id']}"
-        self._rest.request("DELETE", path, ok=(204, 404))
+    def _delete(self, asset: Answer) -> None:
+        self._rest.request("DELETE", self._asset(asset), ok=(204, 404))
         with self._lock:
-            if self._asides.pop(asset["name"], None) is None:
+            if self._asides.pop(asset.text("name"), None) is None:
                 self._files.pop(self._name_of(asset), None)
 
     def _upload(self, item: Item, moved: Callable[[int], None]) -> Held:
@@ -234,7 +238,7 @@ class GitHub(Service):
             self._files[item.name] = asset
         return self._held(asset)
 
-    def _replace(self, item: Item, file: Mapping[str, Any], moved: Callable[[int], None]) -> Held:
+    def _replace(self, item: Item, file: Answer, moved: Callable[[int], None]) -> Held:
         name = _aside(item.name, item.digest)
         aside = self._asides.get(name)
         if aside is not None and not self._is_right(aside, item):
@@ -245,54 +249,48 @@ class GitHub(Service):
         self._delete(file)
         return self._rename(aside, item)
 
-    def _rename(self, aside: Mapping[str, Any], item: Item) -> Held:
+    def _rename(self, aside: Answer, item: Item) -> Held:
         """Give a complete asset the name that is free now, and its label."""
-        path = f"repos/{self._repo}/releases/assets/{aside['id']}"
         names = {"name": asset_name(item.name), "label": item.name}
         with _looking_again():
-            asset = self._rest.json("PATCH", path, json=names)
+            asset = self._rest.json("PATCH", self._asset(aside), json=names)
         with self._lock:
-            self._asides.pop(aside["name"], None)
+            self._asides.pop(aside.text("name"), None)
             self._files[item.name] = asset
         return self._held(asset)
 
-    def _send(
-        self, item: Item, names: Mapping[str, str], moved: Callable[[int], None]
-    ) -> dict[str, Any]:
+    def _send(self, item: Item, names: Mapping[str, str], moved: Callable[[int], None]) -> Answer:
         assert self._release is not None
         with _looking_again(), Sending(item, moved, "sha256") as sending:
-            asset: dict[str, Any] = self._rest.json(
+            asset = self._rest.json(
                 "POST",
-                self._release["upload_url"].partition("{")[0],
+                self._release.text("upload_url").partition("{")[0],
                 params=names,
                 data=sending.body(),
                 ok=(201,),
                 **UPLOAD,
             )
         held, sent = self._held(asset), sending.digest("sha256")
-        right = asset["state"] == "uploaded" and held.size == item.size
+        right = asset.get("state") == "uploaded" and held.size == item.size
         if not right or held.digest not in (None, sent):
             self._delete(asset)
-            found = f"{held.digest or asset['state']}, {held.size} bytes"
+            found = f"{held.digest or asset.text('state')}, {held.size} bytes"
             raise self._damaged(item, f"{sent}, {item.size} bytes", found)
         return asset
 
     def _make_public(self) -> None:
-        assert self._release is not None
         for aside in self._leftovers():
             self._delete(aside)
         if self._is_draft():
-            path = f"repos/{self._repo}/releases/{self._release['id']}"
-            self._release = self._rest.json("PATCH", path, json={"draft": False})
+            self._release = self._rest.json("PATCH", self._path, json={"draft": False})
 
     # -- afterwards --------------------------------------------------------------------------
 
     def read(self, name: str) -> Iterator[bytes]:
         return self._read(self._files[name])
 
-    def _read(self, asset: Mapping[str, Any]) -> Iterator[bytes]:
-        path = f"repos/{self._repo}/releases/assets/{asset['id']}"
-        return self._rest.read(path, headers={"Accept": "application/octet-stream"})
+    def _read(self, asset: Answer) -> Iterator[bytes]:
+        return self._rest.read(self._asset(asset), headers={"Accept": "application/octet-stream"})
 
     def advice(self) -> str | None:
         if self._hidden:

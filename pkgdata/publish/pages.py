@@ -17,8 +17,7 @@ from itertools import chain
 from ..base import fs, hashes
 from ..base.urls import redact
 from ..errors import AccessDeniedError, PublishError, StoreError
-from .destination import Destination, Held
-from .rest import find_token, hide
+from .destination import Destination, Held, find_token, hide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

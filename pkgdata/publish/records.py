@@ -16,16 +16,17 @@ from typing import NamedTuple
 from urllib.parse import quote, urlsplit
 
 from ..base import fs
-from ..base.hashes import Digest
 from ..base.urls import join, redact
 from ..core.registry import Entry, Registry
-from ..errors import ConfigError, ObjectNotFoundError, RegistryError
+from ..errors import ConfigError, ObjectNotFoundError, RegistryError, StoreError
 from .rest import Rest, is_loopback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from typing import Any
+
+    from ..base.hashes import Digest
+    from .rest import Answer
 
 #: Where the services are.
 SITES = {
@@ -89,10 +90,9 @@ def _target(doi: str) -> str:
     """Ask doi.org where a DOI leads, without going there."""
     rest = _client("doi.org", SITES["doi"])
     answer = rest.json("GET", f"api/handles/{quote(doi)}", anonymous=True)
-    for value in answer.get("values", []):
+    for value in answer.tables("values") if "values" in answer else ():
         if value.get("type") == "URL":
-            target: str = value["data"]["value"]
-            return target
+            return value.table("data").address("value")
     raise ObjectNotFoundError(f"doi:{doi} leads nowhere", url=f"doi:{doi}")
 
 
@@ -132,14 +132,14 @@ def _of_zenodo(site: str, number: str) -> list[Entry]:
     base = SITES[site]
     record = _client("Zenodo", base).json("GET", f"api/records/{number}", anonymous=True)
     # a number that stands for all versions is answered with the last one
-    files = f"{base}/records/{record['id']}/files/?download=1"
+    files = f"{base}/records/{record.number('id')}/files/?download=1"
     found = []
-    for file in record.get("files") or []:
+    for file in _files_of(record):
         # the two interfaces of the service write them each in its own way
-        name = file.get("key") or file["filename"]
-        size = file["size"] if "size" in file else file["filesize"]
-        digest = _digest(name, "md5", str(file["checksum"]).rpartition(":")[2])
-        found.append(Entry(name, digest, int(float(size)), (join(files, name),)))
+        name = file.maybe("key") or file.text("filename")
+        size = file.number("size" if "size" in file else "filesize")
+        digest = _digest(file, name, "checksum")
+        found.append(Entry(name, digest, size, (join(files, name),)))
     return found
 
 
@@ -149,13 +149,13 @@ def _of_figshare(number: str, version: str | None) -> list[Entry]:
         files = rest.pages(f"articles/{number}/files", "page_size", anonymous=True)
     else:
         path = f"articles/{number}/versions/{version}"
-        files = rest.json("GET", path, anonymous=True).get("files") or []
+        files = _files_of(rest.json("GET", path, anonymous=True))
     return [
         Entry(
-            file["name"],
-            _digest(file["name"], "md5", file.get("computed_md5") or file.get("supplied_md5")),
-            int(file["size"]),
-            (file["download_url"],),
+            file.text("name"),
+            _digest(file, file.text("name"), "computed_md5", "supplied_md5"),
+            file.number("size"),
+            (file.address("download_url"),),
         )
         for file in files
         if not file.get("is_link_only")  # its bytes are elsewhere, and nobody answers for them
@@ -167,8 +167,10 @@ def _of_dataverse(doi: str, site: str) -> list[Entry]:
     params = {"persistentId": f"doi:{doi}"}
     try:
         answer = rest.json("GET", "api/datasets/:persistentId", params=params, anonymous=True)
-        files = answer["data"]["latestVersion"]["files"]
-    except (ObjectNotFoundError, KeyError, TypeError):
+        files = answer.table("data").table("latestVersion").tables("files")
+    except StoreError as error:
+        if not (isinstance(error, ObjectNotFoundError) or vars(error).get("unexpected")):
+            raise
         raise ConfigError(
             f"doi:{doi} leads to {redact(site)}, which is none of the known services",
             hint="known: Zenodo, Figshare, Dataverse",
@@ -176,24 +178,29 @@ def _of_dataverse(doi: str, site: str) -> list[Entry]:
     return [_dataverse_entry(site, file) for file in files]
 
 
-def _dataverse_entry(site: str, listed: dict[str, Any]) -> Entry:
-    file = listed["dataFile"]
-    original = file.get("originalFileName") if file.get("originalFileFormat") else None
-    name = original or listed.get("label") or file["filename"]
-    folder = (listed.get("directoryLabel") or "").strip("/")
-    checksum = file.get("checksum") or {"type": "MD5", "value": file.get("md5")}
-    kind = str(checksum["type"]).lower().replace("-", "")
-    size = file.get("originalFileSize") if original else file.get("filesize")
-    url = f"{site}/api/access/datafile/{file['id']}{'?format=original' if original else ''}"
-    full = f"{folder}/{name}" if folder else name
-    return Entry(full, _digest(full, kind, checksum["value"]), size, (url,))
+def _dataverse_entry(site: str, listed: Answer) -> Entry:
+    file = listed.table("dataFile")
+    original = file.maybe("originalFileName") if file.get("originalFileFormat") else None
+    name = original or listed.maybe("label") or file.text("filename")
+    folder = (listed.maybe("directoryLabel") or "").strip("/")
+    checksum = file.inner("checksum")
+    kind = (checksum.maybe("type") or "MD5").lower().replace("-", "")
+    digest = _digest(checksum, name, "value", alg=kind) if checksum else _digest(file, name, "md5")
+    key = "originalFileSize" if original else "filesize"
+    size = None if file.get(key) is None else file.number(key)
+    url = f"{site}/api/access/datafile/{file.number('id')}{'?format=original' if original else ''}"
+    return Entry(f"{folder}/{name}" if folder else name, digest, size, (url,))
 
 
-def _digest(name: str, alg: str, value: str | None) -> Digest:
-    try:
-        return Digest.parse(f"{alg}:{value}")
-    except ValueError as error:
-        raise RegistryError(f"{name!r}: the service tells no digest of it: {error}") from None
+def _digest(file: Answer, name: str, *keys: str, alg: str = "md5") -> Digest:
+    for key in keys:
+        if file.get(key):
+            return file.digest(key, alg)
+    raise RegistryError(f"{name!r}: the service tells no digest of it")
+
+
+def _files_of(answer: Answer) -> list[Answer]:
+    return answer.tables("files") if answer.get("files") else []
 
 
 # -- into a registry ---------------------------------------------------------------------------

@@ -8,24 +8,22 @@
    connection broke. `Rest.repeat` calls a step that looks first what is there.
 3. A rate limit holds all threads of the client. It is waited for as long as the service asks,
    within `PATIENCE`; beyond that, the error says when to run the command again.
-4. A token comes from the environment, a keyring or a prompt. Never from the command line's
-   arguments, which every user of the machine can read; `hide` takes it out of what programs say.
+4. What answers hold is read by its kind: what is missing or another is an error of the service.
 """
 
 from __future__ import annotations
 
-import getpass
-import importlib
-import itertools
+import functools
 import logging
-import os
-import sys
+import reprlib
 import textwrap
 import time
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from ..base import hashes, retry
 from ..base.config import conf
+from ..base.hashes import Digest
 from ..base.urls import redact
 from ..errors import (
     AccessDeniedError,
@@ -34,14 +32,16 @@ from ..errors import (
     PublishError,
     StoreError,
 )
+from .destination import hide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-    from typing import Any, TypeVar
+    from collections.abc import Callable, Collection, Iterator, Mapping
+    from typing import TypeVar
 
     import requests
 
+    K = TypeVar("K")
     R = TypeVar("R")
 
 #: Seconds that the rate limits of one request are waited for, in all.
@@ -68,8 +68,8 @@ UPLOAD: dict[str, Any] = {
 #: Characters of a refusal's reason that are shown, in whole words.
 _MOST = 2000
 
-#: Entries that are asked for in one page of a list.
-_PAGE = 100
+#: Entries that are asked for in one page of a list, and pages.
+_PAGE, _PAGES = 100, 1000
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
@@ -139,38 +139,39 @@ class Rest:
         may = method != "POST" if again is None else again
         return self.repeat(lambda: self._once(method, path, ok, options), may)
 
-    def json(self, method: str, path: str, **options: Any) -> Any:
-        """Send a request and return its answer; see `request`."""
-        response = self.request(method, path, **options)
-        try:
-            return response.json()
-        except ValueError:
-            raise StoreError(
-                f"{self._shown(path, options)}: {self.service} answered with something that is "
-                f"no JSON: {textwrap.shorten(response.text, 200, placeholder=' …')!r}",
-                url=self._shown(path, options),
-                transient=True,
-            ) from None
+    def json(self, method: str, path: str, **options: Any) -> Answer:
+        """Send a request and return the table that is its answer; see `request`."""
+        return self._answer(method, path, options).table("")
 
-    def pages(
-        self,
-        path: str,
-        size: str,
-        anonymous: bool = False,
-        **params: Any,
-    ) -> list[dict[str, Any]]:
+    def rows(self, path: str, **options: Any) -> list[Answer]:
+        """Return a list of tables that is served at once."""
+        return self._answer("GET", path, options).tables("")
+
+    def _answer(self, method: str, path: str, options: Mapping[str, Any]) -> Answer:
+        response, shown = self.request(method, path, **options), self._shown(path, options)
+        origin = f"{shown}: {self.service}"
+        try:
+            found = response.json(object_hook=functools.partial(Answer, origin, shown))
+        except (ValueError, RecursionError):
+            said = hide(textwrap.shorten(response.text, 200, placeholder=" …"))
+            text = f"{origin} answered with something that is no JSON: {said!r}"
+            raise StoreError(text, url=shown, transient=True) from None
+        return Answer(origin, shown, {"": found})
+
+    def pages(self, path: str, size: str, anonymous: bool = False, **params: Any) -> list[Answer]:
         """Return a list that is served in pages; ``size`` names the parameter for their length."""
         # each id once, since entries move between pages while they are read
-        found: dict[Any, dict[str, Any]] = {}
-        for number in itertools.count(1):
+        found: dict[int, Answer] = {}
+        for number in range(1, _PAGES + 1):
             asked = {**params, "page": number, size: _PAGE}
-            part = self.json("GET", path, params=asked, anonymous=anonymous)
+            part = self.rows(path, params=asked, anonymous=anonymous)
             known = len(found)
-            found.update((entry["id"], entry) for entry in part)
+            found.update((entry.number("id"), entry) for entry in part)
             # a service that knows no pages serves everything at once
             if len(part) < _PAGE or len(found) == known:
-                break
-        return list(found.values())
+                return [*found.values()]
+        shown = self._shown(path, {})
+        raise StoreError(f"{shown}: {self.service} lists more than {_PAGES} pages", url=shown)
 
     def read(self, path: str, **options: Any) -> Iterator[bytes]:
         """Yield the bytes of a file, wherever the service redirects to."""
@@ -245,7 +246,10 @@ class Rest:
         if "://" not in path:
             return f"{self.api}/{path.lstrip('/')}"
         if not self._is_own(path):
-            host = urlsplit(path).hostname
+            try:
+                host = urlsplit(path).hostname
+            except ValueError:
+                host = None
             raise StoreError(
                 f"{self.service} names the host {host!r}, which is none of its own; refused",
                 hint="the token goes nowhere but to the service itself",
@@ -255,12 +259,13 @@ class Rest:
 
     def _is_own(self, url: str) -> bool:
         """Return True for the service's own host, and for ``api.x.org`` any below ``x.org``."""
-        api, other = urlsplit(self.api), urlsplit(url)
-        home, host = api.hostname or "", other.hostname or ""
+        api = urlsplit(self.api)
         try:
+            other = urlsplit(url)
             same_port = other.port == api.port
         except ValueError:
             return False
+        home, host = api.hostname or "", other.hostname or ""
         if other.scheme != api.scheme or other.username is not None:
             return False
         if not same_port and not is_loopback(host):
@@ -340,6 +345,93 @@ class Rest:
         return True, UNTOLD if asked is None else asked
 
 
+class Answer(dict[str, Any]):
+    """A table of a service's answer; what is not as documented is an error of that service."""
+
+    def __init__(self, origin: str, shown: str, values: Mapping[str, Any]) -> None:
+        super().__init__(values)
+        self.origin, self.shown = origin, shown
+
+    def _get(self, key: str, kind: type[K], what: str) -> K:
+        value = self.get(key)
+        if isinstance(value, kind):
+            return value
+        raise self.wrong(key, what)
+
+    def wrong(self, key: str, what: str) -> StoreError:
+        """Return the error of a value that is another than expected, or is not there."""
+        told = f"of {key!r} " if key else ""
+        found = f"found {reprlib.repr(self[key])}" if key in self else "it is not there"
+        return StoreError(
+            f"{self.origin} answers with something else than is documented: expected {what} "
+            f"{told}and {hide(found)}",
+            hint="another server, or another version of the interface, may answer there",
+            url=self.shown,
+            unexpected=True,
+        )
+
+    def text(self, key: str) -> str:
+        """Return a text."""
+        value = self._get(key, str, "a text")
+        if not value or any("\ud800" <= c < "\ue000" for c in value):
+            raise self.wrong(key, "a text")
+        return value
+
+    def maybe(self, key: str) -> str | None:
+        """Return a text that may be left out, null or empty."""
+        return self.text(key) if self.get(key) else None
+
+    def number(self, key: str) -> int:
+        """Return a whole number; some services write it as text, or with a decimal point."""
+        value: Any = self.get(key)
+        try:
+            number = value if isinstance(value, int) else int(float(value))
+        except (TypeError, ValueError, OverflowError):
+            number = -1
+        if number < 0:
+            raise self.wrong(key, "a number")
+        return number
+
+    def flag(self, key: str) -> bool:
+        """Return true or false."""
+        return self._get(key, bool, "true or false")
+
+    def address(self, key: str) -> str:
+        """Return a web address, which can stand in a line of a registry."""
+        value = self.text(key)
+        try:
+            good = bool(urlsplit(value).hostname) and value.startswith(("https://", "http://"))
+        except ValueError:
+            good = False
+        if not good or not value.isprintable() or " " in value:
+            raise self.wrong(key, "a web address")
+        return value
+
+    def digest(self, key: str, alg: str) -> Digest:
+        """Return a digest; ``alg`` is its algorithm where the text does not name one."""
+        value = self.text(key)
+        try:
+            return Digest.parse(value if ":" in value else f"{alg}:{value}")
+        except ValueError:
+            raise self.wrong(key, "a digest") from None
+
+    def table(self, key: str) -> Answer:
+        """Return a table."""
+        return self._get(key, Answer, "a table")
+
+    def inner(self, key: str) -> Answer:
+        """Return a table that may be left out: an empty one then."""
+        value = self.get(key)
+        return value if isinstance(value, Answer) else Answer(self.origin, self.shown, {})
+
+    def tables(self, key: str) -> list[Answer]:
+        """Return a list of tables."""
+        found: list[Any] = self._get(key, list, "a list of tables")
+        if not all(isinstance(one, Answer) for one in found):
+            raise self.wrong(key, "a list of tables")
+        return found
+
+
 def is_loopback(host: str | None) -> bool:
     """Return True if a host is this machine, where nobody listens on the way."""
     return host in ("localhost", "::1") or (host or "").startswith("127.")
@@ -376,72 +468,3 @@ def has_code(error: BaseException, code: str) -> bool:
     """Return True if a refusal's details have a code, such as ``already_exists``."""
     details = getattr(error, "details", ())
     return any(isinstance(detail, dict) and detail.get("code") == code for detail in details)
-
-
-# -- tokens ----------------------------------------------------------------------------------------
-
-#: The name under which a keyring keeps the tokens, each for its service.
-KEYRING = "pkgdata"
-
-#: Tokens that were typed, so that nobody is asked twice.
-_typed: dict[str, str] = {}
-
-#: Every token that was found, to be hidden.
-_found: set[str] = set()
-
-
-def find_token(service: str, variables: Sequence[str], *, needed: bool = True) -> str | None:
-    """Return a service's token, from the first variable that is set, or a keyring.
-
-    If one is needed and there is none, it is asked for on the terminal.
-    """
-    for name in variables:
-        if os.environ.get(name, "").strip():
-            return _checked_token(os.environ[name].strip(), name)
-    token = _from_keyring(service) or _typed.get(service)
-    if token is None and needed:
-        token = _typed[service] = _ask(service, variables)
-    return None if token is None else _checked_token(token, f"the token for {service}")
-
-
-def _checked_token(token: str, origin: str) -> str:
-    """Refuse what could not stand in a header, before an HTTP library shows it in its error."""
-    if not token.isascii() or not token.isprintable() or " " in token:
-        raise PublishError(f"{origin} holds a blank or a character that no token has")
-    _found.add(token)
-    return token
-
-
-def _from_keyring(service: str) -> str | None:
-    try:
-        keyring = importlib.import_module("keyring")
-        errors = importlib.import_module("keyring.errors")
-    except ImportError:
-        return None
-    try:
-        found: str | None = keyring.get_password(KEYRING, service)
-    except errors.KeyringError:
-        return None  # no backend, or a locked one: as if there were none
-    return (found or "").strip() or None
-
-
-def _ask(service: str, variables: Sequence[str]) -> str:
-    if sys.stdin is not None and sys.stdin.isatty():
-        try:
-            typed = getpass.getpass(f"Token for {service} (it will not be shown): ").strip()
-        except EOFError:
-            typed = ""
-        if typed:
-            return typed
-    raise PublishError(
-        f"no token for {service}",
-        hint=f"set {' or '.join(variables)}, or keep it in a keyring: "
-        f"pip install keyring && keyring set {KEYRING} {service}",
-    )
-
-
-def hide(text: str) -> str:
-    """Take every token that was found out of a text."""
-    for token in sorted(_found, key=len, reverse=True):
-        text = text.replace(token, "***")
-    return text

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import threading
-from urllib.parse import urlsplit
 
 from ..base.urls import redact
 from ..core.registry import Entry, Registry
 from ..errors import AlreadyPublishedError, IntegrityError, PublishError, StoreError
-from .destination import Destination, Held
-from .rest import Rest, find_token, status_of
+from .destination import Destination, Held, checked_token, find_token
+from .rest import Rest, status_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .destination import Item
+    from .rest import Answer
 
 
 class Service(Destination):
@@ -47,6 +47,8 @@ class Service(Destination):
         now: Callable[[], float] | None = None,
     ) -> None:
         super().__init__(url)
+        if token:
+            checked_token(token, f"the token for {self.service}")
         self._rest = Rest(
             self.service,
             api_url or self.api,
@@ -63,7 +65,7 @@ class Service(Destination):
         #: Names of the registry by those at the service.
         self._names: dict[str, str] = {}
         #: What the service says of each file, by its name in the registry.
-        self._files: dict[str, dict[str, Any]] = {}
+        self._files: dict[str, Answer] = {}
 
     def _posted(self, name: str) -> str:
         """Return what a file is called at the service, which has no folders."""
@@ -120,11 +122,11 @@ class Service(Destination):
         """Get the files again."""
         raise NotImplementedError
 
-    def _complete(self) -> Mapping[str, dict[str, Any]]:
+    def _complete(self) -> Mapping[str, Answer]:
         """Return the files that are there whole, by their names in the registry."""
         return self._files
 
-    def _held(self, file: Mapping[str, Any]) -> Held:
+    def _held(self, file: Answer) -> Held:
         raise NotImplementedError
 
     def put(self, item: Item, replace: bool, moved: Callable[[int], None]) -> Held:
@@ -153,16 +155,16 @@ class Service(Destination):
             self._delete(file)
         return self._upload(item, moved)
 
-    def _replace(self, item: Item, file: Mapping[str, Any], moved: Callable[[int], None]) -> Held:
+    def _replace(self, item: Item, file: Answer, moved: Callable[[int], None]) -> Held:
         """Upload a file in the place of another, which only a draft may lack meanwhile."""
         self._delete(file)
         return self._upload(item, moved)
 
-    def _is_right(self, file: Mapping[str, Any], item: Item) -> bool:
+    def _is_right(self, file: Answer, item: Item) -> bool:
         held = self._held(file)
         return held.size == item.size and bool(self.same(item, held))
 
-    def _delete(self, file: Mapping[str, Any]) -> None:
+    def _delete(self, file: Answer) -> None:
         raise NotImplementedError
 
     def _upload(self, item: Item, moved: Callable[[int], None]) -> Held:
@@ -266,4 +268,4 @@ class NumberedService(Service):
 
 def basename(path: str) -> str:
     """Return what stands behind the last slash of a URL's path."""
-    return urlsplit(path).path.rstrip("/").rpartition("/")[2]
+    return path.partition("?")[0].partition("#")[0].rstrip("/").rpartition("/")[2]

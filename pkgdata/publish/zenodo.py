@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from urllib.parse import quote
 
-from ..base.hashes import Digest
 from ..base.urls import join
 from ..errors import PublishError, StoreError
 from .destination import Held, Sending
@@ -26,10 +25,11 @@ from .services import NumberedService, basename
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Any
 
     from .destination import Item
+    from .rest import Answer
 
 #: Bytes of a record, and of each file, and files of a record: the quickstart of Zenodo's interface.
 LARGEST, MOST = 50 * 10**9, 100
@@ -69,11 +69,11 @@ class Zenodo(NumberedService):
         site = (api_url or self.api).rstrip("/").removesuffix("/api")
         super().__init__(url, api_url=site, **options)
         #: The draft, or the published record if there is no draft.
-        self._record: dict[str, Any] | None = None
+        self._record: Answer | None = None
 
     @property
     def dataurl(self) -> str | None:
-        number = self._id if self._record is None else self._record["id"]
+        number = self._id if self._record is None else self._record.number("id")
         if number is None:
             return None
         return f"{self._rest.api}/records/{number}/files/?download=1"
@@ -97,47 +97,46 @@ class Zenodo(NumberedService):
 
     # -- the record --------------------------------------------------------------------------
 
-    def _deposition(self, number: int) -> dict[str, Any]:
-        found: dict[str, Any] = self._rest.json("GET", f"{_DRAFTS}/{number}")
-        return found
+    def _deposition(self, number: int) -> Answer:
+        return self._rest.json("GET", f"{_DRAFTS}/{number}")
 
     @property
     def _path(self) -> str:
         assert self._record is not None
-        return f"{_DRAFTS}/{self._record['id']}"
+        return f"{_DRAFTS}/{self._record.number('id')}"
 
     def _look(self) -> None:
         # the draft of the next version comes first
         number = self._search() if self._id is None else self._id
         record = None if number is None else self._deposition(number)
-        if record is not None and record["submitted"]:
+        if record is not None and record.flag("submitted"):
             # versions are made of the last one alone
             latest = _linked(record, "latest")
-            if latest is not None and latest != record["id"]:
+            if latest is not None and latest != record.number("id"):
                 record = self._deposition(latest)
             draft = _linked(record, "latest_draft")
-            if draft is not None and draft != record["id"]:
+            if draft is not None and draft != record.number("id"):
                 found = self._deposition(draft)
-                record = record if found["submitted"] else found
+                record = record if found.flag("submitted") else found
         self._keep(record)
 
     def _search(self) -> int | None:
         """Return the number of our draft, or else of our last record, with the title."""
         every = self._rest.pages(_DRAFTS, "size", sort="mostrecent")
         mine = [one for one in every if one.get("title") == self._title]
-        mine.sort(key=lambda one: (not one["submitted"], int(one["id"])))
-        return int(mine[-1]["id"]) if mine else None
+        mine.sort(key=lambda one: (not one.flag("submitted"), one.number("id")))
+        return mine[-1].number("id") if mine else None
 
-    def _keep(self, record: dict[str, Any] | None) -> None:
+    def _keep(self, record: Answer | None) -> None:
         self._record = record
         self.private = record is None or self._is_draft()
         if record is not None:
-            self._keep_id(int(record["id"]))
-            reserved = record.get("metadata", {}).get("prereserve_doi") or {}
-            self.doi = record.get("doi") or reserved.get("doi") or None
+            self._keep_id(record.number("id"))
+            reserved = record.inner("metadata").inner("prereserve_doi")
+            self.doi = record.maybe("doi") or reserved.maybe("doi")
 
     def _is_draft(self) -> bool:
-        return self._record is not None and not self._record["submitted"]
+        return self._record is not None and not self._record.flag("submitted")
 
     def _look_or_make(self) -> None:
         self._look()
@@ -158,22 +157,21 @@ class Zenodo(NumberedService):
     def _list(self) -> None:
         found = []
         if self._record is not None:
-            found = self._rest.json("GET", f"{self._path}/files")
+            found = self._rest.rows(f"{self._path}/files")
         with self._lock:
             self._files = {
-                self._names.get(file["filename"], file["filename"]): file
+                self._names.get(file.text("filename"), file.text("filename")): file
                 for file in found
                 if file.get("checksum")
             }
 
-    def _held(self, file: Mapping[str, Any]) -> Held:
+    def _held(self, file: Answer) -> Held:
         # the two interfaces of the service write numbers and checksums each in its own way
-        size = file["filesize"] if "filesize" in file else file["size"]
-        digest = Digest("md5", str(file["checksum"]).removeprefix("md5:"))
-        return Held(int(float(size)), digest, self._url_of(file))
+        size = file.number("filesize" if "filesize" in file else "size")
+        return Held(size, file.digest("checksum", "md5"), self._url_of(file))
 
-    def _url_of(self, file: Mapping[str, Any]) -> str | None:
-        posted: str = file["filename"] if "filename" in file else file["key"]
+    def _url_of(self, file: Answer) -> str | None:
+        posted = file.text("filename" if "filename" in file else "key")
         if posted == self._names.get(posted, posted) or self.dataurl is None:
             return None
         return join(self.dataurl, posted)
@@ -199,8 +197,8 @@ class Zenodo(NumberedService):
         sent = sum(self._items[name].size for name in wanted if name in self._items)
         self._check_total(sent + sum(self._held(file).size or 0 for file in kept))
 
-    def _delete(self, file: Mapping[str, Any]) -> None:
-        path = f"{self._path}/files/{quote(str(file['id']), safe='')}"
+    def _delete(self, file: Answer) -> None:
+        path = f"{self._path}/files/{quote(file.text('id'), safe='')}"
         self._rest.request("DELETE", path, ok=(204, 404))
 
     def _upload(self, item: Item, moved: Callable[[int], None]) -> Held:
@@ -208,7 +206,7 @@ class Zenodo(NumberedService):
         with Sending(item, moved, "md5") as sending:
             made = self._rest.json(
                 "PUT",
-                join(self._record["links"]["bucket"], self._posted(item.name)),
+                self._at(item.name),
                 data=sending.body(),
                 ok=(200, 201),
                 **UPLOAD,
@@ -225,7 +223,7 @@ class Zenodo(NumberedService):
 
     def _make_public(self) -> None:
         assert self._record is not None
-        number = int(self._record["id"])
+        number = self._record.number("id")
         self._keep(self._deposition(number))
         if self._is_draft():
             again = f"with {self.url}: {self._page()}"
@@ -241,13 +239,17 @@ class Zenodo(NumberedService):
         )
 
     def _page(self) -> str:
-        links: dict[str, str] = (self._record or {}).get("links", {})
-        return links.get("latest_draft_html") or links.get("html") or self._rest.api
+        assert self._record is not None
+        links = self._record.inner("links")
+        return links.maybe("latest_draft_html") or links.maybe("html") or self._rest.api
+
+    def _at(self, name: str) -> str:
+        assert self._record is not None
+        return join(self._record.table("links").address("bucket"), self._posted(name))
 
     def read(self, name: str) -> Iterator[bytes]:
-        assert self._record is not None
-        link = self._files[name].get("links", {}).get("download")
-        return self._rest.read(link or join(self._record["links"]["bucket"], self._posted(name)))
+        link = self._files[name].inner("links").maybe("download")
+        return self._rest.read(link or self._at(name))
 
     def advice(self) -> str | None:
         if not self._is_draft():
@@ -258,7 +260,7 @@ class Zenodo(NumberedService):
         )
 
 
-def _linked(record: Mapping[str, Any], link: str) -> int | None:
+def _linked(record: Answer, link: str) -> int | None:
     """Return the number of a record to which a link leads; the link itself is never followed."""
-    number = basename(record.get("links", {}).get(link) or "")
+    number = basename(record.inner("links").maybe(link) or "")
     return int(number) if number.isascii() and number.isdigit() else None

@@ -19,7 +19,7 @@ from pkgdata.core.registry import Registry
 from pkgdata.errors import (
     PublishError,
 )
-from pkgdata.publish.rest import find_token, hide
+from pkgdata.publish.destination import find_token, hide
 
 # -- a package's own settings ------------------------------------------------------------------
 
@@ -115,8 +115,8 @@ def test_a_keyring_is_asked_if_there_is_one(tmp_path):
         },
     )
     code = (
-        "from pkgdata.publish import rest\n"
-        "print(rest.find_token('zenodo', []), rest.find_token('locked', [], needed=False))"
+        "from pkgdata.publish.destination import find_token\n"
+        "print(find_token('zenodo', []), find_token('locked', [], needed=False))"
     )
     path = os.pathsep.join([str(tmp_path / "lib"), environment()["PYTHONPATH"]])
     done = subprocess.run(
@@ -133,7 +133,8 @@ def test_a_keyring_is_asked_if_there_is_one(tmp_path):
 def test_a_token_is_asked_for_on_a_terminal_and_not_shown():
     import pty
 
-    code = "from pkgdata.publish import rest\nprint(len(rest.find_token('nosuch', ['NOSUCH'])))"
+    code = "from pkgdata.publish.destination import find_token as find\n"
+    code += "print(len(find('nosuch', ['NOSUCH'])))"
     main, other = pty.openpty()
     process = subprocess.Popen(
         [sys.executable, "-c", code],
