@@ -21,6 +21,7 @@ from ..base.progress import DONE, HIT, START, Event, silent
 from ..cache.partial import Group
 from ..cache.stamps import PARTIAL, key_of
 from ..errors import PkgdataError
+from ..stores.wire import user_agent
 from ..transfer.fetch import Routes
 from ..transfer.sockets import Run, Server
 
@@ -338,8 +339,6 @@ class Batch:
 
         What other processes are fetching is added to ``alone``.
         """
-        from ..stores.http import user_agent  # loads requests, which not every batch needs
-
         try:
             self._cache.prepare()
             self.url = f"{key[0]}://{key[1]}:{key[2]}/"

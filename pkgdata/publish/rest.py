@@ -19,7 +19,7 @@ import reprlib
 import textwrap
 import time
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from ..base import hashes, retry
 from ..base.config import conf
@@ -32,6 +32,7 @@ from ..errors import (
     PublishError,
     StoreError,
 )
+from ..stores.wire import redirect_target
 from .destination import hide
 
 TYPE_CHECKING = False
@@ -70,8 +71,6 @@ _MOST = 2000
 
 #: Entries that are asked for in one page of a list, and pages.
 _PAGE, _PAGES = 100, 1000
-
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 _HINTS = {
     401: "the token is wrong or has expired",
@@ -180,7 +179,7 @@ class Rest:
         response = self.request("GET", path, stream=True, **options)
         shown = self._shown(path, options)
         try:
-            yield from response.raw.stream(hashes.BLOCK, decode_content=False)
+            yield from iter(lambda: response.raw.read1(hashes.BLOCK), b"")
         except (HTTPError, OSError) as error:
             raise IncompleteTransferError(f"{shown}: {type(error).__name__}", url=shown) from None
         finally:
@@ -226,11 +225,11 @@ class Rest:
             self.sleep(held)  # another thread met the limit
         url = self.address(path)
         response = self._send(method, url, options)
-        target = response.headers.get("Location", "")
-        if method not in ("GET", "HEAD") and response.status_code in _REDIRECTS and target:
+        target = redirect_target(response, url) if method not in ("GET", "HEAD") else None
+        if target is not None:
             response.close()
             raise StoreError(
-                f"{redact(url)} has moved to {redact(urljoin(url, target))}",
+                f"{redact(url)} has moved to {redact(target)}",
                 hint="give the new name, as what is written must not follow a redirect",
                 url=redact(url),
             )

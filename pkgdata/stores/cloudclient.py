@@ -31,9 +31,9 @@ from ..errors import (
     UnsupportedOperationError,
 )
 from . import naming
-from .http import user_agent
 from .objects import already_there
 from .store import Store
+from .wire import user_agent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -1,12 +1,13 @@
 """HTTP and HTTPS as a read-only store, on requests.
 
-requests brings proxies, cookies and TLS. Here stand the strict rules: only 200, or 206 with the
-range asked for; bytes as they are on the wire; a login and the headers that are configured for an
-address go to that host alone; https never falls to http; certificates are always verified.
+requests brings proxies and TLS, `wire` reads answers. Here stand the strict rules: only 200, or 206
+with the range asked for; bytes as they are on the wire; a login and the headers that are configured
+for an address go to that host alone; https never falls to http; certificates are always verified.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 from ..base.config import conf
@@ -26,6 +27,7 @@ from .codecs import layer
 from .naming import in_its_region
 from .objects import Attributes, Body, Info, stopped
 from .store import Store
+from .wire import MalformedError, is_length, new_session, redirect_target, user_agent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -55,31 +57,6 @@ _NO_ENCODINGS = frozenset({"", "identity", "aws-chunked"})
 _PRIVATE = frozenset({"authorization", "cookie", "proxy-authorization"})
 
 _sessions: dict[int, requests.Session] = {}
-
-
-def new_session() -> requests.Session:
-    """Return a session that never follows a redirect from https to http."""
-    import requests.adapters
-
-    class Session(requests.Session):
-        """A session that never follows a redirect from https to http."""
-
-        def get_redirect_target(self, resp: requests.Response) -> str | None:
-            target = super().get_redirect_target(resp)
-            if target and resp.url.startswith("https:") and target.lower().startswith("http:"):
-                resp.close()
-                raise StoreError(
-                    f"{redact(resp.url)} redirects from https to {redact(target)}; refused",
-                    hint="ask the server's owner to redirect to https",
-                    url=redact(resp.url),
-                )
-            return target
-
-    found = Session()
-    adapter = requests.adapters.HTTPAdapter(pool_maxsize=64, max_retries=0)
-    found.mount("https://", adapter)
-    found.mount("http://", adapter)
-    return found
 
 
 def session() -> requests.Session:
@@ -144,33 +121,37 @@ def _ask(
     options: dict[str, Any],
 ) -> requests.Response:
     """Send a request, and follow redirects: each host gets what is meant for it, no other."""
-    from urllib.parse import urljoin
-
     import requests
+    from requests import cookies as jars
+    from urllib3.exceptions import HTTPError
 
     through = options.pop("through", None) or session()
-    at, moved, entry = url, False, ""
+    keep: Callable[..., None] = jars.extract_cookies_to_jar
+    at, moved, entry, cookies = url, False, "", jars.RequestsCookieJar()
     for _ in range(_HOPS):
         moved = moved or (at != url and through.should_strip_auth(url, at))
         headers, used = _headers_for(at, own, login, moved)
         entry = used or entry
-        verify = (ca_bundle() or True) if at.startswith("https:") else True
+        verify = (ca_bundle() or True) if at[:6].lower() == "https:" else True
         response: requests.Response = through.request(
             *(method, at),
             headers=headers,
+            cookies=cookies,
             auth=lambda prepared: prepared,  # else requests looks into netrc itself
             allow_redirects=False,
             **{"stream": True, "verify": verify, **options},
         )
-        target = through.get_redirect_target(response) if follow else None
+        target = redirect_target(response, at) if follow else None
         if follow and target is None and 300 <= response.status_code <= 400:
             target = in_its_region(at, response.headers.get("x-amz-bucket-region"))
         if target is None:
             vars(response)["entry"] = entry
             return response
-        response.raw.read(_SMALL, decode_content=False)  # so that the connection is kept
+        keep(cookies, response.request, response.raw)
+        with contextlib.suppress(HTTPError, OSError):  # read, so that the connection is kept
+            response.raw.read(_SMALL, decode_content=False)
         response.close()
-        at, options = urljoin(at, target), {**options, "params": None}
+        at, options = target, {**options, "params": None}
     raise requests.TooManyRedirects
 
 
@@ -283,7 +264,7 @@ class HttpBody(Body):
 def _length(headers: Any) -> int | None:
     # requests joins repeated headers with a comma; two lengths are none
     text = headers.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if is_length(text) else None
 
 
 def _validator(headers: Any) -> str | None:
@@ -395,22 +376,13 @@ def _goes_on(response: requests.Response, start: int, stop: int | None) -> bool:
     return first == start and (None in ends or last + 1 in ends)
 
 
-def user_agent() -> str:
-    """Return the ``User-Agent`` of all requests: the setting, else what names us."""
-    from .. import __version__
-
-    ours = f"pkgdata/{__version__} (+https://pypi.org/project/pkgdata-cache/)"
-    agent: str = conf.default_http_user_agent
-    return conf.user_agent or (ours if agent == "pkgdata" else f"{agent} {ours}".lstrip())
-
-
 def parse_content_range(text: str) -> tuple[int, int, int | None]:
     """Read ``bytes FIRST-LAST/TOTAL`` (RFC 9110, section 14.4); ``(-1, -1, None)`` if malformed."""
     unit, _, rest = text.strip().partition(" ")
     span, _, total = rest.partition("/")
     first, _, last = span.partition("-")
     numbers = (first, last) if total == "*" else (first, last, total)
-    if unit.lower() != "bytes" or not all(n.isascii() and n.isdigit() for n in numbers):
+    if unit.lower() != "bytes" or not all(map(is_length, numbers)):
         return -1, -1, None
     return int(first), int(last), None if total == "*" else int(total)
 
@@ -453,6 +425,7 @@ def _translate(error: Exception, address: str) -> StoreError:
     lib = requests.exceptions
     reason = _reason(error)
     permanent = (lib.SSLError, lib.TooManyRedirects, ValueError)
+    malformed = isinstance(_innermost(error), MalformedError)
     hint = None
     if isinstance(error, lib.SSLError):
         hint = "behind an intercepting proxy set REQUESTS_CA_BUNDLE to its certificate; "
@@ -465,8 +438,21 @@ def _translate(error: Exception, address: str) -> StoreError:
         hint = "ALL_PROXY or HTTPS_PROXY names a SOCKS proxy: pip install 'requests[socks]', or "
         hint += "set it to an HTTP proxy"
     passing = (requests.RequestException, urllib3.exceptions.HTTPError)
-    transient = isinstance(error, passing) and not isinstance(error, permanent)
+    transient = isinstance(error, passing) and not isinstance(error, permanent) and not malformed
     return StoreError(f"{address}: {reason}", url=address, transient=transient, hint=hint)
+
+
+def _innermost(error: BaseException) -> BaseException:
+    import urllib3.exceptions
+
+    while not isinstance(error, urllib3.exceptions.NameResolutionError):
+        causes = (getattr(error, "reason", None), *error.args[:1])
+        causes += (error.__cause__, error.__context__)
+        inner = next((one for one in causes if isinstance(one, BaseException)), None)
+        if inner is None:
+            break
+        error = inner
+    return error
 
 
 def _reason(error: BaseException) -> str:
@@ -474,13 +460,7 @@ def _reason(error: BaseException) -> str:
     import requests
     import urllib3.exceptions
 
-    seen = error  # becomes the innermost cause
-    while not isinstance(seen, urllib3.exceptions.NameResolutionError):
-        causes = (getattr(seen, "reason", None), *seen.args[:1], seen.__cause__, seen.__context__)
-        inner = next((one for one in causes if isinstance(one, BaseException)), None)
-        if inner is None:
-            break
-        seen = inner
+    seen = _innermost(error)
     table: tuple[tuple[type[BaseException], str], ...] = (
         (urllib3.exceptions.NameResolutionError, "cannot resolve the host name"),
         (requests.exceptions.ConnectTimeout, "timed out while connecting"),
@@ -492,6 +472,8 @@ def _reason(error: BaseException) -> str:
     for kind, words in table:
         if isinstance(seen, kind) or isinstance(error, kind):
             return words
+    if isinstance(seen, MalformedError):
+        return str(seen)
     if isinstance(seen, OSError):
         return seen.strerror or redact(str(seen))
     return type(seen).__name__

@@ -237,6 +237,10 @@ class Ranges:
                     self._sources.remove(source)
         except OSError as error:
             self._broken = error
+        except Exception as error:  # else it would be tried for ever
+            with self._lock:
+                self._errors.append(StoreError(f"{source.address}: {error!r}", url=source.address))
+                self._sources = [one for one in self._sources if one != source]
         finally:
             with self._lock:
                 span.busy = False

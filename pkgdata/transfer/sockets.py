@@ -17,6 +17,7 @@ import socket
 import time
 
 from ..base.urls import headers_for, tls_context
+from ..stores.wire import DIGITS, check_head
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -350,6 +351,7 @@ def parse_head(head: bytes) -> tuple[int, bool]:
     """
     if head[:12] != b"HTTP/1.1 200" or head[12:13] not in b" \r":
         raise ValueError("not HTTP/1.1 200")
+    check_head(head)
     low = head.lower()
     if b"\r\n " in low or b"\r\n\t" in low:
         raise ValueError("a folded line")
@@ -357,7 +359,7 @@ def parse_head(head: bytes) -> tuple[int, bool]:
         raise ValueError("no plain length")
     at = low.index(b"\r\ncontent-length:") + 17
     text = low[at : low.index(b"\r\n", at)].strip()
-    if not text.isdigit():
+    if not text.isdigit() or len(text) > DIGITS:
         raise ValueError("no plain length")
     coding = low.find(b"\r\ncontent-encoding:")
     if coding >= 0 and low[coding + 19 : low.index(b"\r\n", coding + 19)].strip() != b"identity":

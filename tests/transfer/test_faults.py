@@ -387,7 +387,7 @@ def downloads(root):
         pytest.param(faults.empty(), "no bytes", id="empty"),
         pytest.param(faults.cut(1000), "stopped at byte 1000 of 300000", id="short"),
         pytest.param(faults.chunked(cut_at=1000), "stopped at byte 1000", id="short chunks"),
-        pytest.param(faults.cut_in_headers(), "empty response", id="short headers"),
+        pytest.param(faults.cut_in_headers(), "ends too early", id="short headers"),
         pytest.param(faults.status(202), "status 202", id="202"),
     ],
 )

@@ -30,6 +30,7 @@ from ...errors import (
 from ...stores import Body, Source, open_store
 from ...stores import http as web
 from ...stores.fsspec import FtpStore
+from ...stores.wire import adapter, new_session
 from ...transfer.fetch import fetch, shown
 from ...transfer.one import unexpected_page
 from .errors import DownloadSpaceError, UrlOfflineError, failed, find_cause
@@ -354,7 +355,7 @@ def _session(tls: Mapping[str, Any], insecure: bool) -> requests.Session:
     key = (os.getpid(), insecure, tuple(sorted((k, str(v)) for k, v in tls.items())))
     found = _sessions.get(key)
     if found is None:
-        found = web.new_session()
+        found = new_session()
         found.mount("https://", _adapter(_context(tls, insecure), insecure))
         _sessions[key] = found
     return found
@@ -378,10 +379,9 @@ def _context(tls: Mapping[str, Any], insecure: bool) -> ssl.SSLContext:
 
 
 def _adapter(context: ssl.SSLContext, insecure: bool) -> Any:
-    from requests.adapters import HTTPAdapter
     from urllib3.exceptions import InsecureRequestWarning
 
-    class Adapter(HTTPAdapter):
+    class Adapter(adapter()):  # type: ignore[misc]
         """Leaves all decisions about certificates to one context."""
 
         def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -398,6 +398,9 @@ def _adapter(context: ssl.SSLContext, insecure: bool) -> Any:
             with warnings.catch_warnings():
                 if insecure:  # we warned, at the caller's line
                     warnings.simplefilter("ignore", InsecureRequestWarning)
-                return super().send(request, *args, **{**kwargs, "verify": not insecure})
+                found: requests.Response = super().send(
+                    request, *args, **{**kwargs, "verify": not insecure}
+                )
+                return found
 
     return Adapter()

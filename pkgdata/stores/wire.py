@@ -1,0 +1,297 @@
+"""What comes from a web server, read strictly and within bounds, by every client of ours.
+
+http.client and urllib3 read what they are sent with few questions: a head without an end, interim
+answers for ever, a chunk whose length was cut. Here a head is checked before it is parsed, a body
+in chunks is whole only with its proper end, and bytes that come too slowly are a timeout, wherever
+in the message they stand. Message syntax: RFC 9112.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import re
+import time
+
+from ..base.config import conf
+from ..base.urls import redact
+from ..errors import StoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+    import requests
+
+#: Seconds and bytes that a head may take, with the interim answers before it, and their number.
+HEAD_SECONDS, HEAD_BYTES, INTERIM = 60.0, 1 << 16, 16
+
+#: Bytes of the line before a chunk, and of all trailers.
+_LINE, _TRAILERS = 1 << 12, 1 << 16
+
+#: Schemes that a redirect may lead to.
+_WEB = ("http", "https")
+
+#: Digits of a length, enough for all that a disk can hold.
+DIGITS = 19
+
+#: A head without its empty last line; lines may be folded, and end without a carriage return.
+_HEAD = re.compile(
+    rb"HTTP/1\.[01] [1-9]\d\d(?: [^\0\r\n]*)?\r?\n"
+    rb"(?:[!#-'*+.0-9A-Z^-z|~-]+:[^\0-\x08\n-\x1f\x7f]*\r?\n(?:[ \t][^\0-\x08\n-\x1f\x7f]*\r?\n)*)*"
+)
+
+#: The line before a chunk: its length in bytes, and extensions that nobody uses.
+_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+
+
+class MalformedError(ValueError):
+    """A server sends what is no HTTP, or what two readers would take for different things."""
+
+
+def check_head(head: bytes) -> None:
+    """Refuse a head, without its empty last line, that is not as RFC 9112 wants it."""
+    if not _HEAD.fullmatch(head):
+        raise MalformedError("the head of the answer is malformed")
+
+
+def check_framing(headers: Any) -> None:
+    """Refuse lengths that are none or of which there are several, and codings but chunks."""
+    lengths = {text.strip() for text in headers.get_all("content-length", ())}
+    codings = [text.strip().lower() for text in headers.get_all("transfer-encoding", ())]
+    if len(lengths) > 1 or not all(map(is_length, lengths)):
+        raise MalformedError("its Content-Length is malformed")
+    if codings not in ([], ["chunked"]):
+        raise MalformedError("its Transfer-Encoding is not chunked")
+
+
+def is_length(text: str) -> bool:
+    """Return True for a number of bytes."""
+    return text.isascii() and text.isdigit() and len(text) <= DIGITS
+
+
+class Paced(io.RawIOBase):
+    """A raw stream in which bytes must come at a pace: first a head in time, then a rate.
+
+    Only the time in which bytes are waited for counts, not what the reader does in between.
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self._raw = raw
+        self._head = True
+        self._waited = 0.0
+        self._came = 0
+        self._seconds, self._bytes = float(conf.stall_seconds), int(conf.stall_bytes)
+
+    def begin_body(self) -> None:
+        """Ask for a rate from now on."""
+        self._head, self._waited, self._came = False, 0.0, 0
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def fileno(self) -> int:
+        """Return the socket's descriptor."""
+        return int(self._raw.fileno())
+
+    def readinto(self, buffer: Any) -> Any:
+        """Read what has come; TimeoutError if that is too slow."""
+        began = time.monotonic()
+        count = self._raw.readinto(buffer)
+        self._waited += time.monotonic() - began
+        self._came += count or 0
+        if self._head:
+            if self._waited > HEAD_SECONDS and count:
+                raise TimeoutError(f"the head of the answer takes more than {HEAD_SECONDS:g} s")
+        elif self._waited >= self._seconds:
+            if self._came < self._bytes and count:
+                raise TimeoutError(f"{self._came} bytes in {self._seconds:g} s")
+            self._waited, self._came = 0.0, 0
+        return count
+
+    def close(self) -> None:
+        """Close the stream."""
+        if not self.closed:
+            self._raw.close()
+        super().close()
+
+
+@functools.cache
+def adapter() -> type[requests.adapters.HTTPAdapter]:
+    """Return the class of transport adapters whose answers are read strictly."""
+    import http.client
+
+    import requests.adapters
+    from urllib3 import connection, connectionpool
+
+    class Answer(http.client.HTTPResponse):
+        """An answer whose head, chunks and pace are checked."""
+
+        # of the base class, in no stub
+        _close_conn: Any
+        _safe_read: Any
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            self._paced = Paced(self.fp.detach())
+            self.fp = io.BufferedReader(self._paced)
+
+        def begin(self) -> None:
+            if getattr(self, "headers", None) is not None:
+                return
+            head: Any = io.BytesIO(self._final_head())
+            stream, self.fp = self.fp, head
+            try:
+                super().begin()
+            finally:
+                self.fp = stream
+            self._paced.begin_body()
+            try:
+                check_framing(self.headers)
+            except MalformedError as error:
+                self._close_conn()
+                raise http.client.HTTPException(str(error)) from error
+
+        def _final_head(self) -> bytes:
+            """Read heads until one that is not interim; an empty one if nothing came."""
+            left = HEAD_BYTES
+            for _ in range(INTERIM):
+                lines: list[bytes] = []
+                while (line := self.fp.readline(left + 1)) not in (b"\r\n", b"\n"):
+                    left -= len(line)
+                    if left < 0 or not line.endswith(b"\n"):
+                        if not line and not lines:
+                            return b""
+                        why = "is too long" if left < 0 else "ends too early"
+                        raise http.client.RemoteDisconnected(f"the head of the answer {why}")
+                    lines.append(line)
+                head = b"".join(lines)
+                try:
+                    check_head(head)
+                except MalformedError as error:
+                    raise http.client.HTTPException(str(error)) from error
+                if head[9:10] != b"1" or head[9:12] == b"101":
+                    return head + line
+            raise http.client.HTTPException("too many interim answers")
+
+        def _get_chunk_left(self) -> int | None:
+            left: int | None = self.chunk_left
+            if not left:
+                if left is not None and self._safe_read(2) != b"\r\n":
+                    raise http.client.IncompleteRead(b"")
+                left = self._read_next_chunk_size() or None
+                if left is None:
+                    self._read_and_discard_trailer()
+                    self._close_conn()
+                self.chunk_left = left
+            return left
+
+        def _read_next_chunk_size(self) -> int:
+            line = self.fp.readline(_LINE + 1)
+            found = _CHUNK.fullmatch(line)
+            if found is None:
+                self._close_conn()
+                raise http.client.IncompleteRead(b"")
+            return int(found[1], 16)
+
+        def _read_and_discard_trailer(self) -> None:
+            left = _TRAILERS
+            while (line := self.fp.readline(left + 1)) not in (b"\r\n", b"\n"):
+                left -= len(line)
+                if left < 0 or not line.endswith(b"\n"):
+                    raise http.client.IncompleteRead(b"")
+
+    class Plain(connection.HTTPConnection):
+        """A connection whose answers are checked."""
+
+        response_class = Answer
+
+    class Secure(connection.HTTPSConnection):
+        """A connection over TLS whose answers are checked."""
+
+        response_class = Answer
+
+    class PlainPool(connectionpool.HTTPConnectionPool):
+        """Connections to one server."""
+
+        ConnectionCls = Plain
+
+    class SecurePool(connectionpool.HTTPSConnectionPool):
+        """Connections over TLS to one server."""
+
+        ConnectionCls = Secure
+
+    pools = {"http": PlainPool, "https": SecurePool}
+
+    class Adapter(requests.adapters.HTTPAdapter):
+        """A transport whose answers are read strictly."""
+
+        def init_poolmanager(self, *args: Any, **options: Any) -> None:
+            super().init_poolmanager(*args, **options)
+            self.poolmanager.pool_classes_by_scheme = pools
+
+        def proxy_manager_for(self, *args: Any, **options: Any) -> Any:
+            found = super().proxy_manager_for(*args, **options)
+            if type(found).__name__ == "ProxyManager":  # a SOCKS proxy has connections of its own
+                found.pool_classes_by_scheme = pools
+            return found
+
+    return Adapter
+
+
+def user_agent() -> str:
+    """Return the ``User-Agent`` of all requests: the setting, else what names us."""
+    from .. import __version__
+
+    ours = f"pkgdata/{__version__} (+https://pypi.org/project/pkgdata-cache/)"
+    agent: str = conf.default_http_user_agent
+    return conf.user_agent or (ours if agent == "pkgdata" else f"{agent} {ours}".lstrip())
+
+
+def new_session() -> requests.Session:
+    """Return a session that keeps no cookies and follows no redirect by itself."""
+    import http.cookiejar
+
+    import requests
+
+    class Session(requests.Session):
+        """A session that leaves redirects alone: it would read all of their bodies."""
+
+        def get_redirect_target(self, resp: requests.Response) -> None:
+            return None
+
+    found = Session()
+    # every call has its own, which cannot grow for ever or be seen by other threads
+    found.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
+    transport = adapter()(pool_maxsize=64, max_retries=0)
+    found.mount("https://", transport)
+    found.mount("http://", transport)
+    return found
+
+
+def redirect_target(response: requests.Response, at: str) -> str | None:
+    """Return where an answer leads, parsed by the parser that connects; None if nowhere."""
+    from urllib.parse import urljoin
+
+    from urllib3.exceptions import LocationParseError
+    from urllib3.util import parse_url
+
+    if not response.is_redirect:
+        return None
+    # http.client decodes headers as Latin-1; some servers send UTF-8
+    text = response.headers["location"].encode("latin-1").decode("utf-8", "replace")
+    secure, hint = at[:6].lower() == "https:", None
+    try:
+        target = urljoin(at, text)
+        found = parse_url(target)
+        if text.isprintable() and found.host and found.scheme in (("https",) if secure else _WEB):
+            return target
+        shown = redact(target) if text.isprintable() else "what is no address"
+    except (ValueError, LocationParseError):
+        found, shown = None, "what is no address"
+    response.close()
+    if secure and found and found.scheme == "http":
+        hint = "ask the server's owner to redirect to https"
+    words = "redirects from https to" if hint else "redirects to"
+    raise StoreError(f"{redact(at)} {words} {shown}; refused", hint=hint, url=redact(at))
