@@ -51,7 +51,7 @@ def expand_path(path: str, source: str | None = None) -> str:
         for name in re.findall(r"\$(\w+|\{[^}]*\})", path):
             if name.strip("{}") not in os.environ:
                 text = f"expected ${name} to be set in the environment"
-                raise ConfigError(f"{source} = {path!r}: {text}" if source else text)
+                raise ConfigError(f"{source} = {shown(path)!r}: {text}" if source else text)
     expanded = os.path.expanduser(os.path.expandvars(path))
     return (expanded.rstrip("/") or "/") if os.name != "nt" else expanded
 
@@ -203,7 +203,7 @@ def _paths(value: Any) -> tuple[str, ...]:
 def _path(value: Any) -> str:
     path = expand_path(os.fspath(value), "")
     if not os.path.isabs(path):
-        raise ValueError(f"expected an absolute path, found {path!r}")
+        raise ValueError(f"expected an absolute path, found {shown(path)!r}")
     return path
 
 
@@ -268,6 +268,22 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
 _SECRETS = ("secret", "token", "password", "headers")
 
 
+def shown(value: Any) -> Any:
+    """Return a value without secrets: of headers the names alone, of URLs neither login nor key."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(shown, value))
+    if isinstance(value, dict):
+        return {
+            shown(key): dict.fromkeys(one, "***") if isinstance(one, dict) else shown(one)
+            for key, one in value.items()
+        }
+    if not isinstance(value, str) or "://" not in value:
+        return value
+    from .urls import redact, redact_text
+
+    return redact_text(redact(value))
+
+
 def as_kind(kind: str, value: Any) -> Any:
     """Bring a value to a kind such as ``str|texts`` or ``auto|bool``, or raise ValueError."""
     words = kind.split("|")
@@ -298,8 +314,8 @@ def check(values: Mapping[str, Any], kinds: Mapping[str, Any], source: str) -> d
                 continue
             inside = as_kind("table", value)
         except ValueError as error:
-            shown = "" if any(word in key for word in _SECRETS) else f" = {value!r}"
-            raise ConfigError(f"{source}: {key}{shown}: {error}") from None
+            told = "" if any(word in key for word in _SECRETS) else f" = {shown(value)!r}"
+            raise ConfigError(f"{source}: {key}{told}: {shown(str(error))}") from None
         found[key] = check(inside, kind, f"{source}, [{key}]")
     return found
 

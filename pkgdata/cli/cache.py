@@ -7,7 +7,6 @@ import os
 import time
 
 from ..base import config, text
-from ..base.urls import redact
 from ..cache import unpinned_dirs, upkeep
 from ..cache.objects import Cache
 from ..core.declaration import find_package, installed
@@ -96,6 +95,9 @@ def _add_rest(commands: Any) -> None:
     )
     parser.add_argument(
         "name", nargs="?", metavar="SETTING", help="print only the value of this one"
+    )
+    parser.add_argument(
+        "--show-secrets", action="store_true", help="print headers and logins in URLs as they are"
     )
 
     key = text.command(
@@ -290,7 +292,8 @@ def _print_adopted(args: Namespace, found: list[Found], missing: int) -> None:
 def _config(args: Namespace) -> None:
     names = [args.name] if args.name else list(config.FIELDS)
     found = {name: _value(name) for name in names}
-    found = {name: (_hidden(value), where) for name, (value, where) in found.items()}
+    if not args.show_secrets:
+        found = {name: (config.shown(value), where) for name, (value, where) in found.items()}
     if args.json:
         text.json({name: {"value": value, "from": where} for name, (value, where) in found.items()})
     elif args.name:
@@ -311,22 +314,18 @@ def _value(name: str) -> tuple[Any, str]:
         return None, error.message
 
 
-def _hidden(value: Any) -> Any:
-    """Return a setting's value as it may be shown: of headers, the names alone."""
-    if not isinstance(value, dict):
-        return value
-    return {k: dict.fromkeys(v, "***") if isinstance(v, dict) else v for k, v in value.items()}
-
-
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        pairs = ((key, ",".join(to) if isinstance(to, dict) else to) for key, to in value.items())
-        return " ".join(f"{redact(key)}={redact(to)}" for key, to in pairs) or "-"
+        return " ".join(f"{key}={_pairs(to)}" for key, to in value.items()) or "-"
     if isinstance(value, tuple):
         return os.pathsep.join(value) or "-"
     if isinstance(value, bool):
         return "true" if value else "false"
     return "-" if value is None else str(value)
+
+
+def _pairs(value: Any) -> str:
+    return ",".join(f"{k}:{v}" for k, v in value.items()) if isinstance(value, dict) else value
 
 
 def _ci_key(args: Namespace) -> None:

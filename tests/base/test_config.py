@@ -11,6 +11,7 @@ import threading
 import pytest
 
 import pkgdata
+from pkgdata import cli
 from pkgdata.base import config
 from pkgdata.base.config import FIELDS, conf
 from pkgdata.errors import ConfigError
@@ -530,3 +531,54 @@ def test_a_table_is_checked_by_the_kinds_of_its_keys(values, problem):
 def test_a_good_table_passes_unchanged():
     values = {"url": "x", "to": ["a"], "format": "tgz", "public": True, "in": {"n": 3}}
     assert config.check(values, KINDS, "file") == values
+
+
+# -- secrets -----------------------------------------------------------------------------------
+
+LOGIN = "https://me:sesame@proxy.org/data/?sig=sesame"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rewrite", {LOGIN: LOGIN}),
+        ("dataurl", LOGIN),
+        ("dataurl_mirror", LOGIN),
+        ("headers", {"https://a.org/": {"X-Token": "sesame"}}),
+    ],
+)
+def test_a_setting_is_shown_without_its_secrets_unless_they_are_asked_for(name, value, capsys):
+    with conf.set_temp(name, value):
+        for words in ([name], [name, "--json"], [], ["--json"]):
+            assert cli.main(["config", *words]) == 0
+            assert "sesame" not in capsys.readouterr().out
+            assert cli.main(["config", *words, "--show-secrets"]) == 0
+            assert "sesame" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("rewrite", {LOGIN: 3}),
+        ("rewrite", [LOGIN]),
+        ("cache_dir", LOGIN),
+        ("folders", [LOGIN]),
+        ("folders", {LOGIN: LOGIN}),
+        ("remote_timeout", LOGIN),
+        ("offline", LOGIN),
+        ("verify", LOGIN),
+        ("headers", {"https://a.org/": {"X Token": "sesame"}}),
+        ("headers", {LOGIN: {"X-Token": "sesame"}}),
+        ("user_agent", LOGIN + "\n"),
+        ("dataurl", [LOGIN]),
+    ],
+)
+def test_the_error_of_a_wrong_setting_shows_no_secret(name, value, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError) as caught:
+        setattr(conf, name, value)
+    assert "sesame" not in f"{caught.value}{caught.value.__cause__}"
+    monkeypatch.setenv(f"PKGDATA_{name.upper()}", LOGIN)
+    try:
+        config.resolve(name)
+    except ConfigError as error:
+        assert "sesame" not in str(error)  # noqa: PT017 - some of them take it
