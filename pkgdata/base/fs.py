@@ -125,7 +125,16 @@ def _add_bits(path: str, bits: int) -> None:
     if bits and not WINDOWS:
         mode = stat.S_IMODE(os.stat(path).st_mode)
         if mode & bits != bits:
-            os.chmod(path, mode | bits)
+            _where_allowed(lambda: os.chmod(path, mode | bits))
+
+
+def _where_allowed(action: Callable[[], None]) -> None:
+    """Change a mode or time, unless that is the mount's own affair, as of exFAT and some FUSE."""
+    try:
+        action()
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.ENOTSUP):
+            raise
 
 
 def follow_mode(path: str, mask: int, drop: int = 0) -> None:
@@ -229,8 +238,8 @@ class writing:
                 os.close(self._fd)
             if kind is None:
                 _add_bits(self._aside, self._bits)
-                if self._modified is not None:
-                    os.utime(self._aside, ns=(self._modified, self._modified))
+                if (when := self._modified) is not None:
+                    _where_allowed(lambda: os.utime(self._aside, ns=(when, when)))
                 appear(self._aside, self._path, self._if_absent)
         except BaseException:
             remove(self._aside)

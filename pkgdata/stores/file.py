@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import unicodedata
 from operator import itemgetter
 
@@ -196,6 +197,15 @@ def _nanoseconds(seconds: float) -> int:
     return int(seconds // 1) * 10**9 + round(seconds % 1 * 1e9)  # the product would be rounded
 
 
+#: How files are opened: a pipe would wait for who writes into it, without `O_NONBLOCK`.
+_READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
+
+
+def _no_file(found: os.stat_result) -> str:
+    kind = "a directory" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device"
+    return f"it is {kind}, not a file"
+
+
 def _validator(found: os.stat_result) -> str:
     return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}"
 
@@ -255,11 +265,11 @@ class FileStore(Store):
     ) -> Body:
         path, attributes = self._find(name)
         with self._naming(name):
-            fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+            fd = os.open(path, _READING)
         try:
             found = os.fstat(fd)
-            if (found.st_mode & 0o170000) == 0o040000:
-                raise self._error(OSError(errno.EISDIR, "it is a directory"), name)
+            if not stat.S_ISREG(found.st_mode):
+                raise self._error(OSError(errno.EISDIR, _no_file(found)), name)
             if start > found.st_size or validator not in (None, _validator(found)):
                 start = 0
             return FileBody(fd, start, self.address(name), attributes.encoding)
@@ -271,8 +281,8 @@ class FileStore(Store):
         path, attributes = self._find(name)
         with self._naming(name):
             found = os.stat(path)
-        if (found.st_mode & 0o170000) == 0o040000 and name:
-            raise self._error(OSError(errno.ENOENT, "it is a directory, not a file"), name)
+        if stat.S_ISDIR(found.st_mode) and name:
+            raise self._error(OSError(errno.ENOENT, _no_file(found)), name)
         return Info(found.st_size, _validator(found), found.st_mtime, attributes=attributes)
 
     def _write_blocks(
@@ -413,8 +423,10 @@ class FileStore(Store):
         origin, attributes = source._find(source_name)
         target = self._path(name) + SUFFIXES.get(attributes.encoding or "", "")
         # what cannot be read is the source's error, not ours
-        with source._naming(source_name), open(origin, "rb") as file:
-            large = os.fstat(file.fileno()).st_size > WHOLE
+        with source._naming(source_name):
+            if not os.path.isfile(origin) or not os.access(origin, os.R_OK):
+                source.open(source_name).close()  # raises, and waits for no pipe
+            large = os.stat(origin).st_size > WHOLE
         with self._naming(name):
             fs.make_dirs(os.path.dirname(target), follow=False)
             self._sweep(os.path.dirname(target))

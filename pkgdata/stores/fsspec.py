@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import ftplib
+import socket
 import textwrap
+import threading
 from urllib.parse import unquote, urlsplit
 
 from ..base.urls import redact, scheme
@@ -28,7 +30,6 @@ from .objects import Attributes, Body, Info, already_there, stopped
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    import socket
     import ssl
     from collections.abc import Callable, Iterator, Mapping
     from typing import Any
@@ -168,6 +169,46 @@ def _told(found: Mapping[str, Any]) -> Info:
 
 _PROBLEMS: tuple[type[Exception], ...] = (*ftplib.all_errors, ValueError)
 
+#: Seconds that an answer of a server may take in all, and its lines.
+_ANSWER, _LINES = 60.0, 1000
+
+
+class _Ftp(ftplib.FTP):
+    """A client that waits for no answer without end: each byte of it may be in time."""
+
+    _count = 0
+
+    def getmultiline(self) -> str:
+        self._count = 0
+        late = threading.Event()
+
+        def end() -> None:
+            late.set()
+            with contextlib.suppress(OSError):
+                self.sock.shutdown(socket.SHUT_RDWR)  # type: ignore[union-attr]  # it is connected
+
+        timer = threading.Timer(_ANSWER, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getmultiline()
+        except (EOFError, OSError):
+            if late.is_set():
+                raise TimeoutError(f"no whole answer in {_ANSWER:g} s") from None
+            raise
+        finally:
+            timer.cancel()
+
+    def getline(self) -> str:
+        self._count += 1
+        if self._count > _LINES:
+            raise ConnectionError(f"an answer of more than {_LINES} lines")
+        return super().getline()
+
+
+class _FtpTls(_Ftp, ftplib.FTP_TLS):
+    """The same over TLS."""
+
 
 class FtpBody(Body):
     """A file on its way over a data connection; both connections are closed with the body."""
@@ -188,7 +229,9 @@ class FtpBody(Body):
             if count:
                 return count
             self._end()
-            self._ftp.voidresp()  # an error if that was not all
+            said = self._ftp.voidresp()  # an error if that was not all
+            if said[:3] not in ("226", "250"):
+                raise ConnectionError(said)
         except _PROBLEMS as error:
             raise self._broken(str(error)) from error
         if self.size is not None and self._at < self.size:
@@ -251,10 +294,10 @@ class FtpStore:
     def _connect(self) -> ftplib.FTP:
         """Log in; over TLS if the server refuses to let anyone in otherwise."""
         try:
-            return self._login(ftplib.FTP(timeout=self._timeout))  # noqa: S321 - what the URL says
+            return self._login(_Ftp(timeout=self._timeout))
         except ftplib.error_perm:
             context = self._context()
-            over_tls = ftplib.FTP_TLS(timeout=self._timeout, context=context)  # noqa: S321 - with TLS
+            over_tls = _FtpTls(timeout=self._timeout, context=context)
             found = self._login(over_tls)
             over_tls.prot_p()
             return found

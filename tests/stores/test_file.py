@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 
 from pkgdata import cli
 from pkgdata.base import owners
-from pkgdata.errors import BatchError
+from pkgdata.errors import BatchError, PkgdataError
 from pkgdata.stores import Store, file
 from pkgdata.stores.objects import WHOLE
 
@@ -261,3 +262,39 @@ def test_ls_shows_unfinished_files_if_asked(killed, capsys):
     assert cli.main(["ls", "-a", str(killed)]) == 0
     shown = capsys.readouterr().out.splitlines()
     assert [os.path.basename(line).partition(".")[0] for line in shown] == ["one", "two"]
+
+
+# -- odd disks ---------------------------------------------------------------------------------
+
+
+@POSIX
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    store = Store(str(tmp_path))
+    to = Store(str(tmp_path / "to"))
+    for act in (
+        lambda: store.get("pipe"),
+        lambda: store.open("pipe"),
+        lambda: store.copy("pipe", "x", to),
+        lambda: store.transfer_to(to, ["pipe"]),
+    ):
+        with pytest.raises(PkgdataError, match="it is a pipe, a socket or a device, not a file"):
+            act()
+    assert [*store.list()] == []
+
+
+@POSIX
+def test_a_mount_that_allows_no_modes_and_times_is_copied_to(tmp_path, monkeypatch):
+    def refuse(*args, **options):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    for call in ("chmod", "utime", "link"):
+        monkeypatch.setattr(os, call, refuse)
+    (tmp_path / "a").write_bytes(b"a")
+    to = Store(str(tmp_path / "to"))
+
+    Store(str(tmp_path)).copy("a", "a", to)
+    to.put("b", b"b", public=True, if_absent=True)
+    Store(str(tmp_path)).transfer_to(to, [("a", "c")], reencode="gzip", replace=False)
+
+    assert sorted(to.list()) == ["a", "b", "c.gz"]
