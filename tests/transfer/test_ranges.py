@@ -368,6 +368,23 @@ def test_a_mirror_that_does_not_serve_ranges_of_it_is_dropped(bench, other):
     assert 1 <= len(other.asked) <= 4, "no more often than there were connections"
 
 
+def test_an_unexpected_exception_of_a_source_is_a_failure_like_another(bench):
+    class Odd(FakeStore):
+        """Fails in a way that nobody thought of."""
+
+        def open(self, name, start=0, validator=None, stop=None) -> Body:
+            super().open(name, start, validator, stop)
+            raise ValueError("5,000 digits")
+
+    odd = Odd("odd")
+    with pytest.raises(StoreError, match="5,000 digits"):
+        bench(odd).run()
+    assert len(odd.asked) <= 4
+    one = bench(FakeStore("a"), Odd("other"))
+    one.run()
+    one.check()
+
+
 def test_all_mirrors_refuse(bench):
     stores = [Refusing(name, transient=False) for name in "ab"]
     one = bench(*stores)
