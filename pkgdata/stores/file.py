@@ -423,10 +423,8 @@ class FileStore(Store):
         origin, attributes = source._find(source_name)
         target = self._path(name) + SUFFIXES.get(attributes.encoding or "", "")
         # what cannot be read is the source's error, not ours
-        with source._naming(source_name):
-            if not os.path.isfile(origin) or not os.access(origin, os.R_OK):
-                source.open(source_name).close()  # raises, and waits for no pipe
-            large = os.stat(origin).st_size > WHOLE
+        with source.open(source_name) as body:
+            large = (body.size or 0) > WHOLE
         with self._naming(name):
             fs.make_dirs(os.path.dirname(target), follow=False)
             self._sweep(os.path.dirname(target))
