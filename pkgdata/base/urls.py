@@ -268,6 +268,11 @@ def redact_text(text: str, sent: Iterable[str] = ()) -> str:
     return re.sub(rf"(?i)({named}=)[^\s&'\"<>;,]+", r"\1***", text)
 
 
+def quoted(head: bytes, sent: Iterable[str]) -> str:
+    """Return the first bytes of an answer for an error, without the secrets that were sent."""
+    return repr(redact_text(head.decode("latin-1"), sent)[:40].encode("latin-1"))
+
+
 #: Characters that a value has at least for it to be looked for in what a server answers.
 _SHORTEST = 4
 

@@ -312,7 +312,8 @@ class Primitives:
         try:
             yield
         except kind as error:
-            raise self._error(error, name) from error
+            # errors of libraries, of any class, may print what they were given
+            raise self._error(error, name) from (None if kind is Exception else error)
 
     def _unsupported(self, verb: str, name: str) -> UnsupportedOperationError:
         return UnsupportedOperationError(

@@ -18,7 +18,7 @@ from datetime import timedelta
 from ..base import fs, retry
 from ..base.config import conf
 from ..base.hashes import Digest
-from ..base.urls import ca_bundle, tls_context
+from ..base.urls import ca_bundle, redact_text, tls_context
 from ..errors import (
     AccessDeniedError,
     ConfigError,
@@ -37,7 +37,7 @@ from .wire import user_agent
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
     from types import ModuleType
     from typing import Any
 
@@ -122,12 +122,17 @@ class Refusal(OSError):
 
 
 def translate(
-    error: Exception, url: str, address: str, in_body: bool, signs: bool = True
+    error: Exception,
+    url: str,
+    address: str,
+    in_body: bool,
+    signs: bool = True,
+    sent: Collection[str] = (),
 ) -> Exception:
     """Translate an obstore error into one of this package; ``in_body`` once bytes have come."""
     if isinstance(error, PkgdataError):
         return error  # one of ours, which Python's own classes are parents of
-    text = str(error)
+    text = redact_text(str(error), sent)
     if type(error) is ValueError:
         return UnsafeNameError(f"{address}: {text.partition(chr(10))[0]}", name=address)
     kind = type(error).__name__
@@ -229,6 +234,9 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
+#: How the names of variables begin that obstore reads.
+_CLOUDS = ("AWS_", "AZURE_", "GOOGLE_")
+
 #: Requests at once: most of the time of a small object is the way there and back.
 _REQUESTS = 64
 
@@ -266,6 +274,8 @@ class CloudClient(Store):
         self._place = naming.BucketUrl(self._url, options.get("endpoint"))
         self._root = f"{self._place.prefix}/" if self._place.prefix else ""
         self._clients: dict[bool, Any] = {}
+        #: What is signed with, or shown to the service.
+        self._used: Any = {}
         #: What the source of keys failed with when it was last asked.
         self.no_keys: Exception | None = None
         self._lock = threading.Lock()
@@ -291,6 +301,7 @@ class CloudClient(Store):
             naming.checked_endpoint(endpoint)  # obstore panics
         try:
             config, provider, found = self._credentials(self._secrets())
+            self._used = dict(config)
             anonymous = self._options.get("anonymous")
             self.signs = found if anonymous is None else not anonymous
             if not self.signs:
@@ -317,8 +328,16 @@ class CloudClient(Store):
         except PkgdataError:
             raise
         except (*self.errors, TypeError) as error:
-            text = str(error).partition("\n")[0].partition("Debug source")[0]
+            text = redact_text(str(error), self._sent(self._secrets()))
+            text = text.partition("\n")[0].partition("Debug source")[0]
             raise ConfigError(f"{self.url}: {text}") from None
+
+    def _sent(self, keys: Mapping[str, Any]) -> set[str]:
+        """Return secrets that a service may repeat, also those of the environment."""
+        found = {key: value for key, value in os.environ.items() if key.startswith(_CLOUDS)}
+        found.update(keys or {})
+        public = ("account", "region", "endpoint", "expir", "tenant", "profile")
+        return {str(v) for k, v in found.items() if v and not any(w in k.lower() for w in public)}
 
     def _credentials(self, secrets: dict[str, Any]) -> Credentials:
         """Return settings with credentials, a source of them, and whether there are any."""
@@ -386,7 +405,8 @@ class CloudClient(Store):
             raise ConfigError(text) from failure
         if undeleted := _UNDELETED.search(str(error)):
             name = undeleted[1].removeprefix(self._root)
-        found = translate(error, self.url, self.address(name), in_body, self.signs)
+        sent = self._sent(self._used)
+        found = translate(error, self.url, self.address(name), in_body, self.signs, sent)
         if callable(self._options.get("secrets")) and is_expired(error):
             self._clients = {}  # the next one asks for keys again
             found.transient = True  # type: ignore[attr-defined]  # such errors are StoreErrors
@@ -398,7 +418,7 @@ class CloudClient(Store):
         @functools.wraps(keys)  # its attributes too: obstore's own sources have some that it reads
         def ask() -> Any:
             try:
-                found = keys()
+                self._used = found = keys()
             except Exception as error:
                 self.no_keys = error
                 raise

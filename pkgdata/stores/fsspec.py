@@ -15,7 +15,7 @@ import textwrap
 import threading
 from urllib.parse import unquote, urlsplit
 
-from ..base.urls import redact, scheme
+from ..base.urls import canonical, redact, redact_text, scheme, secrets_of
 from ..errors import (
     AccessDeniedError,
     ConfigError,
@@ -55,7 +55,7 @@ class FsspecBody(Body):
                 f"{self._address}: reading broke off: {type(error).__name__}",
                 url=self._address,
                 expected=self.size,
-            ) from error
+            ) from None
         buffer[: len(data)] = data
         return len(data)
 
@@ -78,6 +78,7 @@ class FsspecStore(TreeStore):
 
         secrets = self._options.get("secrets") or {}
         given: Mapping[str, Any] = read_secrets(secrets() if callable(secrets) else secrets)
+        self._sent = secrets_of(self._url) | set(map(str, given.values()))
         try:
             self._files, root = fsspec.core.url_to_fs(self._url, **given)
         except ImportError as error:
@@ -87,7 +88,8 @@ class FsspecStore(TreeStore):
                 hint=f"pip install 'fsspec[{kind}]'",
             ) from None
         except (ValueError, TypeError, OSError) as error:
-            raise ConfigError(f"{self.url}: {type(error).__name__}: {error}") from None
+            said = redact_text(str(error), self._sent)
+            raise ConfigError(f"{self.url}: {type(error).__name__}: {said}") from None
         self.root = str(root).rstrip("/")
 
     def _error(self, error: Exception, name: str) -> Exception:
@@ -97,7 +99,8 @@ class FsspecStore(TreeStore):
             return self.failure(ObjectNotFoundError, name, "no such object")
         if isinstance(error, PermissionError):
             return self.failure(AccessDeniedError, name, "access denied")
-        said = textwrap.shorten(str(error).partition("\n")[0], 500, placeholder=" …")
+        said = redact_text(str(error).partition("\n")[0], self._sent)
+        said = textwrap.shorten(said, 500, placeholder=" …")
         text = f"{type(error).__name__}: {said}"
         return self.failure(StoreError, name, text, transient=isinstance(error, OSError))
 
@@ -146,7 +149,7 @@ class FsspecStore(TreeStore):
         except (FileNotFoundError, NotADirectoryError):
             return
         except Exception as error:
-            raise self._error(error, folder) from error
+            raise self._error(error, folder) from None
         for row in found:
             name = folder + row["name"].rstrip("/").rpartition("/")[2]
             yield name + "/" * (row["type"] == "directory"), _told(row)
@@ -214,9 +217,16 @@ class FtpBody(Body):
     """A file on its way over a data connection; both connections are closed with the body."""
 
     def __init__(
-        self, ftp: ftplib.FTP, data: socket.socket, start: int, size: int | None, url: str
+        self,
+        ftp: ftplib.FTP,
+        data: socket.socket,
+        start: int,
+        size: int | None,
+        url: str,
+        sent: set[str],
     ) -> None:
         super().__init__(start, size, None, "FTP")
+        self.sent = sent
         self._ftp = ftp
         self._data = data
         self._at = start
@@ -233,7 +243,7 @@ class FtpBody(Body):
             if said[:3] not in ("226", "250"):
                 raise ConnectionError(said)
         except _PROBLEMS as error:
-            raise self._broken(str(error)) from error
+            raise self._broken(redact_text(str(error), self.sent)) from None
         if self.size is not None and self._at < self.size:
             raise self._broken("the connection closed early")
         return 0
@@ -259,7 +269,8 @@ class FtpStore:
     """One file of an FTP server; without a user in the URL the login is anonymous."""
 
     def __init__(self, url: str, timeout: float, context: Callable[[], ssl.SSLContext]) -> None:
-        self._parts = urlsplit(url)
+        self._parts = urlsplit(canonical(url))
+        self._sent = secrets_of(url)
         self._timeout = timeout
         self._context = context
         #: Address without secrets.
@@ -276,7 +287,7 @@ class FtpStore:
         try:
             ftp = self._connect()
         except _PROBLEMS as error:
-            raise self._translated(error) from error
+            raise self._translated(error) from None
         try:
             *folders, file = [unquote(part) for part in self._parts.path.lstrip("/").split("/")]
             for folder in filter(None, folders):
@@ -286,10 +297,10 @@ class FtpStore:
                 size = ftp.size(file)
             except ftplib.error_perm:
                 size = None  # an old server that cannot tell, or no such file
-            return FtpBody(ftp, ftp.transfercmd(f"RETR {file}"), 0, size, self.url)
+            return FtpBody(ftp, ftp.transfercmd(f"RETR {file}"), 0, size, self.url, self._sent)
         except _PROBLEMS as error:
             ftp.close()
-            raise self._translated(error) from error
+            raise self._translated(error) from None
 
     def _connect(self) -> ftplib.FTP:
         """Log in; over TLS if the server refuses to let anyone in otherwise."""
@@ -313,7 +324,7 @@ class FtpStore:
         return ftp
 
     def _translated(self, error: Exception) -> StoreError:
-        text = f"{self.url}: {error}"
+        text = f"{self.url}: {redact_text(str(error), self._sent)}"
         if isinstance(error, ftplib.error_perm):
             code = str(error)[:3]
             if code == "550":

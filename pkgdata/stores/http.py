@@ -14,7 +14,16 @@ from ..base.config import conf
 from ..base.fs import safe_key
 from ..base.hashes import of_headers
 from ..base.retry import retry_after
-from ..base.urls import ca_bundle, headers_for, join, netrc_login, netrc_problem, redact
+from ..base.urls import (
+    ca_bundle,
+    headers_for,
+    join,
+    netrc_login,
+    netrc_problem,
+    redact,
+    redact_text,
+    secrets_of,
+)
 from ..errors import (
     AccessDeniedError,
     ConfigError,
@@ -27,7 +36,16 @@ from .codecs import layer
 from .naming import in_its_region
 from .objects import Attributes, Body, Info, stopped
 from .store import Store
-from .wire import MalformedError, is_length, new_session, redirect_target, user_agent
+from .wire import (
+    MalformedError,
+    cause,
+    innermost,
+    is_length,
+    new_session,
+    reason,
+    redirect_target,
+    user_agent,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -177,6 +195,7 @@ def request(
     options["timeout"] = timeout
     try:
         response = _ask(method, url, headers, login, follow, dict(options))
+        vars(response)["asked"] = url
         if response.status_code in _REFUSALS and vars(response)["entry"]:
             without = _ask(method, url, headers, own_login, follow, dict(options))
             if without.status_code < 400:
@@ -187,10 +206,8 @@ def request(
     except PkgdataError:
         raise
     except (OSError, HTTPError, ValueError) as error:
-        # RequestException is an OSError; the text of a malformed URL's error holds the URL as it
-        # is, with its password
-        cause = None if isinstance(error, ValueError) else error
-        raise _translate(error, shown or redact(url)) from cause
+        # RequestException is an OSError; its text holds the URL as it is, or the headers
+        raise _translate(error, shown or redact(url)) from cause(error)
 
 
 class HttpBody(Body):
@@ -200,10 +217,13 @@ class HttpBody(Body):
         headers = response.headers
         count, attributes = _length(headers), _attributes(headers, name)
         kind = f"status {response.status_code}, {headers.get('Content-Type', 'no type')}"
+        sent = _sent(response)
+        kind = redact_text(kind, sent)
         encoded = _encoding(headers)
         if encoded:
             kind += f", Content-Encoding {encoded}"
         super().__init__(start, None if count is None else start + count, _validator(headers), kind)
+        self.sent = sent
         self.encoded = encoded
         self.attributes = attributes
         self.digest = of_headers(headers) if response.status_code == 200 else None
@@ -247,15 +267,15 @@ class HttpBody(Body):
         if count:
             return count
         if self._failure is not None:
-            raise self._broken(_reason(self._failure)) from self._failure
+            raise self._broken(reason(self._failure)) from cause(self._failure)
         if self._end is not None and self._at < self._end:
             raise self._broken("the connection closed early")
         if self._doubtful and self._at == self.start:
             raise self._broken("empty response without Content-Length")
         return 0
 
-    def _broken(self, reason: str) -> IncompleteTransferError:
-        return stopped(self._url, self._at, self._end, reason)
+    def _broken(self, said: str) -> IncompleteTransferError:
+        return stopped(self._url, self._at, self._end, said)
 
     def close(self) -> None:
         self._response.close()
@@ -387,9 +407,16 @@ def parse_content_range(text: str) -> tuple[int, int, int | None]:
     return int(first), int(last), None if total == "*" else int(total)
 
 
+def _sent(response: requests.Response) -> set[str]:
+    """Return the secrets that were sent to get a response, which the server may repeat."""
+    asked = vars(response).get("asked", response.url)
+    return secrets_of(asked) | secrets_of(response.url, response.request.headers)
+
+
 def _status_error(response: requests.Response, address: str) -> StoreError:
     status = response.status_code
-    text = f"{address}: status {status} {response.reason or ''}".rstrip()
+    said = redact_text(response.reason or "", _sent(response))
+    text = f"{address}: status {status} {said}".rstrip()
     if status in (404, 410):
         return ObjectNotFoundError(text, url=address)
     if status in (401, 403):
@@ -423,57 +450,20 @@ def _translate(error: Exception, address: str) -> StoreError:
     import urllib3.exceptions
 
     lib = requests.exceptions
-    reason = _reason(error)
+    words = reason(error)
     permanent = (lib.SSLError, lib.TooManyRedirects, ValueError)
-    malformed = isinstance(_innermost(error), MalformedError)
+    malformed = isinstance(innermost(error), MalformedError)
     hint = None
     if isinstance(error, lib.SSLError):
         hint = "behind an intercepting proxy set REQUESTS_CA_BUNDLE to its certificate; "
         hint += "verification is never turned off"
     elif isinstance(error, lib.ProxyError):
         hint = "check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"
-    elif "resolve" in reason or "Name or service" in reason:
+    elif "resolve" in words or "Name or service" in words:
         hint = "check the network connection and the host name"
-    elif "SOCKS" in reason:
+    elif "SOCKS" in words:
         hint = "ALL_PROXY or HTTPS_PROXY names a SOCKS proxy: pip install 'requests[socks]', or "
         hint += "set it to an HTTP proxy"
     passing = (requests.RequestException, urllib3.exceptions.HTTPError)
     transient = isinstance(error, passing) and not isinstance(error, permanent) and not malformed
-    return StoreError(f"{address}: {reason}", url=address, transient=transient, hint=hint)
-
-
-def _innermost(error: BaseException) -> BaseException:
-    import urllib3.exceptions
-
-    while not isinstance(error, urllib3.exceptions.NameResolutionError):
-        causes = (getattr(error, "reason", None), *error.args[:1])
-        causes += (error.__cause__, error.__context__)
-        inner = next((one for one in causes if isinstance(one, BaseException)), None)
-        if inner is None:
-            break
-        error = inner
-    return error
-
-
-def _reason(error: BaseException) -> str:
-    """Return in few words why a connection failed, without the URL that libraries print in full."""
-    import requests
-    import urllib3.exceptions
-
-    seen = _innermost(error)
-    table: tuple[tuple[type[BaseException], str], ...] = (
-        (urllib3.exceptions.NameResolutionError, "cannot resolve the host name"),
-        (requests.exceptions.ConnectTimeout, "timed out while connecting"),
-        (requests.exceptions.Timeout, "timed out while waiting for bytes"),
-        (TimeoutError, "timed out while waiting for bytes"),
-        (requests.exceptions.TooManyRedirects, "too many redirects"),
-        (requests.exceptions.InvalidHeader, "a header holds a character that none may hold"),
-    )
-    for kind, words in table:
-        if isinstance(seen, kind) or isinstance(error, kind):
-            return words
-    if isinstance(seen, MalformedError):
-        return str(seen)
-    if isinstance(seen, OSError):
-        return seen.strerror or redact(str(seen))
-    return type(seen).__name__
+    return StoreError(f"{address}: {words}", url=address, transient=transient, hint=hint)

@@ -13,7 +13,7 @@ from ..errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
     from typing import Any
 
     from ..base.hashes import Digest
@@ -209,6 +209,8 @@ class Body:
         self.encoded: str | None = None
         #: Of the whole stored object, where the service reports one.
         self.digest: Digest | None = None
+        #: Secrets that were sent to get it: a server may repeat them.
+        self.sent: Collection[str] = ()
 
     def readinto(self, buffer: memoryview) -> int:
         """Fill a buffer as far as bytes are at hand; 0 at the end.

@@ -14,7 +14,7 @@ import re
 import time
 
 from ..base.config import conf
-from ..base.urls import redact
+from ..base.urls import redact, redact_text
 from ..errors import StoreError
 
 TYPE_CHECKING = False
@@ -295,3 +295,60 @@ def redirect_target(response: requests.Response, at: str) -> str | None:
         hint = "ask the server's owner to redirect to https"
     words = "redirects from https to" if hint else "redirects to"
     raise StoreError(f"{redact(at)} {words} {shown}; refused", hint=hint, url=redact(at))
+
+
+def innermost(error: BaseException) -> BaseException:
+    """Return the first of the errors that led to one."""
+    import urllib3.exceptions
+
+    while not isinstance(error, urllib3.exceptions.NameResolutionError):
+        causes = (getattr(error, "reason", None), *error.args[:1])
+        causes += (error.__cause__, error.__context__)
+        inner = next((one for one in causes if isinstance(one, BaseException)), None)
+        if inner is None:
+            break
+        error = inner
+    return error
+
+
+def cause(error: Exception) -> BaseException | None:
+    """Return what failed by its type and in our words, and the system's own error behind it.
+
+    The texts of requests and urllib3 hold whole URLs and headers, and tracebacks print them.
+    """
+    import requests
+
+    inner: BaseException | None = innermost(error)
+    if not isinstance(inner, OSError):  # it is urllib3's of a name that is not known
+        inner = inner and inner.__cause__
+    is_system = isinstance(inner, OSError) and (inner.errno or isinstance(inner, TimeoutError))
+    inner = inner if is_system and not isinstance(inner, requests.RequestException) else None
+    if not isinstance(error, requests.RequestException):
+        return inner
+    found = type(error)(reason(error))
+    found.__cause__ = inner
+    return found
+
+
+def reason(error: BaseException) -> str:
+    """Return in few words why a connection failed, without the URL that libraries print in full."""
+    import requests
+    import urllib3.exceptions
+
+    seen = innermost(error)
+    table: tuple[tuple[type[BaseException], str], ...] = (
+        (urllib3.exceptions.NameResolutionError, "cannot resolve the host name"),
+        (requests.exceptions.ConnectTimeout, "timed out while connecting"),
+        (requests.exceptions.Timeout, "timed out while waiting for bytes"),
+        (TimeoutError, "timed out while waiting for bytes"),
+        (requests.exceptions.TooManyRedirects, "too many redirects"),
+        (requests.exceptions.InvalidHeader, "a header holds a character that none may hold"),
+    )
+    for kind, words in table:
+        if isinstance(seen, kind) or isinstance(error, kind):
+            return words
+    if isinstance(seen, MalformedError):
+        return str(seen)
+    if isinstance(seen, OSError):
+        return seen.strerror or redact_text(str(seen))
+    return type(seen).__name__

@@ -16,6 +16,7 @@ import time
 from ..base import disk, hashes
 from ..base.config import conf
 from ..base.progress import BYTES, START, Event, silent
+from ..base.urls import quoted
 from ..errors import (
     CacheError,
     IncompleteTransferError,
@@ -29,7 +30,7 @@ from .ranges import SHARES_FILES, Limits, Ranges, gaps
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterator, Sequence
     from typing import Protocol
 
     from ..base.hashes import Digest, Hasher
@@ -102,6 +103,7 @@ class Transfer:
         self._check = check or unexpected_page
         self.head = b""
         self._kind = ""
+        self._sent: Collection[str] = ()
         self._may_split = SHARES_FILES and self.limits.width > 1
         self._latency = self._rate = 0.0
         # whose bytes are in the file, one for each connection: if there is more than one, a wrong
@@ -207,7 +209,7 @@ class Transfer:
             if body.start != offset:
                 self._restart()
             self._givers.append(address)
-            self._encoding = body.encoded
+            self._encoding, self._sent = body.encoded, body.sent
             self.size = body.size if body.encoded else self._wanted
             self._check_size(body, address)
             if body.size is None or body.size > _WORTH_A_NOTE:
@@ -310,7 +312,7 @@ class Transfer:
         size = f"{body.size if body else self.target.offset} bytes"
         error = hashes.mismatch(
             f"wrong bytes for {self.name!r} from {address} "
-            f"({size}, {kind}, beginning {self.head[:40]!r})",
+            f"({size}, {kind}, beginning {quoted(self.head, self._sent)})",
             expected,
             actual,
             name=self.name,
@@ -416,7 +418,7 @@ def unexpected_page(name: str, head: bytes, size: int, body: Body) -> str | None
     if start.startswith(_LFS_START):
         return "the server sent a Git LFS pointer instead of the file"
     if start.startswith(_PAGE_STARTS) and "." in base and not base.endswith(_PAGE_SUFFIXES):
-        return f"the server sent an HTML page, beginning {head[:40]!r}"
+        return f"the server sent an HTML page, beginning {quoted(head, body.sent)}"
     if body.encoded:
         return "the server compressed the file though it was asked not to"
     return None

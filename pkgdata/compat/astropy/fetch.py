@@ -88,7 +88,9 @@ class UrlJob:
             conf.remote_timeout if timeout is None else timeout, *options
         )
         if not self._from:
-            raise KeyError(f"{url} is not in the cache, and no source is listed to fetch it from")
+            raise KeyError(
+                f"{redact(url)} is not in the cache, and no source is listed to fetch it from"
+            )
         if is_offline():
             why = "allow_internet is false or offline is true"
             raise UrlOfflineError(
