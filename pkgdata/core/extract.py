@@ -12,16 +12,20 @@ own that appears only when it is complete, keyed by the archive's digest and the
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import os
 import posixpath
 import stat
+import types
 from typing import NamedTuple
 
 from .. import errors
 from ..base import fs
 from ..base.config import conf
 from ..errors import ExtractionError
+from ..stores import codecs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,6 +39,9 @@ if TYPE_CHECKING:
 
     #: Called with the names of all members; returns those to unpack.
     Choose = Callable[[list[str]], Collection[str]]
+
+    #: Members, and what opens one by its number, which must grow from call to call.
+    Archive = tuple[list["Member"], Callable[[int], IO[bytes]]]
 
 #: Bytes that the headers of one tar member may have: its name, its link and its pax values are read
 #: into memory, of which 1 MB of archive can otherwise take gigabytes.
@@ -71,7 +78,7 @@ def apply(
     ``Decompress`` gives one.
     """
     kind = type(processor).__name__ if type(processor).__module__ == "pooch.processors" else ""
-    if kind in _MEMBERS_OF:
+    if kind in _READERS:
         members = sorted(getattr(processor, "members", None) or ())
         inside = getattr(processor, "extract_dir", None) or ""
         if inside:
@@ -99,40 +106,31 @@ def apply(
 
 def unpack(kind: str, path: str, folder: str, choose: Choose, growth: Growth) -> None:
     """Unpack an archive (``"Unzip"``, ``"Untar"``) into a folder that nobody else writes to."""
-    from ..stores import codecs
-
-    found = _members(kind, path, growth)
-    chosen = choose([member.name for member in found])
-    if not chosen:
-        return
-    tree = Tree(path, found, growth)
-    for number, member in enumerate(found):
-        if member.name in chosen:
-            tree.choose(number, member)
-    tree.report(not tree.made and not tree.empty)
-    budget = codecs.Budget.of(path, growth.factor)
-    if sum(found[number].size for number in tree.made.values()) > budget.limit:
-        budget.add(budget.limit + 1)  # refused before anything is written
-    targets: dict[int, list[str]] = {}
-    for name, number in tree.made.items():
-        targets.setdefault(number, []).append(os.path.join(folder, *name.split("/")))
-    with guarded(kind, path):
+    with guarded(kind, path), _READERS[kind](path, growth) as (found, opened):
+        chosen = set(choose([member.name for member in found]))
+        if not chosen:
+            return
+        tree = Tree(path, found, growth)
+        for number, member in enumerate(found):
+            if member.name in chosen:
+                tree.choose(number, member)
+        tree.report(not tree.made and not tree.empty)
+        budget = codecs.Budget.of(path, growth.factor)
+        if sum(found[number].size for number in tree.made.values()) > budget.limit:
+            budget.add(budget.limit + 1)  # refused before anything is written
         for name in tree.empty:
             fs.make_dirs(os.path.join(folder, *name.split("/")))
-        for number, (_, opened) in enumerate(_MEMBERS_OF[kind](path, growth)):
-            if number in targets:
-                first, *others = targets[number]
-                with opened() as source:
-                    budget.copy(source, first)
-                for other in others:
-                    with open(first, "rb") as source:
-                        budget.copy(source, other)
+        number, target = -1, ""
+        for name, following in sorted(tree.made.items(), key=lambda made: made[1]):
+            # what links lead to stands under several names, and is read once
+            same = following == number
+            with open(target, "rb") if same else opened(following) as source:
+                number, target = following, os.path.join(folder, *name.split("/"))
+                budget.copy(source, target)
 
 
 def decompress(path: str, target: str, method: str, growth: Growth) -> None:
     """Decompress a file; by its suffix if ``method`` is ``"auto"``."""
-    from ..stores import codecs
-
     found = codecs.method_of(path, method)
     if found is None:
         kind = kind_of(path)
@@ -147,12 +145,8 @@ def decompress(path: str, target: str, method: str, growth: Growth) -> None:
 
 def names(kind: str, path: str) -> list[str]:
     """Return the names of an archive's members."""
-    return [member.name for member in _members(kind, path, Growth.of())]
-
-
-def _members(kind: str, path: str, growth: Growth) -> list[Member]:
-    with guarded(kind, path):
-        return [member for member, _ in _MEMBERS_OF[kind](path, growth)]
+    with guarded(kind, path), _READERS[kind](path, Growth.of()) as (found, _):
+        return [member.name for member in found]
 
 
 def kind_of(path: str) -> str | None:
@@ -160,8 +154,8 @@ def kind_of(path: str) -> str | None:
     import zipfile
 
     try:  # tar first: one that ends with a zip looks like a zip
-        with guarded("Untar", path):
-            next(_tar_members(path, Growth.of()), None)
+        with guarded("Untar", path), codecs.opened(path, codecs.packed_by(path)) as file:
+            next(tar_members(file, path, Growth.of()), None)
     except ExtractionError:
         return "Unzip" if zipfile.is_zipfile(path) else None
     return "Untar"
@@ -181,27 +175,27 @@ def _too_many(path: str, problem: str) -> ExtractionError:
     return ExtractionError(f"{path} {problem}; refused", hint=hint)
 
 
-def _wanted(name: str, members: list[str]) -> bool:
-    """Return True if a member is one of those asked for, or below a folder that is."""
-    clean = os.path.normpath(name)
-    chosen = (os.path.normpath(member) for member in members)
-    return not members or any(clean == one or clean.startswith(one + os.sep) for one in chosen)
-
-
 def _asked_for(path: str, members: list[str]) -> Choose:
-    """Return the choice of the members asked for; one that is not there is an error."""
+    """Return the choice of the members asked for, and below them; one not there is an error."""
+    wanted = {os.path.normpath(member): member for member in members}
+    depths = {len(clean.split(os.sep)) for clean in wanted}
 
     def choose(names: list[str]) -> Collection[str]:
-        for member in members:
-            if not any(_wanted(name, [member]) for name in names):
-                import difflib
+        missing, chosen = dict(wanted), set[str]()
+        for name in names if members else ():
+            parts = os.path.normpath(name).split(os.sep)
+            for above in {os.sep.join(parts[:depth]) for depth in depths} & wanted.keys():
+                missing.pop(above, None)
+                chosen.add(name)
+        for member in missing.values():
+            import difflib
 
-                close = difflib.get_close_matches(member, names, 3)
-                raise ExtractionError(
-                    f"{path} has no member {member!r}",
-                    hint=f"did you mean {' or '.join(close)}?" if close else None,
-                )
-        return {name for name in names if _wanted(name, members)}
+            close = difflib.get_close_matches(member, names, 3)
+            raise ExtractionError(
+                f"{path} has no member {member!r}",
+                hint=f"did you mean {' or '.join(close)}?" if close else None,
+            )
+        return chosen if members else names
 
     return choose
 
@@ -395,16 +389,16 @@ class guarded:
         raise ExtractionError(f"{self._path} {problem}") from error
 
 
-def _zip_members(path: str, growth: Growth) -> Iterator[tuple[Member, Callable[[], IO[bytes]]]]:
-    import functools
+@contextlib.contextmanager
+def _zip(path: str, growth: Growth) -> Iterator[Archive]:
     import zipfile
 
     with zipfile.ZipFile(path) as archive:
         infos = archive.infolist()
         if len(infos) > growth.members:
             raise _too_many(path, f"holds more than {growth.members} members")
-        for info in infos:
-            yield _zip_member(archive, info), functools.partial(archive.open, info)
+        members = [_zip_member(archive, info) for info in infos]
+        yield members, lambda number: archive.open(infos[number])
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
@@ -417,33 +411,40 @@ def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:
     return Member(name, info.file_size, name.endswith("/"), link, odd)
 
 
-def _tar_members(path: str, growth: Growth) -> Iterator[tuple[Member, Callable[[], IO[bytes]]]]:
-    from ..stores import codecs
+@contextlib.contextmanager
+def _tar(path: str, growth: Growth) -> Iterator[Archive]:
+    import tarfile
 
-    with codecs.opened(path, _packed_by(path)) as file:
-        for member, _, opened in tar_members(file, path, growth):
-            yield member, opened
+    packed = codecs.packed_by(path)
+    members: list[Member] = []
+    starts: list[int] = []
+    sparse: dict[int, tarfile.TarInfo] = {}
+    with codecs.opened(path, packed) as file:
+        for member, info, _ in tar_members(file, path, growth):
+            if info.issparse():
+                sparse[len(members)] = info
+            members.append(member)
+            starts.append(info.offset_data)
+    with codecs.opened(path, packed) as file:
+        whole: Any = types.SimpleNamespace(fileobj=_TarBytes(file, path, header=None))
+
+        def opened(number: int) -> IO[bytes]:
+            # parsing the headers again would take as long as all the rest
+            info = tarfile.TarInfo()
+            info.size, info.offset_data = members[number].size, starts[number]
+            return tarfile.ExFileObject(whole, sparse.get(number, info))
+
+        yield members, opened
 
 
-def _packed_by(path: str) -> str:
-    """Return what a tar is compressed with, by its first bytes; empty if by nothing."""
-    with open(path, "rb") as file:
-        start = file.read(262)
-    known = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ": "xz", b"]\0\0": "xz"}
-    known |= {b"\x28\xb5\x2f\xfd": "zstd"}
-    found = [method for magic, method in known.items() if start.startswith(magic)]
-    return found[0] if found and start[257:] != b"ustar" else ""
-
-
-_MEMBERS_OF = {"Unzip": _zip_members, "Untar": _tar_members}
+_READERS = {"Unzip": _zip, "Untar": _tar}
 
 
 class _TarBytes:
     """The bytes of a tar, read forwards; ``header`` is how many a member's headers may still be."""
 
-    header: int | None = _LONGEST_HEADER
-
-    def __init__(self, file: Any, path: str) -> None:
+    def __init__(self, file: Any, path: str, header: int | None = _LONGEST_HEADER) -> None:
+        self.header = header
         self._file = file
         self._path = path
         self._seek = getattr(file, "seek", None)
@@ -477,7 +478,6 @@ def tar_members(
     file: Any, path: str, growth: Growth
 ) -> Iterator[tuple[Member, tarfile.TarInfo, Callable[[], IO[bytes]]]]:
     """Yield the members of a tar that is read forwards, and what opens each until the next."""
-    import functools
     import tarfile
 
     source, count, letters = _TarBytes(file, path), 0, 0

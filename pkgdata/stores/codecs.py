@@ -266,6 +266,9 @@ def _step(decoder: Any, taken: memoryview, encoding: str) -> tuple[bytes, int, b
 ENDINGS = {suffix: encoding for encoding, suffix in SUFFIXES.items()}
 ENDINGS |= {".zst": "zstd", ".lzma": "xz"}
 
+#: A file that is written whole.
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | getattr(os, "O_BINARY", 0)
+
 #: However small the archive, it may grow to this many bytes.
 _ALWAYS_ALLOWED = 1_000_000_000
 
@@ -277,6 +280,7 @@ class Budget:
         self.path = path
         self.limit = limit
         self.used = 0
+        self._modes: dict[str, int] = {}  # of the files of each folder
 
     @classmethod
     def of(cls, path: str, factor: int | None = None, size: int | None = None) -> Budget:
@@ -302,13 +306,21 @@ class Budget:
 
     def copy(self, source: IO[bytes], target: str, update: Callable[[bytes], Any] = len) -> None:
         """Write a file; ``update`` gets its blocks too, to hash them."""
-        fs.make_dirs(os.path.dirname(target))
+        folder = os.path.dirname(target)
+        if folder not in self._modes:
+            fs.make_dirs(folder)
+            self._modes[folder] = os.stat(folder).st_mode & 0o666
         # of members of one name the last counts, as tar has it; the folder is ours, without links
-        with open(target, "wb", buffering=0) as file:
+        fd = os.open(target, _NEW, 0o666)
+        try:
             for data in self.blocks(source):
                 update(data)
-                fs.write_all(file.fileno(), data)
-        fs.follow_mode(target, 0o666)
+                fs.write_all(fd, data)
+            right = os.fstat(fd).st_mode & 0o777 == self._modes[folder]
+        finally:
+            os.close(fd)
+        if not right:
+            fs.follow_mode(target, 0o666)
 
 
 def method_of(path: str, method: str) -> str | None:
@@ -317,6 +329,15 @@ def method_of(path: str, method: str) -> str | None:
         return ENDINGS.get(os.path.splitext(path)[1].lower())
     word = _WORDS.get(method, method)
     return word if word in SUFFIXES else None
+
+
+def packed_by(path: str) -> str:
+    """Return what a tar is compressed with, by its first bytes; empty if by nothing."""
+    with open(path, "rb") as file:
+        start = file.read(262)
+    known = [method for method, magic in _STARTS.items() if start.startswith(magic)]
+    known += ["xz"] if start.startswith(b"]\0\0") else []  # without a container
+    return known[0] if known and start[257:] != b"ustar" else ""
 
 
 def opened(path: str, encoding: str) -> Any:
