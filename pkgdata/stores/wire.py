@@ -45,7 +45,7 @@ _HEAD = re.compile(
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
 
 
-class MalformedError(ValueError):
+class MalformedError(OSError, ValueError):
     """A server sends what is no HTTP, or what two readers would take for different things."""
 
 
@@ -117,6 +117,81 @@ class Paced(io.RawIOBase):
         super().close()
 
 
+class Strict:
+    """What makes an answer of http.client, whose import is not worth it here, a checked one."""
+
+    # of http.client's HTTPResponse
+    chunk_left: Any
+    fp: Any
+    headers: Any
+    _close_conn: Any
+    _safe_read: Any
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._paced = Paced(self.fp.detach())
+        self.fp = io.BufferedReader(self._paced)
+
+    def begin(self) -> None:
+        """Read the head."""
+        if getattr(self, "headers", None) is not None:
+            return
+        head: Any = io.BytesIO(self._final_head())
+        stream, self.fp = self.fp, head
+        try:
+            super().begin()  # type: ignore[misc]  # of the class that this is mixed into
+        finally:
+            self.fp = stream
+        self._paced.begin_body()
+        check_framing(self.headers)
+
+    def _final_head(self) -> bytes:
+        """Read heads until one that is not interim; an empty one if nothing came."""
+        left = HEAD_BYTES
+        for _ in range(INTERIM):
+            lines: list[bytes] = []
+            while (line := self.fp.readline(left + 1)) not in (b"\r\n", b"\n"):
+                left -= len(line)
+                if left < 0:
+                    raise MalformedError("the head of the answer is too long")
+                if not line and not lines:
+                    return b""
+                if not line.endswith(b"\n"):
+                    raise ConnectionResetError("the head of the answer ends too early")
+                lines.append(line)
+            head = b"".join(lines)
+            check_head(head)
+            if head[9:10] != b"1" or head[9:12] == b"101":
+                return bytes(head + line)
+        raise MalformedError("too many interim answers")
+
+    def _get_chunk_left(self) -> int | None:
+        left: int | None = self.chunk_left
+        if not left:
+            if left is not None and self._safe_read(2) != b"\r\n":
+                raise MalformedError("a chunk does not end where it should")
+            left = self._read_next_chunk_size() or None
+            if left is None:
+                self._read_and_discard_trailer()
+                self._close_conn()
+            self.chunk_left = left
+        return left
+
+    def _read_next_chunk_size(self) -> int:
+        line = self.fp.readline(_LINE + 1)
+        found = _CHUNK.fullmatch(line)
+        if found is None:
+            raise MalformedError("the length of a chunk is cut or malformed")
+        return int(found[1], 16)
+
+    def _read_and_discard_trailer(self) -> None:
+        left = _TRAILERS
+        while (line := self.fp.readline(left + 1)) not in (b"\r\n", b"\n"):
+            left -= len(line)
+            if left < 0 or not line.endswith(b"\n"):
+                raise MalformedError("the end of the chunks is cut or too long")
+
+
 @functools.cache
 def adapter() -> type[requests.adapters.HTTPAdapter]:
     """Return the class of transport adapters whose answers are read strictly."""
@@ -125,82 +200,8 @@ def adapter() -> type[requests.adapters.HTTPAdapter]:
     import requests.adapters
     from urllib3 import connection, connectionpool
 
-    class Answer(http.client.HTTPResponse):
+    class Answer(Strict, http.client.HTTPResponse):
         """An answer whose head, chunks and pace are checked."""
-
-        # of the base class, in no stub
-        _close_conn: Any
-        _safe_read: Any
-
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options)
-            self._paced = Paced(self.fp.detach())
-            self.fp = io.BufferedReader(self._paced)
-
-        def begin(self) -> None:
-            if getattr(self, "headers", None) is not None:
-                return
-            head: Any = io.BytesIO(self._final_head())
-            stream, self.fp = self.fp, head
-            try:
-                super().begin()
-            finally:
-                self.fp = stream
-            self._paced.begin_body()
-            try:
-                check_framing(self.headers)
-            except MalformedError as error:
-                self._close_conn()
-                raise http.client.HTTPException(str(error)) from error
-
-        def _final_head(self) -> bytes:
-            """Read heads until one that is not interim; an empty one if nothing came."""
-            left = HEAD_BYTES
-            for _ in range(INTERIM):
-                lines: list[bytes] = []
-                while (line := self.fp.readline(left + 1)) not in (b"\r\n", b"\n"):
-                    left -= len(line)
-                    if left < 0 or not line.endswith(b"\n"):
-                        if not line and not lines:
-                            return b""
-                        why = "is too long" if left < 0 else "ends too early"
-                        raise http.client.RemoteDisconnected(f"the head of the answer {why}")
-                    lines.append(line)
-                head = b"".join(lines)
-                try:
-                    check_head(head)
-                except MalformedError as error:
-                    raise http.client.HTTPException(str(error)) from error
-                if head[9:10] != b"1" or head[9:12] == b"101":
-                    return head + line
-            raise http.client.HTTPException("too many interim answers")
-
-        def _get_chunk_left(self) -> int | None:
-            left: int | None = self.chunk_left
-            if not left:
-                if left is not None and self._safe_read(2) != b"\r\n":
-                    raise http.client.IncompleteRead(b"")
-                left = self._read_next_chunk_size() or None
-                if left is None:
-                    self._read_and_discard_trailer()
-                    self._close_conn()
-                self.chunk_left = left
-            return left
-
-        def _read_next_chunk_size(self) -> int:
-            line = self.fp.readline(_LINE + 1)
-            found = _CHUNK.fullmatch(line)
-            if found is None:
-                self._close_conn()
-                raise http.client.IncompleteRead(b"")
-            return int(found[1], 16)
-
-        def _read_and_discard_trailer(self) -> None:
-            left = _TRAILERS
-            while (line := self.fp.readline(left + 1)) not in (b"\r\n", b"\n"):
-                left -= len(line)
-                if left < 0 or not line.endswith(b"\n"):
-                    raise http.client.IncompleteRead(b"")
 
     class Plain(connection.HTTPConnection):
         """A connection whose answers are checked."""
