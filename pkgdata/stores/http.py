@@ -217,7 +217,7 @@ class HttpBody(Body):
         headers = response.headers
         count, attributes = _length(headers), _attributes(headers, name)
         kind = f"status {response.status_code}, {headers.get('Content-Type', 'no type')}"
-        sent = _sent(response)
+        sent = sent_for(response)
         kind = redact_text(kind, sent)
         encoded = _encoding(headers)
         if encoded:
@@ -407,7 +407,7 @@ def parse_content_range(text: str) -> tuple[int, int, int | None]:
     return int(first), int(last), None if total == "*" else int(total)
 
 
-def _sent(response: requests.Response) -> set[str]:
+def sent_for(response: requests.Response) -> set[str]:
     """Return the secrets that were sent to get a response, which the server may repeat."""
     asked = vars(response).get("asked", response.url)
     return secrets_of(asked) | secrets_of(response.url, response.request.headers)
@@ -415,7 +415,7 @@ def _sent(response: requests.Response) -> set[str]:
 
 def _status_error(response: requests.Response, address: str) -> StoreError:
     status = response.status_code
-    said = redact_text(response.reason or "", _sent(response))
+    said = redact_text(response.reason or "", sent_for(response))
     text = f"{address}: status {status} {said}".rstrip()
     if status in (404, 410):
         return ObjectNotFoundError(text, url=address)

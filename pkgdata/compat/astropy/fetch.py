@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 from ...base.config import conf, is_offline, resolve
-from ...base.urls import ca_bundle, redact, rewrite, scheme
+from ...base.urls import ca_bundle, redact, redact_text, rewrite, scheme
 from ...cache import unpinned_dirs
 from ...cache.objects import Cache
 from ...cache.unpinned import UNCHANGED, Scratch, UrlCache, Validators, folder_name
@@ -329,7 +329,7 @@ class UrlStore(web.HttpStore):
     def _note(self, response: requests.Response) -> None:
         self.answer = {
             "code": response.status_code,
-            "msg": escaped(response.reason or "", but=""),
+            "msg": escaped(redact_text(response.reason or "", web.sent_for(response)), but=""),
             "headers": response.headers,
             "url": response.url,
         }

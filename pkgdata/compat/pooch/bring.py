@@ -258,7 +258,7 @@ def _any_has(name: str, sources: Sequence[Source]) -> bool:
 
 def shown(url: str) -> str:
     """Return a URL for the log: as it is, without secrets."""
-    return texts.redact(url) if "@" in url or "=" in url else url
+    return texts.redact(url) if any(c in url for c in "@=?") else url
 
 
 def _sources_of(urls: Sequence[Address], timeout: float | None) -> list[Source]:
