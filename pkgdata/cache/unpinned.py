@@ -33,9 +33,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 
 from ..base import disk, fs, owners
 from ..base.hashes import short_key
+from ..base.urls import has_secret
 from ..errors import CacheError, PkgdataWarning, warn
 from . import staging
 from .partial import Partial
@@ -44,6 +46,7 @@ from .stamps import PARTIAL
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from typing import Any
 
     from .objects import Cache
 
@@ -238,7 +241,9 @@ class UrlCache:
                 if move:
                     fs.remove(source)
             fs.follow_mode(contents, 0o666)
-            fs.write_atomic(os.path.join(aside, "url"), url.encode(), follow=True)
+            secret = has_secret(url)  # then it is for this user alone, also where a group reads
+            how: Any = {"mode": 0o600} if secret else {"follow": True}
+            fs.write_blocks(os.path.join(aside, "url"), (url.encode(),), **how)
             self._install(aside, entry, replace)
         return os.path.join(entry, "contents")
 
@@ -326,6 +331,7 @@ def _move(source: str, target: str) -> None:
             raise
         fs.remove(target)
         fs.copy(source, target)
+        shutil.copymode(source, target)
 
 
 def _warn_slow(error: OSError) -> None:

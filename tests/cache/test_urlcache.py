@@ -466,6 +466,59 @@ def test_part_of_it_is_carried(filled, tmp_path):
     assert read(filled[0]) == b"content"
 
 
+SECRET = "https://me:sesame@example.org/s.dat"
+SIGNED = "https://example.org/t.dat?X-Amz-Signature=sesame"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
+@pytest.mark.parametrize("url", [SECRET, SIGNED])
+@pytest.mark.parametrize("slow", [False, True], ids=["renamed", "moved file by file"])
+def test_the_file_of_a_url_with_a_secret_is_for_its_user_alone(tmp_path, url, slow, monkeypatch):
+    (tmp_path / "cache").mkdir(exist_ok=True)
+    (tmp_path / "cache").chmod(0o775)
+    source = tmp_path / "source"
+    source.write_bytes(b"content")
+    if slow:
+
+        def refuse(*_, **__):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+        monkeypatch.setattr(unpinned.staging, "place", refuse)
+        monkeypatch.setattr(unpinned, "_warn_slow", lambda _: None)
+        replace = fs.replace
+
+        def not_across(source, target):
+            same = os.path.dirname(source) == os.path.dirname(target)
+            (replace if same else refuse)(source, target)
+
+        monkeypatch.setattr(unpinned.fs, "replace", not_across)
+    entry = Path(pkgdata.import_file_to_cache(url, source)).parent
+    plain = Path(pkgdata.import_file_to_cache(URL, source)).parent
+    assert (entry / "url").stat().st_mode & 0o777 == 0o600
+    assert (plain / "url").stat().st_mode & 0o044
+    assert pkgdata.get_cached_urls() == sorted([URL, url])
+    for path in (tmp_path / "cache").rglob("*"):
+        told = path.is_file() and b"sesame" in path.read_bytes()
+        assert not told or path.stat().st_mode & 0o077 == 0
+        assert "sesame" not in str(path)
+
+
+@pytest.mark.parametrize("url", [SECRET, SIGNED])
+def test_what_holds_a_secret_is_not_exported(filled, tmp_path, url):
+    pkgdata.import_file_to_cache(url, filled[0])
+    target = tmp_path / "all.zip"
+    with pytest.warns(pkgdata.errors.PkgdataWarning, match="a secret.* left out") as warned:
+        pkgdata.export_download_cache(target)
+    assert "sesame" not in str(warned[0].message)
+    assert b"sesame" not in target.read_bytes()
+    pkgdata.import_download_cache(target, pkgname="mine")
+    assert pkgdata.get_cached_urls("mine") == [URL, OTHER]
+    with pytest.raises(ValueError, match="holds a secret") as caught:
+        pkgdata.export_download_cache(tmp_path / "named.zip", [URL, url])
+    assert "sesame" not in str(caught.value)
+    assert not (tmp_path / "named.zip").exists()
+
+
 def test_an_imported_archive_may_not_grow_without_end(monkeypatch):
     monkeypatch.setattr(codecs, "_ALWAYS_ALLOWED", 1_000_000)
     buffer = io.BytesIO()

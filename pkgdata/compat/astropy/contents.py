@@ -5,18 +5,17 @@ The functions have astropy's names and meanings; the tree is described in `pkgda
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 import zipfile
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 from ...base import fs, hashes
+from ...base.urls import has_secret, redact
 from ...cache import unpinned_dirs
 from ...cache.unpinned import Scratch, UrlCache, folder_name, is_url, read_url
-from ...errors import CacheDamaged, CacheMissingWarning, warn
+from ...errors import CacheDamaged, CacheMissingWarning, PkgdataWarning, warn
 from ...stores import codecs
 
 TYPE_CHECKING = False
@@ -96,7 +95,7 @@ def is_url_in_cache(
 def checked(url: str) -> str:
     """Return a URL unchanged; one that cannot be cached is a ValueError."""
     if not is_url(url):
-        raise ValueError(f"malformed URL: {url!r}")
+        raise ValueError(f"malformed URL: {redact(url)!r}")
     return url
 
 
@@ -291,13 +290,16 @@ def _problems(path: str, name: str) -> Iterator[tuple[str, str]]:
             yield os.path.join(path, file), f"Unexpected file {os.path.join(path, file)}"
     url = read_url(path)
     if url is None:
+        file = os.path.join(path, "url")
+        if os.path.isfile(file) and not os.access(file, os.R_OK):
+            return  # another user's, with a secret in it
         yield os.path.join(path, "url"), f"Problem with URL file {os.path.join(path, 'url')}"
     elif not is_url(url):
-        yield path, f"Malformed URL: {url}"
+        yield path, f"Malformed URL: {redact(url)}"
     elif folder_name(url) != name:
         yield path, f"URL hashes to {folder_name(url)} but is stored in {name}"
     if not os.path.isfile(os.path.join(path, "contents")):
-        yield path, f"URL {url} with hash {name} is missing contents"
+        yield path, f"URL {url and redact(url)} with hash {name} is missing contents"
 
 
 # -- bringing in ---------------------------------------------------------------------------------
@@ -367,15 +369,28 @@ def export_download_cache(
     ------
     KeyError
         A URL is not cached; nothing is written then.
+    ValueError
+        A URL that is named holds a secret; nothing is written then.
     FileExistsError
         The archive exists.
+
+    Warns
+    -----
+    PkgdataWarning
+        A download is left out, as its URL holds a secret.
     """
     cache = cache_of(pkgname)
     members: dict[str, str] = {}
     for url in get_cached_urls(pkgname) if urls is None else urls:
+        if has_secret(url):
+            problem = f"{redact(url)} holds a secret, which the archive would hand on"
+            if urls is not None:
+                raise ValueError(problem)
+            warn(f"{problem}; it is left out", PkgdataWarning)
+            continue
         path = cache.find(checked(url))
         if path is None:
-            raise KeyError(f"{url} is not in the cache of {pkgname}")
+            raise KeyError(f"{redact(url)} is not in the cache of {pkgname}")
         members[quote(url, safe="")] = path
     if not isinstance(filename_or_obj, (str, os.PathLike)):
         _write_archive(filename_or_obj, members)
@@ -436,65 +451,3 @@ def import_download_cache(
                 cache.put(url, scratch.path, replace=update_cache, move=True)
             finally:
                 fs.remove(scratch.path)
-
-
-# -- room on a disk ------------------------------------------------------------------------------
-
-
-def get_free_space_in_dir(path: str | os.PathLike[str], unit: Any = False) -> Any:
-    """Return the free space of the disk that a folder is on.
-
-    Parameters
-    ----------
-    path : path-like
-        A folder.
-    unit : bool or astropy unit, default False
-        Return a quantity in this unit (True: bytes), which needs astropy.
-
-    Returns
-    -------
-    int or astropy quantity
-        Bytes, if no unit is asked for.
-
-    Raises
-    ------
-    FileExistsError
-        The path is a file.
-    FileNotFoundError
-        There is no such folder.
-    """
-    if not os.path.isdir(path):
-        start = f"Cannot determine free space from {os.fspath(path)}"
-        if os.path.isfile(path):
-            raise FileExistsError(f"{start} (found a file, expected a directory)")
-        raise FileNotFoundError(f"{start} (no such file or directory)")
-    free = shutil.disk_usage(path).free
-    if unit is False or unit is None:
-        return free
-    from astropy import units
-
-    return units.Quantity(free, units.byte).to(units.byte if unit is True else unit)
-
-
-def check_free_space_in_dir(path: str | os.PathLike[str], size: Any) -> None:
-    """Check that so many bytes fit onto the disk that a folder is on.
-
-    Parameters
-    ----------
-    path : path-like
-        A folder.
-    size : int or astropy quantity
-        Bytes, if it has no unit.
-
-    Raises
-    ------
-    OSError
-        They do not fit, or there is no such folder.
-    """
-    free = get_free_space_in_dir(path, getattr(size, "unit", False))
-    if free < size:
-        needed, left = (
-            f"{one:,} bytes" if isinstance(one, int) else str(one) for one in (size, free)
-        )
-        text = f"not enough free space: {needed} are needed, {left} are left"
-        raise OSError(errno.ENOSPC, text, os.fspath(path))

@@ -7,6 +7,7 @@ is the engine's: locks, strict checks, retries, sources in order.
 from __future__ import annotations
 
 import atexit
+import errno
 import os
 from contextvars import Context, copy_context
 from os import stat as _stat
@@ -296,3 +297,67 @@ def _each(url: str, cache: bool | str, show: Callback, *rest: Any) -> str:
     if not states & {DONE, FAILED}:
         show(Event(url, HIT))
     return path
+
+
+# -- room on a disk ------------------------------------------------------------------------------
+
+
+def get_free_space_in_dir(path: str | os.PathLike[str], unit: Any = False) -> Any:
+    """Return the free space of the disk that a folder is on.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder.
+    unit : bool or astropy unit, default False
+        Return a quantity in this unit (True: bytes), which needs astropy.
+
+    Returns
+    -------
+    int or astropy quantity
+        Bytes, if no unit is asked for.
+
+    Raises
+    ------
+    FileExistsError
+        The path is a file.
+    FileNotFoundError
+        There is no such folder.
+    """
+    if not os.path.isdir(path):
+        start = f"Cannot determine free space from {os.fspath(path)}"
+        if os.path.isfile(path):
+            raise FileExistsError(f"{start} (found a file, expected a directory)")
+        raise FileNotFoundError(f"{start} (no such file or directory)")
+    import shutil
+
+    free = shutil.disk_usage(path).free
+    if unit is False or unit is None:
+        return free
+    from astropy import units
+
+    return units.Quantity(free, units.byte).to(units.byte if unit is True else unit)
+
+
+def check_free_space_in_dir(path: str | os.PathLike[str], size: Any) -> None:
+    """Check that so many bytes fit onto the disk that a folder is on.
+
+    Parameters
+    ----------
+    path : path-like
+        A folder.
+    size : int or astropy quantity
+        Bytes, if it has no unit.
+
+    Raises
+    ------
+    OSError
+        They do not fit, or there is no such folder.
+    """
+    free = get_free_space_in_dir(path, getattr(size, "unit", False))
+    if free < size:
+        needed, left = (
+            f"{one:,} bytes" if isinstance(one, int) else str(one) for one in (size, free)
+        )
+        text = f"not enough free space: {needed} are needed, {left} are left"
+        raise OSError(errno.ENOSPC, text, os.fspath(path))
