@@ -188,6 +188,18 @@ def create_exclusive(path: str, follow: bool = True, mode: int = 0o666) -> int:
         raise
 
 
+def open_plain(path: str) -> IO[bytes]:
+    """Open a plain file for reading; OSError if it is anything else, such as a link or a pipe."""
+    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
+    # a pipe without a writer would be waited for
+    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
+    fd = os.open(path, flags | more)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise OSError(errno.EINVAL, "this is no plain file", path)
+    return os.fdopen(fd, "rb")
+
+
 def write_all(fd: int, content: bytes | memoryview) -> None:
     """Write all of a block; the system may take less at a time."""
     rest = memoryview(content).cast("B")

@@ -1,9 +1,9 @@
 """One bounded, explained way to wait for a lock.
 
-Two kinds. A *key lock* (`KeyLock`) lets one process at a time fetch an object; it is ``flock``,
+Three kinds. A *key lock* (`KeyLock`) lets one process at a time fetch an object; it is ``flock``,
 filelock's `SoftFileLock` next to it where the file system has none, and filelock's `FileLock` on
 Windows. A *usage lock* (`UsageLock`) is held shared by those who add to a cache and exclusively by
-those who remove from it.
+those who remove from it. *Claims* (`Claims`) are thousands of locks that take no file each.
 
 What is not promised: that a lock excludes anyone. Some network file systems grant ``flock`` to
 everybody. Callers stay correct without it; a lock only saves repeated work. Lock objects are made
@@ -115,6 +115,18 @@ class _Flock:
         """Give the lock back."""
         fd, self._fd = self._fd, -1
         os.close(fd)
+
+
+def remove_free(path: str) -> None:
+    """Remove a lock file that nobody holds; those who wait for it make another."""
+    if not fs.WINDOWS and path.endswith(".lock"):
+        lock = _Flock(path)
+        try:
+            lock.acquire(blocking=False)
+        except TimeoutError:
+            return
+        fs.remove(path)
+        lock.release()
 
 
 class KeyLock:
@@ -253,3 +265,47 @@ class UsageLock:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+class Claims:
+    """What one batch is fetching: numbered bytes of a file, each locked by one `Claims` at a time.
+
+    A lock belongs to this object, not to the process, so that threads exclude each other too, where
+    there are such locks: on Linux. Elsewhere processes exclude each other, and where there are no
+    locks at all everything is granted. They end with the process.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._fd = -1 if fs.WINDOWS else _open_lock_file(path)
+
+    def take(self, number: int) -> bool:
+        """Return False if another has claimed a number; ours may be claimed again."""
+        return fs.WINDOWS or self._lock("F_WRLCK", number, 1)
+
+    def drop(self, number: int, count: int = 1) -> None:
+        """Give numbers back, from one on; 0 means all of them."""
+        if self._fd >= 0:
+            self._lock("F_UNLCK", number, count)
+
+    def close(self) -> None:
+        """Give everything back."""
+        if self._fd >= 0:
+            self.drop(0, 0)  # a forked process may have the file open for longer
+            fd, self._fd = self._fd, -1
+            os.close(fd)
+
+    def _lock(self, kind: str, number: int, count: int) -> bool:
+        import fcntl
+        import struct
+        import sys
+
+        try:
+            if sys.platform == "linux" and struct.calcsize("P") == 8:
+                facts = struct.pack("hhqqi0q", getattr(fcntl, kind), os.SEEK_SET, number, count, 0)
+                fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, facts)
+            else:
+                how = fcntl.LOCK_UN if kind == "F_UNLCK" else fcntl.LOCK_EX | fcntl.LOCK_NB
+                fcntl.lockf(self._fd, how, count, number)
+        except OSError as error:
+            return error.errno not in (errno.EAGAIN, errno.EACCES)
+        return True

@@ -222,6 +222,63 @@ def _threaded(
                 left -= 1
 
 
+class Crew:
+    """A few threads, made when they are needed, each working in its caller's context."""
+
+    # the program does not wait for them at its end, as it would for those of concurrent.futures:
+    # after Ctrl-C one may read from a silent server for as long as its timeout lasts
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        import collections
+        import threading
+
+        self._news = threading.Condition()
+        self._tasks: collections.deque[Callable[[], object]] = collections.deque()
+        self._threads = 0
+        self._error: BaseException | None = None
+
+    def add(self, action: Callable[[T], object], items: list[T]) -> None:
+        import contextvars
+        import functools
+        import threading
+
+        with self._news:
+            for item in items:
+                run = contextvars.copy_context().run
+                self._tasks.append(functools.partial(run, action, item))
+            new = min(self._width - self._threads, len(items))  # who has no work has ended
+            self._threads += new
+        for _ in range(new):
+            threading.Thread(target=self._work, name="pkgdata-fetch", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._news:
+                if not self._tasks:
+                    self._threads -= 1
+                    self._news.notify_all()
+                    return
+                task = self._tasks.popleft()
+            try:
+                task()
+            except BaseException as error:
+                with self._news:
+                    self._error = self._error or error
+                    self._tasks.clear()
+
+    def wait(self) -> None:
+        with self._news:
+            while self._threads:
+                self._news.wait()
+            if self._error is not None:
+                raise self._error
+
+    def cancel(self) -> None:
+        with self._news:
+            self._tasks.clear()
+
+
 def chunks(items: Iterable[T], size: int = CHUNK, most: int = 0) -> Iterator[list[T]]:
     """Cut an iterable into lists, each twice as long as the one before it, up to ``most``."""
     import itertools

@@ -5,6 +5,7 @@
   CACHEDIR.TAG                         backup tools skip this tree
   README.txt                           what this is, how to clear it
   .lock                                shared: in use; exclusive: removal
+  .claims                              each locked byte: a small file that a batch fetches
   objects-v1/<alg>/<aa>/<rest>/<name>  one file; <aa><rest> is its digest
   sizes-v1/<alg>/<aa>.txt              bytes of objects, where no registry tells
   trees-v1/<alg>/<aa>/<rest>/          directory; digest of its sorted lines
@@ -135,7 +136,7 @@ class Cache:
         self.lock_timeout = lock_timeout
         self.origin = origin
         #: Processes that showed no sign of work for too long, on whatever object.
-        self._stuck: set[str | None] = set()
+        self.stuck: set[str | None] = set()
 
     def __repr__(self) -> str:
         return f"<Cache {self.root}>"
@@ -220,7 +221,7 @@ class Cache:
             with self.working_on(key_of(digest), lambda: look() is not None, waiting):
                 path = look() or self._under_other_name(digest, name, size)
                 partial = Partial(self.bucket(PARTIAL), key_of(digest), resume=True)
-                path = path or partial.await_other(look, waiting, self.lock_timeout, self._stuck)
+                path = path or partial.await_other(look, waiting, self.lock_timeout, self.stuck)
                 if path is None:
                     with partial:
                         fill(partial)

@@ -14,7 +14,7 @@ import contextlib
 import os
 import time
 
-from ..base import disk, fs, hashes, owners
+from ..base import disk, fs, hashes, locks, owners
 from ..base.hashes import Digest
 from ..errors import CacheError, CacheLockTimeoutError, CacheWarning, PkgdataError, warn
 from . import staging, stamps
@@ -46,9 +46,11 @@ class Partial:
         #: Intervals that are there beyond them, after a transfer over several ranges.
         self.later: list[tuple[int, int]] = []
         self.fd = -1
+        self._more = False  # whether several processes have left some
 
     def __enter__(self) -> Partial:
         left = sorted(unfinished(self._folder, self._key), key=lambda pair: -pair[1])
+        self._more = len(left) > 1
         if not (self._resume and any(self._take(path) for path, _ in left)):
             self.fd = fs.create_exclusive(self.path)
         size = os.fstat(self.fd).st_size
@@ -248,6 +250,62 @@ def unfinished(folder: str, key: str = "") -> Iterator[tuple[str, int]]:
                 yield path, size
 
 
+def busy(folder: str, keys: set[str]) -> list[tuple[str | None, int]]:
+    """Return (owner, bytes) of the unfinished files of some keys: a sign of work if it changes."""
+    found = ((os.path.basename(path).partition(".")[0], path, n) for path, n in unfinished(folder))
+    return [(owners.of(path), size) for key, path, size in found if key in keys]
+
+
+def standing(folder: str) -> tuple[dict[str, list[str]], set[str]]:
+    """Return by key the unfinished files that nobody works on, and the keys of all others."""
+    dead: dict[str, list[str]] = {}
+    works: set[str] = set()
+    me = f".{owners.token()}-"
+    gone: dict[str | None, bool] = {None: True}
+    for path in _names(folder):
+        name = os.path.basename(path)
+        if me not in name:  # our own may be a thousand
+            owner, key = owners.of(name), name.partition(".")[0]
+            if owner not in gone:
+                gone[owner] = owners.is_gone(owner or "")
+            if not gone[owner]:
+                works.add(key)
+            elif name.endswith(".part"):
+                dead.setdefault(key, []).append(path)
+    return dead, works
+
+
+def _names(folder: str) -> list[str]:
+    try:
+        return [os.path.join(folder, name) for name in os.listdir(folder)]
+    except OSError:
+        return []
+
+
+def tidy(root: str) -> None:
+    """Remove what dead processes left of objects that are here now, and their lock files.
+
+    What may be resumed stays; `pkgdata.cache.upkeep` removes more.
+    """
+    folder = os.path.join(root, PARTIAL)
+    for path in _names(folder):
+        name = os.path.basename(path)
+        owner, key = owners.of(name), name.partition(".")[0]
+        if (owner is None or owners.is_gone(owner)) and _has(root, key):
+            with contextlib.suppress(OSError):  # another user's; it is not in the way
+                fs.discard(path)
+    for path in _names(os.path.join(root, "locks-v1")):
+        with contextlib.suppress(OSError):
+            locks.remove_free(path)
+
+
+def _has(root: str, key: str) -> bool:
+    """Return True if a cache has an object of a key, which shortens its digest."""
+    alg, _, digits = key.partition("-")
+    folder = os.path.join(root, OBJECTS, alg, digits[:2])
+    return any(os.path.basename(path).startswith(digits[2:]) for path in _names(folder))
+
+
 def _is_anothers(owner: str | None) -> bool:
     """Return True if an unfinished file belongs to another process of this machine that runs."""
     if owner is None or owner == owners.token() or owners.is_gone(owner):
@@ -286,12 +344,12 @@ def working(
     try:
         cache.prepare()
         fs.make_dirs(os.path.dirname(lock))
-        with contextlib.ExitStack() as locks:
+        with contextlib.ExitStack() as held:
             try:
-                locks.enter_context(cache.usage())
+                held.enter_context(cache.usage())
             except CacheLockTimeoutError as error:
                 warn(f"{error.message}; continuing without it", CacheWarning)
-            locks.enter_context(turn)
+            held.enter_context(turn)
             yield
     except OSError as error:
         if isinstance(error, PkgdataError):

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: Buckets of the cache that this module or `partial` writes; `objects` lists all.
 OBJECTS, PARTIAL, SIZES, STAMPS = "objects-v1", "partial-v1", "sizes-v1", "stamps-v1"
+#: The file whose bytes batches lock, see `pkgdata.base.locks.Claims`.
+CLAIMS = ".claims"
 
 
 def key_of(digest: Digest) -> str:

@@ -4,8 +4,9 @@ Small files of a plain web server go through `pkgdata.transfer.sockets`, many co
 thread, and into the cache as a `Group`. Everything else, and what bulk refuses, is fetched as a
 single file is, several at once, the largest first. Nothing stops because one file fails.
 
-Two batches in two processes share the work: the name of an unfinished file shows what its owner is
-fetching, so the other leaves that file for last, and then finds it in the cache.
+Batches share the work, in threads and processes: each claims a small file (`base.locks.Claims`)
+right before it asks for it, leaves for last what others have claimed, and then finds that in the
+cache; what its claimant could not bring, it claims itself.
 """
 
 from __future__ import annotations
@@ -13,13 +14,15 @@ from __future__ import annotations
 import functools
 import os
 import threading
+import time
 from collections import deque
 
-from ..base import fs, hashes, owners
+from ..base import fs, hashes, locks
 from ..base.config import conf
-from ..base.progress import DONE, HIT, START, Event, silent
-from ..cache.partial import Group
-from ..cache.stamps import PARTIAL, key_of
+from ..base.pool import Crew
+from ..base.progress import DONE, HIT, START, WAIT, Event, silent
+from ..cache import partial
+from ..cache.stamps import CLAIMS, PARTIAL, key_of
 from ..errors import PkgdataError
 from ..stores.wire import user_agent
 from ..transfer.fetch import Routes
@@ -28,7 +31,6 @@ from ..transfer.sockets import Run, Server
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import TypeVar
 
     from ..base.hashes import Digest, Hasher
     from ..base.progress import Callback
@@ -36,9 +38,7 @@ if TYPE_CHECKING:
     from ..cache.objects import Cache
     from ..transfer.fetch import Mirrors
     from .lookup import Settings
-    from .registry import Entry, Registry
-
-    T = TypeVar("T")
+    from .registry import Entry
 
 #: A file of more bytes is fetched alone, so that it can be resumed and split into ranges.
 SMALL = 8 << 20
@@ -47,13 +47,21 @@ ALONE = 4
 #: Fewer small files are fetched alone, each under its lock: there a second of the same batch in
 #: another process would find nothing left to share.
 FEW = 32
-#: Objects after which bulk looks for what other processes have fetched meanwhile.
-_LOOK_EVERY = 256
+#: Batches of the same files that work at the same time. Two share the work well; more would be
+#: slower, by what each has to load.
+_WORKERS = 2
+#: Seconds between two looks at what others have claimed, at first and at most; and how many times
+#: in the time that they may show no sign of work they are looked at more closely.
+_SOON, _LATER, _SIGNS = 0.01, 0.1, 20
 #: From this mean size on, hashing and writing are worth a second thread.
 _SECOND_THREAD = 1 << 17
 #: Files of this computer that a thread copies in so many seconds, and how often it must fall short
 #: of that to be worth another one.
 _PER_LOOK, _LOOK, _SLOW_LOOKS = 5, 0.05, 2
+
+
+def _number(digest: Digest) -> int:
+    return int(digest.hex[:12], 16)
 
 
 class _Job:
@@ -102,6 +110,21 @@ class _Job:
             self.path, fd, self.digest, entry.name, self.size, entry.size is None, self
         )
 
+    def adopt(self, path: str) -> bool:
+        """Return True if a file holds the right bytes, which are copied and verified on the way."""
+        try:
+            with fs.open_plain(path) as file:
+                if not self.begin(os.fstat(file.fileno()).st_size):
+                    return False
+                self.feed(memoryview(file.read()))
+        except OSError:
+            self.abandon()  # removed by another process, or not readable
+            return False
+        good = self.finish()
+        if not good:
+            self.abandon()
+        return good
+
     def abandon(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
@@ -110,65 +133,50 @@ class _Job:
 
 
 class _Queue:
-    """The jobs of bulk; those that another process is fetching are put off."""
+    """The jobs of bulk; what others are fetching is put off, what the dead left is taken over."""
 
     def __init__(self, batch: Batch, jobs: Iterable[_Job], folder: str) -> None:
         self._batch = batch
         self._jobs = deque(jobs)
-        self._folder = folder
-        self._until_look = 0
-        self._shuffled = False
-        self._others: set[str] = set()
         self._lock = threading.Lock()
-        #: What others were fetching when its turn came.
+        #: What other batches have claimed when its turn came, and what is fetched without a claim.
         self.left: list[_Job] = []
-        self._look()
-        self._until_look = FEW // 4  # a process that started with us shows soon
+        self.alone: list[_Job] = []
+        # single fetches of others take no claims; their files tell
+        self._dead, self._busy = partial.standing(folder)
 
     def __len__(self) -> int:
         return len(self._jobs)
-
-    def _look(self) -> None:
-        me = f".{owners.token()}-"
-        # our own are left out: there may be a thousand
-        found = [(name, owners.of(name)) for name in os.listdir(self._folder) if me not in name]
-        running = {one for one in {owner for _, owner in found} if one and not owners.is_gone(one)}
-        self._others = {name.partition(".")[0] for name, owner in found if owner in running}
-        # towards the end two processes meet more often
-        self._until_look = max(1, min(_LOOK_EVERY, len(self._jobs) // 8))
-        if self._others and not self._shuffled:
-            # in the order of the other process we would fetch what it is fetching, to the end
-            import random
-
-            random.shuffle(self._jobs)
-            self._shuffled = True
 
     def popleft(self) -> _Job:
         with self._lock:
             while True:
                 job = self._jobs.popleft()
-                self._until_look -= 1
-                if self._until_look <= 0:
-                    self._look()
-                if self._batch.is_here(job.entry):
-                    # another process fetched it, and may have ended since
-                    job.size = job.entry.size or 0
-                    self._batch.succeed(job.entry)
-                    self._batch.tell(job, HIT, job.size)
-                elif key_of(job.digest) in self._others:
+                state = self._batch.claim(job.entry)
+                if state == WAIT:
                     self.left.append(job)
-                else:
+                elif state == START and key_of(job.digest) in self._busy:
+                    self.alone.append(job)
+                elif state == START and not self._adopt(job):
                     return job
 
     def appendleft(self, job: _Job) -> None:
         self._jobs.appendleft(job)
+
+    def _adopt(self, job: _Job) -> bool:
+        """Take the bytes that a dead process left, if they are whole."""
+        if not any(map(job.adopt, self._dead.get(key_of(job.digest), ()))):
+            return False
+        self._batch.done(job)
+        return True
 
 
 class Batch:
     """Fetch files of one package, none of which is here; ``report`` is filled.
 
     ``one`` fetches a single entry: it takes the entry, a progress callback and the ``rounds`` of
-    `pkgdata.transfer.fetch`, and returns the path.
+    `pkgdata.transfer.fetch`, and returns the path. ``crowd`` is a number of 32 bits that those have
+    in common who want the same files.
     """
 
     def __init__(
@@ -179,6 +187,7 @@ class Batch:
         one: Callable[..., str],
         mirrors: Mirrors,
         settings: Settings,
+        crowd: int = 0,
     ) -> None:
         self._entries = entries
         self._cache = cache
@@ -190,11 +199,17 @@ class Batch:
         self._durability: str = settings["durability"]
         self._retries: int = settings["retries"]
         self._show: Callback = silent
+        self._crowd = (1 << 49) + crowd * _WORKERS
         self._lock = threading.Lock()
         #: Of the server that bulk asks now.
         self.url = ""
         #: Set to end everything early.
         self.stopped = threading.Event()
+        #: What this batch alone is fetching, once there is bulk; and what others have claimed.
+        self._claims: locks.Claims | None = None
+        self._theirs: list[Entry] = []
+        #: Whether they are waited for; and whether this is one of the few of a crowd that work.
+        self._patient, self._works = True, False
 
     # -- one file --------------------------------------------------------------------------
 
@@ -216,11 +231,6 @@ class Batch:
         if self._show is not silent:
             self._show(Event(job.entry.name, state, done, job.size, self.url))
 
-    def is_here(self, entry: Entry) -> bool:
-        """Return True if an entry has come into the cache."""
-        digest = entry.digest
-        return digest is not None and bool(self._cache.find(digest, entry.name, entry.size))
-
     def succeed(self, entry: Entry, path: str | None = None, new: int | None = None) -> None:
         """Put an entry into the report; ``path`` is its place in the cache by default.
 
@@ -232,6 +242,38 @@ class Batch:
             assert entry.digest is not None
             path = self._cache.path(entry.digest, entry.name)
         self._report.succeeded[entry.name] = path
+
+    def _begin(self) -> bool:
+        """Return True if this batch is one of the few among those that fetch the same files."""
+        if not self._works and self._claims is not None:
+            self._works = any(self._claims.take(self._crowd + i) for i in range(_WORKERS))
+        return self._works
+
+    def claim(self, entry: Entry) -> str:
+        """Return DONE if an entry has come into the cache, WAIT if it is another's, else START."""
+        digest = entry.digest
+        assert digest is not None
+        free = self._works and (self._claims is None or self._claims.take(_number(digest)))
+        if not self._cache.find(digest, entry.name, entry.size):
+            return START if free or not self._patient else WAIT
+        self._drop(entry)
+        self.succeed(entry)
+        self._show(Event(entry.name, HIT, entry.size or 0, entry.size or 0, self.url))
+        return DONE
+
+    def _drop(self, entry: Entry) -> None:
+        if self._claims is not None and entry.digest is not None:
+            self._claims.drop(_number(entry.digest))
+
+    def _brought(self, job: _Job, path: str) -> None:
+        self.succeed(job.entry, path, job.size)
+        self._drop(job.entry)
+
+    def done(self, job: _Job) -> None:
+        """Take over a job whose bytes are right."""
+        self.tell(job, DONE, job.size)
+        with self._lock:
+            job.keep()
 
     def _alone(self, entry: Entry) -> None:
         if self.stopped.is_set():
@@ -245,6 +287,8 @@ class Batch:
         except (PkgdataError, OSError) as error:
             with self._lock:
                 self._report.failed[entry.name] = error
+        finally:
+            self._drop(entry)
 
     def _in_turn(self, entries: deque[Entry]) -> None:
         while entries:
@@ -254,7 +298,7 @@ class Batch:
                 return  # another thread was faster
             self._alone(entry)
 
-    def _add_turns(self, pool: _Pool, entries: deque[Entry]) -> None:
+    def _add_turns(self, pool: Crew, entries: deque[Entry]) -> None:
         """Let one thread copy small files of this computer, and more while that is slow."""
         # threads that a local disk does not need slow each other down; a network's disk takes its
         # time, and so does a file that another process holds
@@ -291,26 +335,92 @@ class Batch:
                 seen.add(entry.digest)
         small = [e for e in first if e.digest is not None and (e.size or 0) <= SMALL]
         large = [e for e in first if e.digest is None or (e.size or 0) > SMALL]
-        pool = _Pool(ALONE)
+        pool = Crew(ALONE)
         large.sort(key=lambda entry: -(entry.size or 0))
         try:
             pool.add(self._alone, large)
-            rest = self._over_mirrors(small)
-            near: deque[Entry] = deque()
-            far: list[Entry] = []
-            here = self._mirrors.is_near()
-            for entry in rest:
-                is_near = self._mirrors.is_near(entry.urls) if entry.urls else here
-                (near if is_near else far).append(entry)
-            pool.add(self._alone, far)
-            pool.add(functools.partial(self._add_turns, pool), [near])
+            small = self._join(small)
+            while small:
+                self._spread(pool, self._over_mirrors(small))
+                small = self._wait()
             pool.wait()
             pool.add(self._alone, again)
             pool.wait()
+            if self._report.new:
+                partial.tidy(self._cache.root)
         except BaseException:
             self.stopped.set()
             pool.cancel()
             raise
+        finally:
+            if self._claims is not None:
+                self._claims.close()
+
+    def _join(self, entries: list[Entry]) -> list[Entry]:
+        """Return small files once this batch may work on them; the others' are waited for."""
+        if len(entries) >= FEW:
+            try:
+                self._cache.prepare()
+                self._claims = locks.Claims(os.path.join(self._cache.root, CLAIMS))
+            except OSError:
+                pass  # what is wrong with the cache is worded by a single fetch
+            else:
+                if not self._begin():
+                    self._theirs = entries
+                    return self._wait()
+        self._works = True
+        return entries
+
+    def _spread(self, pool: Crew, entries: list[Entry]) -> None:
+        """Fetch small files that bulk has not brought, each for itself."""
+        near: deque[Entry] = deque()
+        far: list[Entry] = []
+        here = self._mirrors.is_near()
+        for entry in entries:
+            is_near = self._mirrors.is_near(entry.urls) if entry.urls else here
+            (near if is_near else far).append(entry)
+        pool.add(self._alone, far)
+        pool.add(functools.partial(self._add_turns, pool), [near])
+
+    def _wait(self) -> list[Entry]:
+        """Wait for what others have claimed; return what this batch has to fetch after all.
+
+        That is also so if they show no sign of work for too long.
+        """
+        changed = looked = time.monotonic()
+        patience, delay = self._cache.lock_timeout, _SOON
+        first: str | None = None
+        last: list[tuple[str | None, int]] | None = None
+        while self._theirs and not self.stopped.is_set():
+            # all of them are looked at only if one of them has changed: there may be thousands
+            self._begin()
+            entry = self._theirs.pop()
+            state = self.claim(entry)
+            if state != WAIT:
+                states = [(one, self.claim(one)) for one in self._theirs]
+                self._theirs = [one for one, each in states if each == WAIT]
+                free = [one for one, each in [(entry, state), *states] if each == START]
+                if free:
+                    return free
+                changed, delay, first = time.monotonic(), _SOON, None
+                continue
+            self._theirs.insert(0, entry)
+            now, first = time.monotonic(), first or entry.name
+            if now - looked >= patience / _SIGNS:
+                keys = {key_of(one.digest) for one in self._theirs if one.digest is not None}
+                signs, looked = partial.busy(self._cache.bucket(PARTIAL), keys), now
+                if signs != last:
+                    last, changed = signs, now
+            if now - changed >= patience:
+                # each file that they hold would cost as long a wait
+                self._cache.stuck.update(owner for owner, _ in last or ())
+                self._patient = False
+                free, self._theirs = self._theirs, []
+                return free
+            self._show(Event(first, WAIT, 0, None, "another process"))
+            self.stopped.wait(delay)
+            delay = min(1.5 * delay, _LATER)
+        return []
 
     def _over_mirrors(self, entries: list[Entry]) -> list[Entry]:
         """Fetch in bulk from one mirror after the other; return what is left."""
@@ -337,7 +447,7 @@ class Batch:
     ) -> list[Entry]:
         """Fetch from one server; return what it did not give.
 
-        What other processes are fetching is added to ``alone``.
+        What single fetches of other processes are bringing is added to ``alone``.
         """
         try:
             self._cache.prepare()
@@ -345,33 +455,32 @@ class Batch:
             server = Server(*key, user_agent(), conf.headers)
             queue = _Queue(self, jobs, self._cache.bucket(PARTIAL))
             with self._cache.usage():
-                self.group = Group(
-                    self._cache,
-                    lambda job, path: self.succeed(job.entry, path, job.size),
-                    self._durability,
-                )
+                self.group = partial.Group(self._cache, self._brought, self._durability)
                 try:
                     self._run_bulk(server, queue)
                 finally:
                     self.group.flush()
-            alone += [job.entry for job in queue.left]
+            alone += [job.entry for job in queue.alone]
+            self._theirs += [job.entry for job in queue.left]
         except (OSError, PkgdataError):
             # what is wrong with the cache or the server is worded by a single fetch
             alone += [job.entry for job in jobs if job.entry.name not in self._report.succeeded]
             return []
-        done = {*self._report.succeeded, *(job.entry.name for job in queue.left)}
+        done = {*self._report.succeeded, *(j.entry.name for j in (*queue.left, *queue.alone))}
         return [job.entry for job in jobs if job.entry.name not in done]
 
     def _run_bulk(self, server: Server, queue: _Queue) -> None:
+        try:
+            queue.appendleft(queue.popleft())
+        except IndexError:
+            return  # all is claimed by others; a server is spared the connections of a crowd
         second: list[threading.Thread] = []
 
         def new(width: int) -> Run:
             return Run(server, queue, width, self._timeout, done, self.stopped.is_set)
 
         def done(job: _Job) -> None:
-            self.tell(job, DONE, job.size)
-            with self._lock:
-                job.keep()
+            self.done(job)
             if not second and first.objects == 8 and first.bytes > 8 * _SECOND_THREAD:
                 first.narrow(self._connections - half)
                 thread = threading.Thread(target=new(half).run, name="pkgdata-bulk", daemon=True)
@@ -388,77 +497,3 @@ class Batch:
         finally:
             for thread in second:
                 thread.join()
-
-
-def export(report: Report, folder: str, registry: Registry) -> None:
-    """Write what was fetched below a folder; what is there stays if it has the same bytes."""
-    for name, path in list(report.succeeded.items()):
-        target = os.path.join(folder, *name.split("/"))
-        entry = registry.get(name)
-        try:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
-            if not _is_same(path, target, entry and entry.digest):
-                fs.copy_atomic(path, target, sync=False)
-            report.succeeded[name] = target
-        except OSError as error:
-            del report.succeeded[name]
-            report.failed[name] = error
-
-
-def _is_same(path: str, target: str, digest: Digest | None) -> bool:
-    if not os.path.isfile(target) or os.path.getsize(target) != os.path.getsize(path):
-        return False
-    digest = digest or hashes.hash_file(path)
-    return hashes.hash_file(target, digest.alg) == digest
-
-
-class _Pool:
-    """A few threads, made when they are needed, each working in its caller's context."""
-
-    # the program does not wait for them at its end, as it would for those of concurrent.futures:
-    # after Ctrl-C one may read from a silent server for as long as its timeout lasts
-
-    def __init__(self, width: int) -> None:
-        self._width = width
-        self._news = threading.Condition()
-        self._tasks: deque[Callable[[], object]] = deque()
-        self._threads = 0
-        self._error: BaseException | None = None
-
-    def add(self, action: Callable[[T], None], items: list[T]) -> None:
-        import contextvars
-
-        with self._news:
-            for item in items:
-                run = contextvars.copy_context().run
-                self._tasks.append(functools.partial(run, action, item))
-            new = min(self._width - self._threads, len(items))  # who has no work has ended
-            self._threads += new
-        for _ in range(new):
-            threading.Thread(target=self._work, name="pkgdata-fetch", daemon=True).start()
-
-    def _work(self) -> None:
-        while True:
-            with self._news:
-                if not self._tasks:
-                    self._threads -= 1
-                    self._news.notify_all()
-                    return
-                task = self._tasks.popleft()
-            try:
-                task()
-            except BaseException as error:
-                with self._news:
-                    self._error = self._error or error
-                    self._tasks.clear()
-
-    def wait(self) -> None:
-        with self._news:
-            while self._threads:
-                self._news.wait()
-            if self._error is not None:
-                raise self._error
-
-    def cancel(self) -> None:
-        with self._news:
-            self._tasks.clear()

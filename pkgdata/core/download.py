@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
+from ..base import fs, hashes
 from ..base.progress import WAIT, Event
 from ..errors import CacheError
 from ..transfer.fetch import Health, Mirrors, configured, fetch, shown
@@ -15,12 +16,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Any
 
+    from ..base.hashes import Digest
     from ..base.progress import Callback
+    from ..base.report import Report
     from ..cache.objects import Cache
     from ..cache.partial import Partial
     from ..stores import Source
     from .lookup import Settings
-    from .registry import Entry
+    from .registry import Entry, Registry
 
 
 class Downloads(NamedTuple):
@@ -88,3 +91,25 @@ class Downloads(NamedTuple):
         with shown(entry.name, show, lambda: os.stat(path).st_size, lambda: bool(filled)):
             path = settings.in_cache(bring)
         return path
+
+
+def export(report: Report, folder: str, registry: Registry) -> None:
+    """Write what was fetched below a folder; what is there stays if it has the same bytes."""
+    for name, path in list(report.succeeded.items()):
+        target = os.path.join(folder, *name.split("/"))
+        entry = registry.get(name)
+        try:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            if not _is_same(path, target, entry and entry.digest):
+                fs.copy_atomic(path, target, sync=False)
+            report.succeeded[name] = target
+        except OSError as error:
+            del report.succeeded[name]
+            report.failed[name] = error
+
+
+def _is_same(path: str, target: str, digest: Digest | None) -> bool:
+    if not os.path.isfile(target) or os.path.getsize(target) != os.path.getsize(path):
+        return False
+    digest = digest or hashes.hash_file(path)
+    return hashes.hash_file(target, digest.alg) == digest

@@ -369,15 +369,18 @@ class PackageData:
         if missing and self._settings.is_offline:
             report.failed.update((entry.name, self._offline(entry.name)) for entry in missing)
         elif missing:
+            import zlib
             from functools import partial
 
             from .batch import Batch
 
             mirrors = self._downloads().mirrors()
-            batch = Batch(missing, self.cache, report, self._download, mirrors, self._settings)
+            crowd = zlib.crc32("\n".join(wanted).encode(errors="surrogatepass"))
+            settings, one = self._settings, self._download
+            batch = Batch(missing, self.cache, report, one, mirrors, settings, crowd)
             batch.run(partial(self._view, progress))
         if to is not None:
-            from .batch import export
+            from .download import export
 
             export(report, os.path.join(os.fspath(to), self.name), self.registry)
         report.raise_if_failed(self.name)

@@ -168,6 +168,9 @@ def past_a_dead_mirror(data) -> pkgdata.PackageData:
 def do_everything(data, monkeypatch) -> set[str]:
     """Carry out every operation that leaves something; return the paths seen on the way."""
     past_a_dead_mirror(data).get("unsized.txt")
+    with monkeypatch.context() as patch:
+        patch.setattr("pkgdata.core.batch.FEW", 1)
+        data.fetch("maps/small.txt")
     for name in ("maps/large.bin", "maps/small.txt", "unsized.txt"):
         data.get(name)
     during = in_the_making(data, monkeypatch)
@@ -200,7 +203,7 @@ def test_the_very_paths(data, monkeypatch):
     }
     recipe = hashlib.sha256(b"Unzip [] ").hexdigest()[:16]
     key = f"sha256-{sha(CUT).hex[:40]}"
-    expected = {"CACHEDIR.TAG", "README.txt", ".lock"}
+    expected = {"CACHEDIR.TAG", "README.txt", ".lock", ".claims"}
     for name, content in objects.items():
         expected.add(f"objects-v1/{at(sha(content))}/{name}")
     expected |= {

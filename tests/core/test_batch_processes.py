@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import faults
 import pytest
@@ -24,13 +25,16 @@ from batching import (
     needs_signals,
     read,
     registry,
+    sha,
 )
 from faults import FaultServer, forever
 
 import pkgdata
+from pkgdata.base import owners
 from pkgdata.base.progress import DONE
 from pkgdata.cache import upkeep
 from pkgdata.cache.objects import LOCKS, PARTIAL
+from pkgdata.cache.stamps import key_of
 from pkgdata.core import batch
 
 pytestmark = pytest.mark.slow
@@ -147,6 +151,101 @@ def test_two_processes_share_the_work(server, spawn):
     assert len(server.requests) <= 1.25 * len(MANY)
     assert check_objects(root()) == len(MANY)
     assert left(root(), PARTIAL) == left(root(), LOCKS) == []
+
+
+def test_a_crowd_asks_for_each_file_once(server, spawn):
+    children = [spawn() for _ in range(20)]
+    for child in children:
+        child.go()
+    for child in children:
+        check_paths(child.paths(), FILES)
+    assert len(server.requests) <= 1.2 * len(FILES)
+    assert check_objects(root()) == len(FILES)
+    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
+
+
+def test_threads_ask_for_each_file_once(server):
+    files = dict(list(FILES.items())[:60])
+    begin = threading.Barrier(24)
+
+    def fetch(_) -> dict[str, str]:
+        begin.wait()
+        return declare(server.url, files=files).fetch().succeeded
+
+    with ThreadPoolExecutor(24) as pool:
+        for paths in pool.map(fetch, range(24)):
+            check_paths(paths, files)
+    assert len(server.requests) <= 1.2 * len(files)
+
+
+@needs_signals
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_crowd_goes_on_when_those_who_work_are_killed(server, spawn, workers):
+    first = [spawn(patch=TELL) for _ in range(workers)]
+    names = list(FILES)
+    for child, begin in zip(first, (100, 200), strict=False):
+        for name in names[begin : begin + 4 * workers]:
+            server.script(name, faults.stall(0))
+        child.go()
+    for child in first:
+        child.wait_for(lambda facts: facts["event"] == "created" and facts)
+    assert server.stalled.wait(30)
+    others = [spawn() for _ in range(4)]
+    for child in others:
+        child.go()
+    others[0].wait_for(lambda facts: facts["event"] == "wait")
+    for child in first:
+        child.process.kill()
+        child.process.wait()
+    server.release()
+    for child in others:
+        check_paths(child.paths(), FILES)
+    assert left(root(), PARTIAL) == left(root(), LOCKS) == []
+
+
+def dead_owner() -> str:
+    """Return the name part of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return f"{owners.token().rpartition('-')[0]}-{process.pid}-0123abcd"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a lock file may be in use there")
+def test_what_dead_processes_left_is_taken_and_swept(server):
+    gone, names = dead_owner(), list(FILES)
+    for bucket in (PARTIAL, LOCKS):
+        os.makedirs(os.path.join(root(), bucket))
+    for number, name in enumerate(names[:80]):
+        content = FILES[name] if number < 50 else FILES[name][:-1] or b"other"
+        place = os.path.join(root(), PARTIAL, f"{key_of(sha(FILES[name]))}.{gone}")
+        with open(f"{place}.part", "wb") as file:
+            file.write(content)
+        with open(f"{place}.note", "w") as note:
+            note.write("http://example.org/\n\n")
+    with open(os.path.join(root(), LOCKS, f"{key_of(sha(FILES[names[0]]))}.lock"), "w"):
+        pass
+    other = os.path.join(root(), PARTIAL, f"{key_of(sha(b'to be resumed'))}.{gone}.part")
+    with open(other, "wb") as file:
+        file.write(b"to be")
+    check_here(declare(server.url).fetch(), FILES)
+    assert {r.path for r in server.requests} == set(names[50:])
+    assert left(root(), PARTIAL) == [os.path.basename(other)]
+    assert left(root(), LOCKS) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a link needs a right there")
+def test_a_planted_part_is_not_followed(server, tmp_path):
+    mine = tmp_path / "mine"
+    mine.write_bytes(next(iter(FILES.values())))
+    os.makedirs(os.path.join(root(), PARTIAL))
+    for kind, make_it in (("part", os.symlink), ("part", None)):
+        name = list(FILES)[0 if make_it else 1]
+        path = os.path.join(root(), PARTIAL, f"{key_of(sha(FILES[name]))}.{dead_owner()}.{kind}")
+        make_it(mine, path) if make_it else os.mkfifo(path)
+    check_here(declare(server.url).fetch(), FILES)
+    assert len(server.requests) == len(FILES)
+    assert mine.read_bytes() == next(iter(FILES.values()))
+    assert left(root(), PARTIAL) == []
 
 
 #: Says when a file is begun: from then on others see who brings it in.
