@@ -239,6 +239,7 @@ class Crew:
         self._error: BaseException | None = None
 
     def add(self, action: Callable[[T], object], items: list[T]) -> None:
+        """Call a function with each of some items, in threads."""
         import contextvars
         import functools
         import threading
@@ -268,6 +269,7 @@ class Crew:
                     self._tasks.clear()
 
     def wait(self) -> None:
+        """Wait until all is done; raise the first error, which drops what was not begun."""
         with self._news:
             while self._threads:
                 self._news.wait()
@@ -275,6 +277,7 @@ class Crew:
                 raise self._error
 
     def cancel(self) -> None:
+        """Drop what was not begun."""
         with self._news:
             self._tasks.clear()
 
