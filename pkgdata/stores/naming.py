@@ -20,7 +20,7 @@ _DRIVERS = {
     "http": "http.HttpStore",
     "https": "http.HttpStore",
     "file": "file.FileStore",
-    "mem": "memory.MemoryStore",
+    "mem": "other.MemoryStore",
     "s3": "s3.S3",
     "gs": "providers.Google",
     "az": "providers.Azure",
@@ -57,7 +57,7 @@ def _other(url: str) -> str:
         hint = f"known: {_KNOWN}, and the protocols of fsspec"
     if kind not in known:
         raise ConfigError(f"{urls.redact(url)}: unknown scheme {kind!r}", hint=hint)
-    return "fsspec.FsspecStore"
+    return "other.FsspecStore"
 
 
 class BucketUrl:

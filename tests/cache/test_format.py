@@ -17,7 +17,7 @@ import pkgdata.cache.objects
 from pkgdata import Digest, Entry, PkgdataError, Registry
 from pkgdata.base import fs
 from pkgdata.base.progress import BYTES
-from pkgdata.stores.memory import Kept, MemoryBody, MemoryStore
+from pkgdata.stores.other import Kept, MemoryBody, MemoryStore
 from pkgdata.transfer import one as transfer
 
 #: What each placeholder of the drawing may stand for.

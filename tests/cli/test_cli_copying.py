@@ -14,7 +14,7 @@ from shells import fill, stored, tree, write
 
 from pkgdata.errors import StoreError
 from pkgdata.stores import Store
-from pkgdata.stores.memory import MemoryStore
+from pkgdata.stores.other import MemoryStore
 
 # -- cp ----------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from shells import fill, stored, tree, write
 
 import pkgdata
 from pkgdata.stores import Store
-from pkgdata.stores.memory import MemoryStore
+from pkgdata.stores.other import MemoryStore
 
 # -- ls and du ---------------------------------------------------------------------------------
 

@@ -9,7 +9,7 @@ from shells import fill, stored, tree, write
 
 from pkgdata.base import hashes
 from pkgdata.stores import Info, Store
-from pkgdata.stores.memory import MemoryStore
+from pkgdata.stores.other import MemoryStore
 
 # -- what cannot be read -----------------------------------------------------------------------
 

@@ -191,7 +191,7 @@ def test_few_stored_bytes_that_stand_for_many(tmp_path, encoding):
 
 def test_listing_a_million_names_in_memory():
     code = """
-        from pkgdata.stores.memory import Kept
+        from pkgdata.stores.other import Kept
         from pkgdata.stores import Info
         store = Store("mem://million")
         kept = Kept(b"", Info(0))

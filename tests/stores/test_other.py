@@ -19,7 +19,7 @@ from pkgdata.errors import (
     StoreError,
 )
 from pkgdata.stores import Store
-from pkgdata.stores.fsspec import FsspecStore
+from pkgdata.stores.other import FsspecStore
 
 registry = pytest.importorskip("fsspec.registry")
 memory_files = pytest.importorskip("fsspec.implementations.memory")

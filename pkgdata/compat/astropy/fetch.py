@@ -29,7 +29,7 @@ from ...errors import (
 )
 from ...stores import Body, Source, open_store
 from ...stores import http as web
-from ...stores.fsspec import FtpStore
+from ...stores.other import FtpStore
 from ...stores.wire import adapter, new_session
 from ...transfer.fetch import fetch, shown
 from ...transfer.one import unexpected_page

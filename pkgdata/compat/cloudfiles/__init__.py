@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import posixpath
 
-from ...stores.memory import _contents
+from ...stores.other import _contents
 from . import compression, exceptions, paths
 from .compression import transcode
 from .files import CloudFile, CloudFiles, ResumableTransfer
