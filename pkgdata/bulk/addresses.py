@@ -315,7 +315,7 @@ def below(
 ) -> Iterator[tuple[str, Info]]:
     """List names with a prefix, and the empty objects that stand for folders if `markers`."""
     for name, info in store.scan(prefix, flat):
-        if not is_marker(name, info) or (name != prefix if flat else markers):
+        if not is_marker(name, info) or markers or (flat and name != prefix):
             yield name, info
 
 
