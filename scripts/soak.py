@@ -52,8 +52,17 @@ class Verb(NamedTuple):
     expected: dict[str, bytes]
 
 
+#: The paths that were asked for.
+asked: list[str] = []
+
+
 class _Quiet(http.server.SimpleHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        """Count, and answer."""
+        asked.append(self.path)
+        super().do_GET()
 
     def log_message(self, format: str, *args: object) -> None:
         """Say nothing."""
@@ -246,14 +255,19 @@ def _leftovers(found: dict[str, Path]) -> list[str]:
 def crowd(house: House, size: int, count: Count) -> None:
     """Let many processes fetch the same files into one empty cache."""
     cache = house.fresh() / "cache"
-    before = time.monotonic()
+    before, sent = time.monotonic(), len(asked)
     started = [start(house, cache, ["fetch", "soaked"]) for _ in range(size)]
     for process in started:
         count.tried += 1
         finish(process, count, "crowd")
     objects = {hashlib.sha256(content).hexdigest(): content for content in house.files.values()}
     _look(Verb([], cache, objects), "crowd", cache, count)
-    count.notes.append(f"crowd: {size} processes in {time.monotonic() - before:.1f} s")
+    sent, took = len(asked) - sent, time.monotonic() - before
+    count.notes.append(
+        f"crowd: {size} processes, {sent} requests for {len(house.files)} files, {took:.1f} s"
+    )
+    if sent > 1.2 * len(house.files):
+        count.wrong += 1
 
 
 READER = """

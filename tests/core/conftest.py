@@ -9,8 +9,11 @@ from batching import (
     FILES,
 )
 from faults import FaultServer
+from looking import FILES as LOOKED_FOR
+from looking import put, registry_text
 
 import pkgdata
+from pkgdata.core import declaration
 from pkgdata.stores import http
 
 
@@ -48,3 +51,29 @@ def serve(tmp_path):
         )
 
     return make
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """Make the package ``lookpkg`` with its declaration, and a folder that serves as its mirror."""
+    for name, content in LOOKED_FOR.items():
+        put(tmp_path / "origin", name, content)
+    home = tmp_path / "src" / "lookpkg"
+    put(home, "__init__.py", b"")
+    put(home, "registry.txt", registry_text().encode())
+    toml = (
+        '[package]\nname = "lookpkg"\n'
+        f"dataurl = '{(tmp_path / 'origin').as_uri()}'\n"
+        f"folders = ['{tmp_path / 'predefined'}']\n"
+        'env = "LOOKPKG_DATA"\n'
+    )
+    put(home, "pkgdata.toml", toml.encode())
+    monkeypatch.syspath_prepend(str(tmp_path / "src"))
+    monkeypatch.setattr(declaration, "_declared", {})
+    monkeypatch.delenv("LOOKPKG_DATA", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def data(project):
+    return pkgdata.declare("lookpkg")
