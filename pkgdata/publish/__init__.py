@@ -84,6 +84,12 @@ def destination_for(url: str, **options: Any) -> Destination:
     unknown = sorted(given.keys() - _options_of(cls))
     if unknown:
         raise PublishError(f"{urls.redact(url)}: {unknown[0]} means nothing for this destination")
+    address = given.get("public_url") or ""
+    if urls.has_secret(address):  # it is for registries, pages and everybody's pkgdata.toml
+        raise PublishError(
+            f"{urls.redact(address)} holds a login or a signature, and is to be public",
+            hint="name the address that everybody reads",
+        )
     return cls(url, **given)
 
 

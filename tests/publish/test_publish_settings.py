@@ -19,6 +19,7 @@ from pkgdata.core.registry import Registry
 from pkgdata.errors import (
     PublishError,
 )
+from pkgdata.publish import destinations_for
 from pkgdata.publish.destination import find_token, hide
 
 # -- a package's own settings ------------------------------------------------------------------
@@ -169,3 +170,10 @@ def _take_terminal():
     import termios
 
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+@pytest.mark.parametrize("secret", ["me:sesame@h/d/", "h/d/?sig=sesame", "me:se/same@h/d/"])
+def test_a_public_address_with_a_secret_is_refused_and_not_shown(tmp_path, secret):
+    with pytest.raises(PublishError, match="to be public") as caught:
+        destinations_for(f"file:{tmp_path}", f"https://{secret}")
+    assert "same" not in str(caught.value)
