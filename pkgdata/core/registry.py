@@ -33,7 +33,6 @@ else:
 #: How the comment line begins that we write above an entry, and the most digits after it: no file
 #: has a size of more, and int() refuses thousands of them.
 _SIZE, _SIZE_DIGITS = "#: size=", 19
-
 _EXPECTED = "expected 'name digest' or 'name digest url'"
 
 #: Characters that mean nothing to a shell, as `shlex.quote` has them.
