@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import subprocess
 import sys
 import threading
 
 import filelock
 import pytest
+from flock_shim import build_shim
 
 import pkgdata
 from pkgdata import CacheLockTimeoutError
@@ -283,20 +283,6 @@ with UsageLock(path + ".usage", True, 0):
     except TimeoutError:
         print("one")
 """
-
-
-def build_shim(folder: str | os.PathLike[str]) -> str:
-    """Compile the library to preload; return its path."""
-    compiler = shutil.which("gcc")
-    if compiler is None:
-        ask = "needs gcc: apt-get install gcc libc6-dev"
-        pytest.fail(ask) if os.environ.get("CI") else pytest.skip(ask)
-    source = os.path.join(os.path.dirname(os.path.dirname(__file__)), "flock_shim.c")
-    target = os.path.join(folder, "flock_shim.so")
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-Wall", "-Werror", "-o", target, source], check=True
-    )
-    return target
 
 
 @pytest.fixture(scope="module")
