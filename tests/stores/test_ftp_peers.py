@@ -11,7 +11,7 @@ import pytest
 
 from pkgdata.base.urls import tls_context
 from pkgdata.errors import PkgdataError
-from pkgdata.stores import fsspec
+from pkgdata.stores import other
 
 CONTENT = b"0123456789"
 
@@ -76,7 +76,7 @@ class Server:
 
 
 def read(server):
-    store = fsspec.FtpStore(server.url, 5.0, tls_context)
+    store = other.FtpStore(server.url, 5.0, tls_context)
     with store.open("") as body:
         buffer, found = memoryview(bytearray(100)), b""
         while count := body.readinto(buffer):
@@ -86,7 +86,7 @@ def read(server):
 
 @pytest.fixture(autouse=True)
 def in_time(monkeypatch):
-    monkeypatch.setattr(fsspec, "_ANSWER", 1.0)
+    monkeypatch.setattr(other, "_ANSWER", 1.0)
     began = time.monotonic()
     yield
     assert time.monotonic() - began < 15
