@@ -35,6 +35,9 @@ else:
 _SIZE, _SIZE_DIGITS = "#: size=", 19
 _EXPECTED = "expected 'name digest' or 'name digest url'"
 
+#: Characters of a line that an error shows.
+_SHOWN = 200
+
 #: Characters that mean nothing to a shell, as `shlex.quote` has them.
 _PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
 
@@ -254,6 +257,7 @@ class Registry(Mapping[str, Entry]):
             raise self._error(number, _EXPECTED, f"{line} ({error})") from None
 
     def _error(self, number: int, expected: str, found: str) -> RegistryError:
+        found = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
         text = f"{self.file or 'registry'}, line {number}: {expected}, found {found!r}"
         return RegistryError(text, file=self.file, line=number)
 

@@ -65,6 +65,9 @@ _MANIFEST, _TGZ = ".manifest.txt.gz", ".tgz"
 #: A manifest that grows past this is none: a file of it takes some 200 bytes.
 _MOST = 4 << 30
 
+#: Nor is one that grows to more than this, or to so many times its size: digests hardly compress.
+_SMALL, _RATIO = 16 << 20, 50
+
 #: The highest mode that is kept: permission bits, no setuid or setgid.
 _MODE = 0o777
 
@@ -328,9 +331,10 @@ def read_manifest(store: Store, name: str) -> tuple[Manifest, int] | None:
     try:
         # a web server may declare the file encoded, and a proxy or client may have decoded it
         if content[:2] == b"\x1f\x8b":
-            content = decoded(content, "gzip", _MOST)
-            if len(content) > _MOST:
-                raise OSError(f"it grows past {_MOST} bytes")
+            most = min(_MOST, max(_SMALL, _RATIO * size))
+            content = decoded(content, "gzip", most)
+            if len(content) > most:
+                raise OSError(f"its {size} bytes grow past {most}")
         text = content.decode()
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise RegistryError(f"{address} is damaged: {error}", file=address) from error

@@ -259,6 +259,7 @@ LINE = f"{DIGEST.hex[2:]} {len(CONTENT)}\n".encode()
         LINE.replace(b" ", b"  "),
         LINE.replace(b" ", b" -"),
         LINE.replace(b" ", b"\n"),
+        LINE.replace(b" ", b" " + b"9" * 5000),
         b"0" + LINE,
     ],
 )

@@ -339,3 +339,8 @@ def test_a_hundred_thousand_lines(tmp_path):
         file.write(f"dir0/file0 {digests[1]}\n")
     with pytest.raises(RegistryError, match="line 100001: 'dir0/file0' stands on line 1"):
         Registry.load(path)
+
+
+def test_an_error_shows_the_beginning_of_a_long_line():
+    with pytest.raises(RegistryError, match=r"found 'a{200}\.\.\.'$"):
+        Registry.parse("a" * 10_000_000)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import tracemalloc
 
 import pytest
 from hypothesis import given, settings
@@ -198,8 +199,21 @@ def test_a_manifest_that_would_fill_the_memory_is_refused(monkeypatch):
     monkeypatch.setattr(repository, "_MOST", 1 << 20)
     store = Store("mem://manifests-bomb")
     store["flower.manifest.txt.gz"] = gzip.compress(bytes(64 << 20))
-    with pytest.raises(RegistryError, match="grows past"):
+    with pytest.raises(RegistryError, match="grow past"):
         repository.read_manifest(store, "flower")
+
+
+@pytest.mark.parametrize("line", [b"\n", b"#: folder=a\n", b"a"])
+def test_a_manifest_grows_no_more_than_digests_can_be_compressed(line):
+    store = Store("mem://manifests-growth")
+    store["flower.manifest.txt.gz"] = gzip.compress(line * ((40 << 20) // len(line)), 1)
+    tracemalloc.start()
+    try:
+        with pytest.raises(RegistryError, match="bytes grow past"):
+            repository.read_manifest(store, "flower")
+        assert tracemalloc.get_traced_memory()[1] < 100_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_equal_datasets_have_equal_manifests(golden):
