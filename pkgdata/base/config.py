@@ -147,7 +147,7 @@ FIELDS: dict[str, Field] = {
     "site_caches": Field("paths", (), "read-only caches that are looked into before the user's"),
     "folders": Field("paths", (), "local folders; a file is FOLDER/PACKAGE/NAME"),
     "offline": Field("bool", False, "never use the network"),
-    "verify": Field("once|always|size|never", "once", "when a local file is checked"),
+    "verify": Field("once|always|size|never|owner", "once", "when a local file is checked"),
     "rewrite": Field("map", {}, "URL prefixes and what replaces them"),
     "remote_timeout": Field("seconds", 10.0, "longest wait to connect or for the next bytes"),
     "stall_bytes": Field("bytes", 1024, "fewer bytes than this in stall_seconds cut a transfer"),

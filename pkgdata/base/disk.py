@@ -90,3 +90,17 @@ def check_space(what: str, folder: str, need: int) -> None:
     free = free_bytes(folder)
     if free is not None and need > free:
         raise no_space(f"for {what} in {folder}", f"{need} bytes are needed, {free} are free")
+
+
+#: Errors that say that a folder cannot be there.
+NO_FOLDER = (errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ELOOP)
+
+
+def obstacle(path: str, reason: str) -> tuple[str, str]:
+    """Return why a folder cannot be made, and at which of the folders above it."""
+    at = path
+    while not os.path.lexists(at) and os.path.dirname(at) != at:
+        at = os.path.dirname(at)
+    if os.path.islink(at) and not os.path.exists(at):
+        return f"a link leads nowhere, to {os.readlink(at)}", at
+    return (reason, path) if os.path.isdir(at) else ("a file is in the way", at)

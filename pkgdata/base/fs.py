@@ -9,7 +9,7 @@ import stat
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from typing import IO, Any
+    from typing import Any
 
 WINDOWS = os.name == "nt"
 
@@ -21,6 +21,10 @@ _DEVICES = frozenset(
 
 #: Errors that say "this directory cannot be written", as opposed to a full disk or a bad path.
 UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+
+
+#: Errors of opening what is no plain file: a link, a folder, a pipe that nobody reads.
+NOT_PLAIN = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
 
 
 def safe_name(name: str) -> str:
@@ -106,8 +110,8 @@ def make_dirs(path: str, bits: int = 0, follow: bool = True) -> None:
     try:
         os.mkdir(path)
     except FileExistsError:
-        if not os.path.isdir(path):
-            raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", path) from None
+        if not _is_folder(path, follow):
+            make_dirs(path, bits, follow)
         return
     except FileNotFoundError:
         parent = os.path.dirname(path)
@@ -119,6 +123,31 @@ def make_dirs(path: str, bits: int = 0, follow: bool = True) -> None:
     if follow:
         follow_mode(path, 0o777)
     _add_bits(path, bits)
+
+
+def make_dirs_below(root: str, path: str) -> None:
+    """Create a directory and those above it up to a cache's root, see `make_dirs`; check each."""
+    for part in os.path.relpath(path, root).split(os.sep):
+        root = os.path.join(root, part)
+        make_dirs(root)
+
+
+def _is_folder(path: str, shared: bool) -> bool:
+    """Return True if a folder is there, False if another user's link or file was set aside."""
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        return False
+    if stat.S_ISDIR(found.st_mode):
+        return True
+    if shared and is_foreign(found):
+        from . import owners
+
+        owners.set_aside(path)
+        return False
+    if not os.path.isdir(path):
+        raise NotADirectoryError(errno.ENOTDIR, "a file is in the way", path)
+    return True
 
 
 def _add_bits(path: str, bits: int) -> None:
@@ -133,22 +162,20 @@ def _where_allowed(action: Callable[[], None]) -> None:
     try:
         action()
     except OSError as error:
-        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.ENOTSUP):
+        if error.errno not in (errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOTSUP):
             raise
 
 
-def follow_mode(path: str, mask: int, drop: int = 0) -> None:
-    """Give a new file (0o666) or directory (0o777) its parent's permission bits, but for `drop`."""
+def follow_mode(path: str, mask: int, drop: int = 0, fd: int = -1) -> None:
+    """Give a new file (0o666) or directory (0o777) its parent's bits; safer by its descriptor."""
     if WINDOWS:
         return
     parent = os.stat(os.path.dirname(path) or ".").st_mode
     mode = parent & mask & ~drop
     if mask & 0o100:
         mode |= parent & (stat.S_ISGID | stat.S_ISVTX)
-    try:
-        os.chmod(path, mode)
-    except PermissionError:
-        pass  # another user made it first, with the same rule
+    # not allowed: another user made it first, with the same rule
+    _where_allowed(lambda: os.chmod(path if fd < 0 else fd, mode))
 
 
 def walk_files(root: str) -> Iterator[tuple[str, str]]:
@@ -175,29 +202,44 @@ def walk_files(root: str) -> Iterator[tuple[str, str]]:
         stack.extend(reversed(folders))
 
 
-def create_exclusive(path: str, follow: bool = True, mode: int = 0o666) -> int:
-    """Create a new file, mode after its folder or as the umask says; return its descriptor."""
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-    fd = os.open(path, flags | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOINHERIT", 0), mode)
+_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def plain(path: str, flags: int) -> int:
+    """Open what others may have put there, with no link followed and no pipe waited for."""
+    return os.open(path, flags | _PLAIN, 0o666)
+
+
+def open_plain(path: str, flags: int) -> int:
+    """Open a plain file of one name as `plain` does; OSError if it is anything else."""
+    fd = plain(path, flags)
     try:
-        if follow:
-            follow_mode(path, 0o666)
-        return fd
+        found = os.fstat(fd)
+        # a second name could be that of a file elsewhere; a file without one was removed just now
+        if stat.S_ISREG(found.st_mode) and found.st_nlink < 2:
+            return fd
+        raise OSError(errno.ELOOP, "it is no plain file of one name", path)
     except BaseException:
         os.close(fd)
         raise
 
 
-def open_plain(path: str) -> IO[bytes]:
-    """Open a plain file for reading; OSError if it is anything else, such as a link or a pipe."""
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
-    # a pipe without a writer would be waited for
-    more = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
-    fd = os.open(path, flags | more)
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+def is_foreign(found: os.stat_result) -> bool:
+    """Return True if something belongs neither to this user nor to the administrator."""
+    return not WINDOWS and found.st_uid not in (0, os.geteuid())
+
+
+def create_exclusive(path: str, follow: bool = True, mode: int = 0o666, drop: int = 0) -> int:
+    """Create a new file, mode after its folder or as the umask says; return its descriptor."""
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    fd = os.open(path, flags, mode & ~drop)
+    try:
+        if follow:
+            follow_mode(path, 0o666, drop, fd)
+        return fd
+    except BaseException:
         os.close(fd)
-        raise OSError(errno.EINVAL, "this is no plain file", path)
-    return os.fdopen(fd, "rb")
+        raise
 
 
 def write_all(fd: int, content: bytes | memoryview) -> None:
@@ -252,7 +294,10 @@ class writing:
                 _add_bits(self._aside, self._bits)
                 if (when := self._modified) is not None:
                     _where_allowed(lambda: os.utime(self._aside, ns=(when, when)))
-                appear(self._aside, self._path, self._if_absent)
+                if self._follow and not self._if_absent:
+                    install(self._aside, self._path)
+                else:
+                    appear(self._aside, self._path, self._if_absent)
         except BaseException:
             remove(self._aside)
             raise
@@ -289,13 +334,19 @@ def write_blocks(path: str, blocks: Iterable[bytes | memoryview], **how: Any) ->
 
 def append(path: str, content: bytes) -> None:
     """Append to a small shared file in one write, creating it and its folders, mode after them."""
-    flags = os.O_WRONLY | os.O_APPEND | getattr(os, "O_BINARY", 0)
+    flags = os.O_WRONLY | os.O_APPEND
     try:
-        fd = os.open(path, flags)
-    except FileNotFoundError:
+        fd = open_plain(path, flags)
+    except OSError as error:
+        if error.errno != errno.ENOENT:
+            if error.errno not in NOT_PLAIN:
+                raise
+            from . import owners
+
+            owners.set_aside(path)
         make_dirs(os.path.dirname(path))
-        fd = os.open(path, flags | os.O_CREAT, 0o666)
-        follow_mode(path, 0o666)
+        fd = open_plain(path, flags | os.O_CREAT)
+        follow_mode(path, 0o666, 0, fd)
     try:
         os.write(fd, content)
     finally:
@@ -319,6 +370,17 @@ def retry_denied(action: Callable[[], None], tries: int = 10) -> None:
 def replace(source: str, target: str) -> None:
     """Rename onto a target of the same file system, atomically; see `retry_denied`."""
     retry_denied(lambda: os.replace(source, target))
+
+
+def install(source: str, target: str) -> None:
+    """Rename onto a target in a cache; a folder in its place is set aside."""
+    try:
+        replace(source, target)
+    except IsADirectoryError:
+        from . import owners
+
+        owners.set_aside(target)
+        replace(source, target)
 
 
 def remove(path: str) -> bool:
@@ -385,8 +447,7 @@ def copy(source: str, target: str) -> None:
     fd = create_exclusive(target)
     try:
         with open(source, "rb") as read:
-            if not _clone(read.fileno(), fd):
-                _copy_blocks(read, fd)
+            copy_content(read.fileno(), fd)
     except BaseException:
         remove(target)
         raise
@@ -412,20 +473,20 @@ def copy_atomic(
             if alike:
                 how = {"mode": found.st_mode, "modified": found.st_mtime_ns}
             with writing(target, sync, **how) as fd:
-                if not _clone(read.fileno(), fd):
-                    if not by_blocks:
-                        raise NotHere
-                    _copy_blocks(read, fd)
+                if by_blocks:
+                    copy_content(read.fileno(), fd)
+                elif not _clone(read.fileno(), fd):
+                    raise NotHere
         return True
     except NotHere:
         return False
 
 
-def _copy_blocks(read: IO[bytes], fd: int) -> None:
-    import shutil
-
-    with open(fd, "wb", closefd=False) as write:
-        shutil.copyfileobj(read, write, 1 << 20)
+def copy_content(source: int, target: int) -> None:
+    """Copy an open file to a new one, sharing blocks where the file system can."""
+    if not _clone(source, target):
+        while block := os.read(source, 1 << 20):
+            write_all(target, block)
 
 
 def _clone(source: int, target: int) -> bool:

@@ -29,11 +29,27 @@ _NO_FLOCK = frozenset(
     {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, getattr(errno, "ENOTSUP", errno.EOPNOTSUPP)}
 )
 
+#: Errors that say that something else than a plain file, or another user's, has a lock's name.
+_NO_FILE = fs.NOT_PLAIN | {errno.EACCES, errno.EPERM}
+
 #: Seconds of waiting after which it is logged.
 _PATIENCE = 5.0
 
 #: The outcomes of `KeyLock.acquire`.
 HELD, DONE, ALONE = "held", "done", "alone"
+
+
+def _in_the_way(path: str, error: OSError) -> None:
+    """Set aside what cannot be used as a lock file; raise the error of opening it if not."""
+    if error.errno == errno.ELOOP and os.path.islink(path) and not fs.is_foreign(os.lstat(path)):
+        reason = "the lock file is a symbolic link, which is not followed; remove it"
+        raise OSError(errno.ELOOP, reason, path) from None
+    from . import owners
+
+    try:
+        owners.set_aside(path)
+    except OSError:
+        raise error from None
 
 
 def flock_works(path: str) -> bool:
@@ -52,18 +68,18 @@ def _open_lock_file(path: str, tries: int = 50) -> int:
             try:
                 return fs.create_exclusive(path)
             except FileExistsError:
-                return os.open(path, os.O_RDWR | getattr(os, "O_NOFOLLOW", 0))
+                return fs.open_plain(path, os.O_RDWR)
         except FileNotFoundError:
             # a holder that finishes its work removes the file, perhaps between these two calls
             tries -= 1
             if not tries:
                 raise
         except OSError as error:
-            if error.errno == errno.ELOOP and os.path.islink(path):
-                # in a shared folder another user could so have us open a file of ours
-                reason = "the lock file is a symbolic link, which is not followed; remove it"
-                raise OSError(errno.ELOOP, reason, path) from None
-            raise
+            # in a shared folder another user could so have us open a file of ours, or wait
+            tries -= 1
+            if not tries or error.errno not in _NO_FILE:
+                raise
+            _in_the_way(path, error)
 
 
 def _explain(path: str) -> None:
@@ -92,6 +108,16 @@ def _try_flock(fd: int, exclusive: bool) -> bool | None:
     return True
 
 
+def _is_there(fd: int) -> bool:
+    """Return True if a lock file still has its name."""
+    try:
+        return os.fstat(fd).st_nlink > 0
+    except OSError as error:
+        if error.errno in (errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)):
+            return False  # what FUSE and NFS say of it
+        raise
+
+
 class _Flock:
     """``flock`` with the two methods of filelock that are used here.
 
@@ -106,7 +132,7 @@ class _Flock:
         """Take the lock, or raise TimeoutError at once."""
         fd = _open_lock_file(self._path)
         # a file that was removed while we waited for it guards nothing
-        if _try_flock(fd, exclusive=True) is False or not os.fstat(fd).st_nlink:
+        if _try_flock(fd, exclusive=True) is False or not _is_there(fd):
             os.close(fd)
             raise TimeoutError(self._path)
         self._fd = fd

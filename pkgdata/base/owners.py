@@ -31,6 +31,23 @@ def aside(path: str) -> str:
     return path + end
 
 
+def set_aside(path: str) -> None:
+    """Rename what is in the way of a cache's file, a link or a pipe, and tell it; OSError if not.
+
+    It is not removed: nothing is known of it. Once its name's owner has ended it is a leftover.
+    """
+    found = aside(path)
+    try:
+        os.rename(path, found)
+    except FileNotFoundError:
+        return  # another process was faster
+    from ..errors import CacheWarning, warn
+
+    name = os.path.basename(found)
+    text = f"{path} was no plain file of ours and is not followed or used; it is {name} now"
+    warn(text, CacheWarning)
+
+
 def of(name: str) -> str | None:
     """Return the owner token in a name that ends in ``.<owner>-<8 digits>.<kind>``, or None."""
     place, _, rest = name.rpartition(".")[0].rpartition(".")[2].partition("-")

@@ -16,8 +16,7 @@
   partial-v1/<key>.note                where they came from, and what to send as If-Range
   partial-v1/<key>.spans               which of them are there, after several ranges at once
   partial-v1/<key>.<owner>.part        the same while <owner> writes them
-  partial-v1/<key>.<owner>.note        the same, next to it
-  partial-v1/<key>.<owner>.spans       the same, next to it
+  partial-v1/<key>.<owner>.note|spans  the same, next to it
   partial-v1/<key>.<owner>.link        a second name of an object, for a moment
   partial-v1/<key>.<owner>.dir/        a tree or derived directory until it is complete
   hosts-v1/<md5 of server>.down        a server that failed recently; old ones mean nothing
@@ -43,14 +42,14 @@
    releases can share one root.
 
 New files and folders take the permission bits of the folder above them, so that a group shares a
-cache by making its root group-writable (``chmod g+rwxs``). What is not promised: protection from
-other users who may write to the cache, and from removal while a program without the usage lock
-still reads.
+cache by making its root group-writable (``chmod g+rwxs``). Of others who may write to it the
+contents of objects are believed (``verify = "owner"`` hashes them); their links are not followed,
+what is no plain file is set aside, and bytes get their name only in a file that this process made
+and no other user may write to. Not promised: that a program without the usage lock may still read.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 
@@ -70,14 +69,12 @@ if TYPE_CHECKING:
     from .partial import Partial
     from .staging import Turn
 
-#: Buckets of the root. A change of one's format takes the next number here, and changes the golden
-#: tree of ``tests/cache/test_format.py``.
+#: A change of one's format takes the next number, and changes the tree of ``test_format.py``.
 TREES, DERIVED, CONTENTS = "trees-v1", "derived-v1", "contents-v1"
 LOCKS, HOSTS = "locks-v1", "hosts-v1"
 BUCKETS = (OBJECTS, SIZES, STAMPS, TREES, DERIVED, CONTENTS, PARTIAL, LOCKS, HOSTS)
 
-#: Plain joining: what is joined here is clean, and a batch asks thousands of times.
-_SEP = os.sep
+_SEP = os.sep  # plain joining: names here are clean, and a batch asks thousands of times
 
 _TAG = """Signature: 8a477f597d28d172789f06886806bc55
 # This file marks a cache directory made by pkgdata; backup tools may skip it.
@@ -100,20 +97,6 @@ def split(digest: Digest) -> tuple[str, str, str]:
     return digest.alg, digest.hex[:2], digest.hex[2:]
 
 
-#: Errors that say that a folder cannot be there.
-_NO_FOLDER = (errno.EEXIST, errno.ENOTDIR, errno.ENOENT, errno.ELOOP)
-
-
-def _obstacle(path: str, reason: str) -> tuple[str, str]:
-    """Return why a folder cannot be made, and at which of the folders above it."""
-    at = path
-    while not os.path.lexists(at) and os.path.dirname(at) != at:
-        at = os.path.dirname(at)
-    if os.path.islink(at) and not os.path.exists(at):
-        return f"a link leads nowhere, to {os.readlink(at)}", at
-    return (reason, path) if os.path.isdir(at) else ("a file is in the way", at)
-
-
 def contents_file(root: str, key: str) -> str:
     """Return the file that says what a tree or a derived directory holds."""
     return os.path.join(root, CONTENTS, f"{key}.txt")
@@ -129,12 +112,18 @@ class Cache:
         Seconds to wait for another process that shows no sign of work.
     origin : str, default ``""``
         Which setting named the root, for errors.
+    verify : str, default ``"once"``
+        Which objects `find` hashes, as the setting ``verify`` says.
     """
 
-    def __init__(self, root: str, lock_timeout: float = 60.0, origin: str = "") -> None:
+    def __init__(
+        self, root: str, lock_timeout: float = 60.0, origin: str = "", verify: str = "once"
+    ) -> None:
         self.root = root
         self.lock_timeout = lock_timeout
         self.origin = origin
+        self._verify = verify
+        self._checks = stamps.Checks(root, verify)
         #: Processes that showed no sign of work for too long, on whatever object.
         self.stuck: set[str | None] = set()
 
@@ -156,8 +145,14 @@ class Cache:
         """
         return f"{self._folder(OBJECTS, digest)}{_SEP}{name.rpartition('/')[2]}"
 
-    def find(self, digest: Digest, name: str, size: int | None = None) -> str | None:
-        """Return the path of an object; None if it is not here or has the wrong length. No lock.
+    def find(
+        self,
+        digest: Digest,
+        name: str,
+        size: int | None = None,
+        tell: Callable[[str], object] | None = None,
+    ) -> str | None:
+        """Return the path of an object; None if it is not here or is wrong. No lock.
 
         Parameters
         ----------
@@ -165,10 +160,14 @@ class Cache:
         name : str
         size : int, optional
             Bytes it must have.
+        tell : callable, optional
+            Called with what is wrong with one that was hashed.
         """
         path = self.path(digest, name)
         try:
-            found = os.stat(path)
+            found = os.lstat(path)
+            if stat.S_ISLNK(found.st_mode) and not fs.is_foreign(found):
+                found = os.stat(path)
         except OSError:
             return None
         if not stat.S_ISREG(found.st_mode):
@@ -180,7 +179,13 @@ class Cache:
             text = "%s has %d bytes instead of %d; it is fetched again"
             logging.getLogger("pkgdata").warning(text, path, found.st_size, expected)
             return None
-        return path
+        if self._verify == "once" and not found.st_mode & 0o022:
+            return path
+        if (problem := self._checks.problem(path, found, digest)) is None:
+            return path
+        if tell is not None:
+            tell(problem)
+        return None
 
     def obtain(
         self,
@@ -263,8 +268,7 @@ class Cache:
         str
         """
         path = os.path.join(self.root, name)
-        if not os.path.isdir(path):
-            fs.make_dirs(path)
+        fs.make_dirs(path)
         return path
 
     def prepare(self) -> None:
@@ -298,10 +302,10 @@ class Cache:
             return disk.no_space(f"in the cache {self.root}{where}", error.strerror or str(error))
         found = error.strerror or str(error)
         path = error.filename or self.root
-        if error.errno in _NO_FOLDER:
-            found, path = _obstacle(path, found)
+        if error.errno in disk.NO_FOLDER:
+            found, path = disk.obstacle(path, found)
         # a home that cannot be used is nobody's choice; a folder that somebody set is to be right
-        no_home = self.origin == "default" and error.errno in _NO_FOLDER
+        no_home = self.origin == "default" and error.errno in disk.NO_FOLDER
         return CacheError(
             f"the cache {self.root}{where} cannot be used: {found}"
             + (f": {path}" if path != self.root else ""),
@@ -360,7 +364,7 @@ class Cache:
 
         folder = self._folder(OBJECTS, digest)
         try:
-            others = sorted(os.listdir(folder))
+            others = [] if os.path.islink(folder) else sorted(os.listdir(folder))
         except OSError:
             return None
         for other in others:
@@ -371,7 +375,7 @@ class Cache:
                     self.bucket(PARTIAL), f"{key_of(digest)}.{owners.unique()}.link"
                 )
                 self.share(source, aside)
-                fs.replace(aside, target)
+                fs.install(aside, target)
                 return target
         return None
 
@@ -396,12 +400,12 @@ class Cache:
         target = self.path(digest, name)
         if sync:
             os.fsync(partial.fd)
-        fs.make_dirs(os.path.dirname(target))
+        fs.make_dirs_below(self.root, os.path.dirname(target))
         if size is None:
             stamps.record_sizes(self.root, [(digest, partial.offset)])
+        fs.follow_mode(partial.path, 0o666, drop=0o222, fd=partial.fd)
         partial.close()
-        fs.follow_mode(partial.path, 0o666, drop=0o222)
-        fs.replace(partial.path, target)
+        fs.install(partial.path, target)
         return target
 
     def tree(self, digest: Digest, files: Iterable[tuple[str, str]]) -> str:
@@ -472,6 +476,7 @@ class Cache:
         with self.working_on(key, here, None):
             if not here():
                 self.bucket(CONTENTS)
+                fs.make_dirs_below(self.root, os.path.dirname(target))
                 partial = self.bucket(PARTIAL)
                 staging.sweep(partial, f"{key}.")
                 aside = os.path.join(partial, f"{key}.{owners.unique()}.dir")

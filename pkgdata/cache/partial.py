@@ -11,6 +11,7 @@ as for a single object: what has its name is on disk.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import time
 
@@ -52,7 +53,7 @@ class Partial:
         left = sorted(unfinished(self._folder, self._key), key=lambda pair: -pair[1])
         self._more = len(left) > 1
         if not (self._resume and any(self._take(path) for path, _ in left)):
-            self.fd = fs.create_exclusive(self.path)
+            self.fd = fs.create_exclusive(self.path, drop=_OTHERS)
         size = os.fstat(self.fd).st_size
         spans = _read_spans(self.path)
         # without a record that can be true the digest decides what the file is worth
@@ -62,33 +63,63 @@ class Partial:
     def _take(self, path: str) -> bool:
         """Make the bytes of an earlier process ours; return whether that worked."""
         owner = owners.of(path)
+        ended = owner is None or owners.is_gone(owner)
+        if not ended and owner and owner.partition("-")[0] == owners.token().partition("-")[0]:
+            return False  # it runs on this machine and still writes
         try:
-            if owner is None or owners.is_gone(owner):
-                os.rename(path, self.path)
-                _move_notes(path, self.path)
-                self.fd = os.open(self.path, os.O_RDWR | getattr(os, "O_BINARY", 0))
-            elif owner.partition("-")[0] == owners.token().partition("-")[0]:
-                return False  # it runs on this machine and still writes
-            else:
-                # on another machine: whether it still writes cannot be known, so its file is left
-                # alone and its bytes are copied
-                spans = _read_spans(path)  # before the bytes, so that it never says too much
-                fs.copy(path, self.path)
-                self.fd = os.open(self.path, os.O_RDWR)
-                if spans:
-                    self.record(*spans)
-        except OSError:
-            fs.remove(self.path)  # another process was faster, or may not be read
+            left = fs.open_plain(path, os.O_RDONLY)
+        except FileNotFoundError:
+            return False  # another process was faster
+        except OSError as error:
+            if error.errno == errno.ELOOP:
+                with contextlib.suppress(OSError):  # it is not in the way of our own
+                    owners.set_aside(path)
             return False
-        return True
+        try:
+            found = os.fstat(left)
+            # what others may write to they may have open, and write to after it was verified
+            ours = fs.WINDOWS or (found.st_uid == os.geteuid() and not found.st_mode & _OTHERS)
+            if not (ended and ours):
+                self._copy(path, left)
+                if ended:
+                    with contextlib.suppress(OSError):  # it stays theirs
+                        for one in (path, *(_next_to(path, note) for note in _NOTES)):
+                            fs.remove(one)
+        except OSError:
+            fs.remove(self.path)  # not readable, or no space
+            return False
+        finally:
+            os.close(left)
+        return not (ended and ours) or self._rename(path, found)
+
+    def _copy(self, path: str, source: int) -> None:
+        """Copy the bytes of another user, or of one on another machine, who may still write."""
+        spans = _read_spans(path)  # before the bytes, so that it never says too much
+        note = _read(_next_to(path, "note"))
+        self.fd = fs.create_exclusive(self.path, drop=_OTHERS)
+        fs.copy_content(source, self.fd)
+        if spans:
+            self.record(*spans)
+        if note and self._resume:
+            address, _, validator = note.partition("\n")
+            self.note(address, validator.strip())
+
+    def _rename(self, path: str, found: os.stat_result) -> bool:
+        try:
+            os.rename(path, self.path)
+            _move_notes(path, self.path)
+            self.fd = fs.open_plain(self.path, os.O_RDWR)
+            if os.path.samestat(found, os.fstat(self.fd)):
+                return True
+        except OSError:
+            pass  # another process was faster
+        self.close()
+        fs.remove(self.path)
+        return False
 
     def validator(self, address: str) -> str | None:
         """Return what to send as ``If-Range`` to a redacted URL; None if nothing was noted."""
-        try:
-            with open(_next_to(self.path, "note"), encoding="utf-8") as file:
-                source, _, validator = file.read().partition("\n")
-        except (OSError, UnicodeDecodeError):
-            return None
+        source, _, validator = (_read(_next_to(self.path, "note")) or "").partition("\n")
         return validator.strip() or None if source == address else None
 
     def note(self, address: str, validator: str | None) -> None:
@@ -189,6 +220,19 @@ class Partial:
 _NOTES = ("note", "spans")
 
 
+#: Permission to write that only this user has for a file that is not verified yet.
+_OTHERS = 0o022
+
+
+def _read(path: str) -> str | None:
+    """Return the text of a small file that others may have put there; None if it cannot be read."""
+    try:
+        with open(path, encoding="utf-8", opener=fs.plain) as file:
+            return file.read(1 << 20)
+    except (OSError, ValueError):
+        return None
+
+
 def _next_to(path: str, kind: str) -> str:
     return f"{path.removesuffix('.part')}.{kind}"
 
@@ -203,15 +247,14 @@ def _move_notes(source: str, target: str) -> None:
 
 def _read_spans(path: str) -> tuple[int, list[tuple[int, int]]] | None:
     """Return what `Partial.record` wrote; None if there is nothing or it is damaged."""
+    text = _read(_next_to(path, "spans")) or ""
     try:
-        with open(_next_to(path, "spans"), encoding="ascii") as file:
-            text = file.read()
         front, *later = text.split()
         if not text.endswith("\n"):
             return None
         pairs = [(int(start), int(end)) for start, _, end in (p.partition("-") for p in later)]
         return int(front), pairs
-    except (OSError, ValueError):
+    except ValueError:
         return None
 
 
@@ -228,7 +271,7 @@ def _fit(size: int, front: int, later: list[tuple[int, int]]) -> bool:
 def _size_of(path: str) -> int:
     """Return the bytes that a file takes, holes left out; -1 if it is not there."""
     try:
-        found = os.stat(path)
+        found = os.lstat(path)
     except OSError:
         return -1
     blocks: int | None = getattr(found, "st_blocks", None)
@@ -407,7 +450,7 @@ class Group:
                 # whether the umask is stricter than the cache's folder; the same for all
                 self._strict = os.fstat(fd).st_mode & 0o777 != self._file_mode
             if self._strict:
-                os.chmod(path, self._file_mode)
+                os.chmod(path if fs.WINDOWS else fd, self._file_mode)
             if self._each:
                 os.fsync(fd)
         except BaseException:
@@ -452,12 +495,13 @@ class Group:
             self._make(above)
             self._folders.add(above)
         self._make(folder)
-        fs.replace(path, target)
+        fs.install(path, target)
 
     def _make(self, folder: str) -> None:
         try:
             os.mkdir(folder, self._folder_mode)
         except FileExistsError:
+            fs.make_dirs(folder)  # what another user put there is set aside
             return
         if self._strict_folders is None:
             # a umask that takes nothing from the files may take something from the folders

@@ -28,6 +28,7 @@ from ..errors import CacheWarning, ExtractionError, warn
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from typing import IO
 
 #: Tries to replace something that others replace and remove at the same time.
 _TRIES = 20
@@ -194,7 +195,7 @@ def merge(made: str, target: str, keep: Callable[[str], bool] = lambda name: Fal
         inside = os.path.relpath(path, made)
         for name in directories:
             below = os.path.normpath(os.path.join(target, inside, name))
-            if os.path.islink(below):
+            if os.path.islink(below) and not fs.is_foreign(os.lstat(below)):
                 # left by another program; what is behind it is not ours to change
                 raise ExtractionError(f"{below} is a link; refused to write through it")
             fs.make_dirs(below)
@@ -253,7 +254,7 @@ class Contents(NamedTuple):
     def read(cls, record: str) -> Contents | None:
         """Return what was written down; None if nothing was, or it is damaged."""
         try:
-            with open(record, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+            with _opened(record) as file:
                 folders, middle, files = file.read().partition("\n\n")
             pairs = [line.partition(" ") for line in files.split("\n")[:-1]]
             found = cls([x.partition(" ")[2] for x in folders.split("\n")], {})
@@ -275,10 +276,14 @@ class Contents(NamedTuple):
         return gone + [name for name, size in self.files.items() if _size(top, name) != size]
 
 
+def _opened(record: str) -> IO[str]:
+    return open(record, encoding="utf-8", errors="surrogateescape", newline="\n", opener=fs.plain)
+
+
 def is_complete(top: str, record: str) -> bool:
     """Return True if a folder holds all that was written down; a damaged record is a miss."""
     try:
-        with open(record, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        with _opened(record) as file:
             if _unchanged(top, file):
                 return True
     except (OSError, ValueError):
@@ -317,6 +322,8 @@ def settle(made: str, target: str, record: str, sync: bool) -> None:
         disk.sync(made)
     _set_back(made, found.folders)
     fs.make_dirs(os.path.dirname(target))
+    if os.path.lexists(target):
+        fs.make_dirs(target)  # another user's link is set aside
     if not place(made, target, replace=False):
         sizes = found.files
         merge(made, target, lambda file: _size(target, file) == sizes[file.replace(os.sep, "/")])

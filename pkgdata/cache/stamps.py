@@ -50,7 +50,7 @@ def _sizes_file(root: str, digest: Digest) -> str:
 def recorded_size(root: str, digest: Digest) -> int | None:
     """Return the size of an object of a cache; None if nothing well-formed tells."""
     try:
-        with open(_sizes_file(root, digest), "rb") as file:
+        with open(_sizes_file(root, digest), "rb", opener=fs.plain) as file:
             text = b"\n" + file.read()
     except OSError:
         return None
@@ -69,7 +69,11 @@ def record_sizes(root: str, facts: Iterable[tuple[Digest, int]]) -> None:
     for digest, size in facts:
         lines.setdefault(_sizes_file(root, digest), []).append(f"{digest.hex[2:]} {size}\n")
     for path, found in lines.items():
-        fs.append(path, "".join(found).encode())
+        fs.make_dirs_below(root, os.path.dirname(path))
+        try:
+            fs.append(path, "".join(found).encode())
+        except PermissionError:
+            pass  # another user's; what is cut is then found by who verifies
 
 
 #: Whether the mount of a cache keeps times of access, by root; asked once a process.
@@ -118,7 +122,8 @@ class Stamps:
             known = self._known[folder] = {}
             if self.root is not None:
                 try:
-                    with open(self._file(folder), encoding="utf-8", errors="replace") as file:
+                    path = self._file(folder)
+                    with open(path, encoding="utf-8", errors="replace", opener=fs.plain) as file:
                         for line in file:
                             facts, _, name = line.rstrip("\n").partition(" ")
                             known[name] = facts
@@ -143,9 +148,52 @@ class Stamps:
             return
         try:
             os.makedirs(self.root, exist_ok=True)
+            fs.make_dirs(os.path.join(self.root, STAMPS))
             fs.append(self._file(folder), f"{facts} {name}\n".encode())
         except OSError:
             pass  # a read-only or full cache: the stamp lives as long as the process
+
+
+class Checks:
+    """Which objects of a cache are hashed when they are found, by the setting ``verify``.
+
+    With "once" that is so if others may write to another user's file, which is never so for what
+    this library made; with "owner" for all of other users, once a process; with "always" for all.
+    """
+
+    def __init__(self, root: str, policy: str) -> None:
+        self._policy = policy
+        self._right = Stamps(root if policy == "once" else None)
+        #: What was found wrong, so that a wait does not hash it again and again.
+        self._wrong: dict[str, tuple[os.stat_result, str]] = {}
+
+    def problem(self, path: str, found: os.stat_result, digest: Digest) -> str | None:
+        """Return what is wrong with an object's bytes, if it is to be hashed, else None."""
+        if self._policy in ("never", "size"):
+            return None
+        always = self._policy == "always"
+        if not always and (
+            not fs.is_foreign(found) or self._right.has(OBJECTS, path, found, digest)
+        ):
+            return None
+        before, problem = self._wrong.get(path, (None, ""))
+        if before == found:
+            return problem
+        try:
+            actual = hashes.hash_file(path, digest.alg)
+        except OSError as error:
+            return f"cannot be read: {error.strerror}"
+        if actual != digest:
+            problem = f"expected {digest}, found {actual}; it will be fetched again"
+            self._wrong[path] = found, problem
+            return problem
+        if not always:
+            self._right.add(OBJECTS, path, found, digest)
+        return None
+
+
+#: Values of the setting ``verify`` by which a file of a folder is hashed once, or once a process.
+_ONCE = ("once", "owner")
 
 
 def check(
@@ -159,7 +207,7 @@ def check(
     """Look for a file in a folder and check it; None if there is no such file.
 
     Returns its path and what is wrong with it, if anything. Without a digest any bytes are right;
-    the policy is "once", "always", "size" or "never", as in the setting ``verify``.
+    the policy is that of the setting ``verify``; with "owner" the stamps are without a root.
     """
     path = os.path.join(folder, *name.split("/"))
     try:
@@ -172,7 +220,7 @@ def check(
         return path, None
     if size is not None and found.st_size != size:
         return path, f"expected {size} bytes, found {found.st_size}"
-    if policy == "size" or (policy == "once" and stamps.has(folder, name, found, digest)):
+    if policy == "size" or (policy in _ONCE and stamps.has(folder, name, found, digest)):
         return path, None
     try:
         actual = hashes.hash_file(path, digest.alg)
@@ -180,6 +228,6 @@ def check(
         return path, f"cannot be read: {error.strerror}"
     if actual != digest:
         return path, f"expected {digest}, found {actual}"
-    if policy == "once":
+    if policy in _ONCE:
         stamps.add(folder, name, found, digest)
     return path, None

@@ -113,7 +113,7 @@ class _Job:
     def adopt(self, path: str) -> bool:
         """Return True if a file holds the right bytes, which are copied and verified on the way."""
         try:
-            with fs.open_plain(path) as file:
+            with os.fdopen(fs.open_plain(path, os.O_RDONLY), "rb") as file:
                 if not self.begin(os.fstat(file.fileno()).st_size):
                     return False
                 self.feed(memoryview(file.read()))

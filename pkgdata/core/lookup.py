@@ -8,6 +8,7 @@ folder's file aside.
 
 from __future__ import annotations
 
+import _thread
 import os
 
 from ..base import config, fs
@@ -45,6 +46,7 @@ class Settings:
         )
         #: Stands in for the user cache after that could not be written to.
         self.refuge: Cache | None = None
+        self._refuge_lock = _thread.allocate_lock()
         #: Whether it may; of no use to a program that ends when the file is here.
         self.may_be_temporary = True
 
@@ -88,7 +90,7 @@ class Settings:
     def _make_cache(self) -> Cache:
         own = self.declared.get("cache_dir")
         path, origin = config.cache_dir() if own is None else (own, "declare()")
-        return Cache(path, self["lock_timeout"], origin)
+        return Cache(path, self["lock_timeout"], origin, self["verify"])
 
     @property
     def url_cache(self) -> UrlCache:
@@ -101,10 +103,14 @@ class Settings:
 
     def in_cache(self, work: Callable[[Cache], T]) -> T:
         """Return what work brings into the cache; a temporary one if it cannot be written to."""
+        cache = None
         try:
-            return work(self.cache)
+            cache = self.cache
+            return work(cache)
         except CacheError as error:
-            self._take_refuge(error)
+            with self._refuge_lock:
+                if self.refuge in (None, cache):  # else another thread was faster
+                    self._take_refuge(error)
         return work(self.cache)
 
     def _take_refuge(self, error: CacheError) -> None:
@@ -213,21 +219,18 @@ class Lookup:
 
     def _in_cache(self, entry: Entry, kind: str, cache: Cache) -> Place:
         assert entry.digest is not None
-        path = cache.find(entry.digest, entry.name, entry.size)
-        if path is None:
-            return Place(kind, cache.path(entry.digest, entry.name), ABSENT)
-        if self._policy == "always":
-            from ..base import hashes
-
-            actual = hashes.hash_file(path, entry.digest.alg)
-            if actual != entry.digest:
-                try:
-                    fs.remove(path)
-                except OSError:
-                    pass  # a site's cache; it is skipped
-                problem = f"expected {entry.digest}, found {actual}; it will be fetched again"
-                return Place(kind, path, WRONG, problem)
-        return Place(kind, path, HIT, "")
+        wrong: list[str] = []
+        path = cache.find(entry.digest, entry.name, entry.size, wrong.append)
+        if path is not None:
+            return Place(kind, path, HIT, "")
+        path = cache.path(entry.digest, entry.name)
+        if not wrong:
+            return Place(kind, path, ABSENT)
+        try:
+            fs.remove(path)
+        except OSError:
+            pass  # a site's cache; it is skipped
+        return Place(kind, path, WRONG, wrong[0])
 
 
 def is_shipped(path: str) -> bool:
@@ -340,9 +343,12 @@ def lookup_of(
         pass  # no home directory: a hit in a folder needs none
     if settings.refuge is not None:
         caches.append(("user cache", settings.refuge))
+    policy = settings["verify"]
+    if policy == "owner":
+        root = None  # stamps of a shared cache are not believed
     if stamps is None or stamps.root != root:
         stamps = Stamps(root)
-    sites = [("site cache", Cache(path)) for path in settings["site_caches"]]
+    sites = [("site cache", Cache(path, verify=policy)) for path in settings["site_caches"]]
     variable = os.environ.get(env, "") if env else ""
     own = [
         LocalFolder("variable", os.path.abspath(config.expand_path(folder, env)), "", env or "")
@@ -351,4 +357,4 @@ def lookup_of(
     configured, origin = settings.resolve("folders")
     own += [LocalFolder("configured folder", path, f"{name}/", origin) for path in configured]
     own += [LocalFolder("package folder", path) for path in folders]
-    return Lookup(package_dir, own, sites + caches, settings["verify"], stamps)
+    return Lookup(package_dir, own, sites + caches, policy, stamps)

@@ -216,7 +216,10 @@ class PackageData:
             if basis != self._basis:
                 self._known.clear()
                 self._basis = basis
-            found = os.stat(path)
+            try:
+                found = os.stat(path)
+            except OSError:
+                return path  # a file that no digest pins is removed at any time
             self._known[name] = (path, found.st_size, found.st_mtime_ns)
         return path
 
