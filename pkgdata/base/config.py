@@ -330,7 +330,7 @@ def read(path: str, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
         found: dict[str, Any] = tomllib.loads(read_text(path))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # of thousands of brackets
         raise ConfigError(f"{path}: {error}", hint="fix the TOML syntax") from None
     return found if kinds is None else check(found, kinds, path)
 

@@ -356,7 +356,7 @@ class Validators:
             if found["source"] != short_key(source) or found["file"] != _mark(os.stat(path)):
                 return {}
             return {str(key): str(value) for key, value in found["ask"].items()}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return {}
 
     def note(self, source: str, ask: Mapping[str, str], file: os.stat_result) -> None:

@@ -224,7 +224,7 @@ class Index:
                     found = json.loads(file.read())
                 good = found["release"] == __version__ and isinstance(found["files"], dict)
                 self._known = found if good else {}
-            except (OSError, ValueError, KeyError, TypeError, CacheError):
+            except (OSError, ValueError, KeyError, TypeError, RecursionError, CacheError):
                 self._known = {}
         return self._known
 

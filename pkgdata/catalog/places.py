@@ -101,7 +101,7 @@ class UserSettings:
                 found = json.load(file)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise CatalogError(f"{self.file} cannot be read: {error}", file=self.file) from None
         if not isinstance(found, dict):
             raise CatalogError(f"{self.file}: expected a JSON object", file=self.file)

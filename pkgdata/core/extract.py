@@ -297,7 +297,7 @@ class Tree:
                 raise _too_many(self._path, f"has links to more than {self._most} files")
             if name in self._files:
                 self.made[new] = self._files[name]
-            else:
+            elif name in self._folders:  # else it is a device, which is none of ours
                 self.empty.append(new)
                 below = dict.fromkeys(self._folders[name])
                 todo += [(f"{new}/{one}", f"{name}/{one}", inside) for one in below]

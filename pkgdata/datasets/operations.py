@@ -147,7 +147,7 @@ def _read_meta(path: str) -> dict[str, Any]:
             found = json.load(file)
     except FileNotFoundError:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DatasetError(f"{path} cannot be read as JSON: {error}", path=path) from None
     if not isinstance(found, dict):
         problem = f"{path}: expected an object, found {type(found).__name__}"

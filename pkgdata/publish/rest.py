@@ -440,7 +440,7 @@ def _said(response: requests.Response) -> tuple[str, list[Any]]:
     """Return what a refusal says: its message and its details."""
     try:
         answer = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return " ".join(response.text.split()), []
     if not isinstance(answer, dict):
         return "", []

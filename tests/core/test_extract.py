@@ -508,6 +508,17 @@ def test_a_sparse_member_of_a_tar_keeps_its_holes(serve, tmp_path):
     assert found == {"holes": bytes(1 << 20) + b"end", "after": b"after"}
 
 
+def test_a_device_in_a_folder_that_a_link_leads_to(serve, tmp_path):
+    pipe = entry("d/pipe", type=tarfile.FIFOTYPE)
+    members = [entry("d/a", b"a"), entry("link", type=tarfile.SYMTYPE, linkname="d"), pipe]
+    data = serve("x.tgz", make_tar(members))
+    assert_refused(tmp_path, data, "x.tgz", UNTAR(), "device or a pipe")
+    assert unpacked(data.get("x.tgz", processor=UNTAR(members=["d/a", "link"]))) == {
+        "d/a": b"a",
+        "link/a": b"a",
+    }
+
+
 # -- damage ----------------------------------------------------------------------------------
 
 
