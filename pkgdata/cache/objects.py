@@ -181,11 +181,10 @@ class Cache:
             return None
         if self._verify == "once" and not found.st_mode & 0o022:
             return path
-        if (problem := self._checks.problem(path, found, digest)) is None:
-            return path
-        if tell is not None:
+        problem = self._checks.problem(path, found, digest)
+        if problem is not None and tell is not None:
             tell(problem)
-        return None
+        return path if problem is None else None
 
     def obtain(
         self,

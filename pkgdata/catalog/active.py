@@ -336,8 +336,8 @@ def downloaded(one: Entry, folder: Path) -> Iterator[Download]:
 def _held(package: PackageData, name: str, own: str, tries: int = 10) -> str:
     """Fetch a file and give it a second name; return the first."""
     while True:
-        path = os.path.realpath(package.get(name))  # the file's own name may be a link
         try:
+            path = os.path.realpath(package.get(name))  # the file's own name may be a link
             (fs.link_or_copy if _in_cache(path) else fs.copy)(path, own)
             return path
         except FileNotFoundError:

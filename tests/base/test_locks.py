@@ -306,6 +306,25 @@ def test_flock_as_the_system_answers(shim, path, answer, expected):
     assert (done.stderr, done.stdout.splitlines()) == ("", expected)
 
 
+@posix
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.ENOENT])
+def test_a_lock_file_that_was_removed_on_a_server_is_no_error(path, monkeypatch, code):
+    """NFS and FUSE answer so for a file that has lost its name; the next turn makes another."""
+    lock, real, calls = locks._Flock(path), os.fstat, []
+
+    def fstat(fd: int) -> os.stat_result:
+        calls.append(fd)
+        if len(calls) == 1:
+            raise OSError(code, os.strerror(code))
+        return real(fd)
+
+    monkeypatch.setattr(os, "fstat", fstat)
+    with pytest.raises(TimeoutError):
+        lock.acquire(blocking=False)
+    lock.acquire(blocking=False)
+    lock.release()
+
+
 # -- links, and explaining -----------------------------------------------------------------------
 
 
