@@ -13,8 +13,7 @@
   contents-v1/<key>.txt                what such a directory holds, to notice a loss
   stamps-v1/<md5 of folder>.txt        files of predefined folders, once verified
   partial-v1/<key>.part                unfinished bytes of a pinned object, at rest
-  partial-v1/<key>.note                where they came from, and what to send as If-Range
-  partial-v1/<key>.spans               which of them are there, after several ranges at once
+  partial-v1/<key>.note|spans          where they came from with If-Range, which are there
   partial-v1/<key>.<owner>.part        the same while <owner> writes them
   partial-v1/<key>.<owner>.note|spans  the same, next to it
   partial-v1/<key>.<owner>.link        a second name of an object, for a moment
@@ -43,9 +42,8 @@
 
 New files and folders take the permission bits of the folder above them, so that a group shares a
 cache by making its root group-writable (``chmod g+rwxs``). Of others who may write to it the
-contents of objects are believed (``verify = "owner"`` hashes them); their links are not followed,
-what is no plain file is set aside, and bytes get their name only in a file that this process made
-and no other user may write to. Not promised: that a program without the usage lock may still read.
+contents of objects are believed; their links are not followed, what is no plain file is set aside,
+and a name goes only to a file that this process made and no other user may write to.
 """
 
 from __future__ import annotations
@@ -182,9 +180,9 @@ class Cache:
         if self._verify == "once" and not found.st_mode & 0o022:
             return path
         problem = self._checks.problem(path, found, digest)
-        if problem is not None and tell is not None:
+        if problem and tell:
             tell(problem)
-        return path if problem is None else None
+        return None if problem else path
 
     def obtain(
         self,
@@ -387,10 +385,8 @@ class Cache:
         target : str
             Must not exist.
         """
-        if source.startswith(os.path.join(self.root, OBJECTS, "")):
-            fs.link_or_copy(source, target)
-        else:
-            fs.copy(source, target)
+        ours = source.startswith(os.path.join(self.root, OBJECTS, ""))
+        (fs.link_or_copy if ours else fs.copy)(source, target)
         fs.follow_mode(target, 0o666, drop=0o222)
 
     def _commit(
