@@ -1,9 +1,8 @@
 """Settings, where each one comes from, and `conf`.
 
 Precedence: argument > ``pkgdata.conf`` > environment (``PKGDATA_*``) > user file > site file >
-default. Files are TOML in the platformdirs places; nothing is read from the working directory, so
-that a foreign folder cannot redirect downloads. Lists of folders from several places add up,
-strongest first; everything else is replaced.
+default. Files are TOML in the platformdirs places; none is read from the working directory, so that
+no folder can redirect downloads. Lists of folders add up, strongest first; all else is replaced.
 """
 
 from __future__ import annotations
@@ -33,18 +32,14 @@ def environment_reader(names: list[str]) -> Callable[[], list[object]]:
     if isinstance(_raw, dict):
         encode = getattr(os.environ, "encodekey", None)
         if encode is not None:
-            keys = [encode(name) for name in names]
-            get = _raw.get
+            keys, get = [encode(name) for name in names], _raw.get
             return lambda: list(map(get, keys))
     return lambda: [os.environ.get(name) for name in names]
 
 
 def expand_path(path: str, source: str | None = None) -> str:
-    """Expand ``~`` and ``$VARIABLES`` and drop a closing slash.
-
-    With a source, a variable that is not set is a `ConfigError`; a package may list folders of
-    several sites, whose variables are set at one of them.
-    """
+    """Expand ``~`` and ``$VARIABLES``; with a source, one that is not set is a `ConfigError`."""
+    # a package may list folders of several sites, whose variables are set at one of them
     if source is not None and "$" in path:
         import re
 
@@ -277,11 +272,11 @@ def shown(value: Any) -> Any:
             shown(key): dict.fromkeys(one, "***") if isinstance(one, dict) else shown(one)
             for key, one in value.items()
         }
-    if not isinstance(value, str) or "://" not in value:
-        return value
-    from .urls import redact, redact_text
+    if isinstance(value, str) and "://" in value:
+        from .urls import redact, redact_text
 
-    return redact_text(redact(value))
+        return redact_text(redact(value))
+    return value
 
 
 def as_kind(kind: str, value: Any) -> Any:

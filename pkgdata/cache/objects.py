@@ -90,11 +90,6 @@ Do not change files in place: several packages may share one.
 """
 
 
-def split(digest: Digest) -> tuple[str, str, str]:
-    """Return the folders that a digest stands for in a bucket."""
-    return digest.alg, digest.hex[:2], digest.hex[2:]
-
-
 def contents_file(root: str, key: str) -> str:
     """Return the file that says what a tree or a derived directory holds."""
     return os.path.join(root, CONTENTS, f"{key}.txt")

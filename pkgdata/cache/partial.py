@@ -15,7 +15,7 @@ import errno
 import os
 import time
 
-from ..base import disk, fs, hashes, locks, owners
+from ..base import disk, fs, hashes, owners
 from ..base.hashes import Digest
 from ..errors import CacheError, CacheLockTimeoutError, CacheWarning, PkgdataError, warn
 from . import staging, stamps
@@ -323,30 +323,6 @@ def _names(folder: str) -> list[str]:
         return [os.path.join(folder, name) for name in os.listdir(folder)]
     except OSError:
         return []
-
-
-def tidy(root: str) -> None:
-    """Remove what dead processes left of objects that are here now, and their lock files.
-
-    What may be resumed stays; `pkgdata.cache.upkeep` removes more.
-    """
-    folder = os.path.join(root, PARTIAL)
-    for path in _names(folder):
-        name = os.path.basename(path)
-        owner, key = owners.of(name), name.partition(".")[0]
-        if (owner is None or owners.is_gone(owner)) and _has(root, key):
-            with contextlib.suppress(OSError):  # another user's; it is not in the way
-                fs.discard(path)
-    for path in _names(os.path.join(root, "locks-v1")):
-        with contextlib.suppress(OSError):
-            locks.remove_free(path)
-
-
-def _has(root: str, key: str) -> bool:
-    """Return True if a cache has an object of a key, which shortens its digest."""
-    alg, _, digits = key.partition("-")
-    folder = os.path.join(root, OBJECTS, alg, digits[:2])
-    return any(os.path.basename(path).startswith(digits[2:]) for path in _names(folder))
 
 
 def _is_anothers(owner: str | None) -> bool:

@@ -34,6 +34,11 @@ OBJECTS, PARTIAL, SIZES, STAMPS = "objects-v1", "partial-v1", "sizes-v1", "stamp
 CLAIMS = ".claims"
 
 
+def split(digest: Digest) -> tuple[str, str, str]:
+    """Return the folders that a digest stands for in a bucket."""
+    return digest.alg, digest.hex[:2], digest.hex[2:]
+
+
 def key_of(digest: Digest) -> str:
     """Return the short name that locks and unfinished files of a digest carry.
 

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import tarfile
 import time
 from typing import NamedTuple
 
-from ..base import fs, owners
+from ..base import fs, locks, owners
 from ..base.hashes import Digest, hash_file, mismatch, new
 from ..base.report import each_name
 from ..errors import CacheError, ExtractionError
 from . import objects, staging
-from .objects import Cache, contents_file, split
+from .objects import Cache, contents_file
 from .partial import Partial
-from .stamps import OBJECTS, PARTIAL, key_of
+from .stamps import OBJECTS, PARTIAL, key_of, split
 from .unpinned import VALIDATORS
 
 TYPE_CHECKING = False
@@ -164,6 +165,29 @@ def _directories(cache: Cache) -> Iterator[tuple[str, str]]:
         for path in _paths(folder):
             key = f"derived-{key_of(digest)}-{os.path.basename(path)}"
             yield path, contents_file(cache.root, key)
+
+
+def tidy(root: str) -> None:
+    """Remove what dead processes left of objects that are here now, and their lock files.
+
+    What may be resumed stays; `sweep` removes more.
+    """
+    for path in _paths(root, PARTIAL):
+        name = os.path.basename(path)
+        owner, key = owners.of(name), name.partition(".")[0]
+        if (owner is None or owners.is_gone(owner)) and _has(root, key):
+            with contextlib.suppress(OSError):  # another user's; it is not in the way
+                fs.discard(path)
+    for path in _paths(root, objects.LOCKS):
+        with contextlib.suppress(OSError):
+            locks.remove_free(path)
+
+
+def _has(root: str, key: str) -> bool:
+    """Return True if a cache has an object of a key, which shortens its digest."""
+    alg, _, digits = key.partition("-")
+    found = _paths(root, OBJECTS, alg, digits[:2])
+    return any(os.path.basename(path).startswith(digits[2:]) for path in found)
 
 
 def sweep(cache: Cache, now: float | None = None) -> int:

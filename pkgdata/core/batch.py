@@ -319,7 +319,6 @@ class Batch:
         """Fetch everything; errors go into the report.
 
         ``view`` takes the number of files and their bytes, if known, and returns the callback.
-
         Ctrl-C cuts the transfers in flight; what they brought stays for the next time.
         """
         sizes = [entry.size for entry in self._entries]
@@ -347,7 +346,9 @@ class Batch:
             pool.add(self._alone, again)
             pool.wait()
             if self._report.new:
-                partial.tidy(self._cache.root)
+                from ..cache import upkeep  # it loads tarfile, which a batch of hits is spared
+
+                upkeep.tidy(self._cache.root)
         except BaseException:
             self.stopped.set()
             pool.cancel()

@@ -34,10 +34,7 @@ else:
 #: has a size of more, and int() refuses thousands of them.
 _SIZE, _SIZE_DIGITS = "#: size=", 19
 _EXPECTED = "expected 'name digest' or 'name digest url'"
-
-#: Characters of a line that an error shows.
-_SHOWN = 200
-
+_SHOWN = 200  # characters of a line that an error shows
 #: Characters that mean nothing to a shell, as `shlex.quote` has them.
 _PLAIN = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_@%+=:,./-"
 
@@ -257,8 +254,8 @@ class Registry(Mapping[str, Entry]):
             raise self._error(number, _EXPECTED, f"{line} ({error})") from None
 
     def _error(self, number: int, expected: str, found: str) -> RegistryError:
-        found = found if len(found) <= _SHOWN else f"{found[:_SHOWN]}..."
-        text = f"{self.file or 'registry'}, line {number}: {expected}, found {found!r}"
+        found = repr(found if len(found) <= _SHOWN else f"{found[:_SHOWN]}...")
+        text = f"{self.file or 'registry'}, line {number}: {expected}, found {found}"
         return RegistryError(text, file=self.file, line=number)
 
     def _text(self, name: str) -> str:
@@ -464,9 +461,9 @@ class Registry(Mapping[str, Entry]):
 def _quote(word: str) -> str:
     if word and not word.strip(_PLAIN):
         return word  # the common case, which need not import shlex
-    import shlex
+    from shlex import quote
 
-    return shlex.quote(word)
+    return quote(word)
 
 
 def _is_quoted(text: str) -> bool:

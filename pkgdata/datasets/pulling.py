@@ -16,9 +16,8 @@ from ..base import disk, fs, hashes, pool
 from ..base.config import conf
 from ..base.hashes import Digest
 from ..base.progress import ended, silent
-from ..cache.objects import split
 from ..cache.partial import Group
-from ..cache.stamps import OBJECTS
+from ..cache.stamps import OBJECTS, split
 from ..errors import IncompleteTransferError, IntegrityError, StoreError
 from ..stores import Source, codecs
 from ..transfer.fetch import fetch

@@ -20,8 +20,9 @@ import pkgdata
 from pkgdata import Cache, CacheError, CacheWarning, Digest, IntegrityError
 from pkgdata.base import fs, owners
 from pkgdata.cache import stamps
-from pkgdata.cache.objects import OBJECTS, PARTIAL, SIZES, key_of, split
+from pkgdata.cache.objects import OBJECTS, PARTIAL, SIZES, key_of
 from pkgdata.cache.partial import Partial
+from pkgdata.cache.stamps import split
 
 CONTENT = b"what is cached\n" * 100
 needs_modes = pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")

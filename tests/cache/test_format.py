@@ -41,7 +41,14 @@ UNSIZED = b"no size in the registry\n"
 def drawing() -> list[str]:
     """Return the left column of the drawing in the docstring of the cache."""
     block = pkgdata.cache.objects.__doc__.split("::\n", 1)[1].split("\n1. ", 1)[0]
-    return [re.split(r"\s{2,}", line.strip())[0] for line in block.splitlines() if line.strip()]
+    rows = [re.split(r"\s{2,}", line.strip())[0] for line in block.splitlines() if line.strip()]
+    # "note|spans" stands for two files
+    return [re.sub(r"\w+\|\w+", kind, row) for row in rows for kind in _kinds(row)]
+
+
+def _kinds(row: str) -> list[str]:
+    found = re.search(r"\w+\|\w+", row)
+    return found[0].split("|") if found else [""]
 
 
 def pattern(line: str) -> re.Pattern[str]:

@@ -18,7 +18,8 @@ import pkgdata
 from pkgdata import Cache, CacheError, CacheLockTimeoutError, Digest, IntegrityError
 from pkgdata.base import fs, locks, owners
 from pkgdata.cache import stamps, upkeep
-from pkgdata.cache.objects import LOCKS, PARTIAL, SIZES, TREES, key_of, split
+from pkgdata.cache.objects import LOCKS, PARTIAL, SIZES, TREES, key_of
+from pkgdata.cache.stamps import split
 from pkgdata.errors import ExtractionError
 
 DAY = 86400.0

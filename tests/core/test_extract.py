@@ -12,7 +12,6 @@ import stat
 import subprocess
 import sys
 import tarfile
-import time
 import tracemalloc
 import zipfile
 import zlib
@@ -475,25 +474,18 @@ class Unsearched(list):
         raise AssertionError(f"a search for {name} in a list")
 
 
-def test_many_members_take_three_times_the_time_of_tar_at_most(tmp_path):
-    count = 20_000
+def test_members_are_not_searched_for_one_by_one(tmp_path):
+    count = 2_000
     path = tmp_path / "x.tar"
     path.write_bytes(make_tar([entry(f"d{n // 100}/f{n}") for n in range(count)], "w"))
-    (tmp_path / "theirs").mkdir()
-    start = time.monotonic()
-    subprocess.run(["tar", "xf", path, "-C", tmp_path / "theirs"], check=True)
-    theirs, start = time.monotonic() - start, time.monotonic()
     extract.unpack("Untar", str(path), str(tmp_path / "ours"), Unsearched, extract.Growth.of())
-    assert time.monotonic() - start < 3 * theirs + 5  # other processes are busy too
     assert sum(len(files) for _, _, files in os.walk(tmp_path / "ours")) == count
 
 
 def test_many_members_may_be_asked_for(tmp_path):
     names = [f"d{n // 100}/f{n}" for n in range(20_000)]
     choose = extract._asked_for("x.tar", [*names[::2], "d7"])
-    start = time.process_time()
     assert len(choose(names)) == 10_050
-    assert time.process_time() - start < 5
 
 
 def test_a_sparse_member_of_a_tar_keeps_its_holes(serve, tmp_path):
