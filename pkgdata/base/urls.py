@@ -252,7 +252,7 @@ def redact_text(text: str, sent: Iterable[str] = ()) -> str:
     for one in sent:
         values |= {one, quote(one), quote(one, safe=""), html.escape(one), repr(one)[1:-1]}
     for value in sorted(values, key=len, reverse=True):
-        if len(value) < _SHORTEST:
+        if len(value) < SHORTEST:
             continue  # it would hide half of the text, and the rest would show what it is
         text = text.replace(value, "***")
         cut = next((n for n in range(len(value) - 1, 3, -1) if text.endswith(value[:n])), 0)
@@ -274,7 +274,7 @@ def quoted(head: bytes, sent: Iterable[str]) -> str:
 
 
 #: Characters that a value has at least for it to be looked for in what a server answers.
-_SHORTEST = 4
+SHORTEST = 4
 
 
 class Branch(str):

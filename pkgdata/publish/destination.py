@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..base import hashes
-from ..base.urls import redact
+from ..base.urls import SHORTEST, redact
 from ..errors import IntegrityError, PublishError
 
 TYPE_CHECKING = False
@@ -433,7 +433,8 @@ def checked_token(token: str, origin: str) -> str:
     """Refuse what could not stand in a header, before an HTTP library shows it in its error."""
     if not token.isascii() or not token.isprintable() or " " in token:
         raise PublishError(f"{origin} holds a blank or a character that no token has")
-    _found.add(token)
+    if len(token) >= SHORTEST:
+        _found.add(token)
     return token
 
 

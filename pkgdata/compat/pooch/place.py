@@ -229,6 +229,7 @@ class LocalFile:
                 raise self._denied(error, "write to") from error
             fill(partial)
             disk.sync(partial.path)
+            fs.follow_mode(partial.path, 0o666, fd=partial.fd)  # verified: a group may write to it
             partial.close()
             found = os.stat(partial.path)  # a rename changes none of it
             fs.replace(partial.path, self.path)
