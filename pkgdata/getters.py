@@ -65,14 +65,16 @@ def get_pkg_data_path(*path: str, package: str | None = None) -> str:
     """
     package = package or caller_package()
     root_name = package.partition(".")[0]
-    paths = [os.path.normpath(os.path.join(base, *path)) for base in _module_folders(package)]
     roots = _module_folders(root_name)
+    folders = roots if package == root_name else _module_folders(package)
+    paths = [os.path.normpath(os.path.join(base, *path)) for base in folders]
     inside = [full for full in paths if any(os.path.commonpath([full, r]) == r for r in roots)]
     if not inside:
         raise RuntimeError(
             f"attempted to get a local data file outside of the {root_name} tree: {paths[0]}"
         )
-    return next(filter(os.path.exists, inside), inside[0])
+    # only a namespace package has several; a hit asks the disk no more than it must
+    return inside[0] if len(inside) == 1 else next(filter(os.path.exists, inside), inside[0])
 
 
 def _module_folders(name: str) -> list[str]:
@@ -80,7 +82,7 @@ def _module_folders(name: str) -> list[str]:
     import importlib
 
     try:
-        module = importlib.import_module(name)
+        module = sys.modules.get(name) or importlib.import_module(name)
     except ModuleNotFoundError as error:
         raise ImportError(
             f"cannot look for data files of {name!r}: {error.msg}; name the package, "
