@@ -65,8 +65,8 @@ def get_pkg_data_path(*path: str, package: str | None = None) -> str:
     """
     package = package or caller_package()
     root_name = package.partition(".")[0]
-    roots = _module_folders(root_name)
-    folders = roots if package == root_name else _module_folders(package)
+    folders = _module_folders(package)
+    roots = folders if package == root_name else _module_folders(root_name)
     paths = [os.path.normpath(os.path.join(base, *path)) for base in folders]
     inside = [full for full in paths if any(os.path.commonpath([full, r]) == r for r in roots)]
     if not inside:
