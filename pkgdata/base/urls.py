@@ -244,13 +244,14 @@ def secrets_of(url: str, headers: Mapping[str, Any] = {}) -> set[str]:
 
 def redact_text(text: str, sent: Iterable[str] = ()) -> str:
     """Hide secrets in somebody else's text: in URLs, by names that say so, and those `sent`."""
-    import html
     import re
     from urllib.parse import quote
 
     values: set[str] = set()
     for one in sent:
-        values |= {one, quote(one), quote(one, safe=""), html.escape(one), repr(one)[1:-1]}
+        from html import escape  # its tables of names are not worth it where nothing was sent
+
+        values |= {one, quote(one), quote(one, safe=""), escape(one), repr(one)[1:-1]}
     for value in sorted(values, key=len, reverse=True):
         if len(value) < SHORTEST:
             continue  # it would hide half of the text, and the rest would show what it is

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tarfile
 import time
 from typing import NamedTuple
 
@@ -21,6 +20,7 @@ from .unpinned import VALIDATORS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    import tarfile
     from collections.abc import Iterable, Iterator
     from typing import IO
 
@@ -267,6 +267,8 @@ def export_archive(
     They are chosen by file names, or digests as a registry writes them; all by default. The archive
     appears when it is complete and is never overwritten.
     """
+    import tarfile  # a batch, which only tidies, is spared it
+
     path = os.fspath(path)
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, "the archive exists and is not overwritten", path)
@@ -320,6 +322,8 @@ class _Reader:
 
 
 def _export_one(archive: tarfile.TarFile, item: CachedObject) -> None:
+    import tarfile
+
     # no owner and no time: archives of the same objects are the same
     info = tarfile.TarInfo("/".join((OBJECTS, *split(item.digest), item.name)))
     info.size, info.mode = item.size, 0o444
@@ -351,6 +355,8 @@ def import_archive(cache: Cache, path: str | os.PathLike[str]) -> Imported:
     A member that is no object is an error before anything is added; a damaged one after those
     before it were added.
     """
+    import tarfile
+
     added, kept = [], 0
     try:
         with tarfile.open(path, "r:") as archive:

@@ -346,7 +346,7 @@ class Batch:
             pool.add(self._alone, again)
             pool.wait()
             if self._report.new:
-                from ..cache import upkeep  # it loads tarfile, which a batch of hits is spared
+                from ..cache import upkeep  # a batch of hits is spared it
 
                 upkeep.tidy(self._cache.root)
         except BaseException:

@@ -342,6 +342,7 @@ class FileStore(Store):
         return str(conf.durability) != "none"
 
     def same_names(self) -> Callable[[str], str] | None:
+        self._sweep(self.root)  # of a file that was made to find out, too
         return same_names(self.root)
 
     def free_bytes(self) -> int | None:
