@@ -302,16 +302,26 @@ class Claims:
     """
 
     def __init__(self, path: str) -> None:
-        self._fd = -1 if fs.WINDOWS else _open_lock_file(path)
+        self._fd = -1
+        if fs.WINDOWS:
+            return
+        import fcntl
+        import struct
+        import sys
+
+        self._fd, self._fcntl = _open_lock_file(path), fcntl
+        # a batch asks twice for each of thousands of files: what does not change is worked out once
+        linux = sys.platform == "linux" and struct.calcsize("P") == 8
+        self._pack = struct.Struct("hhqqi0q").pack if linux else None
 
     def take(self, number: int) -> bool:
         """Return False if another has claimed a number; ours may be claimed again."""
-        return fs.WINDOWS or self._lock("F_WRLCK", number, 1)
+        return fs.WINDOWS or self._lock(self._fcntl.F_WRLCK, number, 1)
 
     def drop(self, number: int, count: int = 1) -> None:
         """Give numbers back, from one on; 0 means all of them."""
         if self._fd >= 0:
-            self._lock("F_UNLCK", number, count)
+            self._lock(self._fcntl.F_UNLCK, number, count)
 
     def close(self) -> None:
         """Give everything back."""
@@ -320,17 +330,14 @@ class Claims:
             fd, self._fd = self._fd, -1
             os.close(fd)
 
-    def _lock(self, kind: str, number: int, count: int) -> bool:
-        import fcntl
-        import struct
-        import sys
-
+    def _lock(self, kind: int, number: int, count: int) -> bool:
+        fcntl = self._fcntl
         try:
-            if sys.platform == "linux" and struct.calcsize("P") == 8:
-                facts = struct.pack("hhqqi0q", getattr(fcntl, kind), os.SEEK_SET, number, count, 0)
+            if self._pack is not None:
+                facts = self._pack(kind, os.SEEK_SET, number, count, 0)
                 fcntl.fcntl(self._fd, fcntl.F_OFD_SETLK, facts)
             else:
-                how = fcntl.LOCK_UN if kind == "F_UNLCK" else fcntl.LOCK_EX | fcntl.LOCK_NB
+                how = fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX | fcntl.LOCK_NB
                 fcntl.lockf(self._fd, how, count, number)
         except OSError as error:
             return error.errno not in (errno.EAGAIN, errno.EACCES)
