@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import gzip
 import os
 import signal
 import time
@@ -271,3 +272,18 @@ def test_datasets_have_the_options_of_buckets(shell, ceph, credentials, monkeypa
     assert shell("dataset", "ls", "-r", *words) == 0, shell.err
     assert shell("dataset", "ls", "-r", "--anonymous", *words) == 1
     assert "nothing was signed" in shell.err
+
+
+@pytest.mark.integration
+def test_s3_a_name_that_says_how_it_is_compressed_says_it_once(shell, bucket):
+    """Uploaders set Content-Encoding on files that are compressed by name too."""
+    plain = b"a,b\n" * 1000
+    write("x.csv", plain)
+    assert shell("cp", "-c", "gzip", "x.csv", f"{bucket}/x.csv") == 0
+    assert shell("cp", f"{bucket}/x.csv", f"{bucket}/x.csv.gz") == 0  # gzip as attribute and name
+    assert shell("cp", f"{bucket}/x.csv.gz", "here.csv.gz") == 0, shell.err
+    assert shell("cp", f"{bucket}/x.csv.gz", "there/") == 0, shell.err
+    assert sorted(tree("there")) == ["x.csv.gz"]
+    for name in ("here.csv.gz", "there/x.csv.gz"):
+        with open(name, "rb") as file:
+            assert gzip.decompress(file.read()) == plain
