@@ -80,7 +80,7 @@ TROUBLE = DOCS["troubleshooting.md"]
 def literals() -> str:
     """Return all texts of the package's code but docstrings, those of f-strings in pieces."""
     found = []
-    for path in (ROOT / "pkgdata").rglob("*.py"):
+    for path in Path(pkgdata.__file__).parent.rglob("*.py"):
         tree = ast.parse(path.read_text("utf-8"))
         docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
         for node in ast.walk(tree):
