@@ -26,7 +26,7 @@ def one_name(given: object) -> str | None:
 
 
 def each_name(given: Any) -> Iterable[Any]:
-    """Return the names of one name or of many; what is no name is left to whoever uses it."""
+    """Return the names of one name or of many; what is no name, the caller refuses."""
     name = one_name(given)
     if name is not None:
         return [name]

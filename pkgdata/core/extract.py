@@ -481,6 +481,7 @@ def tar_members(
     import tarfile
 
     source, count, letters = _TarBytes(file, path), 0, 0
+    # the source has all that tarfile calls, and less than its type asks for
     with tarfile.open(fileobj=source, mode="r:") as archive:  # type: ignore[call-overload]
         while (info := archive.next()) is not None:
             source.header = None

@@ -296,6 +296,7 @@ class Pull:
     def _decompress(self, entry: Entry, digest: Digest, name: str, partial: Partial) -> None:
         blocks = codecs.decode_blocks(self._store.blocks(name), "zstd", self._store.address(name))
         with contextlib.closing(blocks):  # releases the connection
+            # it reads as a file does, and is none
             partial.fill(codecs.BlockFile(blocks, entry.size), digest, entry.name)  # type: ignore[arg-type]
 
 

@@ -185,7 +185,7 @@ class BucketListing(CloudClient):
     def _pages(self, query: dict[str, str], answer: Any, after: str) -> Iterator[Any]:
         while answer is not None:
             try:
-                page = ElementTree.fromstring(answer.content)  # noqa: S314 - a service of trust
+                page = ElementTree.fromstring(answer.content)  # noqa: S314 - expat bounds entities
             except ElementTree.ParseError:
                 raise StoreError(f"{self.url}: invalid list response", url=self.url) from None
             quoted = page.findtext("{*}EncodingType") == "url"

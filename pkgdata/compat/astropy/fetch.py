@@ -383,6 +383,7 @@ def _context(tls: Mapping[str, Any], insecure: bool) -> ssl.SSLContext:
 def _adapter(context: ssl.SSLContext, insecure: bool) -> Any:
     from urllib3.exceptions import InsecureRequestWarning
 
+    # the base is made at the first call, since requests is imported late
     class Adapter(adapter()):  # type: ignore[misc]
         """Leaves all decisions about certificates to one context."""
 
