@@ -178,6 +178,15 @@ def follow_mode(path: str, mask: int, drop: int = 0, fd: int = -1) -> None:
     _where_allowed(lambda: os.chmod(path if fd < 0 else fd, mode))
 
 
+def listed(*parts: str) -> list[str]:
+    """Return the paths in a folder, sorted; none if it is not there or cannot be read."""
+    top = os.path.join(*parts)
+    try:
+        return [os.path.join(top, name) for name in sorted(os.listdir(top))]
+    except OSError:
+        return []
+
+
 def walk_files(root: str) -> Iterator[tuple[str, str]]:
     """Yield (relative name with ``/``, path) of every file below a directory, sorted by name.
 

@@ -476,6 +476,33 @@ class Cache:
                     staging.settle(aside, target, record, sync)
         return target
 
+    def tidy(self) -> None:
+        """Remove what dead processes left of objects that are here now, and their lock files.
+
+        What may be resumed stays; `pkgdata.cache.upkeep.sweep` removes more.
+        """
+        # also after a fetch that found all: the one before may have been killed after its last file
+        left = [*fs.listed(self.root, PARTIAL), *fs.listed(self.root, LOCKS)]
+        if not left:
+            return
+        from ..base import locks, owners
+
+        for path in left:
+            key, owner = os.path.basename(path).partition(".")[0], owners.of(path)
+            try:
+                if path.endswith(".lock"):
+                    locks.remove_free(path)
+                elif (owner is None or owners.is_gone(owner)) and self._has(key):
+                    fs.discard(path)
+            except OSError:
+                pass  # another user's; it is not in the way
+
+    def _has(self, key: str) -> bool:
+        """Return True if an object is here with this key, which shortens its digest."""
+        alg, _, digits = key.partition("-")
+        found = fs.listed(self.root, OBJECTS, alg, digits[:2])
+        return any(os.path.basename(path).startswith(digits[2:]) for path in found)
+
     def usage(self, exclusive: bool = False) -> UsageLock:
         """Return the lock that keeps files from being removed; a context manager.
 

@@ -305,7 +305,7 @@ def standing(folder: str) -> tuple[dict[str, list[str]], set[str]]:
     works: set[str] = set()
     me = f".{owners.token()}-"
     gone: dict[str | None, bool] = {None: True}
-    for path in _names(folder):
+    for path in fs.listed(folder):
         name = os.path.basename(path)
         if me not in name:  # our own may be a thousand
             owner, key = owners.of(name), name.partition(".")[0]
@@ -316,13 +316,6 @@ def standing(folder: str) -> tuple[dict[str, list[str]], set[str]]:
             elif name.endswith(".part"):
                 dead.setdefault(key, []).append(path)
     return dead, works
-
-
-def _names(folder: str) -> list[str]:
-    try:
-        return [os.path.join(folder, name) for name in os.listdir(folder)]
-    except OSError:
-        return []
 
 
 def _is_anothers(owner: str | None) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import time
 from typing import NamedTuple
 
-from ..base import fs, locks, owners
+from ..base import fs, owners
 from ..base.hashes import Digest, hash_file, mismatch, new
 from ..base.report import each_name
 from ..errors import CacheError, ExtractionError
@@ -38,20 +37,11 @@ class CachedObject(NamedTuple):
     path: str
 
 
-def _paths(*parts: str) -> list[str]:
-    """Return the paths in a folder, sorted; none if it cannot be read."""
-    top = os.path.join(*parts)
-    try:
-        return [os.path.join(top, name) for name in sorted(os.listdir(top))]
-    except OSError:
-        return []
-
-
 def _digests(cache: Cache, bucket: str) -> Iterator[tuple[Digest, str]]:
     """Yield (digest, folder) of all that a bucket holds."""
-    for kind in _paths(cache.root, bucket):
-        for first in _paths(kind):
-            for folder in _paths(first):
+    for kind in fs.listed(cache.root, bucket):
+        for first in fs.listed(kind):
+            for folder in fs.listed(first):
                 alg, begin, rest = folder.split(os.sep)[-3:]
                 yield Digest(alg, begin + rest), folder
 
@@ -65,7 +55,7 @@ def _item(digest: Digest, path: str) -> CachedObject:
 def items(cache: Cache) -> Iterator[CachedObject]:
     """Yield every object of a cache."""
     for digest, folder in _digests(cache, OBJECTS):
-        for path in _paths(folder):
+        for path in fs.listed(folder):
             try:
                 yield _item(digest, path)
             except OSError:
@@ -162,32 +152,9 @@ def _directories(cache: Cache) -> Iterator[tuple[str, str]]:
     for digest, folder in _digests(cache, objects.TREES):
         yield folder, contents_file(cache.root, f"tree-{key_of(digest)}")
     for digest, folder in _digests(cache, objects.DERIVED):
-        for path in _paths(folder):
+        for path in fs.listed(folder):
             key = f"derived-{key_of(digest)}-{os.path.basename(path)}"
             yield path, contents_file(cache.root, key)
-
-
-def tidy(root: str) -> None:
-    """Remove what dead processes left of objects that are here now, and their lock files.
-
-    What may be resumed stays; `sweep` removes more.
-    """
-    for path in _paths(root, PARTIAL):
-        name = os.path.basename(path)
-        owner, key = owners.of(name), name.partition(".")[0]
-        if (owner is None or owners.is_gone(owner)) and _has(root, key):
-            with contextlib.suppress(OSError):  # another user's; it is not in the way
-                fs.discard(path)
-    for path in _paths(root, objects.LOCKS):
-        with contextlib.suppress(OSError):
-            locks.remove_free(path)
-
-
-def _has(root: str, key: str) -> bool:
-    """Return True if a cache has an object of a key, which shortens its digest."""
-    alg, _, digits = key.partition("-")
-    found = _paths(root, OBJECTS, alg, digits[:2])
-    return any(os.path.basename(path).startswith(digits[2:]) for path in found)
 
 
 def sweep(cache: Cache, now: float | None = None) -> int:
@@ -210,9 +177,9 @@ def _leftovers(cache: Cache, now: float, gone: set[str]) -> Iterator[str]:
     kept = {
         key_of(digest)
         for digest, folder in _digests(cache, OBJECTS)
-        if not gone.issuperset(_paths(folder))
+        if not gone.issuperset(fs.listed(folder))
     }
-    for path in _paths(cache.root, PARTIAL):
+    for path in fs.listed(cache.root, PARTIAL):
         name = os.path.basename(path)
         owner = owners.of(name)
         runs = owner is not None and not owners.is_gone(owner)
@@ -225,9 +192,9 @@ def _leftovers(cache: Cache, now: float, gone: set[str]) -> Iterator[str]:
     for bucket in (OBJECTS, objects.TREES, objects.DERIVED):
         yield from _empty_folders(os.path.join(cache.root, bucket), gone)
     # a process that waits for a key holds .lock shared, so none waits now
-    yield from _paths(cache.root, objects.LOCKS)
-    yield from (path for path in _paths(cache.root) if path.endswith(".tmp"))
-    yield from (path for path in _paths(cache.root, objects.CONTENTS) if path not in known)
+    yield from fs.listed(cache.root, objects.LOCKS)
+    yield from (path for path in fs.listed(cache.root) if path.endswith(".tmp"))
+    yield from (path for path in fs.listed(cache.root, objects.CONTENTS) if path not in known)
 
 
 def _is_gone(folder: str, gone: set[str]) -> bool:
@@ -237,11 +204,11 @@ def _is_gone(folder: str, gone: set[str]) -> bool:
 def _empty_folders(folder: str, gone: set[str], depth: int = 0) -> Iterator[str]:
     """Yield the folders of a bucket that will be empty, the deepest first."""
     if depth < 3:  # deeper down, an empty folder belongs to a tree
-        for path in _paths(folder):
+        for path in fs.listed(folder):
             if path not in gone:
                 yield from _empty_folders(path, gone, depth + 1)
     readable = os.path.isdir(folder) and os.access(folder, os.R_OK)
-    if depth and readable and gone.issuperset(_paths(folder)):
+    if depth and readable and gone.issuperset(fs.listed(folder)):
         gone.add(folder)
         yield folder
 

@@ -345,10 +345,6 @@ class Batch:
             pool.wait()
             pool.add(self._alone, again)
             pool.wait()
-            if self._report.new:
-                from ..cache import upkeep  # a batch of hits is spared it
-
-                upkeep.tidy(self._cache.root)
         except BaseException:
             self.stopped.set()
             pool.cancel()

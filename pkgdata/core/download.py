@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import NamedTuple
 
-from ..base import fs, hashes
+from ..base import fs, hashes, owners
 from ..base.progress import WAIT, Event
+from ..cache import staging
 from ..errors import CacheError
 from ..transfer.fetch import Health, Mirrors, configured, fetch, shown
 from .lookup import url_of
@@ -95,11 +96,15 @@ class Downloads(NamedTuple):
 
 def export(report: Report, folder: str, registry: Registry) -> None:
     """Write what was fetched below a folder; what is there stays if it has the same bytes."""
+    swept = set()
     for name, path in list(report.succeeded.items()):
         target = os.path.join(folder, *name.split("/"))
-        entry = registry.get(name)
+        entry, above = registry.get(name), os.path.dirname(target)
         try:
-            os.makedirs(os.path.dirname(target), exist_ok=True)
+            os.makedirs(above, exist_ok=True)
+            if above not in swept:
+                staging.sweep(above, end=owners.ASIDE)
+                swept.add(above)
             if not _is_same(path, target, entry and entry.digest):
                 fs.copy_atomic(path, target, sync=False)
             report.succeeded[name] = target

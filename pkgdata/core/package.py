@@ -382,6 +382,7 @@ class PackageData:
             settings, one = self._settings, self._download
             batch = Batch(missing, self.cache, report, one, mirrors, settings, crowd)
             batch.run(partial(self._view, progress))
+        self.cache.tidy()
         if to is not None:
             from .download import export
 

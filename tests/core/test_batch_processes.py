@@ -233,6 +233,20 @@ def test_what_dead_processes_left_is_taken_and_swept(server):
     assert left(root(), LOCKS) == []
 
 
+def test_what_the_dead_left_goes_even_if_all_is_here(server, tmp_path):
+    data, gone, name = declare(server.url), dead_owner(), next(iter(FILES))
+    data.fetch(to=tmp_path)
+    part = os.path.join(root(), PARTIAL, f"{key_of(sha(FILES[name]))}.{gone}.part")
+    beside = tmp_path / data.name / f"{name}.{gone}{owners.ASIDE}"
+    for path in (part, beside):
+        with open(path, "wb") as file:
+            file.write(b"some")
+    data.fetch(to=tmp_path)
+    assert left(root(), PARTIAL) == []
+    assert not beside.exists()
+    check_here(data.fetch(), FILES)
+
+
 @pytest.mark.skipif(os.name == "nt", reason="a link needs a right there")
 def test_a_planted_part_is_not_followed(server, tmp_path):
     mine = tmp_path / "mine"
