@@ -15,7 +15,7 @@ from pkgdata.base import config
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-DOCS = {path.name: path.read_text("utf-8") for path in (ROOT / "docs").glob("*.md")}
+DOCS = {path.name: path.read_text("utf-8") for path in (ROOT / "docs").rglob("*.md")}
 
 
 def verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
@@ -59,10 +59,10 @@ def test_names_in_the_readme_are_public():
 
 
 def test_links_of_the_docs_lead_somewhere():
-    for text, base in [(README, ROOT), *((text, ROOT / "docs") for text in DOCS.values())]:
-        for target in re.findall(r"\]\(([^)#:]+)\)", text):
-            if (ROOT / "scripts").is_dir() or not target.startswith("scripts"):
-                assert (base / target).exists(), target
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text("utf-8")):
+            if (ROOT / "scripts").is_dir() or "scripts" not in target:
+                assert (page.parent / target).exists(), (page.name, target)
 
 
 def test_tests_that_the_readme_names_exist():

@@ -18,7 +18,7 @@ import pkgdata
 
 ROOT = Path(pkgdata.__file__).parent
 
-#: The rows of folders, top row first; docs/architecture.md says why each is there.
+#: The rows of folders, top row first; docs/explanation/architecture.md says why each is there.
 DRAWING = """
 __main__
 cli

@@ -7,7 +7,7 @@
 
 A definition says what a dataset consists of and what is made of it; definitions are in packages
 that plug in by entry points. Everything that is fetched comes through the same transfer, locks and
-cache as the files of packages. `docs/catalog.md` shows how a repository is written.
+cache as the files of packages. `docs/howto/catalog.md` shows how a repository is written.
 
 ::
 

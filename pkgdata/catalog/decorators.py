@@ -1,7 +1,7 @@
 """What authors of definitions write: ``@dataset`` and its kin, the class `Dataset`, and variants.
 
-The forms are datamaestro's, those of its 0.8 line and of its current one (docs/catalog.md shows
-both); decorators may stand in any order. A variant of a dataset is selected after its name,
+The forms are datamaestro's, those of its 0.8 line and of its current one (docs/howto/catalog.md
+shows both); decorators may stand in any order. A variant of a dataset is selected after its name,
 ``org.example.family[size=small,lang=fr]``; axes that are left out have their defaults::
 
     class Sizes(AxesVariants):

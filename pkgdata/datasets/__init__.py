@@ -9,7 +9,7 @@ manifest is a `Registry`, and the digest of that is its identity.
 >>> ds.keys(), ds["train"]                                             # doctest: +SKIP
 ({'test', 'train'}, PosixPath('/home/me/.local/share/pkgdata/datasets/flower/data/train'))
 
-``docs/datasets.md`` describes what a repository holds and where the settings come from.
+``docs/howto/datasets.md`` describes what a repository holds and where the settings come from.
 """
 
 from __future__ import annotations

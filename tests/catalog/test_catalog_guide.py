@@ -1,4 +1,4 @@
-"""``docs/catalog.md``: the guide makes a repository that works, word by word."""
+"""``docs/howto/catalog.md``: the guide makes a repository that works, word by word."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pkgdata.base import config
 from pkgdata.testing import FaultServer
 
 ROOT = Path(__file__).resolve().parents[2]
-GUIDE = (ROOT / "docs" / "catalog.md").read_text("utf-8")
+GUIDE = (ROOT / "docs" / "howto" / "catalog.md").read_text("utf-8")
 
 #: A line that is nothing but a file's name, and the block below it.
 FILE = re.compile(r"^`([\w./]+)`:\n\n```\w+\n(.*?)^```$", re.M | re.S)

@@ -632,7 +632,7 @@ def test_offline_again(pkgdata_cache):
 
 
 def test_the_example_of_the_documentation_runs(suite):
-    docs = Path(__file__).resolve().parents[2] / "docs" / "testing.md"
+    docs = Path(__file__).resolve().parents[2] / "docs" / "howto" / "testing.md"
     section = docs.read_text("utf-8").split("## Testing your own downloads")[1]
     example = section.split("```python\n")[1].split("```")[0]
     suite.run(example).assert_outcomes(passed=1)

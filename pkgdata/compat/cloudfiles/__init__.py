@@ -3,7 +3,7 @@
 The same calls give the same results, in the same shapes, and each library reads the objects that
 the other has written, compressed ones too. New: on every store a wrong checksum or a transfer that
 ends early is an error, files appear whole or not at all, and credentials are found where the
-provider's own tools find them. ``docs/cloudfiles.md`` lists what differs on purpose.
+provider's own tools find them. ``docs/howto/cloudfiles.md`` lists what differs on purpose.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 Files are where pooch keeps them, ``PATH/NAME``, so the two read each other's downloads. New is that
 one process downloads while the others wait, that an interrupted download is resumed, that
 ``base_url`` may be a list of mirrors, that a server's log-in page is refused, and that a file is
-hashed once and not at each call. ``docs/pooch.md`` lists what differs on purpose.
+hashed once and not at each call. ``docs/howto/pooch.md`` lists what differs on purpose.
 
 Names of pooch that are not ours (``HTTPDownloader``, ``Unzip``, ``get_logger`` ...) are pooch's own
 and loaded when they are first used. So are our modules for downloads: this import and a hit need
