@@ -28,6 +28,7 @@ catalog publish datasets testing
 core
 transfer bulk
 stores cache
+cluster
 base
 errors
 """

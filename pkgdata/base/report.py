@@ -99,6 +99,38 @@ class Place:
         return f"Place({self.kind!r}, {self.where!r}, {self.state!r}, {self.note!r})"
 
 
+class HostShare:
+    """What came to one machine of many.
+
+    Parameters
+    ----------
+    origin : int, default 0
+        Bytes that it asked the mirrors for.
+    peers : int, default 0
+        Bytes that came from other machines.
+    seconds : float, default 0
+        Until all was there.
+    files : int, default 0
+        How many came; the rest was there already.
+    """
+
+    __slots__ = ("files", "origin", "peers", "seconds")
+
+    def __init__(
+        self, origin: int = 0, peers: int = 0, seconds: float = 0.0, files: int = 0
+    ) -> None:
+        self.origin = origin
+        self.peers = peers
+        self.seconds = seconds
+        self.files = files
+
+    def __repr__(self) -> str:
+        return (
+            f"HostShare(origin={self.origin}, peers={self.peers}, seconds={self.seconds:.2f}, "
+            f"files={self.files})"
+        )
+
+
 class Report:
     """What became of a batch.
 
@@ -115,12 +147,15 @@ class Report:
         Error by name.
     new : dict of str to int
         Bytes by name of what `PackageData.fetch` brought here; the rest was here already.
+    hosts : dict of str to HostShare
+        What came to each machine, by its host name, if there were several (``on=``).
     """
 
     def __init__(self, retry: Callable[[list[str]], Report]) -> None:
         self.succeeded: dict[str, str] = {}
         self.failed: dict[str, Exception] = {}
         self.new: dict[str, int] = {}
+        self.hosts: dict[str, HostShare] = {}
         self._retry = retry
 
     def __getstate__(self) -> dict[str, Any]:
@@ -143,7 +178,16 @@ class Report:
         return self._retry(list(self.failed))
 
     def __repr__(self) -> str:
-        return f"<Report: {len(self.succeeded)} succeeded, {len(self.failed)} failed>"
+        found = f"{len(self.succeeded)} succeeded, {len(self.failed)} failed"
+        if self.hosts:
+            origin, peers = (
+                sum(getattr(share, what) for share in self.hosts.values())
+                for what in ("origin", "peers")
+            )
+            found += (
+                f", {len(self.hosts)} hosts: {origin} bytes from the origin, {peers} from peers"
+            )
+        return f"<Report: {found}>"
 
     def raise_if_failed(self, name: str, verb: str = "fetched") -> None:
         """Raise if anything failed.

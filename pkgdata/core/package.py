@@ -1,8 +1,7 @@
 """`PackageData`: what a library author creates. It joins registry, folders, cache and mirrors.
 
-Lookup order: a file shipped inside the package; the package's own variable; folders of the site and
-user configuration; the package's predefined folders; read-only site caches; the user cache; the
-mirrors. A hit makes no network call, takes no lock, creates no directory and writes nothing.
+Places are tried in the order of `pkgdata.core.lookup`, then the mirrors. A hit makes no network
+call, takes no lock, creates no directory and writes nothing.
 """
 
 from __future__ import annotations
@@ -66,10 +65,7 @@ class PackageData:
         # how another process makes it: as it was declared, with nothing of this machine in it
         given = {"dataurl": dataurl, "registry": registry, "urls": urls, "folders": folders}
         given.update(env=env, version=version, package_dir=package_dir, version_dev=version_dev)
-        self._recipe: tuple[Callable[..., PackageData], tuple[Any, ...]] = (
-            _construct,
-            (type(self), name, {**given, **settings}),
-        )
+        self._recipe: tuple[Any, ...] = _construct, (type(self), name, {**given, **settings})
         self._settings = Settings(name, settings, [env] if env else [])
         # answers by name: path, size, mtime in ns; void when what they rest on changes
         self._known: dict[Any, tuple[str, int, int]] = {}
@@ -334,6 +330,7 @@ class PackageData:
         *,
         to: str | os.PathLike[str] | None = None,
         progress: Callback | bool | None = None,
+        on: Any = None,
     ) -> Report:
         """Make sure that files are here; nothing stops because one of them fails.
 
@@ -346,6 +343,8 @@ class PackageData:
             configured folder on another machine.
         progress : callable or bool, optional
             See `get`.
+        on : dask.distributed.Client, optional
+            Bring them to each of its machines, whose paths the report then has (``to`` too).
 
         Returns
         -------
@@ -356,6 +355,10 @@ class PackageData:
         BatchError
             Some failed; the others are here.
         """
+        if on is not None:
+            from ..cluster import fetch_on
+
+            return fetch_on(self, names, on, to, progress)
         wanted = list(dict.fromkeys(self.registry if names is None else each_name(names)))
         report = Report(lambda again: self.fetch(again, to=to, progress=progress))
         missing = []
