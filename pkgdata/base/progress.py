@@ -108,6 +108,16 @@ def view(
     return Bars(files, total) if wanted(progress) else silent
 
 
+def aside(say: Callable[[], object]) -> None:
+    """Print something while bars are drawn, which stay below it."""
+    tqdm = sys.modules.get("tqdm")
+    if tqdm is None:
+        say()
+    else:
+        with tqdm.tqdm.external_write_mode(file=sys.stderr):
+            say()
+
+
 class Bar:
     """One bar over all objects, in bytes or in objects; a context manager that closes it.
 

@@ -132,7 +132,7 @@ def add_service(parser: Any, anonymous: str | None = "send no credentials") -> N
         group.add_argument(
             "--anonymous", "--no-sign-request", action="store_true", default=None, help=anonymous
         )
-    group.add_argument("--endpoint", "--endpoint-url", metavar="URL", help="URL of the service")
+    group.add_argument("--endpoint", metavar="URL", help="URL of the service")
     group.add_argument("--region", metavar="NAME", help="of the bucket; found out by default")
     group.add_argument(
         "--request-payer",
@@ -156,16 +156,34 @@ def command(
     as_json: bool = False,
     **more: Any,
 ) -> Any:
-    """Add a command with its function, and the arguments that need no help; return its parser.
+    """Add a command with its function and arguments, each ``"name: help"``; return its parser.
 
     The function returns the exit code; None is 0.
     """
-    parser = commands.add_parser(name, help=about, **more)
-    parser.set_defaults(run=run, usage=parser.error)
+    parser = _add_parser(commands, name, about, more)
+    parser.set_defaults(run=run)
     for one in arguments:
-        parser.add_argument(one, metavar=one.upper())
+        dest, _, what = one.partition(": ")
+        parser.add_argument(dest, metavar=dest.upper(), help=what)
     if as_json:
         add_json(parser)
+    return parser
+
+
+def group(commands: Any, name: str, about: str, **more: Any) -> tuple[Any, Any]:
+    """Add a command that has others below it; return its parser, and where these are added."""
+    parser = _add_parser(commands, name, about, more)
+    dest = "action" if getattr(commands, "dest", "") == "verb" else "verb"
+    verbs = parser.add_subparsers(title="commands", dest=dest, metavar="VERB", prog=parser.prog)
+    return parser, verbs
+
+
+def _add_parser(commands: Any, name: str, about: str, more: dict[str, Any]) -> Any:
+    """Add a parser; its help begins with what the list of commands says of it."""
+    first = f"{about[0].upper()}{about[1:]}."
+    more["description"] = f"{first} {more.get('description', '')}".rstrip()
+    parser = commands.add_parser(name, help=about, **more)
+    parser.about = about
     return parser
 
 
@@ -274,14 +292,29 @@ def differences(found: Any, as_json: bool) -> int:
 def ask(question: str) -> int:
     """Ask before something is removed; return 0 for yes, else the exit code."""
     if not sys.stdin.isatty():
-        note("pkgdata: error: no terminal to ask on; use --yes")
+        error("no terminal to ask on; use --yes")
         return 2
     print(f"{escaped(question)} [y/N] ", end="", file=sys.stderr, flush=True)
     return 0 if sys.stdin.readline().strip().lower() in ("y", "yes") else 1
 
 
+#: Whether `note` prints nothing.
+QUIET = False
+
+
 def note(line: str) -> None:
-    """Print a line to standard error: what became of the work, for people."""
+    """Print a line to standard error, unless ``-q`` is given: what became of the work."""
+    if not QUIET:
+        complain(line)
+
+
+def error(why: str) -> None:
+    """Print to standard error what went wrong."""
+    complain(f"pkgdata: error: {why}")
+
+
+def complain(line: str) -> None:
+    """Print a line to standard error, whatever is asked for."""
     try:
         print(escaped(line), file=sys.stderr)
     except OSError:

@@ -28,17 +28,14 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    group = commands.add_parser("cache", help="inspect and clean the user cache")
-    verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _, verbs = text.group(commands, "cache", "see and clean the files that were downloaded")
 
     text.command(verbs, "path", _path, "print where it is")
 
     text.command(verbs, "ls", _ls, "list its files", as_json=True)
     text.command(verbs, "du", _du, "print how much space it takes", as_json=True)
 
-    prune = text.command(
-        verbs, "prune", _prune, "remove files that were not used recently, and leftovers"
-    )
+    prune = text.command(verbs, "prune", _prune, "remove what was not used recently, and leftovers")
     prune.add_argument("--older-than", type=float, default=90.0, metavar="DAYS", help="default: 90")
     prune.add_argument("--dry-run", action="store_true", help="list only")
     text.add_json(prune)
@@ -49,11 +46,11 @@ def add(commands: Any) -> None:
     export = text.command(
         verbs, "export", _export, "write files into an archive for another machine"
     )
-    export.add_argument("archive", metavar="FILE.tar")
-    export.add_argument("names", nargs="*", metavar="NAME", help="default: everything")
+    export.add_argument("archive", metavar="FILE.tar", help="archive to write")
+    export.add_argument("names", nargs="*", default=[], metavar="NAME", help="default: everything")
 
     imports = text.command(verbs, "import", _import, "import and verify the files of an archive")
-    imports.add_argument("archive", metavar="FILE.tar")
+    imports.add_argument("archive", metavar="FILE.tar", help="archive to read")
 
     _add_migrate(commands)
     _add_rest(commands)
@@ -64,9 +61,9 @@ def _add_migrate(commands: Any) -> None:
         commands,
         "migrate",
         _migrate,
-        "adopt files that astropy or pooch downloaded; nothing is downloaded",
-        description="Adopt, by digest and by URL, files that astropy or pooch downloaded. Nothing "
-        "is downloaded, and the originals are kept.",
+        "adopt the files that astropy or pooch downloaded",
+        description="They are found by digest and by URL. Nothing is downloaded, and the originals "
+        "are kept.",
     )
     migrate.add_argument(
         "package",
@@ -75,7 +72,13 @@ def _add_migrate(commands: Any) -> None:
         help="package, or path of its folder (default: all that announce data; from astropy "
         "all URLs too, if pkgdata's cache is elsewhere)",
     )
-    migrate.add_argument("--from", dest="origin", choices=("astropy", "pooch"), required=True)
+    migrate.add_argument(
+        "--from",
+        dest="origin",
+        choices=("astropy", "pooch"),
+        required=True,
+        help="the library that downloaded them",
+    )
     migrate.add_argument(
         "--source",
         metavar="DIR",
@@ -91,7 +94,7 @@ def _add_migrate(commands: Any) -> None:
 
 def _add_rest(commands: Any) -> None:
     parser = text.command(
-        commands, "config", _config, "show each setting and where it comes from", as_json=True
+        commands, "config", _config, "show each setting, and where it comes from", as_json=True
     )
     parser.add_argument(
         "name", nargs="?", metavar="SETTING", help="print only the value of this one"
@@ -104,7 +107,7 @@ def _add_rest(commands: Any) -> None:
         commands,
         "ci-key",
         _ci_key,
-        "print the key under which a CI service stores the cache of some packages",
+        "print the key of packages' files in the cache of a CI service",
     )
     key.add_argument("packages", nargs="+", metavar="PKG", help="package, or path of its folder")
 
@@ -202,7 +205,7 @@ def _import(args: Namespace) -> None:
 def _migrate(args: Namespace) -> int:
     wrong = _misused(args)
     if wrong:
-        text.note(f"pkgdata: error: {wrong}")
+        text.error(wrong)
         return 2
     _check_source(args)
     if args.package is not None:
@@ -214,7 +217,7 @@ def _migrate(args: Namespace) -> int:
         try:
             more, left = _of_package(args, package)
         except (PkgdataError, OSError) as error:  # one that is broken must not stop the others
-            text.note(f"pkgdata: error: {package} is skipped: {error}")
+            text.error(f"{package} is skipped: {error}")
             code = 1
         else:
             found += more

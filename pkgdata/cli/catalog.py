@@ -24,19 +24,27 @@ _TERMS = (
     "for the rest"
 )
 
+_DATASET = "dataset: NAME, or NAME[axis=value,...]"
+
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    group = commands.add_parser("catalog", help="find datasets by name, tag and task; prepare them")
+    group, verbs = text.group(
+        commands, "catalog", "find datasets by name, tag and task; prepare them"
+    )
     group.add_argument("--data", metavar="DIR", help="folder of the prepared datasets")
-    verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
 
     search = text.command(
-        verbs, "search", _search, "find datasets", as_json=True, description=f"TERM: {_TERMS}."
+        verbs,
+        "search",
+        _search,
+        "find datasets by name, tag and task",
+        as_json=True,
+        description=f"TERM: {_TERMS}.",
     )
-    search.add_argument("terms", nargs="*", metavar="TERM")
+    search.add_argument("terms", nargs="*", default=[], metavar="TERM", help="default: list all")
 
-    text.command(verbs, "info", _info, "describe a dataset", "dataset", as_json=True)
+    text.command(verbs, "info", _info, "describe a dataset", _DATASET, as_json=True)
 
     download = text.command(verbs, "download", _download, "download the files of a dataset")
     _dataset(download)
@@ -46,7 +54,12 @@ def add(commands: Any) -> None:
         verbs, "prepare", _prepare, "download and prepare a dataset, and print it as JSON"
     )
     _dataset(prepare)
-    prepare.add_argument("--encoder", choices=["normal", "xpm"], default="normal")
+    prepare.add_argument(
+        "--encoder",
+        choices=["normal", "xpm"],
+        default="normal",
+        help="xpm: as experimaestro reads it",
+    )
     prepare.add_argument("--no-downloads", action="store_true", help="use only local files")
 
     text.command(verbs, "repositories", _repositories, "list the repositories", as_json=True)
@@ -63,22 +76,29 @@ def _add_upkeep(verbs: Any) -> None:
     text.add_json(orphans)
 
     check = text.command(verbs, "check", _check, "check that the sources still answer")
-    check.add_argument("terms", nargs="*", metavar="TERM", help=_TERMS)
-    check.add_argument("-o", "--output", metavar="FILE.json")
+    check.add_argument("terms", nargs="*", default=[], metavar="TERM", help=_TERMS)
+    check.add_argument(
+        "-o", "--output", metavar="FILE.json", help="write the outcome there as JSON"
+    )
     text.add_json(check)
 
     create = text.command(
-        verbs, "create-dataset", _create, "write a new definition file to be filled in"
+        verbs, "create-dataset", _create, "write the file of a definition, to be filled in"
     )
-    create.add_argument("words", nargs="+", metavar="[REPOSITORY] NAME|URL")
+    create.add_argument(
+        "words",
+        nargs="+",
+        metavar="NAME|URL",
+        help="of the dataset; before it the repository, if there are several",
+    )
 
-    folders = verbs.add_parser(
-        "datafolders", help="show or set folders that differ between computers"
+    about = "show or set folders that differ between computers"
+    _, actions = text.group(verbs, "datafolders", about)
+    text.command(actions, "list", _datafolders, "list these folders", as_json=True)
+    setting = text.command(
+        actions, "set", _set_datafolder, "set where one is", "key: name of the folder"
     )
-    actions = folders.add_subparsers(dest="action", metavar="list|set", required=True)
-    text.command(actions, "list", _datafolders, "list them", as_json=True)
-    setting = text.command(actions, "set", _set_datafolder, "set where one is", "key")
-    setting.add_argument("path", metavar="DIR")
+    setting.add_argument("path", metavar="DIR", help="where it is on this computer")
 
 
 def _add_more(verbs: Any) -> None:
@@ -87,17 +107,17 @@ def _add_more(verbs: Any) -> None:
         "copy",
         _copy,
         "copy a prepared dataset to another computer or bucket",
-        "dataset",
-        "where",
-        description="WHERE: a store's URL, a folder, or [USER@]HOST:FOLDER for SFTP. What is there "
-        "already is skipped, so an interrupted copy is resumed by repeating it.",
+        _DATASET,
+        "where: URL of a bucket, a folder, or [USER@]HOST:FOLDER for SFTP",
+        description="What is there already is skipped, so an interrupted copy is resumed by "
+        "repeating it.",
     )
     copy.add_argument("--force", action="store_true", help="copy existing files, too")
     text.add_json(copy)
 
     site = text.command(verbs, "site", _site, "write a page of all datasets, with a search")
-    site.add_argument("folder", metavar="DIR")
-    site.add_argument("--title", default="Datasets")
+    site.add_argument("folder", metavar="DIR", help="folder for the page")
+    site.add_argument("--title", default="Datasets", help="of the page (default: Datasets)")
 
     text.command(verbs, "version", _version, "print the version")
 

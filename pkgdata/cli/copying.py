@@ -30,14 +30,15 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    cp = text.command(commands, "cp", _cp, "copy files and objects, local and cloud mixed")
+    cp = text.command(commands, "cp", _cp, "copy files and objects between any places")
     _sources(cp)
     cp.add_argument(
         "-c",
         "--compression",
         choices=["same", "none", "gzip", "br", "zstd"],
         default="same",
-        help="compression of the copies as stored (default: same)",
+        metavar="HOW",
+        help="store the copies so: same (default), none, gzip, br, zstd",
     )
     cp.add_argument("--level", type=int, metavar="N", help="compression level")
     cp.add_argument(
@@ -48,7 +49,8 @@ def add(commands: Any) -> None:
     cp.add_argument("--timeline", metavar="FILE.svg", help="draw when each object was in flight")
     _common(cp)
 
-    mv = commands.add_parser("mv", help="move files and objects: copy, then remove the original")
+    about = "move files and objects"
+    mv = text.command(commands, "mv", _mv, about)
     _sources(mv)
     _common(mv)
     mv.add_argument(
@@ -56,9 +58,9 @@ def add(commands: Any) -> None:
         action="store_true",
         help="move objects even if DST cannot keep their tags or storage class",
     )
-    mv.set_defaults(run=_mv, usage=mv.error, job=None, timeline=None, compression="same")
+    mv.set_defaults(job=None, timeline=None, compression="same")
 
-    sync = text.command(commands, "sync", _sync, "copy what is missing or different in a folder")
+    sync = text.command(commands, "sync", _sync, "make a folder equal another: copy what differs")
     sync.add_argument("source", metavar="SRC", help="folder or prefix")
     sync.add_argument("destination", metavar="DST", help="folder or prefix")
     sync.add_argument("--delete", action="store_true", help="remove what SRC does not have")
@@ -70,9 +72,9 @@ def add(commands: Any) -> None:
 
 
 def _sources(parser: Any) -> None:
-    parser.add_argument("sources", nargs="+", metavar="SRC", help="- reads a list of them")
+    parser.add_argument("sources", nargs="+", metavar="SRC", help="path or URL; - reads a list")
     text.add_null(parser)
-    parser.add_argument("destination", metavar="DST", help="- is standard output")
+    parser.add_argument("destination", metavar="DST", help="path or URL; - prints the contents")
     parser.add_argument("-r", "--recursive", action="store_true", help="include folders")
     parser.add_argument(
         "-n",
@@ -89,7 +91,9 @@ def _sources(parser: Any) -> None:
 def _common(parser: Any, removes: bool = False) -> None:
     text.add_choice(parser, removes)
     text.add_service(parser, "read SRC without credentials")
-    parser.add_argument("-p", "--parallel", type=int, default=1, metavar="N", help="processes")
+    parser.add_argument(
+        "-p", "--parallel", type=int, default=1, metavar="N", help="processes; 0: one per core"
+    )
     parser.add_argument("--progress", action=argparse.BooleanOptionalAction, help="draw a bar")
     parser.add_argument("--dry-run", action="store_true", help="print what would be done")
 
@@ -229,8 +233,8 @@ def _end(tally: Tally, verb: str, args: Namespace, began: float, note: str = "")
         rows = [f"  {_first_line(error)}" for error in tally.errors]
         if tally.failed > len(rows):
             rows.append(f"  … and {tally.failed - len(rows)} more")
-        head = f"pkgdata: error: {tally.failed} of {total} objects could not be {verb}:"
-        text.note("\n".join([head, *rows]))
+        head = f"{tally.failed} of {total} objects could not be {verb}:"
+        text.error("\n".join([head, *rows]))
     line = text.closing(
         verb,
         tally.done,

@@ -16,21 +16,22 @@ if TYPE_CHECKING:
 
     from ..datasets import Outcome
 
-_ABOUT = """Whole directories as named, immutable datasets: data/PARTITION/..., and next to
+_ABOUT = """A dataset is named and never changes: data/PARTITION/..., and next to
 it meta.json, README.md and other files. The repository is any store; it is set in datasets.toml
 next to pkgdata's config.toml, in etcetera's ~/.etc.toml, by PKGDATA_DATASETS_URL, or by --repo."""
+
+_NAME = "name: name of the dataset"
 
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    group = commands.add_parser(
-        "dataset", help="push and pull whole dataset directories", description=_ABOUT
+    _, verbs = text.group(
+        commands, "dataset", "push and pull whole dataset directories", description=_ABOUT
     )
-    verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
     _add_local(verbs)
     _add_remote(verbs)
 
-    verify = _verb(verbs, "verify", _verify, "hash the files of a dataset again", "name")
+    verify = _verb(verbs, "verify", _verify, "hash the files of a dataset again", _NAME)
     text.add_json(verify)
 
     diff = _verb(verbs, "diff", _diff, "compare a dataset with the repository, or with another")
@@ -57,11 +58,13 @@ def _add_local(verbs: Any) -> None:
     register = _verb(
         verbs, "register", _register, "register a directory under a name; nothing is copied"
     )
-    register.add_argument("directory", metavar="DIR")
-    register.add_argument("words", nargs="*", metavar="[as] NAME", help="default: the name of DIR")
+    register.add_argument("directory", metavar="DIR", help="the directory")
+    register.add_argument(
+        "words", nargs="*", default=[], metavar="[as] NAME", help="default: the name of DIR"
+    )
     _add_force(register)
 
-    create = _verb(verbs, "create", _create, "create an empty dataset, to be filled", "name")
+    create = _verb(verbs, "create", _create, "create an empty dataset, to be filled", _NAME)
     create.add_argument(
         "--partition",
         action="append",
@@ -71,14 +74,14 @@ def _add_local(verbs: Any) -> None:
     _add_force(create)
 
     purge = _verb(
-        verbs, "purge", _purge, "remove a dataset; if it is registered, only its name", "name"
+        verbs, "purge", _purge, "remove a dataset; if it is registered, only its name", _NAME
     )
     purge.add_argument("--dry-run", action="store_true", help="print what would be removed")
 
 
 def _add_remote(verbs: Any) -> None:
     pull = _verb(
-        verbs, "pull", _pull, "download a dataset; it appears when all of it is verified", "name"
+        verbs, "pull", _pull, "download a dataset; it appears when all of it is verified", _NAME
     )
     pull.add_argument(
         "--partition",
@@ -86,7 +89,7 @@ def _add_remote(verbs: Any) -> None:
         metavar="NAME",
         help="only this one, and files outside partitions; may be repeated",
     )
-    push = _verb(verbs, "push", _push, "upload a dataset to the repository", "name")
+    push = _verb(verbs, "push", _push, "upload a dataset to the repository", _NAME)
     push.add_argument("--compress", choices=("zstd", "none"), help="only for the format pkgdata")
     push.add_argument(
         "--prune",

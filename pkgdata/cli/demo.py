@@ -19,7 +19,7 @@ import tempfile
 import threading
 import time
 
-from ..base import config, fs, pool
+from ..base import config, fs, pool, text
 from ..core import scan
 from ..core.declaration import declare
 from ..core.package import PackageData
@@ -84,10 +84,10 @@ class Demo:
         """Run a step, which returns what happened or raises, and remember the outcome."""
         began = time.perf_counter()
         try:
-            good, text = True, action()
+            good, what = True, action()
         except (PkgdataError, OSError, AssertionError) as error:
-            good, text = False, f"{type(error).__name__}: {error}".splitlines()[0]
-        self.rows.append((title, good, time.perf_counter() - began, text))
+            good, what = False, f"{type(error).__name__}: {error}".splitlines()[0]
+        self.rows.append((title, good, time.perf_counter() - began, what))
         print(f"  {'ok  ' if good else 'FAIL'} {title}", file=sys.stderr)
 
     # -- the steps -------------------------------------------------------------------------
@@ -102,15 +102,15 @@ class Demo:
         package = self._folder("lib", "starpkg")
         registry = scan.make(self.site.folder)
         registry.write(os.path.join(package, "registry.txt"))
-        for name, text in (
+        for name, content in (
             ("__init__.py", template("demo.py.txt")),
             ("pkgdata.toml", template("demo.toml.txt", url=self.site.url)),
         ):
-            fs.write_atomic(os.path.join(package, name), text.encode())
+            fs.write_atomic(os.path.join(package, name), content.encode())
         sys.path.insert(0, os.path.dirname(package))
         _check(not scan.compare(self.site.folder, registry), "the registry differs from the files")
         total = sum(entry.size or 0 for entry in registry.values())
-        return f"{len(registry)} files, {total / 1e6:.1f} MB, hashed into registry.txt"
+        return f"{len(registry)} files, {text.size(total)}, hashed into registry.txt"
 
     def first_fetch(self) -> str:
         """Fetch everything into an empty cache."""
@@ -214,8 +214,8 @@ def _undisturbed() -> Iterator[None]:
 
 def add(commands: Any) -> None:
     """Add this command to the parser."""
-    demo = commands.add_parser("demo", help="show the life of a file, on this machine alone")
-    demo.set_defaults(run=lambda _: run())
+    about = "show the life of a file, on this machine alone"
+    text.command(commands, "demo", lambda _: run(), about)
 
 
 def run() -> int:
@@ -234,10 +234,14 @@ def run() -> int:
             demo.site.close()
     finally:
         fs.remove_tree(root)  # not shutil's: objects of the cache are read-only
-    width = max(len(title) for title, *_ in demo.rows)
-    print(f"\n{'STEP':<{width}}  RESULT     TIME  WHAT HAPPENED")
-    for title, good, seconds, text in demo.rows:
-        print(f"{title:<{width}}  {'ok' if good else 'FAILED':<6} {seconds:6.2f} s  {text}")
+    print()
+    text.table(
+        ["STEP", "RESULT", "TIME", "WHAT HAPPENED"],
+        [
+            [title, "ok" if good else "FAILED", f"{seconds:.2f} s", what]
+            for title, good, seconds, what in demo.rows
+        ],
+    )
     good = all(row[1] for row in demo.rows)
     print(f"\n{sum(row[1] for row in demo.rows)} of {len(demo.rows)} steps did what they promise")
     return 0 if good else 1

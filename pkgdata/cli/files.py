@@ -18,42 +18,46 @@ if TYPE_CHECKING:
 
     from ..base.report import Report
 
+_PACKAGE = "package, or path of a folder with a pkgdata.toml, such as ./src/mypkg"
+
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    get = text.command(commands, "get", _get, "print the path of a file; fetch it if it is missing")
+    get = text.command(
+        commands, "get", _get, "print the path of a file; download it if it is not here"
+    )
     _package_and_name(get)
 
-    where = text.command(commands, "where", _where, "list every place where a file is looked for")
+    where = text.command(commands, "where", _where, "list each place where a file is looked for")
     _package_and_name(where)
     text.add_json(where)
 
-    fetch = text.command(commands, "fetch", _fetch, "fetch files of a package")
-    fetch.add_argument(
-        "package",
-        metavar="PKG",
-        help="package, or path of a folder with a pkgdata.toml, such as ./src/mypkg",
+    fetch = text.command(
+        commands, "fetch", _fetch, "download the files of a package that are not here"
     )
-    fetch.add_argument("names", nargs="*", metavar="NAME", help="default: all of them")
+    fetch.add_argument("package", metavar="PKG", help=_PACKAGE)
+    fetch.add_argument("names", nargs="*", default=[], metavar="NAME", help="default: all of them")
     fetch.add_argument("--to", metavar="DIR", help="also write them as DIR/PKG/NAME")
     fetch.add_argument("--timeline", metavar="FILE.svg", help="draw when each file was in flight")
     text.add_json(fetch)
 
     lists = text.command(
-        commands, "list", _list, "list packages, or the files of one", as_json=True
+        commands, "list", _list, "list the packages with data, or the files of one", as_json=True
     )
-    lists.add_argument("package", nargs="?", metavar="PKG")
+    lists.add_argument("package", nargs="?", metavar="PKG", help="default: list the packages")
 
-    verify = text.command(commands, "verify", _verify, "hash the local files again", as_json=True)
-    verify.add_argument("package", metavar="PKG")
-    verify.add_argument("names", nargs="*", metavar="NAME")
+    verify = text.command(
+        commands, "verify", _verify, "hash the files that are here again", as_json=True
+    )
+    verify.add_argument("package", metavar="PKG", help=_PACKAGE)
+    verify.add_argument("names", nargs="*", default=[], metavar="NAME", help="default: all of them")
 
 
 def _package_and_name(parser: Any) -> None:
     parser.add_argument(
         "package", nargs="?", metavar="PKG", help="optional if only one package has NAME"
     )
-    parser.add_argument("name", metavar="NAME")
+    parser.add_argument("name", metavar="NAME", help="file, as the registry names it")
 
 
 def _find(args: Namespace) -> PackageData:

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
     from ..publish.plan import Plan, PublishTable
     from ..publish.readback import Finding, Mirror
 
-_ABOUT = "upload files, write their registry, and prove it by downloading again"
+_ABOUT = "upload files, write their registry, prove it by a download"
 
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
     _add_registry(commands)
-    parser = text.command(commands, "publish", run, _ABOUT, description=_ABOUT)
+    parser = text.command(commands, "publish", run, _ABOUT)
     add_arguments(parser)
 
 
@@ -57,7 +57,7 @@ def add_arguments(parser: Any) -> None:
     parser.add_argument(
         "--url",
         action="append",
-        metavar="PUBLIC_URL",
+        metavar="URL",
         help="public URL of the files; once for each --to, or for each file: and sftp:",
     )
     parser.add_argument(
@@ -201,9 +201,9 @@ def _note_names(choice: text.Choice, odd: Sequence[str]) -> None:
     if line := choice.note():
         text.note(line)
     for line in odd[:5]:
-        text.note(f"pkgdata: warning: {line}")
+        text.complain(f"pkgdata: warning: {line}")
     if len(odd) > 5:
-        text.note(f"pkgdata: warning: … and {len(odd) - 5} more such names")
+        text.complain(f"pkgdata: warning: … and {len(odd) - 5} more such names")
 
 
 def _title(settings: PublishTable | None, args: Namespace) -> str:
@@ -326,8 +326,7 @@ def _code(findings: Sequence[Finding]) -> int:
 
 
 def _add_registry(commands: Any) -> None:
-    group = commands.add_parser("registry", help="make, check or update a registry")
-    verbs = group.add_subparsers(dest="verb", metavar="VERB", required=True)
+    _, verbs = text.group(commands, "registry", "make, check or update a registry")
 
     make = text.command(verbs, "make", _make, "hash every file below a folder")
     add_make_arguments(make)
@@ -335,14 +334,20 @@ def _add_registry(commands: Any) -> None:
     check = text.command(
         verbs, "check", _check_registry, "compare a folder with a registry", as_json=True
     )
-    check.add_argument("folder", metavar="DIR")
+    check.add_argument("folder", metavar="DIR", help="folder of the files")
     check.add_argument("registry", metavar="FILE", nargs="?", help="default: DIR/registry.txt")
     text.add_choice(check)
 
     update = text.command(
-        verbs, "update", _update_registry, "add the files of a Zenodo, Figshare or Dataverse DOI"
+        verbs,
+        "update",
+        _update_registry,
+        "add the files of a record of Zenodo, Figshare or Dataverse",
     )
-    update.add_argument("registry", metavar="FILE", nargs="?", default="registry.txt")
+    default = "registry.txt"
+    update.add_argument(
+        "registry", metavar="FILE", nargs="?", default=default, help=f"default: {default}"
+    )
     update.add_argument(
         "--from", dest="record", metavar="DOI", required=True, help="doi:…, zenodo:N or figshare:N"
     )
@@ -350,7 +355,7 @@ def _add_registry(commands: Any) -> None:
 
 def add_make_arguments(parser: Any) -> None:
     """Add the arguments of ``registry make``."""
-    parser.add_argument("folder", metavar="DIR")
+    parser.add_argument("folder", metavar="DIR", help="folder of the files")
     parser.add_argument("-o", "--output", metavar="FILE", help="default: standard output")
     parser.add_argument("--alg", default="sha256", help="hash algorithm (default: sha256)")
     text.add_choice(parser)

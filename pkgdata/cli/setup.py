@@ -40,8 +40,9 @@ def add(commands: Any) -> None:
         commands,
         "init",
         _init,
-        "write pkgdata.toml, registry.txt, a helper and a workflow for a package",
-        description="Write the files that a package needs to have data. Existing files are kept.",
+        "write the files that give a package data",
+        description="They are pkgdata.toml, registry.txt, a helper and a workflow for GitHub; "
+        "existing files are kept.",
     )
     init.add_argument("package", metavar="FOLDER", help="the package's folder: src/mypkg")
     init.add_argument("--to", action="append", metavar="DEST", help="where to publish to")
@@ -54,9 +55,9 @@ def add(commands: Any) -> None:
         commands,
         "check",
         _check,
-        "prove that a package, wheel or sdist has its pkgdata.toml and registry",
-        description="Look for pkgdata.toml, the registry, a digest for each of its names, and the "
-        "right import name. Exit code 3 if something is missing or wrong.",
+        "prove that a package or wheel has what its data need",
+        description="Looks for pkgdata.toml, the registry, a digest for each of its names, and the "
+        "right import name. The exit code is 3 if something is missing or wrong.",
         as_json=True,
     )
     check.add_argument(
@@ -70,11 +71,12 @@ def add(commands: Any) -> None:
         commands,
         "completion",
         _completion,
-        "print the completion script of a shell",
-        description='bash: eval "$(pkgdata completion bash)" in ~/.bashrc; zsh the same in '
-        "~/.zshrc; fish: pkgdata completion fish > ~/.config/fish/completions/pkgdata.fish",
+        "print the script by which a shell completes words",
+        description="bash reads it by the first of the examples, in ~/.bashrc; zsh in ~/.zshrc.",
     )
-    completion.add_argument("shell", choices=("bash", "fish", "zsh"))
+    completion.add_argument(
+        "shell", choices=("bash", "fish", "zsh"), metavar="SHELL", help="bash, fish or zsh"
+    )
 
     words = commands.add_parser("complete-words")
     words.add_argument("words", nargs="*")

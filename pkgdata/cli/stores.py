@@ -32,7 +32,7 @@ _UPLOADS = "S3: unfinished uploads, which killed processes leave, instead of obj
 
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
-    ls = text.command(commands, "ls", _ls, "list files and objects, with everything below")
+    ls = text.command(commands, "ls", _ls, "list files and objects")
     _paths(ls)
     depth = ls.add_mutually_exclusive_group()
     depth.add_argument("-r", "--recursive", action="store_true", help="all levels (the default)")
@@ -46,8 +46,7 @@ def add(commands: Any) -> None:
     ls.add_argument("--uploads", action="store_true", help=_UPLOADS)
     ls.add_argument("--json", action="store_true", help="for scripts; one line for each object")
 
-    du = text.command(commands, "du", _du, "count bytes as stored", add_help=False)
-    du.add_argument("--help", action="help", help="show this help message and exit")
+    du = text.command(commands, "du", _du, "count the bytes of files and objects", add_help=False)
     _paths(du)
     du.add_argument("-s", "--summarize", action="store_true", help="print one sum for each PATH")
     du.add_argument("-h", "--human-readable", action="store_true", help="print kB, MB, GB")
@@ -66,18 +65,16 @@ def add(commands: Any) -> None:
     rm.add_argument("--yes", action="store_true", help="with -r: empty a whole bucket, unasked")
     text.add_choice(rm, removes=True)
 
-    cat = text.command(commands, "cat", _cat, "write objects, decoded, to standard output")
+    cat = text.command(commands, "cat", _cat, "print the contents of objects")
     _paths(cat)
     cat.add_argument("-r", "--range", metavar="START-END", help="bytes from START to before END")
     cat.add_argument("--raw", action="store_true", help="print bytes as they are stored")
 
-    head = text.command(
-        commands, "head", _head, "print what is known about objects: size, type, time"
-    )
+    head = text.command(commands, "head", _head, "print the size, type and time of objects")
     _paths(head)
     text.add_json(head)
 
-    touch = text.command(commands, "touch", _touch, "make empty objects where there are none")
+    touch = text.command(commands, "touch", _touch, "make empty objects")
     _paths(touch)
 
 
@@ -254,7 +251,7 @@ def _rm(args: Namespace) -> int:
 
     def report(name: str, error: Exception | None) -> None:
         if error is not None:
-            text.note(f"pkgdata: error: {error}")
+            text.error(str(error))
         elif args.dry_run:
             text.say(name)
 
@@ -337,7 +334,7 @@ def _head(args: Namespace) -> int:
             found[shown] = None
             missing += 1
             if not args.json:
-                text.note(f"pkgdata: error: {error}")
+                text.error(str(error))
     if args.json:
         text.json(found)
     else:
