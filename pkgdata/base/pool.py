@@ -396,14 +396,14 @@ def serve() -> None:
     threading.Thread(target=take, daemon=True).start()
     while (call := calls.get()) is not None:
         working.set()
-        answer = _answer(*call)
+        found = answer(*call)
         working.clear()
-        pickle.dump(answer, answers)
+        pickle.dump(found, answers)
         answers.flush()
 
 
-def _answer(main: dict[str, Any], sent: bytes) -> bytes:
-    """Make a call that was sent; return its value or its error, pickled."""
+def answer(main: dict[str, Any], sent: bytes) -> bytes:
+    """Make a call that was sent; return its value and its error, one of them None, pickled."""
     import pickle
     from multiprocessing.spawn import prepare
 

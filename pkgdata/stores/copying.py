@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import socket
 import threading
 import time
 from typing import NamedTuple
 
-from ..base import pool, progress
+from ..base import owners, pool, progress
 from ..base.progress import BYTES, START, Event
-from ..base.report import Report, each_name, one_name, plain_name
+from ..base.report import HostShare, Report, each_name, one_name, plain_name
+from ..cluster import bulk
 from ..errors import ConfigError, ObjectExistsError, PkgdataError, PkgdataWarning, StoreError, warn
 from . import codecs
 from .objects import BLOCK, UNREADABLE, WHOLE, Attributes, is_marker
@@ -24,7 +26,7 @@ from .writing import guess_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from ..base.progress import Callback
@@ -157,13 +159,16 @@ class Copied(NamedTuple):
     #: By `time.monotonic`.
     began: float = 0.0
     ended: float = 0.0
+    #: The machine that made it, if that may be another one.
+    host: str = ""
 
 
 class _Halt:
     """Ends the copies under way when their caller is interrupted."""
 
-    def __init__(self) -> None:
+    def __init__(self, ended: Callable[[], bool] = pool.told_to_end) -> None:
         self._asked = False
+        self._ended = ended
         self._busy = 0
         self._idle = threading.Condition()
 
@@ -177,7 +182,7 @@ class _Halt:
             self._idle.notify_all()
 
     def check(self) -> None:
-        if self._asked or pool.told_to_end():
+        if self._asked or self._ended():
             raise KeyboardInterrupt
 
     def end(self, seconds: float) -> None:
@@ -191,11 +196,13 @@ class _Copying(NamedTuple):
 
     to: Driver
     recipe: Recipe
-    move: bool
-    by_target: bool
+    move: bool = False
+    by_target: bool = False
     #: What makes equal the names that mean one object in `to`, and the names written so far by it.
-    same_names: Callable[[str], str] | None
-    written: dict[str, str]
+    same_names: Callable[[str], str] | None = None
+    written: dict[str, str] | None = None
+    #: What workers on other machines must find in the folders of this one.
+    proofs: Sequence[bulk.Proof] = ()
 
     def label(self, name: str, target: str) -> str:
         return target if self.by_target else name
@@ -221,7 +228,7 @@ class _Copying(NamedTuple):
 
     def _carry(self, source: Driver, name: str, target: str, tell: Tell) -> int | None:
         to, recipe = self.to, self.recipe
-        if self.same_names is not None:
+        if self.same_names is not None and self.written is not None:
             first = self.written.setdefault(self.same_names(target), target)
             if first != target:
                 address = to.address(target)
@@ -239,12 +246,19 @@ class _Copying(NamedTuple):
             source.trying(lambda: source.remove(name))
         return size
 
-    def in_worker(self, items: list[Item]) -> list[Copied]:
+    def in_worker(self, items: list[Item], halt: _Halt | None = None) -> list[Copied]:
         """Copy what a worker process is given."""
         threads = min(len(items), items[0][0].threads, self.to.threads)
         with self.together():
-            found = self.run(items, progress.silent, _Halt(), threads)
+            found = self.run(items, progress.silent, halt or _Halt(), threads)
             return [_outcome(*result) for result in found]
+
+    def elsewhere(self, items: list[Item]) -> list[Copied]:
+        """Copy what a worker of an engine is given; times are by the clock on the wall."""
+        for proof in self.proofs:
+            bulk.check(proof)
+        made, ahead = self.in_worker(items, _Halt(bulk.cancelled())), time.time() - time.monotonic()
+        return [_shifted(copied, ahead, socket.gethostname()) for copied in made]
 
     def run(
         self, items: Iterable[Item], show: Callback, halt: _Halt, threads: int
@@ -269,6 +283,48 @@ def _outcome(item: Item, copied: Copied | None, error: Exception | None) -> Copi
     return copied if copied is not None else Copied(item[1], item[2], None, error)
 
 
+def _on_workers(on: Any, items: Iterable[Item], how: _Copying) -> Iterator[Copied]:
+    """Make copies on the workers of an engine, and yield what became of each."""
+    proofs: list[bulk.Proof] = []
+    here, known, ahead = bulk.is_here(on), set(), time.time() - time.monotonic()
+
+    def sendable(item: Item) -> Item:
+        source, name, _ = _reachable(item)
+        if source not in known:
+            if not here:
+                bulk.refuse_secrets(source)
+            found = source.info_or_none(name) if source.near else None
+            if found is not None:
+                proofs.append(bulk.Proof(source, name, found.size, found.modified))
+            if found is not None or not source.near:
+                known.add(source)
+        return item
+
+    def lost(item: Item, error: Exception) -> Copied:
+        now = time.time()
+        return Copied(item[1], item[2], None, error, now, now)
+
+    probe = owners.aside("here")
+    sendable((how.to, probe, probe))
+    try:
+        if how.to.near:
+            how.to.write(probe, b"")
+            sendable((how.to, probe, probe))
+        function = how._replace(proofs=proofs).elsewhere
+        made = bulk.spread(function, map(sendable, items), on, lost)
+        with contextlib.closing(made) as found:  # type: ignore[type-var]
+            for copied in found:
+                yield _shifted(copied, -ahead, copied.host)
+    finally:
+        if how.to.near:
+            how.to.remove(probe)
+
+
+def _shifted(copied: Copied, seconds: float, host: str) -> Copied:
+    began, ended = copied.began + seconds, copied.ended + seconds
+    return copied._replace(began=began, ended=ended, host=host)
+
+
 def copies(
     items: Iterable[Item],
     to: Driver,
@@ -276,6 +332,7 @@ def copies(
     *,
     move: bool = False,
     parallel: int = 1,
+    on: Any = None,
     threads: int | None = None,
     show: Callback = progress.silent,
     by_target: bool = False,
@@ -284,8 +341,9 @@ def copies(
 
     An item is where an original is, its name there, and the copy's name; items are taken as the
     work goes on. ``move`` removes each original once its copy is there; ``parallel`` counts worker
-    processes, ``threads`` copies at once where there are none. Progress is reported by the name of
-    the original, or ``by_target``: originals of several stores may have the same one.
+    processes, ``on`` is an engine with workers, ``threads`` counts copies at once where there are
+    none. Progress is reported by the name of the original, or ``by_target``: originals of several
+    stores may have the same one.
 
     A caller that is interrupted, or that closes the iterator, ends the copies under way; what they
     have written so far is removed, and nothing of it is under a final name.
@@ -296,12 +354,16 @@ def copies(
     same = to.same_names() if len(begin) > 1 else None
     how, halt = _Copying(to, recipe, move, by_target, same, {}), _Halt()
     items = itertools.chain(begin, items)
-    spreads = parallel > 1 and to.shared and same is None
-    found: Iterator[Any] = (
-        pool.spread(how.in_worker, map(_reachable, items), parallel, first=1)
-        if spreads
-        else how.run(items, show, halt, threads or to.threads)
-    )
+    if on is not None:
+        _reachable((to, "", ""))
+    spreads = (parallel > 1 or on is not None) and same is None and to.shared
+    found: Any
+    if not spreads:
+        found = how.run(items, show, halt, threads or to.threads)
+    elif on is not None:
+        found = _on_workers(on, items, how)
+    else:
+        found = pool.spread(how.in_worker, map(_reachable, items), parallel, first=1)
     try:
         with contextlib.nullcontext() if spreads else how.together():
             for result in found:
@@ -313,7 +375,7 @@ def copies(
         halt.end(_CLEARING)
         raise
     finally:
-        found.close()  # type: ignore[attr-defined]  # a generator; ends its threads
+        found.close()  # a generator; ends its threads
 
 
 def _reachable(item: Item) -> Item:
@@ -358,12 +420,13 @@ def transfer(
     recipe: Recipe,
     job: str | None = None,
     shown: bool | Callback | None = None,
+    on: Any = None,
 ) -> Report:
     """Copy many objects; see `Store.transfer_to`."""
     codecs.canonical(recipe.reencode)  # an unknown encoding is reported before anything moves
 
     def again(failed: Iterable[str]) -> Report:
-        return transfer(source, to, [targets[name] for name in failed], recipe, shown=shown)
+        return transfer(source, to, [targets[name] for name in failed], recipe, None, shown, on)
 
     targets: dict[str, tuple[str, str]] = {}
     report = Report(again)
@@ -376,13 +439,20 @@ def transfer(
     if job is None:
         show = progress.view(shown, length(names))
         items = ((source, name, target) for name, target in wanted)
-        found = copies(items, to, recipe, threads=threads, show=show)
+        found = copies(items, to, recipe, threads=threads, show=show, on=on)
     else:
         words = f"{source.url} {to.url} {recipe.reencode}"
-        found = job_copies(source, to, wanted, job, words, shown, recipe=recipe, threads=threads)
+        how = {"recipe": recipe, "threads": threads, "on": on}
+        found = job_copies(source, to, wanted, job, words, shown, **how)
+    began = time.monotonic()
     for copied in found:
         if copied.error is None:
             report.succeeded[copied.name] = to.address(copied.target)
+            if copied.host:
+                share = report.hosts.setdefault(copied.host, HostShare())
+                share.origin += copied.size or 0
+                share.files += copied.size is not None
+                share.seconds = max(share.seconds, copied.ended - began)
         else:
             report.failed[copied.name] = copied.error
             targets[copied.name] = copied.name, copied.target

@@ -257,6 +257,7 @@ class Store(ReadableStore):
         replace: bool = True,
         job: str | None = None,
         progress: bool | Callback | None = None,
+        on: Any = None,
     ) -> Report:
         """Copy many objects to another store, in bounded memory, stored bytes as they are.
 
@@ -276,19 +277,25 @@ class Store(ReadableStore):
             several processes that name the same file share the work.
         progress : bool or callable, optional
             See `get`.
+        on : dask.distributed.Client, concurrent.futures.Executor or the module ray, optional
+            Whose workers make the copies, with their own credentials. The stores must be reached
+            from their machines.
 
         Returns
         -------
         Report
+            With ``on``, ``hosts`` has what each machine copied.
 
         Raises
         ------
         BatchError
             Some objects could not be copied; ``error.report.retry()`` retries these.
+        ConfigError
+            With ``on``: a store is in this process or on this machine alone, or holds secrets.
         """
         to = Store(to) if isinstance(to, (str, os.PathLike)) else to
         recipe = copying.Recipe(reencode, level, replace)
-        return copying.transfer(self, to, names, recipe, job, progress)
+        return copying.transfer(self, to, names, recipe, job, progress, on)
 
     def transfer_from(self, source: Store | str, *args: Any, **options: Any) -> Report:
         """Copy many objects from another store.
