@@ -68,15 +68,31 @@ def closing(
 
 
 def template(module: str, name: str, /, **words: object) -> str:
-    """Return a file of ``templates`` next to a module, each ``$word`` replaced if there are any."""
+    """Return a file of ``templates`` next to a module, each ``$word`` replaced if there are any.
+
+    ``FILE#PART`` is what stands in the file between the line ``<!-- PART -->`` and the next such.
+    """
     text = _template(os.path.join(os.path.dirname(os.path.abspath(module)), "templates", name))
     return string.Template(text).substitute(words) if words else text
 
 
 @functools.cache
 def _template(path: str) -> str:
+    path, _, part = path.partition("#")
     with open(path, encoding="utf-8") as file:
-        return file.read()
+        text = file.read()
+    if part:
+        _, found, text = text.partition(f"<!-- {part} -->\n")
+        assert found, f"{path} has no part {part}"
+        text = text.partition("\n<!-- ")[0].removesuffix("\n")
+    return text
+
+
+def html(text: object) -> str:
+    """Return a text as it stands in HTML; what would turn its direction is shown as an escape."""
+    from html import escape
+
+    return escape(escaped(str(text)))
 
 
 def csp_hash(text: str) -> str:

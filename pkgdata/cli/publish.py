@@ -13,6 +13,7 @@ from ..core.registry import Registry
 from ..errors import PublishError
 from ..publish import destinations_for, engine, records
 from ..publish.engine import Publication
+from ..publish.landing import About
 from ..publish.plan import load_registry, odd_names, settings_of, write_registry
 from ..publish.readback import mirrors_of
 
@@ -191,7 +192,7 @@ def _publish(args: Namespace, settings: PublishTable | None) -> int:
                     f"{plan.destination.url}: may show the files late; up to {minutes:.0f} min"
                 )
         findings = work.prove()
-        pages = work.add_page(_title(settings, args), index)
+        pages = work.add_page(_about(settings, args), index)
         _print_outcome(work, findings, pages, settings, args.json)
         return _code(findings)
 
@@ -206,8 +207,9 @@ def _note_names(choice: text.Choice, odd: Sequence[str]) -> None:
         text.complain(f"pkgdata: warning: … and {len(odd) - 5} more such names")
 
 
-def _title(settings: PublishTable | None, args: Namespace) -> str:
-    return settings.name if settings is not None else os.path.basename(os.path.abspath(args.folder))
+def _about(settings: PublishTable | None, args: Namespace) -> About:
+    folder = os.path.basename(os.path.abspath(args.folder))
+    return settings.about if settings is not None else About(folder)
 
 
 def _summary(plan: Plan) -> str:

@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 
     from .registry import Registry
 
-#: The tables of pkgdata.toml; the keys of the first are keyword arguments of `declare` as well.
+#: Keys of the table [package] that describe the data to people; what fetches them needs none.
+ABOUT = ("description", "license", "citation", "homepage")
+
+#: The tables of pkgdata.toml; the other keys of the first are also arguments of `declare`.
 TABLES = {
     "package": {
         "name": "str",
@@ -38,6 +41,7 @@ TABLES = {
         "version": "str",
         "version_dev": "str",
         "settings": "table",
+        **dict.fromkeys(ABOUT, "str"),
     },
     "publish": {"to": "texts", "url": "str", "public": "flag", "index": "flag"},
 }
@@ -232,8 +236,8 @@ def _read_declaration(folder: str) -> dict[str, Any]:
     path = os.path.join(folder, "pkgdata.toml")
     if not is_file(path):
         return {}
-    found: dict[str, Any] = config.read(path, TABLES).get("package", {})
-    return found
+    found = config.read(path, TABLES).get("package", {})
+    return {key: value for key, value in found.items() if key not in ABOUT}
 
 
 def declaration_of(package: str) -> PackageData | None:

@@ -293,6 +293,10 @@ class Destination:
         """
         raise NotImplementedError
 
+    def versions(self, version: str) -> list[str]:
+        """Return the other versions whose files, with a page, are next to those of a version."""
+        return []
+
     def advice(self) -> str | None:
         """Return what to tell a user who finds that the files cannot be read without credentials.
 

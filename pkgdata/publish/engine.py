@@ -13,11 +13,7 @@ no notes have to be kept here.
 
 from __future__ import annotations
 
-import os
-import re
-import tempfile
 import time
-from html import escape, unescape
 
 from ..base import hashes, pool, text, urls
 from ..base.hashes import Digest
@@ -25,8 +21,10 @@ from ..base.progress import BYTES, DONE, START, Event, silent
 from ..core.registry import Entry
 from ..errors import ObjectExistsError, PkgdataError, PublishError
 from ..stores import public
-from . import plan, readback
+from . import landing, plan, readback
 from .destination import PAGE, Item
+from .landing import About
+from .previews import previews
 from .readback import OK, Finding, Mirror
 
 TYPE_CHECKING = False
@@ -208,28 +206,31 @@ class Publication:
         for one in self.plans:
             if one.has_page:
                 try:
-                    one.page = check_page(one.destination)
+                    one.page = landing.check_page(one.destination)
                 except PublishError:
                     if wanted:
                         raise
 
-    def add_page(self, title: str, wanted: bool = True) -> list[str]:
+    def add_page(self, about: About | str, wanted: bool = True) -> list[str]:
         """Put an ``index.html`` next to the files; return its address at each destination.
 
         That of an earlier run is made again, wanted or not: what it says of the files is to stay
         true.
         """
-        items = {item.name for item in self.items}
-        found = []
+        about = About(about) if isinstance(about, str) else about
+        sums = {item.name: item.digest for item in self.items}
+        doi = next((one.destination.doi for one in self.plans if one.destination.doi), "")
+        found, shown = [], None
         for one in self.plans:
             base = one.destination.dataurl
             if base is None or not (one.page or (wanted and one.destination.shows_pages)):
                 continue
-            names = items | {unescape(name) for name in _LISTED.findall(one.page)}
+            shown = previews(self.items) if shown is None else shown
+            names = sums.keys() | landing.listed(one.page)
             entries = [entry for name, entry in self.registry.items() if name in names]
-            content = page(title, entries, base)
+            content = landing.page(about.at(one.destination, doi), entries, base, shown, sums)
             if content != one.page:
-                publish_page(one.destination, content)
+                landing.publish_page(one.destination, content)
             found.append(urls.join(public(base), PAGE))
         return found
 
@@ -318,81 +319,3 @@ def _failure(
     )
     failure.__cause__ = error
     return failure
-
-
-# -- the page next to the files --------------------------------------------------------------------
-
-# What it says stands in the HTML itself, so that it can be read without a server and without
-# JavaScript; a script only adds the search and the copying.
-
-#: By this a page of ours is told from one that somebody has written.
-_MARK = 'content="pkgdata publish"'
-
-#: The names on a page, as its rows have them.
-_LISTED = re.compile(r'<td class="name"><a [^>]*>([^<]*)</a>')
-
-_SNIPPET = """import pkgdata
-
-data = pkgdata.declare(
-    {title!r},
-    dataurl={base!r},
-    registry={{{name!r}: {digest!r}}},
-)
-path = data.get({name!r})
-"""
-
-
-def page(title: str, entries: Sequence[Entry], base: str) -> str:
-    """Return the page of files below a public base URL."""
-    first = entries[0]
-    snippet = _SNIPPET.format(title=title, base=base, name=first.name, digest=str(first.digest))
-    style = "\n" + text.template(__file__, "page.css")
-    script = "\n" + text.template(__file__, "page.js")
-    return text.template(
-        __file__,
-        "page.html",
-        title=escape(title),
-        count=f"{len(entries)} file{'' if len(entries) == 1 else 's'}",
-        total=text.size(sum(entry.size or 0 for entry in entries)),
-        snippet=escape(snippet),
-        rows="".join(map(_row, entries)).rstrip("\n"),
-        style=style,
-        script=script,
-        style_hash=text.csp_hash(style),
-        script_hash=text.csp_hash(script),
-    )
-
-
-def _row(entry: Entry) -> str:
-    return text.template(
-        __file__,
-        "row.html",
-        href=escape("./" + urls.quote_name(entry.name)),
-        name=escape(entry.name),
-        bytes=entry.size,
-        size=text.size(entry.size or 0),
-        digest=escape(str(entry.digest)),
-    )
-
-
-def check_page(destination: Destination) -> str:
-    """Return the page that is there; refuse one of somebody else's."""
-    found = b"".join(destination.read(PAGE)).decode(errors="replace")
-    if _MARK not in found[:1000]:
-        raise PublishError(
-            f"{destination.url} has an {PAGE} that pkgdata did not write",
-            hint="publish to another folder or prefix, or without --index",
-        )
-    return found
-
-
-def publish_page(destination: Destination, content: str) -> None:
-    """Put the page to a destination."""
-    with tempfile.TemporaryDirectory(prefix="pkgdata-page-") as folder:
-        path = os.path.join(folder, PAGE)
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.write(content)
-        item = Item(PAGE, path, *hashes.measure_file(path))
-        destination.begin([], [item])
-        destination.put(item, True, lambda _: None)
-        destination.finish()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import posixpath
 import threading
@@ -22,6 +23,7 @@ from ..errors import (
     IntegrityError,
     MissingExtraError,
     ObjectExistsError,
+    PkgdataError,
     PublishError,
     StoreError,
 )
@@ -44,6 +46,9 @@ _SHA256 = "sha256"
 
 #: Objects are listed as long as they are not many more than what is published.
 _LISTED = 10_000
+
+#: Other versions that a page names.
+_VERSIONS = 50
 
 #: Files and bytes in a folder that are synced at once: a sync for each of thousands of small files
 #: takes longer than copying them.
@@ -106,6 +111,25 @@ class StorePlace(Destination):
 
     def read(self, name: str) -> Iterator[bytes]:
         yield from map(bytes, self._store.blocks(name))
+
+    def versions(self, version: str) -> list[str]:
+        store = self._store
+        above, _, last = store._url.rstrip("/").rpartition("/")
+        if version not in last or above.endswith(":/"):
+            return []
+        before, _, after = last.partition(version)
+        try:
+            parent = type(store)(f"{above}/", **store._options)
+            inside = [name.removesuffix("/") for name in parent.list(before, flat=True)]
+            folders = [name for name in inside if name != last and name.endswith(after)]
+            others = [name.removeprefix(before).removesuffix(after) for name in folders]
+            others = [name for name in others if name[:1].isdigit()][-_VERSIONS:]
+            there = parent.exists([f"{before}{name}{after}/{PAGE}" for name in others])
+        except (PkgdataError, OSError) as error:
+            # who may write a folder may not be allowed to list the one above
+            logging.getLogger("pkgdata").debug("no other versions of %s: %s", self.url, error)
+            return []
+        return [name for name in others if there[f"{before}{name}{after}/{PAGE}"]]
 
     def _web_advice(self, root: str) -> str:
         return (

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from ..base import config, fs, owners, pool, urls
 from ..base.progress import silent
 from ..core import scan
-from ..core.declaration import TABLES, find_package
+from ..core.declaration import ABOUT, TABLES, find_package
 from ..core.registry import Entry, Registry
 from ..errors import AlreadyPublishedError, ConfigError, PublishError
 from .destination import PAGE, Item, stamp_of
+from .landing import About
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -338,6 +339,14 @@ class PublishTable:
         self.urls = self._filled([table["url"]] if table.get("url") else ())
         self.public = bool(table.get("public"))
         self.index = bool(table.get("index"))
+        #: What a page says of the data as a whole.
+        self.about = self._about(tables.get("package", {}), table)
+
+    def _about(self, package: Mapping[str, Any], table: Mapping[str, Any]) -> About:
+        facts = {key: package[key].strip() for key in ABOUT if key in package}
+        places = [*table.get("to", ()), table.get("url", "")]
+        version = self._data.version if any("{version}" in one for one in places) else ""
+        return About(self.name, version=version or "", **facts)
 
     @property
     def dataurl(self) -> list[str]:

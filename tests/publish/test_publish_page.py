@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
+import html
 import html.parser
 import json
-from urllib.parse import unquote
+import os
+import subprocess
+import sys
+import warnings
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from chromium import Chromium
 from nginx import Nginx
-from publishing import FILES, contents, make, publish, run, sha
+from publishing import FILES, contents, environment, make, publish, run, sha
 
 import pkgdata
+import pkgdata.core.declaration
 from pkgdata import Digest, Entry
 from pkgdata.errors import PublishError
-from pkgdata.publish import destination_for, engine
+from pkgdata.publish import destination_for, landing
 from pkgdata.publish.engine import Publication
+from pkgdata.publish.landing import About
 
 ODD = {**FILES, "<b>&\"'.txt": b"odd", "ab:c.txt": b"colon", "large.bin": bytes(2_500_000)}
 
@@ -30,11 +38,11 @@ def entries(files=ODD):
 class Reader(html.parser.HTMLParser):
     """Collects the links and the text of a page, and checks that every element is closed."""
 
-    VOID = ("meta", "br", "input")
+    VOID = ("meta", "br", "input", "img")
 
     def __init__(self, text):
         super().__init__()
-        self.links, self.text, self.open, self.sources = [], "", [], []
+        self.links, self.files, self.text, self.open, self.sources = [], [], "", [], []
         self.feed(text)
         self.close()
         assert not self.open
@@ -43,7 +51,7 @@ class Reader(html.parser.HTMLParser):
         found = dict(attributes)
         self.sources += [found[name] for name in ("src",) if name in found]
         if tag == "a":
-            self.links.append(found["href"])
+            (self.files if "download" in found else self.links).append(found["href"])
         if tag not in self.VOID:
             self.open.append(tag)
 
@@ -56,8 +64,8 @@ class Reader(html.parser.HTMLParser):
 
 
 def test_all_is_in_the_text_itself():
-    found = Reader(engine.page("my <data>", entries(), "https://host/x/"))
-    assert [unquote(link) for link in found.links] == [f"./{name}" for name in sorted(ODD)]
+    found = Reader(landing.page(About("my <data>"), entries(), "https://host/x/"))
+    assert [unquote(link) for link in found.files] == [f"./{name}" for name in sorted(ODD)]
     for name, content in ODD.items():
         assert name in found.text
         assert f"sha256:{sha(content)}" in found.text
@@ -68,8 +76,8 @@ def test_all_is_in_the_text_itself():
 
 def test_the_snippet_runs(tmp_path):
     make(tmp_path / "web", ODD)
-    found = Reader(engine.page("my <data>", entries(), (tmp_path / "web").as_uri()))
-    snippet = found.text.split("In Python")[1].split("Copy")[0]
+    found = Reader(landing.page(About("my <data>"), entries(), (tmp_path / "web").as_uri()))
+    snippet = found.text[found.text.index("import pkgdata") :].split("Copy")[0]
     names = {}
     exec(snippet, names)
     with open(names["path"], "rb") as file:
@@ -130,7 +138,7 @@ def test_the_page_still_lists_the_files_of_an_earlier_run(tmp_path):
     assert run(make(tmp_path / "files", ODD), *words, "--index").returncode == 0
     assert run(make(tmp_path / "more", {"more.txt": b"more"}), *words).returncode == 0
     found = Reader((web / "index.html").read_text("utf-8"))
-    assert {unquote(link) for link in found.links} == {f"./{name}" for name in [*ODD, "more.txt"]}
+    assert {unquote(link) for link in found.files} == {f"./{name}" for name in [*ODD, "more.txt"]}
 
 
 def test_a_page_of_somebody_else_stays_and_is_no_reason_to_stop(tmp_path):
@@ -155,7 +163,7 @@ def test_a_page_of_a_place_that_cannot_be_read(tmp_path, monkeypatch):
     make(tmp_path / "web", {"index.html": b"?"})
     place = destination_for(f"file:{tmp_path / 'web'}", public_url="http://127.0.0.1:9/")
     with pytest.raises((PublishError, OSError)):
-        engine.check_page(place)
+        landing.check_page(place)
 
 
 # -- in a browser ------------------------------------------------------------------------------
@@ -185,7 +193,7 @@ def site(tmp_path):
         yield server.url, web
 
 
-SHOWN = "[...document.querySelectorAll('tbody tr')].filter(r => r.checkVisibility())"
+SHOWN = "[...document.querySelectorAll('.files > tbody > tr')].filter(r => r.checkVisibility())"
 NAMES = f"{SHOWN}.map(r => r.querySelector('a').textContent)"
 
 
@@ -223,7 +231,7 @@ def test_the_keyboard_reaches_everything(browser, site):
     browser.resize(1200, 900)
     browser.open(f"{site[0]}index.html")
     seen = []
-    for _ in range(12):
+    for _ in range(40):
         browser.press("Tab", code=9)
         active = "document.activeElement"
         seen.append(browser.evaluate(f"{active}.id || {active}.textContent"))
@@ -273,7 +281,7 @@ def test_without_a_server(browser, site):
     browser.press("/", "/")
     browser.type("stars")
     assert browser.evaluate(NAMES) == ["stars.csv"]
-    link = "document.querySelector('tbody tr:not([hidden]) a')"
+    link = "document.querySelector('tr[data-name]:not([hidden]) a')"
     assert browser.download(link) == ODD["stars.csv"]
 
 
@@ -283,9 +291,10 @@ def test_the_snippet_is_copied(browser, site):
     browser.open(f"{site[0]}index.html")
     # what is put on the clipboard can be read only by a window that has the focus
     browser.evaluate("navigator.clipboard.writeText = async text => { window.copied = text; }")
-    browser.evaluate("document.getElementById('copy').click()")
+    button = "document.querySelector('#panel-python .copy')"
+    browser.evaluate(f"{button}.click()")
     assert f"dataurl='{site[0]}'" in browser.evaluate("window.copied")
-    assert browser.evaluate("document.getElementById('copy').textContent") == "Copied"
+    assert browser.evaluate(f"{button}.textContent") == "Copied"
 
 
 def test_a_title_is_the_folder_or_the_package(tmp_path):
@@ -293,3 +302,115 @@ def test_a_title_is_the_folder_or_the_package(tmp_path):
     assert run(here, "--to", f"file:{tmp_path / 'web'}", "--index").returncode == 0
     assert "<title>my files</title>" in (tmp_path / "web" / "index.html").read_text("utf-8")
     assert publish(here, f"file:{tmp_path / 'web'}", here / "registry.txt")[1] == 0
+
+
+# -- what it says of the whole -------------------------------------------------------------------
+
+
+def package(folder, to, **keys):
+    """Make a package whose data are published with a page."""
+    lines = [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+    toml = "\n".join(["[package]", 'name = "sky"', *lines, "[publish]", "index = true"])
+    make(folder, {"pkgdata.toml": f'{toml}\nto = ["{to}"]\n'.encode(), "__init__.py": b""})
+    return folder
+
+
+ABOUT = {
+    "description": "Maps of the sky & more.",
+    "license": "CC-BY-4.0",
+    "citation": "Doe, J. (2026). https://doi.org/10.5281/zenodo.7654321.",
+    "homepage": "https://example.org/sky/",
+}
+
+
+def test_description_licence_citation_homepage_and_versions(tmp_path):
+    here = make(tmp_path / "files")
+    make(tmp_path / "web", {"v0.9/index.html": b"", "v0.8/x": b"", "old/index.html": b""})
+    for version in ("1.9", "1.10"):
+        where = package(
+            tmp_path / "sky", f"file:{tmp_path}/web/v{{version}}", version=version, **ABOUT
+        )
+        done = run(here, "--package", where)
+        assert done.returncode == 0, done.stderr
+    text = (tmp_path / "web" / "v1.10" / "index.html").read_text("utf-8")
+    found = Reader(text)
+    for words in ("Maps of the sky & more.", "CC-BY-4.0", "Doe, J. (2026)", "example.org/sky"):
+        assert words in found.text
+    assert "https://spdx.org/licenses/CC-BY-4.0.html" in found.links
+    assert "https://doi.org/10.5281/zenodo.7654321" in found.links
+    others = [link for link in found.links if link.startswith("../")]
+    assert others == ["../v1.9/index.html", "../v0.9/index.html"], "those with a page, newest first"
+    data = pkgdata.core.declaration.find_package(str(where))
+    assert data.version == "1.10", "what describes the data is no argument of theirs"
+
+
+def test_a_link_that_is_a_script_is_none():
+    about = About("t", license="javascript:alert(1)", homepage="javascript:alert(1)")
+    found = Reader(landing.page(about, entries(), "https://host/x/"))
+    assert not [link for link in found.links if "javascript" in link]
+
+
+def metadata(text):
+    body = text.partition('<script type="application/ld+json">')[2].partition("</script>")[0]
+    return json.loads(body)
+
+
+def test_the_metadata_are_those_of_the_files(tmp_path):
+    here = make(tmp_path / "files", ODD)
+    (tmp_path / "files" / "registry.txt").write_text(
+        f"stars.csv md5:{hashlib.md5(ODD['stars.csv']).hexdigest()}\n"
+    )
+    assert run(here, "--to", f"file:{tmp_path / 'web'}", "--index").returncode == 0
+    found = metadata((tmp_path / "web" / "index.html").read_text("utf-8"))
+    assert found["conformsTo"] == "http://mlcommons.org/croissant/1.1"
+    files = {one["name"]: one for one in found["distribution"]}
+    assert files.keys() == ODD.keys()
+    for name, content in ODD.items():
+        assert files[name]["sha256"] == sha(content)
+        assert files[name]["contentSize"] == f"{len(content)} B"
+        path = unquote(urlsplit(files[name]["contentUrl"]).path)
+        assert path == str(tmp_path / "web" / name)
+
+
+@pytest.mark.integration
+def test_the_metadata_are_croissant(tmp_path):
+    mlcroissant = pytest.importorskip("mlcroissant", reason="pip install mlcroissant")
+    about = About("sky", **ABOUT, version="1.2.0")
+    text = landing.page(about, entries(), "https://host/x/")
+    path = tmp_path / "croissant.json"
+    path.write_text(json.dumps(metadata(text)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = mlcroissant.Dataset(str(path)).metadata
+    assert not found.ctx.issues.errors
+    assert (found.name, found.license, found.version) == (
+        "sky", ["https://spdx.org/licenses/CC-BY-4.0.html"], "1.2.0"
+    )  # fmt: skip
+    assert found.cite_as == ABOUT["citation"]
+    files = {one.name: one.sha256 for one in found.distribution}
+    assert files == {name: sha(content) for name, content in ODD.items()}
+
+
+@pytest.mark.integration
+def test_the_lines_for_every_tool_fetch_the_file(site, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    text = (site[1] / "index.html").read_text("utf-8")
+    parts = [part.partition("</code>")[0] for part in text.split("<code>")[1:]]
+    python, shell, pooch, curl = map(html.unescape, parts)
+    first, content = min(ODD), ODD[min(ODD)]
+    for code in (python, pooch):
+        names = {}
+        exec(code, names)
+        with open(names["path"], "rb") as file:
+            assert file.read() == content
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pkgdata").write_text(f'#!/bin/sh\nexec {sys.executable} -m pkgdata "$@"\n')
+    (tmp_path / "bin" / "pkgdata").chmod(0o755)
+    path = os.pathsep.join([str(tmp_path / "bin"), os.environ["PATH"]])
+    for code in (shell.partition("\n")[2], curl):
+        (tmp_path / first).unlink(missing_ok=True)
+        done = subprocess.run(
+            ["sh", "-ec", code], env=environment({"PATH": path}), capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        assert (tmp_path / first).read_bytes() == content

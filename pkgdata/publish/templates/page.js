@@ -1,14 +1,14 @@
 const box = document.getElementById("search");
-const rows = [...document.querySelectorAll("tbody tr")];
+const rows = [...document.querySelectorAll(".files > tbody > tr")];
+const texts = rows.map(row => row.textContent.toLowerCase());
 const count = document.getElementById("count");
 function search() {
   const words = box.value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
-  for (const row of rows) {
-    const text = row.textContent.toLowerCase();
-    row.hidden = !words.every(word => text.includes(word));
+  rows.forEach((row, number) => {
+    row.hidden = !words.every(word => texts[number].includes(word));
     shown += !row.hidden;
-  }
+  });
   count.textContent = `${shown} of ${rows.length} files`;
 }
 document.getElementById("tools").hidden = false;
@@ -22,10 +22,13 @@ document.addEventListener("keydown", event => {
     search();
   }
 });
-const copy = document.getElementById("copy");
-copy.addEventListener("click", async () => {
-  await navigator.clipboard.writeText(document.getElementById("snippet").textContent);
-  copy.textContent = "Copied";
-});
-copy.hidden = !navigator.clipboard;
+for (const button of document.querySelectorAll(".copy")) {
+  const label = button.innerHTML;
+  button.addEventListener("click", async () => {
+    await navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
+    button.textContent = "Copied";
+    setTimeout(() => { button.innerHTML = label; }, 2000);
+  });
+  button.hidden = !navigator.clipboard;
+}
 search();

@@ -1,0 +1,212 @@
+"""What a page shows of files: pictures, rows, headers, trees; and what it must never show."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import html
+import logging
+import struct
+import zipfile
+import zlib
+
+import pytest
+from publishing import CHECKOUT
+
+from pkgdata import Digest, Entry
+from pkgdata.publish import landing, previews
+from pkgdata.publish.previews import Preview, preview
+
+DATA = CHECKOUT / "pkgdata" / "data"
+
+
+def size_of(image):
+    """Return width and height of a PNG in a ``data:`` URL, all of whose chunks are right."""
+    head, _, content = image.partition(",")
+    assert head == "data:image/png;base64"
+    png = base64.b64decode(content)
+    at = 8
+    while at < len(png):
+        (length,) = struct.unpack(">I", png[at : at + 4])
+        kind_and_body = png[at + 4 : at + 8 + length]
+        assert png[at + 8 + length : at + 12 + length] == struct.pack(
+            ">I", zlib.crc32(kind_and_body)
+        )
+        at += 12 + length
+    return struct.unpack(">II", png[16:24])
+
+
+def made(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    return preview(name, str(path))
+
+
+def test_the_first_rows_of_a_table(tmp_path):
+    found = preview("stars.csv", str(DATA / "stars.csv"))
+    assert found.facts == "16 rows × 4 columns"
+    assert found.rows[0] == ["name", "ra_deg", "dec_deg", "vmag"]
+    assert [row[0] for row in found.rows[1:]] == [
+        "Sirius", "Canopus", "Arcturus", "Vega", "Capella", "Rigel"
+    ]  # fmt: skip
+    packed = made(tmp_path, "a.tsv.gz", gzip.compress(b"a\tb\n1\tx;y\n"))
+    assert packed.rows == [["a", "b"], ["1", "x;y"]]
+    large = made(tmp_path, "a.csv", b"a,b\n" + "1,ä\n".encode() * 50_000)
+    assert large.facts == "2 columns", "only the beginning is read"
+    wide = made(tmp_path, "b.csv", ",".join(["x" * 100] * 99).encode())
+    assert (len(wide.rows[0]), len(wide.rows[0][0])) == (8, 40)
+
+
+def test_the_header_of_fits_without_any_library(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "astropy.io.fits", None)
+    found = preview("x.fits", str(DATA / "spectrum.fits"))
+    assert found.lines[0].startswith("XTENSION= 'BINTABLE'"), "that of the unit with the data"
+    assert found.rows == []
+
+
+def test_the_tree_of_an_archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for name in ("maps/low/b.txt", "maps/low/a.txt", "maps/c.txt", "top.txt"):
+            archive.writestr(name, "x" * 1000)
+    found = preview("a.zip", str(tmp_path / "a.zip"))
+    assert found.facts == "4 files, 4 kB unpacked"
+    assert found.lines == [
+        "maps/", "  c.txt  1 kB", "  low/", "    a.txt  1 kB", "    b.txt  1 kB", "top.txt  1 kB"
+    ]  # fmt: skip
+
+
+def test_how_a_text_begins(tmp_path):
+    assert made(tmp_path, "a.md", b"# T\n\nwords\n").lines == ["# T", "", "words"]
+    assert made(tmp_path, "b.txt", b"x\n" * 100).lines == ["x"] * 12 + ["…"]
+    assert made(tmp_path, "c.txt", b"MZ\0\0") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["a.csv", "a.fits", "a.zip", "a.png", "a.npy", "a.h5", "a.nc", "a.pq"]
+)
+def test_what_cannot_be_read_has_no_preview(tmp_path, name, caplog):
+    caplog.set_level(logging.DEBUG, "pkgdata")
+    assert made(tmp_path, name, b"\xff\xfenonsense") is None
+    assert made(tmp_path, f"{name}.gz", b"\x1f\x8bnonsense") is None
+
+
+def test_a_small_picture_is_shown_as_it_is_without_a_library(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "PIL.Image", None)
+    found = preview("spiral.png", str(DATA / "spiral.png"))
+    assert size_of(found.image) == (128, 128)
+    assert made(tmp_path, "a.png", b"<svg>") is None, "only what begins like a picture"
+    assert made(tmp_path, "a.jpg", b"\xff\xd8\xff" + bytes(200_000)) is None
+
+
+def test_a_page_holds_so_much(tmp_path, monkeypatch):
+    class Item:
+        size, path = 1, str(DATA / "spiral.png")
+
+        def __init__(self, name):
+            self.name = name
+
+    monkeypatch.setattr(previews, "_PAGE", 100_000)
+    monkeypatch.setattr(previews, "_picture", lambda *_: Preview(image="x" * 40_000))
+    monkeypatch.setitem(previews._MAKERS, "png", previews._picture)
+    found = previews.previews([Item(f"{number}.png") for number in range(9)])
+    assert [*found] == ["0.png", "1.png"]
+
+
+def test_all_that_is_shown_is_escaped(tmp_path):
+    evil = "</pre></script><script>alert(1)</script>\"'&\u202e"
+    shown = Preview(evil, "data:image/png;base64,AA==", [[evil], [evil]], [evil])
+    about = landing.About(evil, evil, evil, evil, f"javascript:{evil}", evil, evil, [(evil, evil)])
+    name = evil.replace("/", "_")
+    entry = Entry(name, Digest("sha256", "0" * 64), 1)
+    found = landing.page(about, [entry], "https://host/x/", {name: shown})
+    assert "<script>alert" not in found
+    assert "\u202e" not in found.replace(f'data-name="{html.escape(name)}"', "")
+    assert 'href="javascript:' not in found
+    assert found.count("<script") == 2, "the metadata and ours"
+
+
+# -- with the libraries that a publisher may have -------------------------------------------------
+
+
+@pytest.mark.integration
+def test_pictures(tmp_path):
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (1000, 500), "red").save(tmp_path / "a.png")
+    found = preview("a.png", str(tmp_path / "a.png"))
+    assert (found.facts, size_of(found.image)) == ("1000 × 500 pixels", (192, 96))
+    image.new("L", (400, 800)).save(tmp_path / "a.jpg")
+    found = preview("a.JPG", str(tmp_path / "a.jpg"))
+    assert found.image.startswith("data:image/jpeg;base64,")
+    image.new("I;16", (300, 300)).save(tmp_path / "b.png")
+    assert size_of(preview("b.png", str(tmp_path / "b.png")).image) == (300, 300)
+    image.new("RGB", (10, 10)).save(tmp_path / "c.gif")
+    assert made(tmp_path, "c.png", (tmp_path / "c.gif").read_bytes()) is None, "not another decoder"
+
+
+@pytest.mark.integration
+def test_arrays(tmp_path):
+    numpy = pytest.importorskip("numpy")
+    numpy.save(tmp_path / "a.npy", numpy.linspace(0, 1, 400 * 300).reshape(2, 200, 300))
+    found = preview("a.npy", str(tmp_path / "a.npy"))
+    assert (found.facts, size_of(found.image)) == ("2 × 200 × 300, float64", (150, 100))
+    numpy.save(tmp_path / "a.npy", numpy.full((20, 20), numpy.nan))
+    assert preview("a.npy", str(tmp_path / "a.npy")).image == ""
+    numpy.save(tmp_path / "a.npy", numpy.array([object()]), allow_pickle=True)
+    assert preview("a.npy", str(tmp_path / "a.npy")) is None, "nothing is unpickled"
+
+
+@pytest.mark.integration
+def test_fits(tmp_path):
+    fits = pytest.importorskip("astropy.io.fits")
+    numpy = pytest.importorskip("numpy")
+    pixels = numpy.arange(400 * 200, dtype="int16").reshape(400, 200)
+    fits.PrimaryHDU(pixels).writeto(tmp_path / "a.fits")
+    found = preview("a.fits", str(tmp_path / "a.fits"))
+    assert (found.facts, size_of(found.image)) == ("400 × 200 pixels", (67, 134))
+    assert found.lines[0].startswith("SIMPLE  =")
+    found = preview("x.fits", str(DATA / "spectrum.fits"))
+    assert found.facts == "500 rows × 2 columns"
+    assert len(found.rows) == 7
+
+
+@pytest.mark.integration
+def test_hdf5_and_nothing_of_other_files(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    (tmp_path / "secret").write_bytes(bytes(range(256)) * 16)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["run/density"] = [[1.0, 2.0], [3.0, 4.0]]
+        file["link"] = h5py.ExternalLink("b.h5", "/x")
+    found = preview("a.h5", str(tmp_path / "a.h5"))
+    assert found.lines == ["run/", "run/density  2 × 2, float64"]
+    assert size_of(found.image) == (2, 2)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_dataset("x", (64, 64), "u1", external=[(str(tmp_path / "secret"), 0, 4096)])
+    assert preview("b.h5", str(tmp_path / "b.h5")).image == ""
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
+def test_netcdf(tmp_path, kind):
+    library = pytest.importorskip("netCDF4")
+    with library.Dataset(tmp_path / "a.nc", "w", format=kind) as file:
+        file.createDimension("lat", 4)
+        file.createDimension("lon", 8)
+        variable = file.createVariable("sst", "f4", ("lat", "lon"))
+        variable.units = "K"
+        variable[:] = 280.0
+    found = preview("a.nc", str(tmp_path / "a.nc"))
+    assert found.lines == ["sst(lat=4, lon=8)  K"]
+    assert kind == "NETCDF4" or size_of(found.image) == (8, 4)
+
+
+@pytest.mark.integration
+def test_parquet(tmp_path):
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet.write_table(
+        pyarrow.table({"a": range(100), "b": ["x y"] * 100}), tmp_path / "a.parquet"
+    )
+    found = preview("a.parquet", str(tmp_path / "a.parquet"))
+    assert found.facts == "100 rows × 2 columns"
+    assert found.rows[:3] == [["a", "b"], ["0", "x y"], ["1", "x y"]]
+    assert len(found.rows) == 7
