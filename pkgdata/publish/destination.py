@@ -294,7 +294,17 @@ class Destination:
         raise NotImplementedError
 
     def versions(self, version: str) -> list[str]:
-        """Return the other versions whose files, with a page, are next to those of a version."""
+        """Return the other versions whose files, with a page, are next to those of a version.
+
+        Parameters
+        ----------
+        version : str
+            That of the files here.
+
+        Returns
+        -------
+        list of str
+        """
         return []
 
     def advice(self) -> str | None:
