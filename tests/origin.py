@@ -14,9 +14,23 @@ import re
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote
 
+from pkgdata.core import scan
+
 BLOCK = 1 << 17
+
+
+def package(site: Path, name: str, files: dict[str, bytes], served: Path, url: str) -> None:
+    """Write files to a folder that is served, and an importable package that declares them."""
+    (site / name).mkdir(parents=True)
+    (site / name / "__init__.py").touch()
+    (site / name / "pkgdata.toml").write_text(f'[package]\nname = "{name}"\ndataurl = "{url}"\n')
+    for path, content in files.items():
+        (served / path).parent.mkdir(parents=True, exist_ok=True)
+        (served / path).write_bytes(content)
+    scan.make(served).write(site / name / "registry.txt")
 
 
 class Origin(ThreadingHTTPServer):

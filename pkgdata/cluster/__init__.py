@@ -27,6 +27,10 @@ def fetch_on(
 ) -> Report:
     """Make sure that files of a `PackageData` are on every machine of ``on``."""
     roots = {kind.__module__.partition(".")[0] for kind in type(on).__mro__}
+    if "mpi4py" in roots or on == "mpi":
+        from . import mpi
+
+        return mpi.fetch(data, names, mpi.world() if on == "mpi" else on, to, progress)
     raise UnsupportedOperationError(
         f"nothing can be fetched on {on!r} ({', '.join(sorted(roots))})",
         hint="on= takes a Dask client",

@@ -1,0 +1,335 @@
+"""``fetch(on=MPI.COMM_WORLD)``: one rank fetches, and MPI passes the bytes on to the other caches.
+
+Caches count, not ranks: the ranks that share one form a group, and the first of each group, its
+leader, works for it. The first of all fetches what no cache holds; ``MPI_Bcast`` takes it to the
+other caches, and each hashes what it receives. Whatever happens to a rank, it takes part in every
+step; at the end all learn what failed anywhere. So nobody waits for a rank that has given up.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import platform
+import time
+import zlib
+
+from ..base import fs, owners
+from ..base.report import HostShare, Report, each_name
+from ..errors import BatchError, ConfigError, MissingExtraError, PkgdataError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from ..base.progress import Callback
+
+#: Bytes that go through the network at a time, and that a cache takes of them at a time.
+BLOCK, PIECE = 16 << 20, 1 << 20
+
+#: Longest seconds between two looks whether the others have come.
+_LATER = 0.05
+
+#: What a cache has of a file: nothing, a copy elsewhere on this machine that may be read, the file.
+_LACKS, _READS, _HAS = 0, 1, 2
+
+
+def fetch(
+    data: Any,
+    names: Any,
+    on: Any,
+    to: str | os.PathLike[str] | None,
+    progress: Callback | bool | None,
+) -> Report:
+    """Make sure that files are in the cache of every rank of a communicator; collective."""
+    world = on.Dup()  # what the caller sends meanwhile must not meet what is sent here
+    work = _together(world, lambda: _Work(data, names))
+    mark = work.mark()
+    if world.allreduce(mark, op=min) != world.allreduce(mark, op=max):
+        raise ConfigError(f"the ranks asked for different files of {data.name}")
+    caches = _by_cache(world, work.cache)
+    leads = caches.rank == 0
+    leaders = world.Split(0 if leads else 1, world.rank)
+    if leads:
+        work.bring(leaders, progress)
+    _meet(world)
+    failed = world.allreduce(work.failed, op=lambda one, other: {**other, **one})
+    found = work.look(failed, to) if leads else None
+    # the paths are the same for all who share a cache, which so is asked once
+    found = caches.bcast(found)
+    failed = world.allreduce(found.failed, op=lambda one, other: {**other, **one})
+    report = Report(lambda again: fetch(data, again, on, to, progress))
+    report.hosts = world.allreduce(work.hosts, op=_merged)
+    report.failed, report.new = failed, found.new
+    report.succeeded = {name: path for name, path in found.succeeded.items() if name not in failed}
+    for comm in (leaders, caches, world):
+        comm.Free()
+    report.raise_if_failed(data.name)
+    return report
+
+
+def _together(comm: Any, action: Callable[[], Any]) -> Any:
+    """Return what an action returns here; an error of one rank is raised by all."""
+    found, error = None, None
+    try:
+        found = action()
+    except Exception as caught:  # whatever it is, the others wait to hear of it
+        error = _portable(caught)
+    first = comm.allreduce(comm.size if error is None else comm.rank, op=min)
+    if first < comm.size:
+        raise comm.bcast(error, first)
+    return found
+
+
+def _portable(error: Exception) -> Exception:
+    """Return an error, or what can be sent of it."""
+    try:
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - our own bytes
+        return error
+    except Exception:  # another library's errors may hold anything
+        return PkgdataError(f"{type(error).__name__}: {error}")
+
+
+def _by_cache(world: Any, cache: tuple[object, ...]) -> Any:
+    """Return the communicator of those whose cache is the same."""
+    # so many as there are ranks of a group, and not of the world, exchange what they know
+    rough = world.Split(zlib.crc32(repr(cache).encode()) & 0x7FFFFFFF, world.rank)
+    found = rough.allgather(cache)
+    exact = rough.Split(found.index(cache), world.rank)
+    rough.Free()
+    return exact
+
+
+def _meet(comm: Any) -> None:
+    """Wait until all ranks have come here; MPI's own wait would keep a processor busy."""
+    request, pause = comm.Ibarrier(), 0.001
+    while not request.Test():
+        time.sleep(pause)
+        pause = min(pause * 1.5, _LATER)
+
+
+def _merged(one: dict[str, HostShare], other: dict[str, HostShare]) -> dict[str, HostShare]:
+    """Return the shares of all machines; several caches of one add up."""
+    merged = dict(one)
+    for host, share in other.items():
+        mine = merged.get(host, HostShare())
+        merged[host] = HostShare(
+            mine.origin + share.origin,
+            mine.peers + share.peers,
+            max(mine.seconds, share.seconds),
+            mine.files + share.files,
+        )
+    return merged
+
+
+class _Work:
+    """What one rank does; `bring` is the leaders' part, and collective among them."""
+
+    def __init__(self, data: Any, names: Any) -> None:
+        self._data = data
+        self._began = time.monotonic()
+        self._names: list[str] = list(
+            dict.fromkeys(data.registry if names is None else each_name(names))
+        )
+        self._target = getattr(data, "node_cache", None) or data.cache
+        self.cache = _identity(self._target.root)
+        self._new: dict[str, int] = {}
+        self.failed: dict[str, Exception] = {}
+        self.hosts: dict[str, HostShare] = {}
+
+    def mark(self) -> int:
+        """Return a number that is the same for all who want the same files."""
+        return zlib.crc32("\n".join([self._data.name, *self._names]).encode(errors="replace"))
+
+    def bring(self, comm: Any, progress: Callback | bool | None) -> None:
+        """Bring the files into the caches of all leaders."""
+        share = HostShare()
+        plan = self._plan(comm)
+        nobody = [name for name, (_, best, _) in plan.items() if best == _LACKS]
+        if nobody:
+            if comm.rank == 0:
+                self._fetch(nobody, progress)
+                share.origin = sum(self._new.values())
+            _meet(comm)
+            plan = self._plan(comm)  # a shared file system has brought it to others, too
+        wanted = {n: -first for n, (least, best, first) in plan.items() if least < _HAS and best}
+        if wanted:
+            mine = {name for name in wanted if self._state(name)[0] < _HAS}
+            receives = self._first_of_folder(comm, bool(mine))
+            for name, source in wanted.items():
+                self._pass_on(comm, source, name, receives and name in mine)
+            _meet(comm)  # who shares a folder with a receiver finds there what came
+        share.peers = sum(self._new.values()) - share.origin
+        share.files, share.seconds = len(self._new), time.monotonic() - self._began
+        self.hosts[platform.node()] = share
+
+    def look(self, failed: dict[str, Exception], to: str | os.PathLike[str] | None) -> Report:
+        """Return the report of what is here now, with the failures of all."""
+        good = [name for name in self._names if name not in failed]
+        report = self._fetched(good, to, False)
+        report.new = {**report.new, **self._new}
+        report.failed = {**failed, **report.failed}
+        return report
+
+    def _fetch(self, names: list[str], progress: Callback | bool | None) -> None:
+        report = self._fetched(names, None, progress)
+        self._new.update(report.new)
+        self.failed.update(report.failed)
+
+    def _fetched(self, names: list[str], to: Any, progress: Callback | bool | None) -> Report:
+        report = Report(lambda again: report)
+        try:
+            report = self._data.fetch(names, to=to, progress=progress)
+        except BatchError as error:
+            report = error.report
+            report.failed = {name: _portable(one) for name, one in report.failed.items()}
+        except Exception as error:  # whatever it is, the others wait for this rank
+            report.failed = dict.fromkeys(names, _portable(error))
+        return report
+
+    def _plan(self, comm: Any) -> dict[str, tuple[int, int, int]]:
+        """Return by name the least and best that any cache has, and minus the first of the best."""
+        found: list[tuple[int, tuple[int, int]]] = []
+        for name in self._names:
+            state = self._state(name)[0]
+            found.append((state, (state, -comm.rank)))
+        total = comm.allreduce(
+            found,
+            op=lambda one, other: [
+                (min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(one, other, strict=True)
+            ],
+        )
+        return {n: (least, *best) for n, (least, best) in zip(self._names, total, strict=True)}
+
+    def _state(self, name: str) -> tuple[int, str]:
+        """Return what this cache has of a file, and where."""
+        entry = self._data.registry.get(name)
+        if entry is not None and entry.digest is None:
+            return _HAS, ""  # nobody could tell whether its bytes are right: each fetches its own
+        if name in self.failed:
+            return _LACKS, ""
+        try:
+            path = self._data.find(name)
+        except (PkgdataError, OSError) as error:
+            self.failed[name] = _portable(error)
+            return _LACKS, ""
+        if path is None:
+            return _LACKS, ""
+        # what lies in the user's cache goes to the node's through the network, not from one disk
+        user = self._data.cache
+        far = user is not self._target and path.startswith(user.root + os.sep)
+        return (_READS if far else _HAS), path
+
+    def _first_of_folder(self, comm: Any, wants: bool) -> bool:
+        """Return True for one of those whose caches are one folder, on a shared file system.
+
+        They would wait for each other's lock on what they receive together.
+        """
+        job = comm.bcast(owners.unique())
+        path = ""
+        try:
+            if wants:
+                self._target.prepare()
+                begin = os.path.join(self._target.bucket("partial-v1"), f"probe-{job}.")
+                path = f"{begin}{comm.rank:08d}.{owners.unique()}.link"
+                os.close(fs.create_exclusive(path))
+        except (PkgdataError, OSError):
+            pass  # what cannot be written here is what receiving reports
+        _meet(comm)
+        seen = [one for one in fs.listed(os.path.dirname(path)) if path and one.startswith(begin)]
+        _meet(comm)
+        if path:
+            fs.remove(path)
+        return wants and seen[:1] in ([], [path])
+
+    def _pass_on(self, comm: Any, source: int, name: str, receives: bool) -> None:
+        """Send a file to all leaders, or receive it."""
+        path = self._state(name)[1] if comm.rank == source else ""
+        stream = _Stream(comm, source, path)
+        try:
+            if receives:
+                entry = self._data.registry[name]
+                self._target.obtain(
+                    entry.digest,
+                    name,
+                    entry.size,
+                    lambda partial: partial.fill(stream, entry.digest, name),
+                )
+                self._new[name] = stream.size
+        except Exception as error:  # the others send and receive on
+            self.failed[name] = _portable(error)
+        stream.drain()
+        if stream.error is not None:
+            self.failed.setdefault(name, stream.error)
+
+
+class _Stream:
+    """The bytes of one file on their way from one rank to all; those who do not read drain it."""
+
+    def __init__(self, comm: Any, source: int, path: str) -> None:
+        self._comm, self._source = comm, source
+        self.error: Exception | None = None
+        self._file = None
+        size = 0
+        if comm.rank == source:
+            try:
+                self._file = open(path, "rb")  # noqa: SIM115 - closed by drain
+                size = os.fstat(self._file.fileno()).st_size
+            except OSError as error:
+                self.error = error
+        #: Bytes in all.
+        self.size: int = comm.bcast(size, source)
+        self.name = f"rank {source}"
+        self._left = self.size
+        self._buffer = memoryview(bytearray(min(BLOCK, self.size)))
+        self._block = self._buffer[:0]
+
+    def read(self, _: int) -> memoryview:
+        """Return the next bytes; none at the end."""
+        if not self._block:
+            self._block = self._buffer[: min(BLOCK, self._left)]
+            if self._block:
+                self._next()
+        piece, self._block = self._block[:PIECE], self._block[PIECE:]
+        return piece
+
+    def _next(self) -> None:
+        self._left -= len(self._block)
+        if self._file is not None:
+            try:
+                if self._file.readinto(self._block) != len(self._block):
+                    raise OSError(f"{self._file.name} has become shorter")
+            except OSError as error:
+                self.error = error  # the others find that the digest is wrong
+        self._comm.Bcast(self._block, self._source)
+
+    def drain(self) -> None:
+        """Send or receive what is left."""
+        while self.read(PIECE):
+            pass
+        if self._file is not None:
+            self._file.close()
+
+
+def _identity(root: str) -> tuple[object, ...]:
+    """Return what is the same for two cache roots of a machine if they are one folder."""
+    below: list[str] = []
+    while True:
+        try:
+            found = os.stat(root)
+            return platform.node(), found.st_dev, found.st_ino, *below
+        except FileNotFoundError:
+            root, name = os.path.split(root)
+            below.append(name)
+
+
+def world() -> Any:
+    """Return the communicator of all ranks."""
+    try:
+        from mpi4py import MPI
+    except ImportError as error:
+        raise MissingExtraError(
+            f"on='mpi' needs mpi4py: {error}", hint="pip install 'pkgdata-cache[mpi]'"
+        ) from None
+    return MPI.COMM_WORLD
