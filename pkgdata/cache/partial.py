@@ -397,7 +397,7 @@ class Group:
         self._strict: bool | None = None
         self._strict_folders: bool | None = None
         self._folders: set[str] = set()
-        self._waiting: list[tuple[str, str, str, Any]] = []
+        self._waiting: list[tuple[str, str, Any]] = []
         self._sizes: list[tuple[Digest, int]] = []
         self._bytes = 0
         self._since = 0.0
@@ -428,7 +428,7 @@ class Group:
         finally:
             os.close(fd)
         target = self._cache.path(digest, name)
-        self._waiting.append((path, digest.alg, target, tag))
+        self._waiting.append((path, target, tag))
         if record:
             self._sizes.append((digest, size))
         self._bytes += size
@@ -448,21 +448,21 @@ class Group:
             if found:
                 stamps.record_sizes(self._cache.root, found)
             while waiting:
-                path, alg, target, tag = waiting[-1]
-                self._bring(path, alg, target)
+                path, target, tag = waiting[-1]
+                self._bring(path, target)
                 waiting.pop()
                 self._brought(tag, target)
         finally:
             for path, *_ in waiting:
                 fs.remove(path)  # an error ended it; nobody would go on with these
 
-    def _bring(self, path: str, alg: str, target: str) -> None:
+    def _bring(self, path: str, target: str) -> None:
         folder = os.path.dirname(target)
         above = os.path.dirname(folder)
-        if above not in self._folders:
-            self._make(os.path.join(self._objects, alg))
-            self._make(above)
-            self._folders.add(above)
+        for one in (os.path.dirname(above), above):
+            if one not in self._folders:
+                self._make(one)
+                self._folders.add(one)
         self._make(folder)
         fs.install(path, target)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
 import time
 
 from ..base import disk, hashes
@@ -281,6 +280,8 @@ class Transfer:
 
     def _decode(self, encoding: str | None, address: str) -> None:
         """Let the file hold what its bytes decode to, if that is what is pinned or nothing is."""
+        import tempfile  # 4 ms that few transfers need
+
         hasher, folder = self._new_hasher(), os.path.dirname(self.target.path)
         most = self._wanted or max(_MOST, conf.extract_limit * self.target.offset)
         try:

@@ -182,7 +182,7 @@ def test_threads_ask_for_each_file_once(server):
 @pytest.mark.parametrize("workers", [1, 2])
 def test_a_crowd_goes_on_when_those_who_work_are_killed(server, spawn, workers):
     first = [spawn(patch=TELL) for _ in range(workers)]
-    names = list(FILES)
+    names = IN_TURN
     for child, begin in zip(first, (100, 200), strict=False):
         for name in names[begin : begin + 4 * workers]:
             server.script(name, faults.stall(0))
@@ -262,6 +262,9 @@ def test_a_planted_part_is_not_followed(server, tmp_path):
     assert left(root(), PARTIAL) == []
 
 
+#: The order in which a batch asks for them: by the first bytes of their digests.
+IN_TURN = sorted(FILES, key=lambda name: sha(FILES[name]).hex[:2])
+
 #: Says when a file is begun: from then on others see who brings it in.
 TELL = """
 create = partial.Group.create
@@ -278,14 +281,14 @@ def hold_first(server: FaultServer, child: Child, names: list[str]) -> None:
     for name in names:
         server.script(name, faults.stall(0))
     child.go()
-    begun = list(FILES).index(names[-1]) + 1
+    begun = IN_TURN.index(names[-1]) + 1
     for _ in range(begun):
         child.wait_for(lambda facts: facts["event"] == "created")
 
 
 def test_the_second_waits_for_nothing_that_it_can_do_itself(server, spawn):
     first, other = spawn(patch=TELL), spawn()
-    held = list(FILES)[:4]
+    held = IN_TURN[:4]
     hold_first(server, first, held)
     other.go()
     other.wait_for_done(set(FILES) - set(held))  # and the first one still stalls
@@ -301,7 +304,7 @@ def test_the_second_waits_for_nothing_that_it_can_do_itself(server, spawn):
 def test_a_stopped_process_is_given_up_as_a_whole(server, spawn):
     """It has brought in a hundred files that have no name yet; one wait is enough for all."""
     first, other = spawn(patch=TELL), spawn(lock_timeout=0.5)
-    hold_first(server, first, list(FILES)[100:104])
+    hold_first(server, first, IN_TURN[100:104])
     os.kill(first.process.pid, signal.SIGSTOP)
     other.go()
     waited_for = set()
@@ -341,7 +344,7 @@ def test_killed_in_the_middle(server, spawn, after):
 @needs_signals
 def test_what_is_killed_in_a_batch_is_not_waited_for(server, spawn):
     first, other = spawn(patch=TELL), spawn()
-    held = list(FILES)[:4]
+    held = IN_TURN[:4]
     hold_first(server, first, held)
     other.go()
     other.wait_for(lambda facts: facts["event"] == "wait" and facts["name"] in held)
@@ -366,7 +369,7 @@ def interrupt(child: Child) -> None:
 @needs_signals
 def test_ctrl_c_in_bulk(server, spawn):
     child = spawn(patch=TELL)
-    hold_first(server, child, list(FILES)[100:104])
+    hold_first(server, child, IN_TURN[100:104])
     interrupt(child)
     assert check_objects(root()) == 100, "what came before is brought in"
     server.release()
@@ -379,10 +382,11 @@ def test_ctrl_c_in_bulk(server, spawn):
 def test_ctrl_c_with_a_second_thread(server, spawn):
     server.contents.update(MEDIUM)
     child = spawn(MEDIUM)
-    for name in list(MEDIUM)[30:34]:
+    in_turn = sorted(MEDIUM, key=lambda name: sha(MEDIUM[name]).hex[:2])
+    for name in in_turn[30:34]:
         server.script(name, faults.stall(100_000))
     child.go()
-    child.wait_for_done(set(list(MEDIUM)[:30]))
+    child.wait_for_done(set(in_turn[:30]))
     interrupt(child)
     assert 20 <= check_objects(root()) < len(MEDIUM)
 
@@ -421,7 +425,7 @@ def test_ctrl_c_while_servers_ask_for_patience(server, spawn):
 @needs_signals
 def test_ctrl_c_while_another_process_is_waited_for(server, spawn):
     first, other = spawn(patch=TELL), spawn()
-    hold_first(server, first, list(FILES)[:4])
+    hold_first(server, first, IN_TURN[:4])
     other.go()
     other.wait_for(lambda facts: facts["event"] == "wait")
     interrupt(other)
