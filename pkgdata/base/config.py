@@ -139,6 +139,7 @@ class Field:
 FIELDS: dict[str, Field] = {
     "cache_dir": Field("path", None, "folder of the user cache"),
     "catalog_dir": Field("path", None, "folder of the catalog's prepared datasets"),
+    "node_cache": Field("none|roots", (), "first of these that can be written caches for a node"),
     "site_caches": Field("paths", (), "read-only caches that are looked into before the user's"),
     "folders": Field("paths", (), "local folders; a file is FOLDER/PACKAGE/NAME"),
     "offline": Field("bool", False, "never use the network"),
@@ -187,12 +188,18 @@ def _number(value: Any, cast: type, least: float) -> Any:
     return number
 
 
-def _paths(value: Any) -> tuple[str, ...]:
+def _paths(value: Any, path: Callable[[Any], str] | None = None) -> tuple[str, ...]:
     one = isinstance(value, os.PathLike)
     parts = value.split(os.pathsep) if isinstance(value, str) else [value] if one else list(value)
     if not all(isinstance(part, (str, os.PathLike)) for part in parts):
         raise ValueError("expected a list of folders")
-    return tuple(_path(part) for part in parts if os.fspath(part))
+    return tuple((path or _path)(part) for part in parts if os.fspath(part))
+
+
+def _root(value: Any) -> str:
+    """Return a path as it is: each node expands it, and skips it if a variable is not set there."""
+    path = os.fspath(value)
+    return path if path[0] in "$~" or os.path.isabs(path) else _path(path)
 
 
 def _path(value: Any) -> str:
@@ -218,42 +225,33 @@ def _headers(value: Any) -> Any:
     return urls.checked_headers(value)
 
 
-def _header(value: Any) -> str:
-    if not isinstance(value, str) or not (value.isascii() and value.isprintable()):
-        raise ValueError("expected a text in ASCII, in one line")
-    return value
-
-
-def _only(kind: type, what: str) -> Callable[[Any], Any]:
+def _only(kind: type, what: str, fits: Callable[[Any], bool] = lambda _: True) -> Any:
     """Return a check that leaves a value unchanged."""
 
     def checked(value: Any) -> Any:
-        if not isinstance(value, kind):
+        if not isinstance(value, kind) or not fits(value):
             raise ValueError(f"expected {what}")
         return value
 
     return checked
 
 
-def _texts(value: Any) -> list[str]:
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-        raise ValueError("expected a list of texts")
-    return value
-
-
 #: What brings a value to its kind. ``flag`` and ``table`` are as TOML has them, unchanged.
 _CONVERT: dict[str, Callable[[Any], Any]] = {
     "str": _only(str, "a text"),
-    "texts": _texts,
+    "texts": _only(list, "a list of texts", lambda x: all(isinstance(one, str) for one in x)),
     "path": _path,
     "paths": _paths,
+    "roots": lambda value: _paths(value, _root),
     "bool": _bool,
     "flag": _only(bool, "true or false"),
     "int": lambda value: _number(value, int, 0),
     "bytes": lambda value: _number(value, int, 1),
     "seconds": lambda value: _number(value, float, 0),
     "map": _map,
-    "header": _header,
+    "header": _only(
+        str, "a text in ASCII, in one line", lambda text: text.isascii() and text.isprintable()
+    ),
     "headers": _headers,
     "table": _only(dict, "a table"),
 }

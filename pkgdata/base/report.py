@@ -77,8 +77,8 @@ class Place:
     Parameters
     ----------
     kind : str
-        ``"package"``, ``"variable"``, ``"configured folder"``, ``"package folder"``,
-        ``"site cache"``, ``"user cache"`` or ``"mirror"``.
+        ``"package"``, ``"node cache"``, ``"variable"``, ``"configured folder"``,
+        ``"package folder"``, ``"site cache"``, ``"user cache"`` or ``"mirror"``.
     where : str
         Path or redacted URL.
     state : str

@@ -10,6 +10,7 @@ from ..base import config, text
 from ..cache import unpinned_dirs, upkeep
 from ..cache.objects import Cache
 from ..core.declaration import find_package, installed
+from ..core.lookup import Settings
 from ..errors import CacheError, ConfigError, PkgdataError
 from ..migrate import migrate_astropy, migrate_pooch
 from ..testing import ci_key
@@ -120,11 +121,17 @@ def _cache() -> Cache:
     return Cache(path, config.conf.lock_timeout, origin)
 
 
+def _caches() -> list[Cache]:
+    """Return the cache of this node, if there is one, and the user's."""
+    node = Settings("", {}, []).node
+    return [*([] if node is None else [node]), _cache()]
+
+
 def _path(_: Namespace) -> None:
     print(_cache().root)
 
 
-def _rows(items: list[upkeep.CachedObject], as_json: bool) -> None:
+def _rows(items: list[upkeep.CachedObject], as_json: bool, node: Cache | None = None) -> None:
     value = [{**item._asdict(), "digest": str(item.digest)} for item in items]
     rows = [
         [
@@ -135,30 +142,45 @@ def _rows(items: list[upkeep.CachedObject], as_json: bool) -> None:
         ]
         for item in items
     ]
-    text.json_or_table(as_json, value, ["SIZE", "LAST USED", "DIGEST", "NAME"], rows)
+    head = ["SIZE", "LAST USED", "DIGEST", "NAME"]
+    if node is not None:
+        here = (item.path.startswith(node.root + os.sep) for item in items)
+        rows = [["node" if near else "user", *row] for near, row in zip(here, rows, strict=True)]
+        head = ["CACHE", *head]
+    text.json_or_table(as_json, value, head, rows)
 
 
 def _ls(args: Namespace) -> None:
-    _rows(sorted(upkeep.items(_cache()), key=lambda item: item.name), args.json)
+    caches = _caches()
+    items = [item for cache in caches for item in upkeep.items(cache)]
+    node = caches[0] if len(caches) > 1 else None
+    _rows(sorted(items, key=lambda item: item.name), args.json, node)
 
 
 def _du(args: Namespace) -> None:
-    cache = _cache()
+    *nodes, cache = _caches()
     totals = {what: space.bytes for what, space in upkeep.usage(cache).items()}
     rows = [[text.size(count), what] for what, count in totals.items()]
-    text.json_or_table(args.json, {"path": cache.root, **totals}, ["SIZE", "WHAT"], rows)
+    value: dict[str, Any] = {"path": cache.root, **totals}
+    for node in nodes:
+        usage = {what: space.bytes for what, space in upkeep.usage(node).items()}
+        value["node"] = {"path": node.root, **usage}
+        rows.append([text.size(usage["total"]), f"in this node's cache {node.root}"])
+    text.json_or_table(args.json, value, ["SIZE", "WHAT"], rows)
 
 
 def _prune(args: Namespace) -> None:
-    cache, began = _cache(), time.monotonic()
-    old, folders, leftovers = upkeep.prune(cache, args.older_than, args.dry_run)
+    began, caches = time.monotonic(), _caches()
+    pruned = [upkeep.prune(cache, args.older_than, args.dry_run) for cache in caches]
+    old = [item for items, _, _ in pruned for item in items]
+    folders, leftovers = sum(one[1] for one in pruned), sum(one[2] for one in pruned)
     if old or args.json:
         _rows(old, args.json)
     line = text.closing(
         "would be removed" if args.dry_run else "removed",
         len(old),
         sum(item.size for item in old),
-        place=f"from {cache.root}",
+        place=f"from {' and '.join(cache.root for cache in caches)}",
         took=None if args.dry_run else time.monotonic() - began,
         trees_and_unpacked_archives=folders,
         leftovers=leftovers,
@@ -167,13 +189,15 @@ def _prune(args: Namespace) -> None:
 
 
 def _clear(args: Namespace) -> int:
-    cache = _cache()
-    if not args.yes and (code := text.ask(f"Remove everything in {cache.root}?")):
+    caches = _caches()
+    roots = " and ".join(cache.root for cache in caches)
+    if not args.yes and (code := text.ask(f"Remove everything in {roots}?")):
         return code
     began = time.monotonic()
-    files, size = upkeep.clear(cache)
-    took, place = time.monotonic() - began, f"from {cache.root}"
-    text.note(text.closing("removed", files, size, place=place, took=took))
+    removed = [upkeep.clear(cache) for cache in caches]
+    took = time.monotonic() - began
+    files, size = sum(one.files for one in removed), sum(one.bytes for one in removed)
+    text.note(text.closing("removed", files, size, place=f"from {roots}", took=took))
     return 0
 
 

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 from typing import NamedTuple
 
 from ..base import fs, hashes, owners
+from ..base.pool import Crew
 from ..base.progress import WAIT, Event
 from ..cache import staging
-from ..errors import CacheError
+from ..errors import CacheError, PkgdataError
 from ..transfer.fetch import Health, Mirrors, configured, fetch, shown
 from .lookup import url_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from typing import Any
 
     from ..base.hashes import Digest
@@ -25,6 +28,10 @@ if TYPE_CHECKING:
     from ..stores import Source
     from .lookup import Settings
     from .registry import Entry, Registry
+
+
+#: Files that are copied to a node at the same time: a network's disk answers each after a while.
+_COPIES = 4
 
 
 class Downloads(NamedTuple):
@@ -60,8 +67,35 @@ class Downloads(NamedTuple):
     def bring(
         self, entry: Entry, show: Callback, timeout: float | None = None, **rounds: Any
     ) -> str:
-        """Fetch a file into the cache; ``rounds`` as for `fetch`."""
-        settings, filled = self.settings, []
+        """Fetch a file, through the user's cache into the node's; ``rounds`` as for `fetch`."""
+
+        def bring(into: Partial | None) -> str | None:
+            def working(event: Event) -> None:
+                if into is not None:
+                    with contextlib.suppress(OSError):  # a sign for those who wait, no more
+                        os.utime(into.path)
+                show(event)
+
+            return self.bring_home(entry, working, timeout, into, **rounds)
+
+        node, waiting = self.settings.node, _waiting(entry, show)
+        if node is None or entry.digest is None:
+            path = bring(None)
+        else:
+            path = node.copy(entry.digest, entry.name, entry.size, bring, waiting)
+        assert path is not None  # it is None only of a file that is filled
+        return path
+
+    def bring_home(
+        self,
+        entry: Entry,
+        show: Callback,
+        timeout: float | None = None,
+        into: Partial | None = None,
+        **rounds: Any,
+    ) -> str | None:
+        """Fetch a file into the user's cache; None if only ``into``, the node's, can be filled."""
+        settings, filled, path = self.settings, [], None
 
         def fill(partial: Partial) -> None:
             filled.append(partial)
@@ -77,21 +111,94 @@ class Downloads(NamedTuple):
                 **{"retries": settings["retries"], **rounds},
             )
 
-        def waiting(_: float, who: str, size: int) -> None:
-            show(Event(entry.name, WAIT, size, entry.size, who))
-
-        def bring(cache: Cache) -> str:
+        def bring(cache: Cache) -> str | None:
             if entry.digest is None:
                 url = url_of(entry, self.name, self.dataurl, self.version)
                 path = settings.url_cache.obtain(url, cache, fill)
                 return settings.url_cache.named(url, entry.name) or path
-            sync = settings["durability"] != "none"
+            if into is not None and settings.node is not None and cache.root == settings.node.root:
+                fill(into)  # a home that cannot be written to
+                return None
+            sync, waiting = settings["durability"] != "none", _waiting(entry, show)
             return cache.obtain(entry.digest, entry.name, entry.size, fill, waiting, sync)
 
+        def size() -> int:
+            return os.stat(path or filled[0].path).st_size
+
         # without a transfer another process was faster, or the bytes are here under another name
-        with shown(entry.name, show, lambda: os.stat(path).st_size, lambda: bool(filled)):
+        with shown(entry.name, show, size, lambda: bool(filled)):
             path = settings.in_cache(bring)
         return path
+
+
+def _waiting(entry: Entry, show: Callback) -> Callable[[float, str, int], None]:
+    return lambda _, who, size: show(Event(entry.name, WAIT, size, entry.size, who))
+
+
+def fetch_all(
+    data: Any,  # a PackageData, whose module imports this one
+    names: Iterable[str],
+    entries: list[Entry],
+    report: Report,
+    view: Callable[..., Callback],
+) -> None:
+    """Fetch the entries that a report lacks, and copy to the node what lies in slower caches.
+
+    Batches of the same names on one node do so one after the other: the next finds it there.
+    """
+    import zlib
+
+    crowd = zlib.crc32("\n".join(names).encode(errors="surrogatepass"))
+    node = data.node_cache
+    if node is None:
+        _fetch_missing(data, entries, report, view, crowd)
+        return
+    with node.turn(f"fetch-{crowd:08x}", lambda: False) as turn:
+
+        def signing(*sizes: Any) -> Callback:
+            show = view(*sizes)
+
+            def shown(event: Event) -> None:
+                turn.touch()
+                show(event)
+
+            return shown
+
+        entries = data._look([entry.name for entry in entries], report)
+        _fetch_missing(data, entries, report, signing, crowd)
+        crew = Crew(_COPIES)
+        crew.add(functools.partial(_copy, data, report, turn), entries)
+        crew.wait()
+        node.tidy()
+
+
+def _fetch_missing(
+    data: Any, entries: list[Entry], report: Report, view: Callable[..., Callback], crowd: int
+) -> None:
+    missing = [entry for entry in entries if entry.name not in report.succeeded]
+    if data._settings.is_offline:
+        report.failed.update((entry.name, data._offline(entry.name)) for entry in missing)
+    elif missing:
+        from .batch import Batch  # a single file is spared what it loads
+
+        downloads = data._downloads()
+        settings, mirrors = data._settings, downloads.mirrors()
+        batch = Batch(missing, data.cache, report, downloads.bring_home, mirrors, settings, crowd)
+        batch.run(view)
+
+
+def _copy(data: Any, report: Report, turn: staging.Turn, entry: Entry) -> None:
+    """Copy a file to the node if it lies in a slower cache; fetch it if it is damaged there."""
+    path = report.succeeded.get(entry.name)
+    if path is None or not data._lookup().is_far(path):
+        return
+    try:
+        copied = data._settings.copied(entry, path)
+        report.succeeded[entry.name] = copied or data.get(entry.name)
+    except (PkgdataError, OSError) as error:
+        report.failed[entry.name] = error
+        del report.succeeded[entry.name]
+    turn.touch()
 
 
 def export(report: Report, folder: str, registry: Registry) -> None:

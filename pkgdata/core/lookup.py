@@ -1,9 +1,11 @@
 """A package's settings, and where they say its files may lie: the places before the network.
 
-In order: a file shipped inside the package; the package's own variable; folders of the site and
-user configuration; the package's predefined folders; read-only site caches; the user cache. Looking
-makes no network call, takes no lock, creates no directory and writes nothing, the stamp of a
-folder's file aside.
+In order: a file shipped inside the package; the node's cache; the package's own variable; folders
+of the site and user configuration; the package's predefined folders; read-only site caches; the
+user cache. Looking makes no network call, takes no lock, creates no directory and writes nothing,
+the stamp of a folder's file aside.
+
+What a site's or the user's cache holds is copied into the node's when it is used, once a node.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import os
 from ..base import config, fs
 from ..base.report import ABSENT, HIT, WRONG, Place, is_file, plain_name
 from ..cache.objects import Cache
-from ..cache.stamps import Stamps, check, note_use
-from ..errors import CacheError, CacheWarning, ConfigError, warn
+from ..cache.stamps import OBJECTS, Stamps, check, note_use
+from ..errors import CacheError, CacheWarning, ConfigError, IntegrityError, warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
     from typing import Any, TypeVar
 
+    from ..cache.node import NodeCache
     from ..cache.unpinned import UrlCache
     from .registry import Entry, Registry
 
@@ -93,6 +96,44 @@ class Settings:
         return Cache(path, self["lock_timeout"], origin, self["verify"])
 
     @property
+    def node(self) -> NodeCache | None:
+        """The cache of this node, in front of all others, whether or not it is there yet."""
+        found: tuple[NodeCache | None] = self.remembered("node", self._choose_node)
+        return found[0]
+
+    def _choose_node(self) -> tuple[NodeCache | None]:
+        templates, origin = self.resolve("node_cache")
+        if not templates or templates == "none":
+            return (None,)
+        from ..cache import node  # few have one
+
+        return (node.choose(templates, self["lock_timeout"], origin, self["verify"]),)
+
+    def copied(self, entry: Entry, path: str) -> str | None:
+        """Return the node's copy of what a slower cache holds; None if that has wrong bytes."""
+        if self.node is None or entry.digest is None:
+            return path
+        try:
+            return self.node.copy(entry.digest, entry.name, entry.size, lambda _: path)
+        except IntegrityError as error:
+            warn(f"skipped {path} for {entry.name!r}: {error.message}", CacheWarning)
+            try:
+                fs.remove(path)
+            except OSError:
+                pass  # a site's cache
+            return None
+
+    def in_nearest(self, work: Callable[[Cache], T]) -> T:
+        """Return what work brings into the node's cache, else as `in_cache` does."""
+        node = self.node
+        if node is not None and node.is_usable():
+            try:
+                return work(node)
+            except CacheError as error:
+                node.give_up(error.message)
+        return self.in_cache(work)
+
+    @property
     def url_cache(self) -> UrlCache:
         """The cache of unpinned files."""
         from ..cache.unpinned import UrlCache
@@ -117,6 +158,11 @@ class Settings:
         """Keep files in a temporary cache from now on; raise the error again if that is no help."""
         if not getattr(error, "unwritable", False) or self.refuge is not None:
             raise error
+        node = self.node
+        if node is not None and node.is_usable():
+            warn(f"{error.message}; files are kept in {node.root}", CacheWarning)
+            self.refuge, self._memo = node, {}
+            return
         if not self.may_be_temporary:
             text = f"nothing could be kept: {error.message}"
             raise CacheError(text, hint=error.hint, unwritable=True) from error
@@ -160,7 +206,8 @@ class LocalFolder:
 class Lookup:
     """The places of one package, as its settings are now.
 
-    ``caches`` are pairs of a kind and a cache; ``policy`` is the setting ``verify``.
+    ``caches`` are pairs of a kind and a cache, without the node's; ``policy`` is the setting
+    ``verify``.
     """
 
     def __init__(
@@ -168,12 +215,14 @@ class Lookup:
         package_dir: str | None,
         local: Sequence[LocalFolder],
         caches: Sequence[tuple[str, Cache]],
+        node: NodeCache | None,
         policy: str,
         stamps: Stamps,
     ) -> None:
         self._package_dir = package_dir
         self.local = local
         self._caches = caches
+        self._node = node
         self._policy = policy
         self.stamps = stamps
 
@@ -194,10 +243,15 @@ class Lookup:
             if self._package_dir is not None:
                 is_shipped(shipped)
             entry = registry[name]  # its error names those that are close
+        # a folder whose bytes may differ from the registry is what the user wants to have
+        node = [] if self._node is None or entry.digest is None else [("node cache", self._node)]
+        first = self._policy not in ("size", "never")
+        for kind, cache in node if first else ():
+            yield self._in_cache(entry, kind, cache)
         for folder in self.local:
             yield self.in_folder(entry, folder)
         if entry.digest is not None:
-            for kind, cache in self._caches:
+            for kind, cache in (*(() if first else node), *self._caches):
                 yield self._in_cache(entry, kind, cache)
 
     def note_use(self, path: str) -> None:
@@ -205,6 +259,17 @@ class Lookup:
         for kind, cache in self._caches:
             if kind == "user cache" and path.startswith(cache.root + os.sep):
                 note_use(cache.root, path)
+
+    def is_far(self, path: str) -> bool:
+        """Return True if a path is that of an object of a slower cache than the node's."""
+        return (
+            self._node is not None
+            and not self._node.gave_up
+            and any(
+                path.startswith(f"{cache.root}{os.sep}{OBJECTS}{os.sep}")
+                for _, cache in self._caches
+            )
+        )
 
     def in_folder(self, entry: Entry, folder: LocalFolder) -> Place:
         """Look into one folder."""
@@ -341,7 +406,8 @@ def lookup_of(
         root = settings.user_cache.root
     except CacheError:
         pass  # no home directory: a hit in a folder needs none
-    if settings.refuge is not None:
+    node = settings.node
+    if settings.refuge is not None and settings.refuge.root != (node and node.root):
         caches.append(("user cache", settings.refuge))
     policy = settings["verify"]
     if policy == "owner":
@@ -357,4 +423,4 @@ def lookup_of(
     configured, origin = settings.resolve("folders")
     own += [LocalFolder("configured folder", path, f"{name}/", origin) for path in configured]
     own += [LocalFolder("package folder", path) for path in folders]
-    return Lookup(package_dir, own, sites + caches, policy, stamps)
+    return Lookup(package_dir, own, sites + caches, node, policy, stamps)

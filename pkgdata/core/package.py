@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     Name = str | os.PathLike[str]
 
 #: Variables whose change makes a remembered answer void.
-_WATCHED = ["CACHE_DIR", "FOLDERS", "SITE_CACHES", "CONFIG", "VERIFY"]
+_WATCHED = ["CACHE_DIR", "FOLDERS", "SITE_CACHES", "NODE_CACHE", "CONFIG", "VERIFY"]
 
 
 class PackageData:
@@ -130,6 +130,12 @@ class PackageData:
         """The user cache; a temporary one after the real one could not be written to."""
         return self._settings.in_cache(lambda cache: cache)
 
+    @property
+    def node_cache(self) -> Cache | None:
+        """The cache of this node by the setting ``node_cache``; None if none can be used."""
+        node = self._settings.node
+        return node if node is not None and node.is_usable() else None
+
     # -- lookup ----------------------------------------------------------------------------
 
     def get(
@@ -200,11 +206,13 @@ class PackageData:
         timeout: float | None,
     ) -> Any:
         path, action = self.find(name), "fetch"
+        if path is not None:
+            self._lookup().note_use(path)
+            if self._lookup().is_far(path):
+                path = self._settings.copied(self.registry[name], path)
         if path is None:
             show = self._view(progress)
             path, action = self._download(self.registry[name], show, timeout), "download"
-        else:
-            self._lookup().note_use(path)
         if processor is not None:
             return self._process(processor, path, action, name)
         if self.setting("verify") != "always":
@@ -361,30 +369,11 @@ class PackageData:
             return fetch_on(self, names, on, to, progress)
         wanted = list(dict.fromkeys(self.registry if names is None else each_name(names)))
         report = Report(lambda again: self.fetch(again, to=to, progress=progress))
-        missing = []
-        for name in wanted:
-            try:
-                path = self.find(name)
-                if path is None:
-                    missing.append(self.registry[name])
-                else:
-                    report.succeeded[name] = path
-                    self._lookup().note_use(path)
-            except (PkgdataError, OSError) as error:
-                report.failed[name] = error
-        if missing and self._settings.is_offline:
-            report.failed.update((entry.name, self._offline(entry.name)) for entry in missing)
-        elif missing:
-            import zlib
-            from functools import partial
+        rest = self._look(wanted, report)
+        if rest:
+            from .download import fetch_all
 
-            from .batch import Batch
-
-            mirrors = self._downloads().mirrors()
-            crowd = zlib.crc32("\n".join(wanted).encode(errors="surrogatepass"))
-            settings, one = self._settings, self._download
-            batch = Batch(missing, self.cache, report, one, mirrors, settings, crowd)
-            batch.run(partial(self._view, progress))
+            fetch_all(self, wanted, rest, report, lambda *size: self._view(progress, *size))
         self.cache.tidy()
         if to is not None:
             from .download import export
@@ -392,6 +381,21 @@ class PackageData:
             export(report, os.path.join(os.fspath(to), self.name), self.registry)
         report.raise_if_failed(self.name)
         return report
+
+    def _look(self, names: Iterable[str], report: Report) -> list[Entry]:
+        """Put what is here into a report; return what is not, or not on the node."""
+        rest = []
+        for name in names:
+            try:
+                path = self.find(name)
+                if path is not None:
+                    report.succeeded[name] = path
+                    self._lookup().note_use(path)
+                if path is None or self._lookup().is_far(path):
+                    rest.append(self.registry[name])
+            except (PkgdataError, OSError) as error:
+                report.failed[name] = error
+        return rest
 
     def open(self, name: Name, mode: str = "rb", **kwargs: Any) -> IO[Any]:
         """Open a file for reading; fetch it if it is not here.
@@ -446,11 +450,11 @@ class PackageData:
             if all(lookup.in_folder(entry, folder).state == HIT for entry in entries):
                 return os.path.join(folder.path, *(folder.below + start).strip("/").split("/"))
         identity = part.digest()
-        target = self.cache.find_tree(identity)
+        target = (self.node_cache or self.cache).find_tree(identity)
         if target is not None:
             return target
         paths = self.fetch([start + name for name in part]).succeeded
-        return self._settings.in_cache(
+        return self._settings.in_nearest(
             lambda cache: cache.tree(identity, ((name, paths[start + name]) for name in part))
         )
 
@@ -490,7 +494,7 @@ class PackageData:
         digest = self.registry[name].digest if name in self.registry else None
         digest = digest or hashes.hash_file(path)
         room = extract.Growth.of(self.setting)
-        return self._settings.in_cache(
+        return self._settings.in_nearest(
             lambda cache: extract.apply(processor, path, action, self, cache, digest, room)
         )
 
