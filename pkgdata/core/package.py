@@ -1,7 +1,7 @@
-"""`PackageData`: what a library author creates. It joins registry, folders, cache and mirrors.
+"""`PackageData`: what a library author creates. It joins registry, folders, caches and mirrors.
 
-Places are tried in the order of `pkgdata.core.lookup`, then the mirrors. A hit makes no network
-call, takes no lock, creates no directory and writes nothing.
+`pkgdata.core.lookup` has the order of the places. A hit makes no network call, takes no lock, creates
+no directory and writes nothing; one in a slower cache than the node's is copied there, once a node.
 """
 
 from __future__ import annotations
