@@ -254,11 +254,12 @@ class Lookup:
             for kind, cache in (*(() if first else node), *self._caches):
                 yield self._in_cache(entry, kind, cache)
 
-    def note_use(self, path: str) -> None:
-        """Record that a file of the user's cache is used; see `pkgdata.cache.stamps.note_use`."""
+    def note_use(self, path: str) -> bool:
+        """Record that a file is used, see `pkgdata.cache.stamps`; return whether it `is_far`."""
         for kind, cache in self._caches:
             if kind == "user cache" and path.startswith(cache.root + os.sep):
                 note_use(cache.root, path)
+        return self.is_far(path)
 
     def is_far(self, path: str) -> bool:
         """Return True if a path is that of an object of a slower cache than the node's."""

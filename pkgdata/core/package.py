@@ -1,7 +1,7 @@
 """`PackageData`: what a library author creates. It joins registry, folders, caches and mirrors.
 
-`pkgdata.core.lookup` has the order of the places. A hit makes no network call, takes no lock, creates
-no directory and writes nothing; one in a slower cache than the node's is copied there, once a node.
+Places are tried in the order of `pkgdata.core.lookup`, then the mirrors. A hit makes no network
+call, takes no lock, creates no directory and writes nothing, but for the copy on a node.
 """
 
 from __future__ import annotations
@@ -206,10 +206,8 @@ class PackageData:
         timeout: float | None,
     ) -> Any:
         path, action = self.find(name), "fetch"
-        if path is not None:
-            self._lookup().note_use(path)
-            if self._lookup().is_far(path):
-                path = self._settings.copied(self.registry[name], path)
+        if path is not None and self._lookup().note_use(path):
+            path = self._settings.copied(self.registry[name], path)
         if path is None:
             show = self._view(progress)
             path, action = self._download(self.registry[name], show, timeout), "download"
@@ -390,8 +388,7 @@ class PackageData:
                 path = self.find(name)
                 if path is not None:
                     report.succeeded[name] = path
-                    self._lookup().note_use(path)
-                if path is None or self._lookup().is_far(path):
+                if path is None or self._lookup().note_use(path):
                     rest.append(self.registry[name])
             except (PkgdataError, OSError) as error:
                 report.failed[name] = error
