@@ -344,14 +344,18 @@ def _add_registry(commands: Any) -> None:
         verbs,
         "update",
         _update_registry,
-        "add the files of a record of Zenodo, Figshare or Dataverse",
+        "add the files of a DOI's record or of a Croissant file",
     )
     default = "registry.txt"
     update.add_argument(
         "registry", metavar="FILE", nargs="?", default=default, help=f"default: {default}"
     )
     update.add_argument(
-        "--from", dest="record", metavar="DOI", required=True, help="doi:…, zenodo:N or figshare:N"
+        "--from",
+        dest="record",
+        metavar="RECORD",
+        required=True,
+        help="doi:…, zenodo:N, figshare:N, or the path or URL of a croissant.json",
     )
 
 
@@ -406,3 +410,6 @@ def _update_registry(args: Namespace) -> None:
         f"{args.registry}: {len(changes.added)} new, {len(changes.placed)} with a new address, "
         f"{len(found) - len(changes.added) - len(changes.placed)} unchanged"
     )
+    if found.about:
+        lines = [f"{key} = {text.as_json(value)}" for key, value in found.about.items()]
+        text.note("\n".join(["for the table [package] of pkgdata.toml:", *lines]))

@@ -1,4 +1,4 @@
-"""A registry of what a DOI's record holds: on Zenodo, Figshare or a Dataverse.
+"""A registry of what a DOI's record holds, on Zenodo, Figshare or a Dataverse, or of Croissant.
 
 The services tell names, sizes and digests, so nothing is downloaded; and each entry gets the
 address of its file. What a service's own digest is worth is what its MD5 is worth: it finds damage,
@@ -7,26 +7,40 @@ where it leads.
 
 A Dataverse turns tables into a format of its own, but the digest it tells is that of the file that
 was uploaded: for these the original's name, size and address are taken.
+
+Croissant (https://docs.mlcommons.org/croissant) is read from a file or an address, as JSON or
+within a page. Files that lie in an archive, and those without a digest, are left out with a
+warning. Hugging Face names only patterns in a repository, of which its interface tells files and
+digests.
 """
 
 from __future__ import annotations
 
+import base64
+import os
 import re
+from fnmatch import fnmatchcase
 from typing import NamedTuple
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from ..base import fs
+from ..base.hashes import Digest
 from ..base.urls import join, redact
 from ..core.registry import Entry, Registry
-from ..errors import ConfigError, ObjectNotFoundError, RegistryError, StoreError
-from .rest import Rest, is_loopback
+from ..errors import (
+    ConfigError,
+    ObjectNotFoundError,
+    PkgdataWarning,
+    RegistryError,
+    StoreError,
+    warn,
+)
+from .rest import Answer, Rest, is_loopback, parsed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ..base.hashes import Digest
-    from .rest import Answer
+    from collections.abc import Iterable, Iterator
+    from typing import Any
 
 #: Where the services are.
 SITES = {
@@ -34,7 +48,17 @@ SITES = {
     "zenodo": "https://zenodo.org",
     "sandbox": "https://sandbox.zenodo.org",
     "figshare": "https://api.figshare.com/v2",
+    "huggingface": "https://huggingface.co",
 }
+
+#: Bytes of a Croissant file or of a page with it: the largest have 100,000 files.
+_LARGEST = 32 << 20
+
+#: Where pages have it.
+_SCRIPT = re.compile(r"<script[^>]*application/ld\+json[^>]*>(.*?)</script", re.DOTALL | re.I)
+
+#: Answers of Hugging Face that list files; each has a thousand.
+_PAGES = 100
 
 #: How records are named whose service and number the name tells.
 _NAMES = {
@@ -45,26 +69,40 @@ _NAMES = {
     r"(?i:doi:10\.6084/m9\.figshare\.(\d+)(?:\.v(\d+))?)": "figshare",
 }
 
-_EXPECTED = "doi:10.5281/zenodo.1234567, zenodo:1234567, figshare:1234567 or figshare:1234567/2"
+_EXPECTED = (
+    "doi:10.5281/zenodo.1234567, zenodo:1234567, figshare:1234567, figshare:1234567/2, or the path "
+    "or address of a croissant.json"
+)
 
 
-def from_record(record: str) -> Registry:
+class Record(Registry):
+    """The files of a record, and what it says of the whole."""
+
+    #: By the keys of the table [package] of pkgdata.toml.
+    about: dict[str, str]
+
+
+def from_record(record: str) -> Record:
     """Return a registry of the files of a record.
 
     It is named as ``doi:…``, the address of one at doi.org, ``zenodo:RECORD`` or
-    ``figshare:ARTICLE``, of which the last version is taken, or ``figshare:ARTICLE/VERSION``.
+    ``figshare:ARTICLE``, of which the last version is taken, or ``figshare:ARTICLE/VERSION``; or it
+    is the path or address of a Croissant file.
     """
     doi = re.fullmatch(r"(?:doi:|https?://(?:dx\.)?doi\.org/)(10\.\d+/\S+?)/?", record.strip())
     name = f"doi:{doi[1]}" if doi else record
     for pattern, site in _NAMES.items():
         if found := re.fullmatch(pattern, name):
             return _registry(_of_number(site, *found.groups()), record)
+    if doi is None and (os.path.isfile(record) or record.startswith(("https://", "http://"))):
+        metadata = _croissant(record)
+        return _registry(_of_croissant(metadata), record, _about(metadata))
     if doi is None:
         raise ConfigError(f"{redact(record)!r} names no record", hint=f"expected {_EXPECTED}")
     return _registry(_of_page(doi[1], _target(doi[1])), record)
 
 
-def _registry(entries: Iterable[Entry], record: str) -> Registry:
+def _registry(entries: Iterable[Entry], record: str, about: dict[str, str] | None = None) -> Record:
     found: dict[str, Entry] = {}
     for entry in entries:
         fs.safe_name(entry.name)
@@ -79,7 +117,9 @@ def _registry(entries: Iterable[Entry], record: str) -> Registry:
             f"{record} shows no files",
             hint="they may be restricted, under embargo, or elsewhere",
         )
-    return Registry(found[name] for name in sorted(found))
+    registry = Record(found[name] for name in sorted(found))
+    registry.about = about or {}
+    return registry
 
 
 def _of_number(site: str, number: str, version: str | None = None) -> list[Entry]:
@@ -201,6 +241,151 @@ def _digest(file: Answer, name: str, *keys: str, alg: str = "md5") -> Digest:
 
 def _files_of(answer: Answer) -> list[Answer]:
     return answer.tables("files") if answer.get("files") else []
+
+
+# -- Croissant -----------------------------------------------------------------------------------
+
+
+def _croissant(record: str) -> Answer:
+    """Read Croissant from a file or an address."""
+    shown = redact(record)
+    if os.path.isfile(record):
+        with open(record, "rb") as file:
+            content = file.read(_LARGEST + 1)
+    else:
+        parts = urlsplit(record)
+        where = record.partition("://")[2].partition("/")[2]
+        rest = _client(parts.hostname or "", f"{parts.scheme}://{parts.netloc}")
+        content = b""
+        for block in rest.read(where, anonymous=True):
+            content += block
+            if len(content) > _LARGEST:
+                break
+    if len(content) > _LARGEST:
+        raise RegistryError(f"{shown} has more than {_LARGEST} bytes", file=record)
+    text = content.decode("utf-8-sig", "replace")
+    if text.lstrip()[:1] == "<":  # a page
+        inside = re.search(
+            r"<script[^>]*application/ld\+json[^>]*>(.*?)</script", text, re.S | re.I
+        )
+        text = inside[1] if inside else text
+    found = parsed(text, shown, shown)
+    kind = found.get("")
+    if not isinstance(kind, Answer) or "distribution" not in kind:
+        raise RegistryError(f"{shown} is no Croissant: it has no 'distribution'", file=record)
+    return kind
+
+
+def _about(metadata: Answer) -> dict[str, str]:
+    """Return what Croissant says of the whole, by the keys of the table [package]."""
+    license = _first(metadata.get("license"))
+    if isinstance(license, Answer):
+        license = license.get("url") or license.get("name")
+    found = {
+        "description": metadata.get("description"),
+        "license": license,
+        "citation": metadata.get("citeAs"),
+        "homepage": metadata.get("url"),
+    }
+    return {key: value.strip() for key, value in found.items() if isinstance(value, str) and value}
+
+
+def _first(value: Any) -> Any:
+    return next(iter(value), None) if isinstance(value, list) else value
+
+
+def _all(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _of_croissant(metadata: Answer) -> Iterator[Entry]:
+    parts = [one for one in _all(metadata["distribution"]) if isinstance(one, Answer)]
+    left = []
+    for one in parts:
+        if one.get("containedIn") or "FileSet" in str(one.get("@type")):
+            continue  # in an archive, or a pattern within it
+        if "git+https" in _all(one.get("encodingFormat")):
+            yield from _of_hugging_face(one.address("contentUrl"), _patterns(one, parts))
+            continue
+        digest, url = _croissant_digest(one), one.get("contentUrl")
+        if digest is None or not isinstance(url, str) or "://" not in url:
+            left.append(str(one.get("name") or one.get("@id")))
+        else:
+            size = _croissant_size(one)
+            yield Entry(_croissant_name(one), digest, size, (one.address("contentUrl"),))
+    if left:
+        warn(f"left out, as they have no digest or address: {', '.join(left[:5])}", PkgdataWarning)
+
+
+def _croissant_name(file: Answer) -> str:
+    """Return a file's name: with its folders from its id, with its ending from its address."""
+    name, key = file.maybe("name") or file.text("@id"), file.maybe("@id") or ""
+    if key.endswith(f"/{name}") and "://" not in key:
+        return key
+    last = unquote(urlsplit(file.text("contentUrl")).path.rpartition("/")[2])
+    return last if "." in last and "." not in name else name
+
+
+def _croissant_size(file: Answer) -> int | None:
+    """Return a size in bytes; ``98.3 KB`` is rounded, and says nothing exact."""
+    found = re.fullmatch(r"(\d{1,18})(?: ?(?:B|bytes))?", str(file.get("contentSize")), re.I)
+    return int(found[1]) if found else None
+
+
+def _croissant_digest(file: Answer) -> Digest | None:
+    for alg in ("sha256", "md5"):
+        value = file.get(alg)
+        if not isinstance(value, str):
+            continue
+        try:
+            if value.endswith("="):  # Kaggle writes base64
+                value = base64.b64decode(value, validate=True).hex()
+            return Digest.parse(f"{alg}:{value}")
+        except ValueError:
+            continue  # Hugging Face has an address there
+    return None
+
+
+def _patterns(repository: Answer, parts: Iterable[Answer]) -> list[str]:
+    """Return the patterns of the files that Croissant names in a repository."""
+    key = repository.get("@id") or repository.get("name")
+    found = []
+    for one in parts:
+        inside = _first(one.get("containedIn"))
+        if key == (inside.get("@id") if isinstance(inside, Answer) else inside):
+            found += [pattern for pattern in _all(one.get("includes")) if isinstance(pattern, str)]
+    return found
+
+
+def _of_hugging_face(page: str, patterns: list[str]) -> Iterator[Entry]:
+    """Yield the files of a repository that patterns match, by the interface of Hugging Face."""
+    site = SITES["huggingface"]
+    where = re.fullmatch(re.escape(site) + r"/datasets/([^/]+(?:/[^/]+)?)/tree/([^/?#]+)/?", page)
+    if where is None:
+        raise ConfigError(f"{redact(page)} is a repository, and none of Hugging Face")
+    base = f"{site}/datasets/{where[1]}/resolve/{where[2]}/"
+    left = 0
+    for file in _tree(site, f"api/datasets/{where[1]}/tree/{where[2]}?recursive=true"):
+        name = file.text("path")
+        if file.get("type") != "file" or not any(fnmatchcase(name, one) for one in patterns):
+            continue
+        if "lfs" in file:
+            digest = file.table("lfs").digest("oid", "sha256")
+            yield Entry(name, digest, file.number("size"), (join(base, name),))
+        else:
+            left += 1  # of a small file only git's own digest is told
+    if left:
+        warn(f"{page}: {left} small files are left out, of no known SHA-256", PkgdataWarning)
+
+
+def _tree(site: str, path: str) -> Iterator[Answer]:
+    rest, following = _client("Hugging Face", site), path or None
+    for _ in range(_PAGES):
+        if following is None:
+            return
+        rows, following = rest.linked(following, anonymous=True)
+        yield from rows
+    raise RegistryError(f"{site}/{path} lists more than {_PAGES} pages")
 
 
 # -- into a registry ---------------------------------------------------------------------------

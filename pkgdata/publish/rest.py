@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import logging
 import reprlib
 import textwrap
@@ -146,16 +147,15 @@ class Rest:
         """Return a list of tables that is served at once."""
         return self._answer("GET", path, options).tables("")
 
+    def linked(self, path: str, **options: Any) -> tuple[list[Answer], str | None]:
+        """Return a list of tables, and the address of the next part where there is one."""
+        response, shown = self.request("GET", path, **options), self._shown(path, options)
+        rows = parsed(response.text, f"{shown}: {self.service}", shown).tables("")
+        return rows, response.links.get("next", {}).get("url")
+
     def _answer(self, method: str, path: str, options: Mapping[str, Any]) -> Answer:
         response, shown = self.request(method, path, **options), self._shown(path, options)
-        origin = f"{shown}: {self.service}"
-        try:
-            found = response.json(object_hook=functools.partial(Answer, origin, shown))
-        except (ValueError, RecursionError):
-            said = hide(textwrap.shorten(response.text, 200, placeholder=" …"))
-            text = f"{origin} answered with something that is no JSON: {said!r}"
-            raise StoreError(text, url=shown, transient=True) from None
-        return Answer(origin, shown, {"": found})
+        return parsed(response.text, f"{shown}: {self.service}", shown)
 
     def pages(self, path: str, size: str, anonymous: bool = False, **params: Any) -> list[Answer]:
         """Return a list that is served in pages; ``size`` names the parameter for their length."""
@@ -429,6 +429,17 @@ class Answer(dict[str, Any]):
         if not all(isinstance(one, Answer) for one in found):
             raise self.wrong(key, "a list of tables")
         return found
+
+
+def parsed(content: str, origin: str, shown: str) -> Answer:
+    """Return JSON as a table, whose only value has an empty name; errors name its origin."""
+    try:
+        found = json.loads(content, object_hook=functools.partial(Answer, origin, shown))
+    except (ValueError, RecursionError):
+        said = hide(textwrap.shorten(content[:1000], 200, placeholder=" …"))
+        text = f"{origin} answered with something that is no JSON: {said!r}"
+        raise StoreError(text, url=shown, transient=True) from None
+    return Answer(origin, shown, {"": found})
 
 
 def is_loopback(host: str | None) -> bool:
