@@ -217,6 +217,7 @@ class _Run:
         self.engine = engine
         self.parts: dict[Any, list[Any]] = {}
         self._function, self._items, self._lost = function, iter(items), lost
+        self._ahead: list[Any] = []
         self._again: deque[list[Any]] = deque()
         # whose batch of one was lost, perhaps with the worker that another batch ended; in the
         # end they are tried with nothing else under way
@@ -250,7 +251,13 @@ class _Run:
     def _next(self) -> list[Any]:
         if self._again:
             return self._again.popleft()
-        return [*itertools.islice(self._items, self._size)]
+        places = 2 * max(1, self._width)
+        wanted = places * self._size - len(self._ahead)
+        self._ahead += itertools.islice(self._items, max(0, wanted))
+        # towards the end batches get smaller, so that all workers end at the same time
+        size = min(self._size, max(_FIRST, len(self._ahead) // places))
+        part, self._ahead = self._ahead[:size], self._ahead[size:]
+        return part
 
     def _send(self, part: list[Any]) -> Iterator[Any]:
         """Send a batch; if the engine takes nothing any more, yield that of each item."""

@@ -286,13 +286,13 @@ def test_secrets_may_go_to_processes_of_this_machine(ceph, source):
     check(source, bucket)
 
 
-def test_what_names_its_secrets_travels():
+def test_what_names_its_secrets_travels(to):
     bulk.refuse_secrets(Store("sftp://someone@example.org/folder"))
     bulk.refuse_secrets(Store("s3://bucket/p", secrets="/home/me/keys.json"))
     bulk.refuse_secrets(Store("s3://bucket/p", secrets=secrets))
     bulk.refuse_secrets(Store("github:owner/repo@v1"))
     with pytest.raises(ConfigError, match="cannot be sent to workers"):
-        Store("s3://bucket/p", secrets=dict).transfer_to("/x", ["a"], on=Executor())
+        Store("s3://bucket/p", secrets=lambda: {"a": "b"}).transfer_to(to, ["a"], on=Executor())
 
 
 def test_memory_is_refused(source, tmp_path):
