@@ -115,10 +115,9 @@ def choose(
     for template in templates:
         path = _expanded(template)
         if path is not None:
-            root = os.path.realpath(path)
-            why = _problem(path) or (_problem(root) if root != path else None)
+            why = _problem(path)
             if why is None:
-                return NodeCache(root, lock_timeout, origin, verify)
+                return NodeCache(path, lock_timeout, origin, verify)
             if why != _UNWRITABLE:
                 warn(f"{path} is not used as this node's cache: {why}", CacheWarning)
     return None
@@ -147,7 +146,8 @@ def _problem(root: str) -> str | None:
         return None  # its temporary folders are each user's own
     at = above = "/"
     shared = False
-    for part in ["", *root.strip("/").split("/")]:
+    parts = ["", *root.strip("/").split("/")]
+    for number, part in enumerate(parts):
         at = os.path.join(at, part)
         try:
             found = os.lstat(at)
@@ -157,12 +157,11 @@ def _problem(root: str) -> str | None:
             return f"{at}: {error.strerror}"
         if shared and fs.is_foreign(found):
             return f"{at} belongs to another user"
-        above, shared = at, False
-        if not stat.S_ISLNK(found.st_mode):  # of a link the mode says nothing
-            shared = bool(found.st_mode & 0o022)
-            if shared and not found.st_mode & stat.S_ISVTX:
-                return f"others may change {at}"
-    found = os.stat(root)
+        if stat.S_ISLNK(found.st_mode):
+            return _problem(os.path.join(os.path.realpath(at), *parts[number + 1 :]))
+        above, shared = at, bool(found.st_mode & 0o022)
+        if shared and not found.st_mode & stat.S_ISVTX:
+            return f"others may change {at}"
     if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or shared:
         return "it is no folder of this user's, to which nobody else can write"
     return None if os.access(root, os.W_OK | os.X_OK) else _UNWRITABLE

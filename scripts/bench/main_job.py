@@ -119,6 +119,12 @@ PREPARE = {
 from demo import data
 call = lambda: data.get(name)
 """,
+    "pkgdata data.get, node_cache": """
+import os
+os.environ["PKGDATA_NODE_CACHE"] = os.path.abspath("node")
+from demo import data
+call = lambda: data.get(name)
+""",
     "pkgdata.get_pkg_data_filename": """
 import pkgdata
 call = lambda: pkgdata.get_pkg_data_filename(name, package="demo")
@@ -240,6 +246,13 @@ PROCESSES = {
     BARE: "report()",
     "import platformdirs alone": "import platformdirs; report()",
     "pkgdata, declared in code": "import plain; plain.data.get('small.bin'); report()",
+    "pkgdata, declared in code, node_cache": """
+import os
+os.environ["PKGDATA_NODE_CACHE"] = os.path.abspath("node")
+import plain
+plain.data.get('small.bin')
+report()
+""",
     "pkgdata, declared in pkgdata.toml": "import demo; demo.data.get('small.bin'); report()",
     "pooch": "import pooched; pooched.data.fetch('small.bin'); report()",
     "astropy": """

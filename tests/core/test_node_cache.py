@@ -134,6 +134,18 @@ def _plant(kind, shared, secret):
 
 
 @as_root
+def test_a_link_of_ones_own_to_what_another_user_made_is_refused(data, tmp_path, monkeypatch):
+    shared = tmp_path / "shm"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    planted = _plant("folder", shared, tmp_path)
+    (tmp_path / "scratch").symlink_to(planted)
+    monkeypatch.setenv("PKGDATA_NODE_CACHE", str(tmp_path / "scratch" / "pkgdata"))
+    with pytest.warns(CacheWarning, match=f"{planted} belongs to another user"):
+        assert is_below(data.get(NAME), tmp_path / "cache")
+
+
+@as_root
 @pytest.mark.parametrize("kind", ["link", "folder"])
 @pytest.mark.parametrize("below", ["", "pkgdata"])
 def test_what_another_user_planted_is_not_used(data, tmp_path, monkeypatch, kind, below):
@@ -176,7 +188,8 @@ def test_links_of_ones_own_are_followed(data, tmp_path, monkeypatch):
     (tmp_path / "disk").mkdir()
     (tmp_path / "scratch").symlink_to(tmp_path / "disk")
     monkeypatch.setenv("PKGDATA_NODE_CACHE", str(tmp_path / "scratch" / "pkgdata"))
-    assert is_below(data.get(NAME), tmp_path / "disk" / "pkgdata")
+    assert is_below(data.get(NAME), tmp_path / "scratch" / "pkgdata")
+    assert (tmp_path / "disk" / "pkgdata" / "CACHEDIR.TAG").is_file()
 
 
 # -- the order of the places ---------------------------------------------------------------------
