@@ -197,7 +197,7 @@ def names(module: str, only: str = "") -> str:
     """Return the entries of a module's public names."""
     wanted = only.split() or importlib.import_module(module).__all__
     entries = "\n\n".join(entry(module, name) for name in wanted)
-    return f"```{{eval-rst}}\n.. py:currentmodule:: {module}\n\n{entries}\n```"
+    return f"```{{eval-rst}}\n{entries}\n```"
 
 
 # -- pages -------------------------------------------------------------------------------------

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import ast
+import doctest
 import re
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 import pkgdata
 from pkgdata import cli
@@ -28,25 +31,61 @@ def verbs(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]
     return {}
 
 
-def test_every_command_is_in_the_readme():
-    block = README.split("## Command line")[1].split("## Settings")[0]
-    for name in verbs(cli.parser()):
-        if name != "complete-words":  # what the completion scripts call
-            assert f"pkgdata {name}" in block, name
+def commands_of(text: str) -> list[str]:
+    """Return the commands of a page: those after a prompt, and those in text with arguments."""
+    found = re.findall(r"^\$ (?:[A-Z_]+=\S+ )*(pkgdata .+)$", text, flags=re.M)
+    found += re.findall(r"^\$ .+\| (pkgdata .+)$", text, flags=re.M)
+    return [
+        *found,
+        *(one for one in re.findall(r"`(pkgdata \S[^`]+)`", text) if one.count(" ") > 2),
+    ]
 
 
-def test_every_command_of_the_readme_exists():
-    known = verbs(cli.parser())
-    for line in re.findall(r"^(?:\$ )?pkgdata ([a-z-]+)(?: ([a-z|]+))?", README, flags=re.M):
-        name, verb = line
-        if name in known and verb:
-            below = verbs(known[name])
-            if below:
-                assert set(verb.split("|")) <= set(below), line
+@pytest.mark.parametrize("page", ["README.md", *DOCS])
+def test_commands_can_be_parsed(page):
+    text = README if page == "README.md" else DOCS[page]
+    for line in commands_of(text):
+        words = shlex.split(line, comments=True)
+        end = next((n for n, word in enumerate(words) if word in ("|", "||", "&&", "&", ">")), None)
+        if "VERB" not in words and "…" not in line:
+            cli.parser().parse_args(words[1:end])
 
 
-def test_names_in_the_readme_are_public():
-    for name in set(re.findall(r"pkgdata\.(\w+)[(.`]", README)) - {"toml", "txt"}:
+def test_there_are_commands_to_parse():
+    assert len(commands_of(DOCS["troubleshooting.md"])) > 20
+    assert len(commands_of(README)) > 4
+
+
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_the_picture_shows_the_demo():
+    picture = (ROOT / "docs" / "_static" / "demo.svg").read_text("utf-8")
+    demo = (Path(pkgdata.__file__).parent / "cli" / "demo.py").read_text("utf-8")
+    titles = re.findall(r'demo\.step\("(.+?)"', demo)
+    assert titles
+    assert all(f">{title} " in picture for title in titles)
+
+
+@pytest.mark.parametrize("page", [name for name, text in DOCS.items() if "```pycon" in text])
+def test_examples_run(page, tmp_path, monkeypatch):
+    if page == "howto/catalog.md":
+        pytest.skip("run with the repository that the page makes: tests/catalog")
+    monkeypatch.chdir(tmp_path)
+    examples = "".join(re.findall(r"^```pycon\n(.*?)^```$", DOCS[page], flags=re.M | re.S))
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    test = doctest.DocTestParser().get_doctest(examples, {}, page, page, 0)
+    told: list[str] = []
+    doctest.DocTestRunner(optionflags=flags).run(test, out=told.append)
+    assert test.examples
+    assert not told, "".join(told)
+
+
+@pytest.mark.parametrize("page", ["README.md", *(one for one in DOCS if "decisions" not in one)])
+def test_names_of_a_page_are_public(page):
+    text = README if page == "README.md" else DOCS[page]
+    for name in set(re.findall(r"\bpkgdata\.(\w+)[(.`]", text)) - {"toml", "txt"}:
         assert hasattr(pkgdata, name) or find_spec(f"pkgdata.{name}"), name
 
 
@@ -57,9 +96,10 @@ def test_links_of_the_docs_lead_somewhere():
                 assert (page.parent / target).exists(), (page.name, target)
 
 
-def test_tests_that_the_readme_names_exist():
-    for name in re.findall(r"`(test_\w+\.py)`", README):
-        assert list((ROOT / "tests").rglob(name)), name
+def test_tests_that_a_page_names_exist():
+    for page in (README, *DOCS.values()):
+        for name in re.findall(r"`(?:tests/\S+/)?(test_\w+\.py)`", page):
+            assert list((ROOT / "tests").rglob(name)), name
 
 
 def test_the_changelog_knows_the_version():
@@ -89,14 +129,6 @@ def test_what_troubleshooting_quotes_is_a_message_or_a_title():
         message = " ".join(quoted.split())
         if message not in titles:
             assert all(part.strip() in code for part in message.split("…")), message
-
-
-def test_commands_of_troubleshooting_can_be_parsed():
-    lines = re.findall(r"^\$ (?:[A-Z_]+=\S+ )?(pkgdata .+)$", TROUBLE, flags=re.M)
-    lines += [line for line in re.findall(r"`(pkgdata \S[^`]+)`", TROUBLE) if line.count(" ") > 2]
-    assert len(lines) > 20
-    for line in lines:
-        cli.parser().parse_args(shlex.split(line, comments=True)[1:])
 
 
 def test_variables_of_troubleshooting_are_settings():
