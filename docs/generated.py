@@ -39,6 +39,9 @@ MODULES = [
     "pkgdata.compat.datamaestro",
 ]
 
+#: Options of every command, which the page describes once.
+EVERYWHERE = ("help", "verbose", "quiet")
+
 KINDS = {
     "str": "text",
     "path": "folder",
@@ -95,14 +98,16 @@ def command(words: str, sentence: str, parser: argparse.ArgumentParser) -> str:
             argument(parser, action)
             for action in group._group_actions
             if action.help is not argparse.SUPPRESS
-            and not isinstance(action, (argparse._HelpAction, argparse._SubParsersAction))
+            and action.dest not in EVERYWHERE
+            and not isinstance(action, argparse._SubParsersAction)
         ]
         if rows:
             title = "Arguments" if group.title == "positional arguments" else group.title or ""
             parts.append(f"**{literal(title[:1].upper() + title[1:])}**")
             parts += [f"`{written}`\n: {literal(meaning) or '–'}" for written, meaning in rows]
-    if parser.epilog:
-        parts.append(f"```text\n{inspect.cleandoc(parser.epilog)}\n```")
+    if shown := cli.examples(words):
+        lines = "\n".join(f"$ {line.strip().removeprefix('$ ')}" for line in shown)
+        parts.append(f"**Examples**\n\n```console\n{lines}\n```")
     return "\n\n".join(filter(None, parts))
 
 
