@@ -12,6 +12,7 @@ The protocol is that of the Chrome DevTools. The browser reaches nothing but thi
 from __future__ import annotations
 
 import base64
+import functools
 import itertools
 import json
 import os
@@ -19,6 +20,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +52,28 @@ def find_chromium() -> str:
         ask = "needs Chromium: apt-get install chromium"
         pytest.fail(ask) if os.environ.get("CI") else pytest.skip(ask)
     return found
+
+
+@functools.cache
+def axe() -> str:
+    """Return axe-core, which checks what a page is for people who cannot see or use a mouse.
+
+    It is at $AXE, or npm brings it; skip the test if there is no npm, or fail where it is to be.
+    """
+    path = os.environ.get("AXE")
+    if path is None:
+        if shutil.which("npm") is None:
+            ask = "needs axe-core: apt-get install npm"
+            pytest.fail(ask) if os.environ.get("CI") else pytest.skip(ask)
+        folder = tempfile.mkdtemp(prefix="pkgdata-axe-")
+        try:
+            words = ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", folder]
+            subprocess.run([*words, "axe-core@4"], check=True, timeout=300)
+            path = f"{folder}/node_modules/axe-core/axe.min.js"
+            return Path(path).read_text("utf-8")
+        finally:
+            shutil.rmtree(folder)
+    return Path(path).read_text("utf-8")
 
 
 class Chromium:
@@ -174,9 +198,25 @@ class Chromium:
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[feature])
 
-    def screenshot(self, path: Path) -> bytes:
-        """Write what is seen as a PNG."""
-        content = base64.b64decode(self.call("Page.captureScreenshot")["data"])
+    def serious(self) -> list[str]:
+        """Return what axe-core finds serious or critical in the page, each with its element."""
+        self.evaluate(f"{axe()}; 0")
+        ask = "axe.run().then(r => r.violations)"
+        found = self.call(
+            "Runtime.evaluate", expression=ask, awaitPromise=True, returnByValue=True
+        )["result"]["value"]
+        return [
+            f"{one['id']} ({one['help']}): {node['html'][:200]}"
+            for one in found
+            if one["impact"] in ("serious", "critical")
+            for node in one["nodes"]
+        ]
+
+    def screenshot(self, path: Path, whole: bool = False) -> bytes:
+        """Write what is seen, or the whole page, as a PNG."""
+        size = self.call("Page.getLayoutMetrics")["cssContentSize"] if whole else None
+        area = {"clip": {**size, "scale": 1}, "captureBeyondViewport": True} if size else {}
+        content = base64.b64decode(self.call("Page.captureScreenshot", **area)["data"])
         path.write_bytes(content)
         return content
 

@@ -88,6 +88,19 @@ def _template(path: str) -> str:
     return text
 
 
+def page(module: str, file: str, style: str, script: str, /, **words: object) -> str:
+    """Return a page: a template with the style and script that all share, and those of its own.
+
+    The template has their words and, for its policy, ``$style_hash`` and ``$script_hash``.
+    """
+    css, js = (
+        "\n" + template(__file__, f"page.{kind}") + template(module, own)
+        for kind, own in (("css", style), ("js", script))
+    )
+    known = {"style": css, "script": js, "style_hash": csp_hash(css), "script_hash": csp_hash(js)}
+    return template(module, file, **known, **words)
+
+
 def html(text: object) -> str:
     """Return a text as it stands in HTML; what would turn its direction is shown as an escape."""
     from html import escape

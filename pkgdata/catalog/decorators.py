@@ -65,7 +65,9 @@ class dataset:
     url, doi : str, optional
         A page and a paper about it.
     size : int or str, optional
-        How large it is.
+        How large it is: bytes, or words.
+    license : str, optional
+        The conditions of its use: an identifier of SPDX, a name or an address.
     timestamp : object, optional
         Which state of a dataset that changes.
     as_prepare : bool, default False
@@ -82,6 +84,7 @@ class dataset:
         url: str | None = None,
         doi: str | None = None,
         size: int | str | None = None,
+        license: str | None = None,
         timestamp: Any = None,
         as_prepare: bool = False,
         variants: Any = None,
@@ -94,6 +97,7 @@ class dataset:
             "url": url,
             "doi": doi,
             "size": size,
+            "license": license,
             "timestamp": timestamp,
             "as_prepare": as_prepare,
             "variants": variants() if isinstance(variants, type) else variants,

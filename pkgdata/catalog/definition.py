@@ -32,12 +32,14 @@ class Definition(active.Described):
         Type of the data.
     id : str, optional
     **facts
-        As of `dataset`: ``url``, ``doi``, ``size``, ``timestamp``, ``as_prepare``, ``variants``.
+        As of `dataset`: ``url``, ``doi``, ``size``, ``license``, ``timestamp``, ``as_prepare``,
+        ``variants``.
     """
 
     url: str | None = None
     doi: str | None = None
     size: int | str | None = None
+    license: str | None = None
     timestamp: Any = None
     as_prepare: bool = False
     variants: Any = None

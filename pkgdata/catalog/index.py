@@ -1,6 +1,6 @@
 """Which repositories are installed, and the index: what is known of each definition unloaded.
 
-The index is one file for each repository, ``<cache>/catalog-v1/<key>.json``; of it only the
+The index is one file for each repository, ``<cache>/catalog-v2/<key>.json``; of it only the
 definition files that changed are loaded again. It only saves work: where it cannot be written, or
 is damaged, all definitions are loaded.
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 GROUP, FOREIGN_GROUP = "pkgdata.repositories", "datamaestro.repositories"
 
 #: Bucket of the cache. A change of the format takes the next number.
-BUCKET = "catalog-v1"
+BUCKET = "catalog-v2"
 
 #: The key of all definitions of a repository that has no tree of definition modules.
 _WHOLE = "*"
@@ -163,6 +163,9 @@ class IndexEntry:
     #: Names of the type of its data and of that type's bases.
     types: list[str] = dataclasses.field(default_factory=list)
     url: str | None = None
+    #: Bytes, or the author's own words.
+    size: int | str | None = None
+    license: str | None = None
     line: int | None = None
     #: Names of the axes along which its variants differ.
     variants: list[str] = dataclasses.field(default_factory=list)
@@ -195,10 +198,19 @@ def _facts(one: Any) -> dict[str, Any]:
         "tasks": sorted(one.tasks),
         "types": one.types,
         "url": one.url,
+        "size": getattr(one, "size", None) or _resource_bytes(one),
+        "license": getattr(one, "license", None),
         "line": one.line,
         "variants": sorted(getattr(variants, "axes", ("...",))) if variants else [],
     }
     return {key: value for key, value in facts.items() if value}
+
+
+def _resource_bytes(one: Any) -> int | None:
+    """Return the sum of the sizes of a dataset's resources, if all are known."""
+    found = [getattr(resource, "size", None) for resource in one.resources.values()]
+    sizes = [size for size in found if isinstance(size, int)]
+    return sum(sizes) if sizes and len(sizes) == len(found) else None
 
 
 class Index:

@@ -7,10 +7,11 @@ are copied as files. The page is one file with all datasets, and a search where 
 
 from __future__ import annotations
 
-import html
 import json
 import os
 import re
+import shlex
+import urllib.parse
 from contextvars import copy_context
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from ..base.config import conf
 from ..base.report import Report
 from ..base.urls import redact
 from ..cache import staging
-from ..errors import CatalogError, PkgdataError, escaped
+from ..errors import CatalogError, PkgdataError
 from ..stores import Store
 from ..stores.objects import Info
 from ..transfer.fetch import Mirrors
@@ -321,63 +322,61 @@ def create(repository: Any, name_or_url: str) -> Path:
 # -- the page --------------------------------------------------------------------------------------
 
 
-def _html(text: str) -> str:
-    """Return a text as it stands in a page; what would turn its direction is shown."""
-    return html.escape(escaped(text))
-
-
 def page(title: str, records: Iterable[IndexEntry]) -> str:
     """Return the page."""
-    style, script = text.template(__file__, "site.css"), text.template(__file__, "site.js")
     cards = [_card(one) for one in records]
-    return text.template(
-        __file__,
-        "site.html",
-        title=_html(title),
-        style=style,
-        script=script,
-        style_hash=text.csp_hash(style),
-        script_hash=text.csp_hash(script),
-        count=len(cards),
-        cards="".join(cards),
+    return text.page(
+        *(__file__, "site.html", "site.css", "site.js"),
+        title=text.html(title),
+        count=text.counted(len(cards), "dataset"),
+        cards="\n".join(cards),
     )
 
 
 def _card(one: IndexEntry) -> str:
-    keys = ("id", "title", "tags", "tasks", "types", "repository")
+    keys = ("id", "tags", "tasks", "types", "repository")
     facts = json.dumps({key: getattr(one, key) for key in keys}, ensure_ascii=False)
-    return text.template(
-        __file__,
-        "card.html",
-        anchor=_html(f"{one.id}@{one.repository}"),
-        facts=_html(facts),
-        name=_html(one.id),
-        meta=_meta(one),
-        title=f"<p>{_html(one.title)}</p>\n" if one.title else "",
-        text=f"<pre>{_html(one.description)}</pre>\n" if one.description else "",
-        marks=_marks("tag", one.tags) + _marks("task", one.tasks),
+    return _part(
+        "card",
+        anchor=text.html(f"{one.id}@{one.repository}"),
+        facts=text.html(facts),
+        name=text.html(one.id),
+        code=text.html(repr(one.id)),
+        word=text.html(shlex.quote(one.id)),
+        meta="\n".join(_meta(one)),
+        title=_part("title", text=text.html(one.title)) if one.title else "",
+        text=_part("text", text=text.html(one.description)) if one.description else "",
+        marks="".join([*_marks("tag", one.tags), *_marks("task", one.tasks)]),
     )
 
 
-def _meta(one: IndexEntry) -> str:
+def _part(name: str, /, **words: object) -> str:
+    return text.template(__file__, f"card.html#{name}", **words)
+
+
+def _meta(one: IndexEntry) -> Iterator[str]:
     kind = one.types[0].rpartition(".")[2] if one.types else ""
-    pieces = [_html(one.repository), _html(kind)]
+    size = text.size(one.size) if isinstance(one.size, int) else one.size
+    known = {
+        "Repository": one.repository,
+        "Type": kind,
+        "Size": size,
+        "Licence": one.license,
+        "Variants": ", ".join(one.variants),
+    }
+    for label, value in known.items():
+        if value:
+            yield _part("fact", label=label, value=text.html(value))
     if one.url and one.url.startswith(("http://", "https://")):
-        shown = _html(one.url)
-        pieces.append(f'<a href="{shown}" rel="noreferrer">{shown}</a>')
-    return " · ".join(filter(None, pieces))
+        shown = one.url.partition("://")[2].removesuffix("/")
+        yield _part("link", href=text.html(one.url), value=text.html(shown))
 
 
-def _marks(kind: str, values: Sequence[str]) -> str:
-    found = []
+def _marks(kind: str, values: Sequence[str]) -> Iterator[str]:
     for value in values:
-        pattern = f"^{re.escape(value)}$".replace("\\ ", " ").replace("\\-", "-")
-        pattern = pattern.replace('"', "\\x22")
-        term = f'{kind}:"{pattern}"' if " " in pattern else f"{kind}:{pattern}"
-        shown = _html(term)
-        label = _html(value)
-        found.append(f'<button class="mark" type="button" data-term="{shown}">{label}</button>')
-    return "".join(found)
+        term = f'{kind}:"{value}"' if " " in value or '"' in value else f"{kind}:{value}"
+        href = "#?" + urllib.parse.quote(term)
+        yield _part("mark", term=text.html(term), href=href, text=text.html(value))
 
 
 def write_site(catalog: Catalog, folder: str | os.PathLike[str], title: str) -> tuple[int, Path]:

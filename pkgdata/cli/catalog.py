@@ -163,7 +163,7 @@ def _search(args: Namespace) -> None:
 
 
 def _row(one: Any) -> dict[str, Any]:
-    plain = ("id", "repository", "title", "tags", "tasks", "types", "url")
+    plain = ("id", "repository", "title", "tags", "tasks", "types", "url", "size", "license")
     return {**{key: getattr(one, key) for key in plain}, "file": one.path, "line": one.line}
 
 
@@ -177,7 +177,7 @@ def _info(args: Namespace) -> None:
         return
     for line in filter(None, [one.id, one.name, one.url]):
         text.say(line)
-    for key in ("types", "tags", "tasks", "variants", "resources", "folder", "defined"):
+    for key in ("types", "tags", "tasks", "license", "variants", "resources", "folder", "defined"):
         if facts[key]:
             value = facts[key] if isinstance(facts[key], str) else ", ".join(facts[key])
             text.say(f"{key.capitalize()}: {value}")
@@ -195,6 +195,7 @@ def _facts(one: Any) -> dict[str, Any]:
         "url": one.url,
         "doi": getattr(one, "doi", None),
         "size": getattr(one, "size", None),
+        "license": getattr(one, "license", None),
         "types": one.types,
         "tags": sorted(one.tags),
         "tasks": sorted(one.tasks),

@@ -88,11 +88,10 @@ def page(
     Previews are by name; so are ``sums``: digests of files whose entry has another kind of digest
     than Croissant knows.
     """
-    style, script = (text.template(__file__, f"page.{kind}") for kind in ("css", "js"))
     previews = previews or {}
     opened = "open" if len(entries) <= _FEW else ""
-    return _part(
-        "page.html",
+    return text.page(
+        *(__file__, "page.html", "page.css", "page.js"),
         title=text.html(about.title),
         lead=_optional("lead", about.description),
         facts="\n".join(_facts(about, entries)),
@@ -100,10 +99,6 @@ def page(
         cite=_optional("cite", about.citation),
         rows="\n".join(_row(entry, previews.get(entry.name), opened) for entry in entries),
         croissant=_in_script(croissant(about, entries, base, sums)),
-        style=f"\n{style}",
-        script=f"\n{script}",
-        style_hash=text.csp_hash(f"\n{style}"),
-        script_hash=text.csp_hash(f"\n{script}"),
     )
 
 

@@ -590,7 +590,7 @@ def test_a_copy_to_another_computer(copied, tmp_path, monkeypatch):
 ODD = """
 @datatags("a b", "c++", "<i>")
 @datatasks("find \\"it\\"")
-@dataset(Base, url="javascript:alert(1)")
+@dataset(Base, url="javascript:alert(1)", size=1_500_000, license="CC0-1.0 <b>")
 def odd():
     '''A <b>bold</b> & "quoted" one.
 
@@ -638,8 +638,31 @@ def test_the_page_has_all_in_its_text(page):
     for words in ("Data & <more>", "com.example.first", "With more to say.", "3 datasets", "c++"):
         assert words in text
     assert 'document.title = "gone"' in text  # as text
+    assert "Size 1.5 MB" in text
+    assert "Licence CC0-1.0 <b>" in text
+    assert "prepare_dataset('org.odd.odd')" in text
     assert "javascript:" not in page
     assert "com.example.second" in text
+
+
+def test_a_size_is_that_of_the_resources_if_all_have_one(two, plugins):
+    plugins.write(
+        plugins.package.name,
+        "org/sizes.py",
+        """
+        @filedownloader("b", "mem://x/b", size=20)
+        @filedownloader("a", "mem://x/a", size=100)
+        @dataset(Base)
+        def both(): return {}
+
+        @filedownloader("b", "mem://x/b")
+        @filedownloader("a", "mem://x/a", size=100)
+        @dataset(Base)
+        def one(): return {}
+        """,
+    )
+    found = {one.id: one.size for one in two.search("org.sizes")}
+    assert found == {"org.sizes.both": 120, "org.sizes.one": None}
 
 
 @pytest.mark.slow
@@ -668,6 +691,10 @@ def test_the_page_in_a_browser(page, tmp_path):
             ('task:"image classif"', ["com.example.first@image"]),
             ("tag:c++", ["org.odd.odd@image"]),
             ("(", []),
+            ("BOLD quoted", ["org.odd.odd@image"]),
+            ('"bold quoted"', []),
+            ("cc0", ["org.odd.odd@image"]),
+            ("prepare_dataset", []),
             ("", ["com.example.first@image", "com.example.second@image", "org.odd.odd@image"]),
         ]:
             browser.evaluate(

@@ -1,42 +1,40 @@
-// the same terms as `pkgdata catalog search`; a term that is no regular expression yet, because it
-// is being typed, counts as a plain word
-const cards = [...document.querySelectorAll("article")];
+// words are looked for in all that a card says; what begins with tag: and the like, in these alone
 const input = document.getElementById("terms");
-const data = cards.map((card) => ({ card, ...JSON.parse(card.dataset.facts) }));
-function compile(text) {
-  try { return new RegExp(text, "i"); }
-  catch { return new RegExp(text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"), "i"); }
-}
-const whole = (text) => compile("^(?:" + text + ")$");
-function condition(term) {
-  const found = /^(tag|task|type|repo|repository):(.*)$/.exec(term);
-  if (!found) {
-    const re = compile(term);
-    return (one) => re.test(one.id) || re.test(one.title);
-  }
-  if (found[1] === "type") {
-    const re = whole(found[2]);
-    return (one) => one.types.some((t) => re.test(t) || re.test(t.split(".").pop()));
-  }
-  const re = compile(found[2]);
-  if (found[1] === "tag") return (one) => one.tags.some((t) => re.test(t));
-  if (found[1] === "task") return (one) => one.tasks.some((t) => re.test(t));
-  return (one) => re.test(one.repository);
-}
+const data = [...document.querySelectorAll("article")].map((card) => {
+  const facts = JSON.parse(card.dataset.facts, (key, value) =>
+    typeof value === "string" ? value.toLowerCase() : value);
+  const use = card.querySelector("details").textContent;
+  return { card, ...facts, text: card.textContent.replace(use, "").toLowerCase() };
+});
+const fields = {
+  tag: (one, word) => one.tags.some((tag) => tag.includes(word)),
+  task: (one, word) => one.tasks.some((task) => task.includes(word)),
+  type: (one, word) => one.types.some((type) => type === word || type.split(".").pop() === word),
+  repo: (one, word) => one.repository.includes(word),
+};
+fields.repository = fields.repo;
 function terms(text) {
-  return [...text.matchAll(/(\w+:)?"([^"]*)"|(\S+)/g)].map((m) => m[3] ?? (m[1] ?? "") + m[2]);
+  return [...text.toLowerCase().matchAll(/(?:(\w+):)?(?:"([^]*?)"(?=\s|$)|(\S+))/g)].map((m) => {
+    const word = m[2] ?? m[3];
+    if (Object.hasOwn(fields, m[1])) return (one) => fields[m[1]](one, word);
+    const whole = m[1] === undefined ? word : `${m[1]}:${word}`;
+    return (one) => one.text.includes(whole);
+  });
 }
 function apply() {
-  const wanted = terms(input.value).map(condition);
+  const wanted = terms(input.value);
   let count = 0;
   for (const one of data) {
-    const good = wanted.every((test) => test(one));
-    one.card.hidden = !good;
-    count += good;
+    one.card.hidden = !wanted.every((test) => test(one));
+    count += !one.card.hidden;
   }
-  const total = data.length;
+  const total = `${data.length} dataset${data.length === 1 ? "" : "s"}`;
   document.getElementById("count").textContent =
-    count === total ? `${total} datasets` : `${count} of ${total} datasets`;
+    count === data.length ? total : `${count} of ${total}`;
+}
+function search(text) {
+  input.value = text;
+  input.dispatchEvent(new Event("input"));
 }
 document.getElementById("search").addEventListener("submit", (event) => event.preventDefault());
 input.addEventListener("input", () => {
@@ -45,7 +43,7 @@ input.addEventListener("input", () => {
 });
 document.addEventListener("click", (event) => {
   const term = event.target.dataset?.term;
-  if (term) { input.value = term; input.dispatchEvent(new Event("input")); scrollTo(0, 0); }
+  if (term) { event.preventDefault(); search(term); scrollTo(0, 0); }
 });
 document.getElementById("search").hidden = false;
 if (location.hash.startsWith("#?")) {

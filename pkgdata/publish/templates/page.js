@@ -22,13 +22,4 @@ document.addEventListener("keydown", event => {
     search();
   }
 });
-for (const button of document.querySelectorAll(".copy")) {
-  const label = button.innerHTML;
-  button.addEventListener("click", async () => {
-    await navigator.clipboard.writeText(button.parentElement.querySelector("code").textContent);
-    button.textContent = "Copied";
-    setTimeout(() => { button.innerHTML = label; }, 2000);
-  });
-  button.hidden = !navigator.clipboard;
-}
 search();
