@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -49,3 +50,14 @@ def isolated(tmp_path, monkeypatch):
     monkeypatch.delenv("ASTROPY_CACHE_DIR", raising=False)
     monkeypatch.setenv("PKGDATA_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("PKGDATA_PROGRESS", "0")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Show the peak of pytest's own memory: a test that keeps what it made shows here."""
+    try:
+        import resource
+    except ImportError:
+        return  # Windows
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    scale = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    terminalreporter.write_line(f"peak memory of pytest itself: {peak / scale:.0f} MiB")
