@@ -19,8 +19,6 @@ pytestmark = [
     pytest.mark.parametrize(("sign", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)]),
 ]
 
-BIG = {f"{i}.bin": os.urandom(1 << 16) * 100 for i in range(6)}
-
 
 @pytest.fixture
 def temporary(tmp_path):
@@ -49,7 +47,8 @@ def interrupted(words, env, reached, sign, temporary):
 
 
 def test_while_files_are_uploaded(tmp_path, temporary, sign, code):
-    here = make(tmp_path / "files", BIG)
+    files = {f"{i}.bin": os.urandom(1 << 16) * 100 for i in range(6)}
+    here = make(tmp_path / "files", files)
     with Server() as server:
         server.make_repo("org/data")
         reached, release = threading.Event(), threading.Event()
@@ -72,7 +71,7 @@ def test_while_files_are_uploaded(tmp_path, temporary, sign, code):
         done = run(*words, env=env)
         assert done.returncode == 0, done.stderr
         (found,) = server.repos["org/data"].releases.values()
-        assert {asset.name: asset.content for asset in found.assets.values()} == BIG
+        assert {asset.name: asset.content for asset in found.assets.values()} == files
         assert not found.draft
 
 

@@ -173,9 +173,12 @@ def check_final(registry):
 
 # -- a bucket ----------------------------------------------------------------------------------
 
-#: More of them than are sent at once, and an object that is sent in parts.
-SMALL = {f"{i:02}.bin": bytes([i]) * 100 for i in range(40)}
-LARGE = {"a.bin": b"a", "large.bin": b"l" * (65 << 20)}
+
+def several(large: bool) -> dict[str, bytes]:
+    """Return an object that is sent in parts, or more files than are sent at once."""
+    if large:
+        return {"a.bin": b"a", "large.bin": b"l" * (65 << 20)}
+    return {f"{i:02}.bin": bytes([i]) * 100 for i in range(40)}
 
 
 @pytest.fixture
@@ -223,19 +226,20 @@ def stored(proxy) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("files", "method", "path", "passed"),
+    ("large", "method", "path", "passed"),
     [
-        (SMALL, "GET", "", 0),  # while it looks at what is there
-        (SMALL, "PUT", "00.bin", 0),  # stored, but this was not told
-        (SMALL, "PUT", "17.bin", 0),
-        (SMALL, "PUT", "39.bin", 0),
-        (SMALL, "GET", "05.bin", 0),  # the registry is written, and all is read back
-        (LARGE, "PUT", "large.bin", 3),  # a part of it is stored
-        (LARGE, "POST", "large.bin", 1),  # put together, but this was not told
+        (False, "GET", "", 0),  # while it looks at what is there
+        (False, "PUT", "00.bin", 0),  # stored, but this was not told
+        (False, "PUT", "17.bin", 0),
+        (False, "PUT", "39.bin", 0),
+        (False, "GET", "05.bin", 0),  # the registry is written, and all is read back
+        (True, "PUT", "large.bin", 3),  # a part of it is stored
+        (True, "POST", "large.bin", 1),  # put together, but this was not told
     ],
 )
-def test_a_bucket(tmp_path, bucket, files, method, path, passed):
+def test_a_bucket(tmp_path, bucket, large, method, path, passed):
     proxy, place = bucket
+    files = several(large)
     here, registry = make(tmp_path / "files", files), tmp_path / "registry.txt"
     words = [here, "--to", place, "--registry", registry]
     proxy.script(*[through()] * passed, stall(0), method=method, path=path)

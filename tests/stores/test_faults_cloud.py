@@ -43,8 +43,11 @@ RANDOM = random.Random(11)
 CONTENT = RANDOM.randbytes(3 << 20)
 #: In parts, when it is written.
 PARTS = RANDOM.randbytes(20 << 20)
-#: By several ranges at once, when it is read.
-RANGES = PARTS + CONTENT * 7
+
+
+def ranges() -> bytes:
+    """Return what is read by several ranges at once; kept, it would be 41 MB."""
+    return PARTS + CONTENT * 7
 
 
 @pytest.fixture(autouse=True)
@@ -77,7 +80,7 @@ def bucket(ceph):
     store = Store(f"s3://{ceph.endpoint}/{name}/kept", secrets=secrets_of(ceph))
     store.put("a", CONTENT)
     store.write_blocks("parts", iter([PARTS[: 9 << 20], PARTS[9 << 20 :]]))  # its ETag is no MD5
-    store.put("ranges", io.BytesIO(RANGES))
+    store.put("ranges", io.BytesIO(ranges()))
     return name
 
 
@@ -208,17 +211,17 @@ class TestReading:
         assert not leftovers(tmp_path / "copies")
 
     def test_read_by_ranges(self, proxy, kept):
-        at = len(RANGES) // 3
+        at = len(ranges()) // 3
         proxy.script(spoil.reset(100), spoil.cut(), method="GET")
         assert kept.get("a", start=1000, stop=1_000_000) == CONTENT[1000:1_000_000]
         assert kept.get("a", start=-5) == CONTENT[-5:]
-        assert kept.get("ranges", start=at, stop=at + 9) == RANGES[at : at + 9]
+        assert kept.get("ranges", start=at, stop=at + 9) == ranges()[at : at + 9]
 
     @each_way
     def test_large_objects_by_several_ranges(self, proxy, kept, way, tmp_path):
         broken = [spoil.reset(1000), spoil.cut(3 << 20), spoil.s3_error(500, "InternalError")]
         proxy.script(spoil.through(), *broken, method="GET")
-        assert way(kept, "ranges", tmp_path) == RANGES
+        assert way(kept, "ranges", tmp_path) == ranges()
         assert threads_of_ours() == []
 
     def test_large_object_closed_early(self, kept):
@@ -259,7 +262,7 @@ class TestReading:
 
     @pytest.mark.parametrize("name", ["parts", "ranges"])
     def test_object_that_changes_while_it_is_read(self, proxy, direct, ceph, bucket, name):
-        old, new = (PARTS, PARTS[::-1]) if name == "parts" else (RANGES, RANGES[::-1])
+        old, new = (PARTS, PARTS[::-1]) if name == "parts" else (ranges(), ranges()[::-1])
         direct.write_blocks(name, iter([old[: 9 << 20], old[9 << 20 :]]))
         folder = direct.url.rpartition("/")[2]
         reader = Store(f"s3://{proxy.url}/{bucket}/{folder}", secrets=secrets_of(ceph), timeout=0.5)
@@ -443,11 +446,11 @@ class TestWritingInParts:
         kept.transfer_to(other, ["parts", "ranges", "a"])
         assert {r.name: r.content for r in other.get(["parts", "ranges", "a"])} == {
             "parts": PARTS,
-            "ranges": RANGES,
+            "ranges": ranges(),
             "a": CONTENT,
         }
         kept.transfer_to(other, ["ranges"], reencode="gzip")
-        assert other.get("ranges") == RANGES
+        assert other.get("ranges") == ranges()
 
     def test_large_transfer_that_breaks_at_its_source(
         self, proxy, kept, direct, folder, uploads, monkeypatch
@@ -622,7 +625,7 @@ class TestWeb:
         url = {"file": str(tmp_path / "f"), "local": f"local://{tmp_path}/f", "mem": "mem://gone"}
         target = Store(url[kind])
         for name in ("a", "b/c"):  # whose folder there is and is not
-            server.contents["a"] = RANGES
+            server.contents["a"] = ranges()
             server.script("a", faults.cut(10 << 20), faults.forever(faults.status(404)))
             with pytest.raises(BatchError) as caught:
                 Store(server.url, timeout=20).transfer_to(target, [("a", name)])
@@ -632,7 +635,7 @@ class TestWeb:
 
     def test_source_that_breaks_off_for_good(self, server, tmp_path, monkeypatch):
         monkeypatch.setenv("PKGDATA_RETRIES", "1")
-        server.contents["a"] = RANGES
+        server.contents["a"] = ranges()
         server.script("a", faults.forever(faults.cut(10 << 20)))
         with pytest.raises(BatchError) as caught:
             Store(server.url, timeout=20).transfer_to(str(tmp_path / "copies"), ["a"])
