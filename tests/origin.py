@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -81,6 +82,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Origin
+
+    def setup(self) -> None:
+        super().setup()
+        # what waits in buffers when a client leaves was never sent
+        self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BLOCK)
 
     def do_GET(self) -> None:
         origin = self.server

@@ -7,6 +7,7 @@
         slurm.local      # the path of a folder of its own on each node
         slurm.nodes      # these folders as seen from outside: {"n1": Path, ...}
         slurm.shared     # the path of a folder that the nodes share
+        slurm.site       # this folder as seen from outside
 
 Each ``slurmd`` lives in its own mount and UTS namespaces, and sees the shared folder through its
 own FUSE mount. So ``flock`` there is known to one node alone, as on Lustre mounted with
@@ -98,6 +99,7 @@ class Slurm:
         find_slurm()
         self.work = Path(work)
         self.local, self.shared = self.work / "local", self.work / "shared"
+        self.site = self.work / "site"
         self.nodes = {name: self.work / "nodes" / name for name in NODES}
         self._processes: list[subprocess.Popen[bytes]] = []
         self.environment = {

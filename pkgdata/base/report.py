@@ -206,7 +206,7 @@ class Report:
         if not self.failed:
             return
         total = len(self.failed) + len(self.succeeded)
-        lines = [f"  {key}: {_short(error)}" for key, error in self.failed.items()]
+        lines = [f"  {key}: {short(error)}" for key, error in self.failed.items()]
         more = [f"  … and {len(lines) - 10} more"] if len(lines) > 10 else []
         raise BatchError(
             f"{len(self.failed)} of {total} files of {name} could not be {verb}:\n"
@@ -257,7 +257,7 @@ def _retry_elsewhere(names: list[str]) -> Report:
     )
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
     """Return the most useful line of an error: of several mirrors, what the first one said."""
     attempts = getattr(error, "attempts", ())
     line = str(attempts[0][1] if attempts else error).splitlines()[0]

@@ -7,6 +7,7 @@ import time
 from ..base import text
 from ..base.config import conf
 from ..base.progress import view
+from ..cluster import job
 from ..core.declaration import announced, find_package
 from ..core.package import PackageData
 from ..errors import BatchError, ConfigError
@@ -38,6 +39,11 @@ def add(commands: Any) -> None:
     fetch.add_argument("package", metavar="PKG", help=_PACKAGE)
     fetch.add_argument("names", nargs="*", default=[], metavar="NAME", help="default: all of them")
     fetch.add_argument("--to", metavar="DIR", help="also write them as DIR/PKG/NAME")
+    fetch.add_argument(
+        "--on",
+        metavar="WHERE",
+        help="to all machines: job, slurm, mpi, tcp://HOST:PORT or FILE.json of Dask",
+    )
     fetch.add_argument("--timeline", metavar="FILE.svg", help="draw when each file was in flight")
     text.add_json(fetch)
 
@@ -108,7 +114,7 @@ def _fetch(args: Namespace) -> int:
         total = None if None in sizes else sum(size or 0 for size in sizes)
         progress = Timeline(view(conf.progress, len(names), total))
     try:
-        report = data.fetch(args.names or None, to=args.to, progress=progress)
+        report = data.fetch(args.names or None, to=args.to, progress=progress, on=args.on)
     except BatchError as error:
         report = error.report
         reasons = [*report.failed.values()]
@@ -125,10 +131,21 @@ def _fetch(args: Namespace) -> int:
             progress.write(args.timeline)
     if args.json:
         failed = {name: str(error) for name, error in report.failed.items()}
-        text.json({"succeeded": report.succeeded, "failed": failed})
-    else:
+        hosts = {
+            host: {key: getattr(share, key) for key in share.__slots__}
+            for host, share in report.hosts.items()
+        }
+        found = {"succeeded": report.succeeded, "failed": failed}
+        text.json({**found, "hosts": hosts} if args.on else found)
+    elif _speaks(args, report):
         text.note(_brought(args, data, report, time.monotonic() - began))
     return 1 if report.failed else 0
+
+
+def _speaks(args: Namespace, report: Report) -> bool:
+    """Return False for the ranks of a job that have nothing of their own to say."""
+    here = job.place() if args.on in ("job", "mpi") else None
+    return here is None or here.rank == 0 or (args.on == "job" and bool(report.hosts))
 
 
 def _brought(args: Namespace, data: PackageData, report: Report, took: float) -> str:
@@ -146,6 +163,12 @@ def _brought(args: Namespace, data: PackageData, report: Report, took: float) ->
         took=took,
         already_there=len(report.succeeded) - len(new),
     )
+    shares = [*report.hosts.values()]
+    if args.on and shares:
+        origin = text.size(sum(share.origin for share in shares))
+        peers = text.size(sum(share.peers for share in shares))
+        machines = text.counted(len(shares), "machine")
+        line += f"; to {machines}: {origin} from the origin, {peers} from each other"
     if args.to is None:
         return line
     return f"{line}; {text.counted(len(report.succeeded), 'file')} in {args.to}/{data.name}"

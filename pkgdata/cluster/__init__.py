@@ -31,7 +31,11 @@ def fetch_on(
         from . import mpi
 
         return mpi.fetch(data, names, mpi.world() if on == "mpi" else on, to, progress)
+    if on == "job" or on == "slurm":
+        from . import job
+
+        return (job.fetch if on == "job" else job.fetch_slurm)(data, names, to, progress)
     raise UnsupportedOperationError(
         f"nothing can be fetched on {on!r} ({', '.join(sorted(roots))})",
-        hint="on= takes a Dask client",
+        hint="on= takes a Dask client, an mpi4py communicator, 'job', 'slurm' or 'mpi'",
     )

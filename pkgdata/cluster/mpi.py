@@ -132,7 +132,7 @@ class _Work:
         self._names: list[str] = list(
             dict.fromkeys(data.registry if names is None else each_name(names))
         )
-        self._target = getattr(data, "node_cache", None) or data.cache
+        self._target = data.node_cache or data.cache
         self.cache = _identity(self._target.root)
         self._new: dict[str, int] = {}
         self.failed: dict[str, Exception] = {}

@@ -349,8 +349,10 @@ class PackageData:
             configured folder on another machine.
         progress : callable or bool, optional
             See `get`.
-        on : dask.distributed.Client, optional
+        on : dask.distributed.Client, mpi4py communicator or str, optional
             Bring them to each of its machines, whose paths the report then has (``to`` too).
+            ``"job"``: in step with the other ranks that srun, mpiexec, torchrun or flux started;
+            ``"slurm"``: to all nodes, from a batch script; ``"mpi"``: all ranks of MPI.
 
         Returns
         -------

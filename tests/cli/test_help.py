@@ -98,7 +98,7 @@ def test_help_fits_the_terminal(columns, monkeypatch):
         (["cache", "lst"], "unknown command 'lst'\nHint: did you mean 'pkgdata cache ls'"),
         (["zzz"], "unknown command 'zzz'\nHint: 'pkgdata --help' lists the commands"),
         (["completewords"], "unknown command"),
-        (["fetch", "p", "--too=x"], "unknown option '--too'\nHint: did you mean '--to'?"),
+        (["fetch", "p", "--too=x"], "unknown option '--too'\nHint: did you mean '--to' or"),
         (["ls", "--endpoint-url", "x", "."], "'--endpoint-url'\nHint: did you mean '--endpoint'?"),
         (["fetch", "p", "--zzz"], "Hint: 'pkgdata fetch --help' lists the options"),
         (["cache", "path", "here"], "one argument too many: 'here'"),
