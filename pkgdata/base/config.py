@@ -11,7 +11,7 @@ import os
 import sys
 
 from ..errors import CacheError, ConfigError
-from .report import read_text
+from .report import MOST_TOML, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -320,7 +320,7 @@ def read(path: str, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
     else:
         import tomli as tomllib
     try:
-        found: dict[str, Any] = tomllib.loads(read_text(path))
+        found: dict[str, Any] = tomllib.loads(read_text(path, MOST_TOML))
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
     except (ValueError, RecursionError) as error:  # of thousands of brackets

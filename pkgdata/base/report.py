@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: What `Place.state` says.
 HIT, ABSENT, WRONG, UNTRIED = "found", "absent", "wrong", "not tried"
 
+#: Bytes of JSON and of TOML that somebody else may have written: parsed they take many times that.
+MOST_JSON, MOST_TOML = 64 << 20, 4 << 20
+
 #: Errors that a `Tally` keeps, so that it stays small.
 _MOST_ERRORS = 10
 
@@ -40,12 +43,43 @@ def plain_name(given: Any) -> Any:
     return given if name is None else name
 
 
-def read_text(path: str) -> str:
-    """Return a file's text; OSError if there is none, ValueError with the line if not UTF-8."""
+def parse_json(
+    content: str | bytes,
+    wrong: Callable[[str], Exception],
+    most: int | None = MOST_JSON,
+    **options: Any,
+) -> Any:
+    """Return JSON, whoever wrote it; raise what `wrong` makes of the reason if that fails."""
+    import json  # few need it, and its import takes as long as opening a folder
+
+    if most is not None and len(content) > most:
+        raise wrong(f"it has more than {most} bytes")
+    try:
+        return json.loads(content, **options)
+    except RecursionError:  # of thousands of brackets
+        reason = "nested too deeply"
+    except ValueError as error:
+        reason = f"not JSON: {error}"
+    raise wrong(reason)
+
+
+def read_json(path: str, wrong: Callable[[str], Exception], opener: Any = None) -> Any:
+    """Return what a file holds as `parse_json` does; OSError if there is none."""
+    with open(path, "rb", opener=opener) as file:
+        return parse_json(file.read(MOST_JSON + 1), wrong)
+
+
+def read_text(path: str, most: int | None = None) -> str:
+    """Return a file's text; OSError if there is none, ValueError with the line if not UTF-8.
+
+    ValueError too if it has more than `most` bytes.
+    """
     content = _in_archive(path)
     if content is None:
         with open(path, "rb") as file:
-            content = file.read()
+            content = file.read(-1 if most is None else most + 1)
+    if most is not None and len(content) > most:
+        raise ValueError(f"it has more than {most} bytes")
     content = content.removeprefix(b"\xef\xbb\xbf")  # some editors on Windows begin files so
     try:
         return content.decode()

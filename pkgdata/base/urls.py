@@ -353,9 +353,9 @@ _OURS = (
 def checked_headers(value: Any) -> dict[str, dict[str, str]]:
     """Check a table of headers, or JSON that holds one; the ValueErrors show no value of it."""
     if isinstance(value, str):
-        import json
+        from .report import parse_json
 
-        value = json.loads(value)
+        value = parse_json(value, ValueError)
     found = {}
     for url, table in value.items():
         host = url.partition("://")[2].partition("/")[0]

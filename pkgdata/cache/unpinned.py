@@ -37,6 +37,7 @@ import shutil
 
 from ..base import disk, fs, owners
 from ..base.hashes import short_key
+from ..base.report import read_json
 from ..base.urls import has_secret
 from ..errors import CacheError, PkgdataWarning, warn
 from . import staging
@@ -348,15 +349,12 @@ class Validators:
 
     def conditions(self, source: str, path: str) -> dict[str, str]:
         """Return the headers that ask a source for the file only if it changed, or none."""
-        import json
-
         try:
-            with open(self._path, encoding="utf-8") as file:
-                found = json.load(file)
+            found = read_json(self._path, ValueError, fs.plain)
             if found["source"] != short_key(source) or found["file"] != _mark(os.stat(path)):
                 return {}
             return {str(key): str(value) for key, value in found["ask"].items()}
-        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
 
     def note(self, source: str, ask: Mapping[str, str], file: os.stat_result) -> None:

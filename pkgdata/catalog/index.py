@@ -23,6 +23,7 @@ import types
 from .. import __version__
 from ..base import fs, hashes
 from ..base.config import cache_dir
+from ..base.report import read_json
 from ..core.lookup import announcements
 from ..errors import CacheError, CatalogError
 from . import repository
@@ -232,11 +233,10 @@ class Index:
     def _load(self) -> dict[str, Any]:
         if self._known is None:
             try:
-                with open(self.file, "rb") as file:
-                    found = json.loads(file.read())
+                found = read_json(self.file, ValueError, fs.plain)
                 good = found["release"] == __version__ and isinstance(found["files"], dict)
                 self._known = found if good else {}
-            except (OSError, ValueError, KeyError, TypeError, RecursionError, CacheError):
+            except (OSError, ValueError, KeyError, TypeError, CacheError):
                 self._known = {}
         return self._known
 

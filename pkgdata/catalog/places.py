@@ -30,6 +30,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from ..base import config, fs, owners
+from ..base.report import read_json
 from ..errors import CatalogError
 
 TYPE_CHECKING = False
@@ -96,13 +97,15 @@ class UserSettings:
         self.file = os.path.join(os.fspath(data), "settings.json")
 
     def _load(self) -> dict[str, Any]:
+        def wrong(why: object) -> CatalogError:
+            return CatalogError(f"{self.file} cannot be read: {why}", file=self.file)
+
         try:
-            with open(self.file, encoding="utf-8") as file:
-                found = json.load(file)
+            found = read_json(self.file, wrong)
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, RecursionError) as error:
-            raise CatalogError(f"{self.file} cannot be read: {error}", file=self.file) from None
+        except OSError as error:
+            raise wrong(error) from None
         if not isinstance(found, dict):
             raise CatalogError(f"{self.file}: expected a JSON object", file=self.file)
         return found

@@ -8,6 +8,7 @@ import os
 from ..base import fs, text
 from ..base.config import conf
 from ..base.progress import Bar, Event, view, wanted
+from ..base.report import read_json
 from ..core import scan
 from ..core.registry import Registry
 from ..errors import PublishError
@@ -114,11 +115,8 @@ def _add_options(parser: Any) -> None:
 def _options(args: Namespace) -> dict[str, Any]:
     found = {name: getattr(args, name) for name in _OPTIONS} | text.service(args)
     if args.metadata is not None:
-        try:
-            with open(args.metadata, encoding="utf-8") as file:
-                found["metadata"] = json.load(file)
-        except ValueError as error:
-            raise PublishError(f"{args.metadata}: not JSON: {error}") from None
+        path = args.metadata
+        found["metadata"] = read_json(path, lambda why: PublishError(f"{path}: {why}"))
         if not isinstance(found["metadata"], dict):
             raise PublishError(f"{args.metadata}: expected an object with the record's fields")
     return found

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import json
 import os
 import tempfile
 from pathlib import Path
 
-from ..base.report import each_name
+from ..base.report import each_name, read_json
 from ..base.text import Choice
 from ..core import scan
 from ..errors import DatasetError, UnknownNameError
@@ -143,12 +142,9 @@ class Dataset:
 
 def _read_meta(path: str) -> dict[str, Any]:
     try:
-        with open(path, encoding="utf-8") as file:
-            found = json.load(file)
+        found = read_json(path, lambda why: DatasetError(f"{path}: {why}", path=path))
     except FileNotFoundError:
         return {}
-    except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{path} cannot be read as JSON: {error}", path=path) from None
     if not isinstance(found, dict):
         problem = f"{path}: expected an object, found {type(found).__name__}"
         raise DatasetError(problem, hint='write {"key": "value"}', path=path)

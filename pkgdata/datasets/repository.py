@@ -65,6 +65,9 @@ _MANIFEST, _TGZ = ".manifest.txt.gz", ".tgz"
 #: A manifest that grows past this is none: a file of it takes some 200 bytes.
 _MOST = 4 << 30
 
+#: Stored, ten million files take less than this.
+_STORED = 1 << 30
+
 #: Nor is one that grows to more than this, or to so many times its size: digests hardly compress.
 _SMALL, _RATIO = 16 << 20, 50
 
@@ -323,11 +326,15 @@ def encode_manifest(manifest: Manifest) -> bytes:
 def read_manifest(store: Store, name: str) -> tuple[Manifest, int] | None:
     """Read the manifest of a dataset; return it with its stored bytes, or None if there is none."""
     stored = manifest_name(name)
+    address, held = store.address(stored), bytearray()
     try:
-        content = store.get(stored, raw=True)
+        for block in store.blocks(stored):
+            held += block
+            if len(held) > _STORED:
+                raise RegistryError(f"{address} has more than {_STORED} bytes", file=address)
     except ObjectNotFoundError:
         return None
-    address, size = store.address(stored), len(content)
+    content, size = bytes(held), len(held)
     try:
         # a web server may declare the file encoded, and a proxy or client may have decoded it
         if content[:2] == b"\x1f\x8b":

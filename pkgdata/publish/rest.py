@@ -14,7 +14,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import logging
 import reprlib
 import textwrap
@@ -25,6 +24,7 @@ from urllib.parse import urlsplit
 from ..base import hashes, retry
 from ..base.config import conf
 from ..base.hashes import Digest
+from ..base.report import parse_json
 from ..base.urls import redact
 from ..errors import (
     AccessDeniedError,
@@ -433,12 +433,13 @@ class Answer(dict[str, Any]):
 
 def parsed(content: str, origin: str, shown: str) -> Answer:
     """Return JSON as a table, whose only value has an empty name; errors name its origin."""
-    try:
-        found = json.loads(content, object_hook=functools.partial(Answer, origin, shown))
-    except (ValueError, RecursionError):
+
+    def wrong(why: str) -> StoreError:
         said = hide(textwrap.shorten(content[:1000], 200, placeholder=" …"))
-        text = f"{origin} answered with something that is no JSON: {said!r}"
-        raise StoreError(text, url=shown, transient=True) from None
+        why = "something that is no JSON" if why.startswith("not JSON") else f"JSON, but {why}"
+        return StoreError(f"{origin} answered with {why}: {said!r}", url=shown, transient=True)
+
+    found = parse_json(content, wrong, object_hook=functools.partial(Answer, origin, shown))
     return Answer(origin, shown, {"": found})
 
 
@@ -450,8 +451,8 @@ def is_loopback(host: str | None) -> bool:
 def _said(response: requests.Response) -> tuple[str, list[Any]]:
     """Return what a refusal says: its message and its details."""
     try:
-        answer = response.json()
-    except (ValueError, RecursionError):
+        answer = parse_json(response.text, ValueError)
+    except ValueError:
         return " ".join(response.text.split()), []
     if not isinstance(answer, dict):
         return "", []

@@ -55,6 +55,9 @@ if TYPE_CHECKING:
     import requests
 
 
+#: Bytes of an answer that is read whole, unpacked: a page of a listing has a few megabytes.
+_MOST_ANSWER = 64 << 20
+
 #: Statuses after which the same request may succeed: rate limits and transient server troubles.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
 
@@ -157,7 +160,7 @@ def _ask(
             cookies=cookies,
             auth=lambda prepared: prepared,  # else requests looks into netrc itself
             allow_redirects=False,
-            **{"stream": True, "verify": verify, **options},
+            **{"verify": verify, **options, "stream": True},
         )
         target = redirect_target(response, at) if follow else None
         if follow and target is None and 300 <= response.status_code <= 400:
@@ -198,16 +201,29 @@ def request(
         vars(response)["asked"] = url
         if response.status_code in _REFUSALS and vars(response)["entry"]:
             without = _ask(method, url, headers, own_login, follow, dict(options))
-            if without.status_code < 400:
-                response.close()
-                return without
-            without.close()
+            good = without.status_code < 400
+            (response if good else without).close()
+            response = without if good else response
+        if not options.get("stream", True):
+            _read_whole(response, shown or redact(url))
         return response
     except PkgdataError:
         raise
     except (OSError, HTTPError, ValueError) as error:
         # RequestException is an OSError; its text holds the URL as it is, or the headers
         raise _translate(error, shown or redact(url)) from cause(error)
+
+
+def _read_whole(response: requests.Response, shown: str) -> None:
+    """Read an answer that is no file, such as JSON or a listing, as requests does, but not more."""
+    parts, size = [], 0
+    for part in response.iter_content(_SMALL):
+        size += len(part)
+        if size > _MOST_ANSWER:
+            response.close()
+            raise StoreError(f"{shown}: the answer has more than {_MOST_ANSWER} bytes", url=shown)
+        parts.append(part)
+    vars(response)["_content"] = b"".join(parts)
 
 
 class HttpBody(Body):

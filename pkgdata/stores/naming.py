@@ -7,6 +7,7 @@ import os
 import re
 
 from ..base import urls
+from ..base.report import read_json
 from ..base.urls import quote_name, redact, scheme
 from ..errors import ConfigError
 
@@ -146,14 +147,12 @@ def read_secrets(secrets: Mapping[str, Any] | str) -> dict[str, Any]:
     """Return credentials, of a mapping or a JSON file, with their names in lower case."""
     found: Any = secrets
     if isinstance(secrets, (str, os.PathLike)):
-        import json
-
         try:
-            with open(os.path.expanduser(secrets), encoding="utf-8") as file:
-                found = json.load(file)
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "not JSON"
-            raise ConfigError(f"secrets: {secrets}: {reason}") from None
+            found = read_json(
+                os.path.expanduser(secrets), lambda why: ConfigError(f"secrets: {secrets}: {why}")
+            )
+        except OSError as error:
+            raise ConfigError(f"secrets: {secrets}: {error.strerror}") from None
     if not hasattr(found, "items"):
         raise ConfigError(f"secrets: expected a mapping, found {type(found).__name__}")
     return {str(key).lower(): value for key, value in found.items()}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ..base import hashes, pool, progress
 from ..base.hashes import Digest
-from ..base.report import each_name, one_name, plain_name
+from ..base.report import each_name, one_name, parse_json, plain_name
 from ..errors import (
     ConfigError,
     IncompleteTransferError,
@@ -125,13 +125,8 @@ def _damaged(store: Driver, name: str, digest: Digest, actual: Digest) -> Integr
 
 
 def as_json(store: Driver, name: str, content: bytes) -> Any:
-    """Parse an object."""
-    import json  # few need it, and its import takes as long as opening a folder
-
-    try:
-        return json.loads(content)
-    except ValueError as error:
-        raise store.failure(StoreError, name, f"not JSON: {error}") from error
+    """Parse an object, of any size: it is here already."""
+    return parse_json(content, lambda why: store.failure(StoreError, name, why), most=None)
 
 
 def _span(item: Any) -> tuple[str, int | None, int | None]:

@@ -14,7 +14,9 @@ import sys
 from typing import NamedTuple
 
 from ...base import fs
+from ...base.report import read_json
 from ...base.urls import redact, scheme
+from ...errors import ConfigError
 from .exceptions import UnsupportedProtocolError
 
 TYPE_CHECKING = False
@@ -89,13 +91,18 @@ def _alias_file() -> str:
 def _read_aliases() -> dict[str, dict[str, str]]:
     global _from_file
     if _from_file is None:
+        path = _alias_file()
         try:
-            with open(_alias_file(), encoding="utf-8") as file:
-                found = json.loads(file.read() or "{}")
+            empty = not os.path.getsize(path)
+            found = {} if empty else read_json(path, lambda why: ConfigError(f"{path}: {why}"))
         except FileNotFoundError:
             found = {}
-        for alias, value in found.items():
-            add_alias(alias, value["host"])
+        try:
+            hosts = {alias: str(value["host"]) for alias, value in found.items()}
+        except (AttributeError, KeyError, TypeError):
+            raise ConfigError(f'{path}: expected {{"ALIAS": {{"host": "URL"}}}}') from None
+        for alias, host in hosts.items():
+            add_alias(alias, host)
         _from_file = found
     return _from_file
 

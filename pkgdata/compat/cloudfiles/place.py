@@ -8,13 +8,13 @@ not append it to a name that has it already.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import posixpath
 from urllib.parse import quote
 
 from ...base import pool
 from ...base.progress import Bar
+from ...base.report import parse_json
 from ...base.urls import redact
 from ...errors import AccessDeniedError, ConfigError, ObjectNotFoundError
 from ...stores import Store, codecs
@@ -400,11 +400,7 @@ def _options(path: ExtractedPath, secrets: Any, anonymous: bool) -> dict[str, An
 def _read(secrets: Any) -> dict[str, Any]:
     """Read a mapping, the text of a JSON object, or the path of a file with one."""
     if isinstance(secrets, str) and secrets.lstrip().startswith("{"):
-        try:
-            found = json.loads(secrets)
-        except ValueError:
-            raise ConfigError("secrets: the text is not JSON") from None
-        return dict(found)
+        return dict(parse_json(secrets, lambda _: ConfigError("secrets: the text is not JSON")))
     if isinstance(secrets, (str, os.PathLike)):
         # the names of Amazon's settings are in capitals, those of a service account are not
         words = {"aws_default_region": "AWS_DEFAULT_REGION"}

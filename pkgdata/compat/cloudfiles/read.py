@@ -11,6 +11,7 @@ import posixpath
 from email.utils import formatdate
 
 from ...base import pool
+from ...base.report import parse_json
 from ...errors import ObjectNotFoundError, UnsupportedOperationError
 from . import compression
 from . import paths as paths_
@@ -146,7 +147,7 @@ class Reading(Arguments):
         with self._bar("Downloading JSON", None, asked, total) as bar:
             parts = (self.get(part, progress=bar, parallel=1) for part in pool.chunks(asked))
             records = list(itertools.chain.from_iterable(parts))
-        found = [None if one["content"] is None else json.loads(one["content"]) for one in records]
+        found = [None if one["content"] is None else _as_json(**one) for one in records]
         return found if many else found[0]
 
     # -- asking --------------------------------------------------------------------------------
@@ -373,3 +374,7 @@ class Reading(Arguments):
         """
         sizes = [count for one in listed(prefix)[0] for _, count in self.place.rows(one, False)]
         return {"N": len(sizes), "num_bytes": sum(sizes)}
+
+
+def _as_json(path: str, content: bytes, **_: Any) -> Any:
+    return parse_json(content, lambda why: json.JSONDecodeError(f"{path}: {why}", "", 0), most=None)
