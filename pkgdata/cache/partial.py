@@ -23,7 +23,7 @@ from .stamps import OBJECTS, PARTIAL, key_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
     from typing import IO, Any
 
 
@@ -297,6 +297,19 @@ def busy(folder: str, keys: set[str]) -> list[tuple[str | None, int]]:
     """Return (owner, bytes) of the unfinished files of some keys: a sign of work if it changes."""
     found = ((os.path.basename(path).partition(".")[0], path, n) for path, n in unfinished(folder))
     return [(owners.of(path), size) for key, path, size in found if key in keys]
+
+
+def fronts(folder: str, keys: Collection[str]) -> dict[str, tuple[str, int]]:
+    """Return by key the file that has most from the beginning, and how many bytes these are."""
+    found: dict[str, tuple[str, int]] = {}
+    for path, size in unfinished(folder):
+        key = os.path.basename(path).partition(".")[0]
+        if key in keys:
+            spans = _read_spans(path)
+            front = spans[0] if spans else size
+            if front > found.get(key, ("", 0))[1]:
+                found[key] = path, front
+    return found
 
 
 def standing(folder: str) -> tuple[dict[str, list[str]], set[str]]:

@@ -35,6 +35,16 @@ def fetch_on(
         from . import job
 
         return (job.fetch if on == "job" else job.fetch_slurm)(data, names, to, progress)
+    if isinstance(on, str):
+        from .dask import client
+
+        with client(on) as found:
+            return fetch_on(data, names, found, to, progress)
+    if "distributed" in roots:
+        from . import dask
+
+        report: Report = dask.fetch(data, names, on, to, progress)
+        return report
     raise UnsupportedOperationError(
         f"nothing can be fetched on {on!r} ({', '.join(sorted(roots))})",
         hint="on= takes a Dask client, an mpi4py communicator, 'job', 'slurm' or 'mpi'",

@@ -10,14 +10,15 @@ from typing import NamedTuple
 from ..base import fs, hashes, owners
 from ..base.pool import Crew
 from ..base.progress import WAIT, Event
-from ..cache import staging
+from ..cache import partial, staging
+from ..cache.stamps import PARTIAL, key_of
 from ..errors import CacheError, PkgdataError
 from ..transfer.fetch import Health, Mirrors, configured, fetch, shown
 from .lookup import url_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any
 
     from ..base.hashes import Digest
@@ -97,11 +98,11 @@ class Downloads(NamedTuple):
         """Fetch a file into the user's cache; None if only ``into``, the node's, can be filled."""
         settings, filled, path = self.settings, [], None
 
-        def fill(partial: Partial) -> None:
-            filled.append(partial)
+        def fill(target: Partial) -> None:
+            filled.append(target)
             fetch(
                 entry.name,
-                partial,
+                target,
                 self.sources(entry, timeout),
                 entry.digest,
                 entry.size,
@@ -129,6 +130,54 @@ class Downloads(NamedTuple):
         with shown(entry.name, show, size, lambda: bool(filled)):
             path = settings.in_cache(bring)
         return path
+
+    # -- what machines give one another ----------------------------------------------------
+
+    def fronts(self, cache: Cache, digests: Iterable[Digest]) -> dict[Digest, tuple[str, int]]:
+        """Return the files that grow in a cache, and how many bytes from the start they have."""
+        keys = {key_of(digest): digest for digest in digests}
+        found = partial.fronts(os.path.join(cache.root, PARTIAL), keys)
+        return {keys[key]: front for key, front in found.items()}
+
+    def keep(
+        self, cache: Cache, contents: Iterable[tuple[Entry, memoryview]]
+    ) -> Iterator[tuple[Entry, bool]]:
+        """Bring small files into a cache in groups; yield each, and False if its bytes are wrong.
+
+        No two of them may have the same digest.
+        """
+        cache.prepare()
+        with cache.usage():
+            group = partial.Group(cache, lambda _, path: None, self.settings["durability"])
+            try:
+                for entry, content in contents:
+                    assert entry.digest is not None
+                    good = hashes.hash_blocks((content,), entry.digest.alg) == entry.digest
+                    if good:
+                        path, fd = group.create(entry.digest)
+                        fs.write_all(fd, content)
+                        size, record = len(content), entry.size is None
+                        group.add(path, fd, entry.digest, entry.name, size, record, entry)
+                    yield entry, good
+            finally:
+                group.flush()
+
+    def mark(self, cache: Cache, name: str) -> tuple[str, str]:
+        """Return a text that those have in common who share a cache, and what removing forgets it.
+
+        The first of them makes a link to that text, which the others find.
+        """
+        text, path = owners.unique(), os.path.join(cache.root, PARTIAL, name)
+        try:
+            cache.prepare()
+            cache.bucket(PARTIAL)
+            try:
+                os.symlink(text, path)
+            except FileExistsError:
+                text = os.readlink(path)
+        except (OSError, CacheError):
+            pass  # no links here, or no cache: this process is taken for the only one
+        return text, path
 
 
 def _waiting(entry: Entry, show: Callback) -> Callable[[float, str, int], None]:

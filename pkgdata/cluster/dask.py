@@ -1,0 +1,381 @@
+"""`PackageData.fetch(on=client)`: the workers of a Dask cluster, one for each cache, and a report.
+
+Nothing is a task of Dask's: one that is bound to a worker would wait for ever once that has died.
+The workers are asked to run functions, in rounds: what a round has lost is planned again with those
+that are there then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+import time
+from typing import NamedTuple
+
+from ..base import owners
+from ..base.progress import BYTES, DONE, FAILED, START, Event
+from ..base.report import HostShare, Report, each_name
+from ..errors import CacheError, ConfigError, MissingExtraError, PkgdataError, StoreError
+from .share import PATIENCE, Found, Share
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+    from typing import Any
+
+    from ..base.progress import Callback
+
+#: Rounds in which workers may be lost.
+ROUNDS = 10
+#: Reports of progress a second from all workers together, and seconds between two of one at least.
+REPORTS, OFTEN = 200, 0.25
+
+
+def client(text: str) -> Any:
+    """Return a Dask client for a scheduler's address, or for the file that it wrote.
+
+    It is a context manager.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise missing() from error
+    try:
+        if text.endswith(".json"):
+            return Client(scheduler_file=text, set_as_default=False)
+        return Client(text, set_as_default=False)
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"there is no Dask scheduler at {text}: {error}",
+            hint="give its address, such as tcp://HOST:8786, or the file of its --scheduler-file",
+        ) from error
+
+
+def missing() -> MissingExtraError:
+    """Return the error of who has no Dask."""
+    return MissingExtraError(
+        "working on a Dask cluster needs distributed", hint="pip install 'pkgdata-cache[dask]'"
+    )
+
+
+def fetch(
+    data: Any,
+    names: Iterable[Any] | None,
+    on: Any,
+    to: Any,
+    progress: Callback | bool | None,
+) -> Any:
+    """Bring files to every worker of a client; with an asynchronous one, return an awaitable."""
+    names = None if names is None else [*each_name(names)]
+    return on.sync(Fetch(on, data, names, to, progress).run)
+
+
+# -- on the workers --------------------------------------------------------------------------------
+
+
+class Place(NamedTuple):
+    """Where a worker would put files: those with one mark share that cache."""
+
+    host: str
+    root: str
+    mark: str
+
+
+def shares(worker: Any) -> dict[str, Share]:
+    """Return the jobs of a worker by their tokens; from now on it lets others read its files."""
+    known: dict[str, Share] = worker.extensions.setdefault("pkgdata", {})
+
+    async def pkgdata_read(token: str, **question: Any) -> Any:
+        share = known.get(token)
+        return await share.read(**question) if share else {}
+
+    worker.handlers.setdefault("pkgdata_read", pkgdata_read)
+    return known
+
+
+async def place(token: str, package: str, sent: bytes, names: Any, dask_worker: Any) -> Place:
+    """Begin a job on a worker; say which cache is its."""
+    try:
+        data = pickle.loads(sent)  # noqa: S301 - from the client, whose code a worker runs anyway
+    except Exception as error:  # whatever the import of a package may raise
+        raise ConfigError(
+            f"{package} cannot be found on worker {dask_worker.address}: {error}",
+            hint=f"install {package} on every worker, as it is here",
+        ) from None
+    share = shares(dask_worker)[token] = Share(dask_worker, token, data, names)
+    return Place(share.host, share.cache.root, await asyncio.to_thread(share.mark))
+
+
+async def look(token: str, dask_worker: Any) -> Found:
+    """Say what is there."""
+    return await asyncio.to_thread(shares(dask_worker)[token].found)
+
+
+async def bring(
+    token: str, order: Any, holders: Any, to: Any, every: float, dask_worker: Any
+) -> tuple[HostShare, dict[str, Exception]]:
+    """Bring a worker's files to it; return what came, and what did not."""
+    share = shares(dask_worker)[token]
+
+    async def report() -> None:
+        while True:
+            dask_worker.log_event(token, [dask_worker.address, *share.progress()])
+            await asyncio.sleep(every)
+
+    reports = asyncio.create_task(report())
+    try:
+        await share.bring(order, holders, to)
+    finally:
+        reports.cancel()
+    return share.came, share.failed
+
+
+async def paths(token: str, dask_worker: Any) -> dict[str, str]:
+    """Return where the files of a worker are."""
+    return await asyncio.to_thread(shares(dask_worker)[token].paths)
+
+
+async def forget(token: str, dask_worker: Any) -> None:
+    """End a job on a worker."""
+    share = shares(dask_worker).pop(token, None)
+    if share is not None:
+        share.forget()
+
+
+# -- on the client ---------------------------------------------------------------------------------
+
+
+class Fetch:
+    """One `fetch` on a cluster."""
+
+    def __init__(self, on: Any, data: Any, names: Any, to: Any, progress: Any) -> None:
+        self._client = on
+        self._data = data
+        self._names = names
+        self._to = to
+        self._progress = progress
+        # the mark of a cache has this name, and is removed with those of programs that have ended
+        self._token = f"cluster.{owners.unique()}"
+        self._show: Callback | None = None
+        self._hosts: dict[str, str] = {}
+        self._heard: dict[str, float] = {}
+        self._done: dict[str, int] = {}
+        self._pinned = [*Share(None, "", data, names).entries]
+        self._report = Report(lambda names: fetch(data, names, on, to, progress))
+
+    async def run(self) -> Report:
+        """Bring everything to everybody."""
+        self._client.subscribe_topic(self._token, self._hear)
+        try:
+            await self._rounds()
+        finally:
+            self._client.unsubscribe_topic(self._token)
+            await self._call(forget, None)
+        self._report.raise_if_failed(self._data.name)
+        return self._report
+
+    async def _call(self, function: Any, workers: list[str] | None, **arguments: Any) -> Any:
+        """Run a function on workers; return what each gave or raised."""
+        return await self._client.run(
+            function, token=self._token, workers=workers, on_error="return", **arguments
+        )
+
+    async def _rounds(self) -> None:
+        ready: list[str] = []
+        complete: set[str] = set()
+        for _ in range(ROUNDS):
+            places = await self._places()
+            caches: dict[str, str] = {}
+            for address in sorted(places, key=lambda one: (one not in ready, one)):
+                caches.setdefault(places[address].mark, address)
+            new = [address for mark, address in caches.items() if mark not in complete]
+            if not new:
+                break
+            self._name(places, caches.values())
+            found = await self._look(new)
+            ready = [address for address in ready if address in places]
+            done = await self._bring(ready, found)
+            ready += done
+            complete.update(places[address].mark for address in done)
+            if len(done) == len(new):
+                break
+            await asyncio.sleep(1.0)  # a nanny is about to start another one
+        else:
+            raise StoreError(f"workers of {self._client!r} were lost in {ROUNDS} rounds in a row")
+        await self._find_paths(ready)
+
+    async def _places(self) -> dict[str, Place]:
+        sent = pickle.dumps(self._data)
+        answers = await self._call(
+            place, None, package=self._data.name, sent=sent, names=self._names
+        )
+        if not answers:
+            raise ConfigError(
+                f"{self._client!r} has no workers", hint="wait for them: client.wait_for_workers(1)"
+            )
+        places = {}
+        for address, answer in answers.items():
+            if isinstance(answer, Place):
+                places[address] = answer
+            elif isinstance(answer, ImportError):
+                raise ConfigError(
+                    f"pkgdata is not installed on worker {address}: {answer}",
+                    hint="install pkgdata-cache[dask] on every worker",
+                )
+            elif not isinstance(answer, OSError) or isinstance(answer, PkgdataError):
+                raise answer
+        return places
+
+    def _name(self, places: dict[str, Place], chosen: Iterable[str]) -> None:
+        """Name the machines for people: by the host, with the cache if it has several."""
+        hosts = [places[address].host for address in chosen]
+        for address, found in places.items():
+            several = hosts.count(found.host) > 1
+            self._hosts[address] = f"{found.host}:{found.root}" if several else found.host
+
+    async def _look(self, workers: list[str]) -> dict[str, Found]:
+        """Return what is there; a worker that has died in between comes again in the next round."""
+        found: dict[str, Found] = {}
+        mine = Share(None, "", self._data, self._names).registry()
+        for address, answer in (await self._call(look, workers)).items():
+            if isinstance(answer, Found):
+                found[address] = answer
+                if answer.registry != mine:
+                    raise ConfigError(
+                        f"the registry of {self._data.name} on {self._hosts[address]} is not the "
+                        "one here",
+                        hint=f"install the same version of {self._data.name} on every worker",
+                    )
+            elif not isinstance(answer, OSError) or isinstance(answer, PkgdataError):
+                raise answer
+        return found
+
+    async def _bring(self, ready: list[str], found: dict[str, Found]) -> list[str]:
+        """Let workers bring their files; return those that have ended."""
+        if not found:
+            return []
+        sizes = {name: self._data.registry[name].size or 0 for name in self._pinned}
+        if self._show is None:
+            total = sum(sizes.values()) * len(found)
+            self._show = self._data._view(self._progress, len(found), total)
+        # those that have everything, then who has most of it: that one asks the mirrors
+        order = sorted(
+            found, key=lambda one: (found[one].offline, -found[one].here - found[one].begun, one)
+        )
+        order.sort(key=lambda one: bool(found[one].missing))
+        order = ready + order
+        holders = self._holders(order[0], found)
+        every = max(OFTEN, len(found) / REPORTS)
+        for one in found.values():
+            new = {name: sizes[name] for n, name in enumerate(self._pinned) if one.missing >> n & 1}
+            self._report.new.update(new)
+        calls = {}
+        for address in found:
+            first = holders if address == order[0] else []
+            call = self._call(
+                bring, [address], order=order, holders=first, to=self._to, every=every
+            )
+            calls[asyncio.ensure_future(call)] = address
+        done = await self._ended(calls, every)
+        return [address for address in order if address in done]
+
+    def _holders(self, first: str, found: dict[str, Found]) -> list[tuple[str, list[str]]]:
+        """Return which other workers have what the first one lacks."""
+        lacks = found[first].missing if first in found else 0
+        holders = []
+        for address, one in found.items():
+            held = lacks & ~one.missing
+            if held:
+                lacks &= ~held
+                names = [name for n, name in enumerate(self._pinned) if held >> n & 1]
+                holders.append((address, names))
+        return holders
+
+    async def _ended(self, calls: dict[Any, str], every: float) -> set[str]:
+        """Wait for workers, but not for those that are not heard of any more."""
+        began, done = time.monotonic(), set()
+        while calls:
+            ended, _ = await asyncio.wait(calls, timeout=5.0, return_when="FIRST_COMPLETED")
+            for task in ended:
+                address = calls.pop(task)
+                if self._count(address, (await task).get(address)):
+                    done.add(address)
+            late = time.monotonic() - PATIENCE - 3 * every
+            for task, address in list(calls.items()):
+                if max(self._heard.get(address, 0.0), began) < late:
+                    task.cancel()
+                    del calls[task]
+        return done
+
+    def _count(self, address: str, answer: Any) -> bool:
+        """Add what came of a worker to the report; return False if it was lost."""
+        host = self._hosts[address]
+        if answer is None or (isinstance(answer, OSError) and not isinstance(answer, PkgdataError)):
+            return False
+        if isinstance(answer, Exception):
+            answer = HostShare(), dict.fromkeys(self._pinned, answer)
+        came, failed = answer
+        for name, error in failed.items():
+            if isinstance(error, CacheError):
+                error.message = f"on {host}: {error.message}"
+            self._report.failed.setdefault(name, error)
+        known = self._report.hosts.get(host, HostShare())
+        came.origin, came.peers = came.origin + known.origin, came.peers + known.peers
+        self._report.hosts[host] = came
+        self._tell(address, FAILED if failed else DONE, self._done.get(address, 0))
+        return True
+
+    async def _find_paths(self, ready: list[str]) -> None:
+        """Put the paths on the first machine that answers into the report."""
+        for address in ready:
+            found = (await self._call(paths, [address])).get(address)
+            if isinstance(found, dict):
+                failed = self._report.failed
+                self._report.succeeded = {n: path for n, path in found.items() if n not in failed}
+                break
+
+    def _hear(self, event: Any) -> None:
+        """Take a report of progress of a worker."""
+        address, done, total, source = event[1]
+        self._tell(address, BYTES if address in self._heard else START, done, total, source)
+        self._heard[address] = time.monotonic()
+
+    def _tell(
+        self, address: str, state: str, done: int, total: int | None = None, source: str = ""
+    ) -> None:
+        self._done[address] = done
+        if self._show is not None:
+            source = self._hosts.get(source, source)
+            self._show(Event(self._hosts.get(address, address), state, done, total, source))
+
+
+# -- workers that come later -----------------------------------------------------------------------
+
+
+async def stage(worker: Any, data: Any, names: Iterable[Any] | None, wait: float) -> None:
+    """Bring a package's files to a worker that starts; return when they are there, or later.
+
+    The scheduler's log of the topic holds in which order workers came.
+    """
+    topic = f"pkgdata-stage-{data.name}"
+    share = shares(worker)[topic] = Share(worker, topic, data, names)
+    await worker.scheduler.log_event(topic=topic, msg=worker.address)
+
+    async def order() -> Sequence[str]:
+        events = await worker.scheduler.events(topic=topic)
+        alive = {*await worker.scheduler.ncores(), worker.address}
+        recent = max(stamp for stamp, _ in events) - PATIENCE  # they may not be registered yet
+        came = dict(reversed([(address, stamp) for stamp, address in events]))
+        return [
+            one
+            for one, stamp in sorted(came.items(), key=lambda item: item[1])
+            if one in alive or stamp > recent
+        ]
+
+    task = asyncio.create_task(share.bring(order))
+    await asyncio.wait([task], timeout=wait)
+    if task.done():
+        task.result()
+        report = Report(lambda names: data.fetch(names))
+        report.succeeded, report.failed = share.paths(), share.failed
+        report.raise_if_failed(data.name)

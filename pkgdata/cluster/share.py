@@ -1,0 +1,478 @@
+"""The files of one package on one Dask worker: what it brings here, and what others read of it.
+
+Bytes pass from worker to worker along Dask's own connections, in blocks, while the sender may still
+receive the file. One worker has no other before it in the order that all of them know: it asks the
+mirrors. Every other one reads from the worker above it in a tree over that order, and every one
+verifies what it gets. A worker that finds those above it dead moves up in the tree; the first that
+is left takes over the download. Each reads only from workers before it in the order, so that no two
+wait for each other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+import time
+from concurrent import futures
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from ..base import fs, hashes
+from ..base.progress import BYTES, DONE, FAILED, HIT, START, WAIT
+from ..base.report import HostShare, each_name
+from ..errors import BatchError, CacheError, IntegrityError, PkgdataError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from typing import Any
+
+    from ..base.progress import Event
+
+    Order = Sequence[str] | Callable[[], Awaitable[Sequence[str]]]
+
+#: Bytes of one answer, and files in one question for small ones: of so many bytes each at most.
+BLOCK, WANTS, SMALL = 8 << 20, 1000, 1 << 20
+#: Workers that read from one. More would wait for its network, fewer make the tree deeper.
+FAN = 2
+#: Files of more than `SMALL` bytes that one worker reads at a time.
+STREAMS = 4
+#: Seconds in which a worker answers, if only that it has nothing new; that it may take to begin;
+#: and that one which gives no answer is waited for while the scheduler takes it for alive.
+ANSWER, PATIENCE, GRACE = 1.0, 60.0, 15.0
+#: Times that wrong bytes of a file are read before the mirrors are asked.
+TRIES = 3
+
+
+class Found(NamedTuple):
+    """What is there of a cache: bytes of complete files, of others; a bit for each missing file."""
+
+    here: int
+    begun: int
+    missing: int
+    offline: bool
+    registry: str
+
+
+class Lost(Exception):
+    """No worker gives what is missing; those above are dead, or could not get it."""
+
+
+class Share:
+    """The files of a package that one worker is to have. ``token`` names the job to others."""
+
+    def __init__(self, worker: Any, token: str, data: Any, names: Iterable[Any] | None) -> None:
+        self.worker = worker
+        self.token = token
+        self.data = data
+        self.host = socket.gethostname()
+        self.entries: dict[str, Any] = {}
+        #: What no digest pins, or what the package ships: each machine gets it by itself.
+        self.others: list[Any] = []
+        for name in dict.fromkeys(data.registry if names is None else each_name(names)):
+            entry = data.registry.get(name)
+            if entry is None or entry.digest is None:
+                self.others.append(name)
+            else:
+                self.entries[name] = entry
+        self.missing: list[Any] = []
+        #: Of this machine; and what the mirrors refused, which is no use asking for elsewhere.
+        self.failed: dict[str, Exception] = {}
+        self.refused: set[str] = set()
+        self.state = "new"
+        self.came = HostShare()
+        self._mark = ""
+        self._paths: dict[str, str] = {}
+        self._here, self._source = 0, ""
+        self._lock = threading.Lock()
+        #: Workers that have ended without what is missing here; and since when one does not answer.
+        self.useless: set[str] = set()
+        self.silent: dict[str, float] = {}
+        self._began = time.monotonic()
+
+    @property
+    def cache(self) -> Any:
+        """Where files are brought to."""
+        return self.data.cache
+
+    def mark(self) -> str:
+        """Return what those who share a cache have in common."""
+        text, self._mark = self.data._downloads().mark(self.cache, f"{self.token}.link")
+        return text
+
+    def forget(self) -> None:
+        """Remove that mark."""
+        try:
+            fs.remove(self._mark)
+        except OSError:
+            pass  # those of programs that have ended are swept away
+
+    def registry(self) -> str:
+        """Return a text that is the same where the same files are wanted."""
+        lines = [f"{entry.digest} {name}" for name, entry in self.entries.items()]
+        return str(hashes.hash_blocks(("\n".join(lines).encode(errors="surrogatepass"),)))
+
+    def found(self) -> Found:
+        """Look what is there."""
+        missing = {entry.name: entry for entry in self.look()}
+        digests = {entry.digest for entry in missing.values()}
+        fronts = self.data._downloads().fronts(self.cache, digests).values()
+        bits = sum(1 << n for n, name in enumerate(self.entries) if name in missing)
+        self._here = sum(one.size or 0 for name, one in self.entries.items() if name not in missing)
+        begun = sum(size for _, size in fronts)
+        return Found(self._here, begun, bits, self.data._settings.is_offline, self.registry())
+
+    def progress(self) -> tuple[int, int, str]:
+        """Return bytes that are here, bytes in all, and whom they come from."""
+        total = sum(entry.size or 0 for entry in self.entries.values())
+        return self._here + self.came.origin + self.came.peers, total, self._source
+
+    def paths(self) -> dict[str, str]:
+        """Return where the files are."""
+        if not self._paths:
+            names = [*self.entries, *self.others]
+            found = [(name, self.data.find(name)) for name in names if name not in self.failed]
+            self._paths = {name: path for name, path in found if path is not None}
+        return self._paths
+
+    def look(self) -> list[Any]:
+        """Note and return which files are missing and not given up."""
+        given_up = self.refused.union(self.failed)
+        self.missing = [
+            entry
+            for name, entry in self.entries.items()
+            if name not in given_up and self.data.find(name) is None
+        ]
+        return self.missing
+
+    # -- what others read ------------------------------------------------------------------
+
+    async def read(self, wants: Sequence[tuple[str, int]], whole: bool, wait: bool) -> Any:
+        """Answer another worker: bytes of the files that it wants, each from an offset on."""
+        from distributed.protocol import to_serialize
+
+        loop, until, pause = asyncio.get_running_loop(), time.monotonic() + ANSWER, 0.01
+        while True:
+            parts, content = await loop.run_in_executor(None, self._read, wants, whole)
+            refused = [number for number, (name, _) in enumerate(wants) if name in self.refused]
+            works = self.state != "ended"
+            if parts or refused or not (wait and works) or time.monotonic() > until:
+                break
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, 0.1)
+        answer = {"parts": parts, "refused": refused, "works": works, "new": self.state == "new"}
+        return {**answer, "content": to_serialize(memoryview(content))}
+
+    def _read(
+        self, wants: Sequence[tuple[str, int]], whole: bool
+    ) -> tuple[list[tuple[int, int, bool]], bytearray]:
+        """Return (number of the want, bytes, whether they are the last) of each, and the bytes."""
+        content, parts = bytearray(), []
+        for number, offset, path, size, last, opener in self._found(wants, whole):
+            room = BLOCK - len(content)
+            if parts and (size > room if whole else not room):
+                break
+            try:
+                with open(path, "rb", buffering=0, opener=opener) as file:
+                    file.seek(offset)
+                    data = file.read(min(size - offset, room))
+            except OSError:
+                continue  # it got its name a moment ago, or was removed
+            if data or last:
+                content += data
+                parts.append((number, len(data), last and offset + len(data) == size))
+        return parts, content
+
+    def _found(
+        self, wants: Sequence[tuple[str, int]], whole: bool
+    ) -> Iterator[tuple[int, int, str, int, bool, Any]]:
+        """Yield what is here of some files: number, offset, path, bytes, whether all, opener."""
+        growing: dict[Any, tuple[str, int]] | None = None
+        for number, (name, offset) in enumerate(wants):
+            entry = self.entries.get(name)
+            if entry is None:
+                continue
+            path = self.data.find(name)
+            if path is not None:
+                yield number, offset, path, os.stat(path).st_size, True, None
+                continue
+            if growing is None:
+                digests = {self.entries[one].digest for one, _ in wants if one in self.entries}
+                growing = self.data._downloads().fronts(self.cache, digests)
+            path, front = growing.get(entry.digest, ("", 0))
+            last = front == entry.size
+            if front > offset and (last or not whole):
+                yield number, offset, path, front, last, fs.plain
+
+    # -- what it brings here ---------------------------------------------------------------
+
+    async def bring(
+        self, order: Order, holders: Sequence[tuple[str, Sequence[str]]] = (), to: Any = None
+    ) -> None:
+        """Bring everything here. `order` has the workers; the first may ask the mirrors.
+
+        It asks the ``holders`` first, each for the names that it has.
+        """
+        loop = asyncio.get_running_loop()
+        pool = ThreadPoolExecutor(2, "pkgdata-share")
+        self.state, self._began = "working", time.monotonic()
+        count = 0
+        try:
+            count = len(await loop.run_in_executor(pool, self.look))
+            while self.missing:
+                above = await self._above(order)
+                try:
+                    if above:
+                        peers = Peers(self, loop, above)
+                        await loop.run_in_executor(pool, self._from_peers, peers, self.missing)
+                    else:
+                        await self._as_first(loop, pool, holders)
+                except Lost:
+                    await asyncio.sleep(0.3)  # the scheduler is about to miss who has died
+                await loop.run_in_executor(pool, self.look)
+            if self.others or to is not None:
+                await loop.run_in_executor(pool, self._by_itself, to)
+        finally:
+            pool.shutdown(wait=False)
+            self.state = "ended"
+            given_up = self.refused.union(self.failed).intersection(self.entries)
+            self.came.files = count - len(self.missing) - len(given_up)
+            self.came.seconds = time.monotonic() - self._began
+
+    async def _above(self, order: Order) -> list[str]:
+        """Return the workers to read from: the next one up in the tree, then those above it."""
+        known = await order() if callable(order) else order
+        before = list(known[: known.index(self.worker.address)])
+        if before:
+            late = time.monotonic() - GRACE
+            given_up = self.useless.union(one for one, since in self.silent.items() if since < late)
+            alive = set(await self.worker.scheduler.ncores())
+            given_up |= self.silent.keys() - alive
+            before = [one for one in before if one not in given_up]
+        found, at = [], len(before)
+        while at > 0:
+            at = (at - 1) // FAN
+            found.append(before[at])
+        return found
+
+    async def _as_first(
+        self, loop: Any, pool: ThreadPoolExecutor, holders: Sequence[tuple[str, Sequence[str]]]
+    ) -> None:
+        """Bring what is missing from workers that have it, the rest from the mirrors."""
+        for address, names in holders:
+            held = set(names)
+            entries = [entry for entry in self.missing if entry.name in held]
+            peers = Peers(self, loop, [address], wait=False)
+            try:
+                await loop.run_in_executor(pool, self._from_peers, peers, entries)
+            except Lost:
+                pass  # the next one, or the mirrors
+        await loop.run_in_executor(pool, self.look)
+        await loop.run_in_executor(pool, self._from_mirrors, [one.name for one in self.missing])
+
+    def _from_mirrors(self, names: list[str]) -> None:
+        if names:
+            try:
+                report = self.data.fetch(names, progress=self._watch())
+            except BatchError as error:
+                report = error.report
+            for name, error in report.failed.items():
+                self.failed[name] = error
+                if not isinstance(error, CacheError):
+                    self.refused.add(name)
+
+    def _by_itself(self, to: Any) -> None:
+        """Get what nobody else can give, and copy everything to a folder if that is wanted."""
+        names = [*self.others]
+        if to is not None:
+            names += [name for name in self.entries if name not in self.failed]
+            names = [name for name in names if name not in self.refused]
+        try:
+            report = self.data.fetch(names, to=to, progress=self._watch())
+        except BatchError as error:
+            report = error.report
+            self.failed.update(report.failed)
+        if to is not None:
+            self._paths = report.succeeded
+
+    def _watch(self) -> Callable[[Event], None]:
+        """Return a callback that counts the bytes that come from mirrors."""
+        done: dict[str, int] = {}
+
+        def show(event: Event) -> None:
+            with self._lock:
+                if event.state == START:
+                    done[event.name] = event.done
+                elif event.state in (BYTES, DONE) and event.name in done:
+                    self.came.origin += max(0, event.done - done[event.name])
+                    done[event.name] = event.done
+                    self._source = event.source or self._source
+                elif event.state in (FAILED, HIT, WAIT):
+                    done.pop(event.name, None)
+
+        return show
+
+    def _from_peers(self, peers: Peers, entries: list[Any]) -> None:
+        """Read files from other workers; `Lost` if they cannot give all of them."""
+        small, large, seen = [], [], set()
+        for entry in entries:
+            # the same bytes under another name are copied once they are here
+            is_small = entry.size is not None and entry.size <= SMALL and entry.digest not in seen
+            seen.add(entry.digest)
+            (small if is_small else large).append(entry)
+        large.sort(key=lambda entry: -(entry.size or 0))
+        work: list[tuple[Any, Any]] = [(self._read_one, entry) for entry in large]
+        if small:
+            work.insert(0, (self._read_small, small))
+        with ThreadPoolExecutor(STREAMS, "pkgdata-read") as readers:
+            asked = [readers.submit(function, peers, what) for function, what in work]
+        for future in asked:
+            future.result()
+
+    def _read_one(self, peers: Peers, entry: Any) -> None:
+        """Read one file, block by block."""
+        sync = self.data.setting("durability") != "none"
+
+        def fill(target: Any) -> None:
+            target.fill(Stream(peers, entry), entry.digest, entry.name)
+
+        try:
+            for _ in range(TRIES):
+                try:
+                    self.cache.obtain(entry.digest, entry.name, entry.size, fill, None, sync)
+                    return
+                except IntegrityError:
+                    time.sleep(0.5)  # whoever had wrong bytes has seen it and begins again
+            self._from_mirrors([entry.name])
+        except Refused:
+            pass
+        except (PkgdataError, OSError) as error:
+            self.failed[entry.name] = error
+
+    def _read_small(self, peers: Peers, entries: list[Any]) -> None:
+        """Read many small files, as many as one answer holds at a time."""
+        pending = {entry.name: entry for entry in entries}
+
+        def contents() -> Iterator[tuple[Any, memoryview]]:
+            while pending:
+                names = list(pending)[:WANTS]
+                answer, at = peers.result(peers.submit([(name, 0) for name in names], True)), 0
+                for number, count, _ in answer["parts"]:
+                    yield pending.pop(names[number]), answer["content"][at : at + count]
+                    at += count
+                for number in answer["refused"]:
+                    self.refused.add(names[number])
+                    pending.pop(names[number], None)
+
+        tries: dict[str, int] = {}
+        try:
+            for entry, good in self.data._downloads().keep(self.cache, contents()):
+                if not good:
+                    tries[entry.name] = tries.get(entry.name, 0) + 1
+                    if tries[entry.name] < TRIES:
+                        pending[entry.name] = entry
+            wrong = [name for name, count in tries.items() if count >= TRIES]
+            self._from_mirrors(wrong)
+        except OSError as error:
+            failed = self.cache.translate(error)
+            self.failed.update((name, failed) for name in pending)
+        except PkgdataError as error:
+            self.failed.update((name, error) for name in pending)
+
+    def received(self, count: int, address: str) -> None:
+        """Count bytes from another worker."""
+        with self._lock:
+            self.came.peers += count
+            self._source = address
+
+
+class Refused(Exception):
+    """The mirrors have refused a file to the worker that asked them."""
+
+
+class Peers:
+    """The workers that one reads from, in order; what is asked is asked from its threads."""
+
+    def __init__(self, share: Share, loop: Any, addresses: list[str], wait: bool = True) -> None:
+        self.share = share
+        self._loop = loop
+        self._addresses = addresses
+        self._wait = wait
+        self._gone: set[str] = set()
+        self._began = time.monotonic()
+
+    def submit(self, wants: list[tuple[str, int]], whole: bool = False) -> Any:
+        """Ask; return a future of the answer."""
+        return asyncio.run_coroutine_threadsafe(self._ask(wants, whole), self._loop)
+
+    def result(self, future: Any) -> Any:
+        """Return an answer that has something; `Lost` if no worker has."""
+        while not futures.wait([future], ANSWER).done:
+            if not self._loop.is_running():
+                raise Lost  # this worker is closed
+        return future.result()
+
+    async def _ask(self, wants: list[tuple[str, int]], whole: bool) -> Any:
+        while True:
+            for address in self._addresses:
+                if address in self._gone:
+                    continue
+                answer = await self._call(address, wants, whole)
+                if answer and (answer["parts"] or answer["refused"]):
+                    self.share.received(len(answer["content"]), address)
+                    return answer
+                late = time.monotonic() - self._began > PATIENCE
+                if answer and self._wait and answer["works"] and not (late and answer["new"]):
+                    break  # it is asked again
+                self._gone.add(address)
+                if answer is not None and self._wait:
+                    self.share.useless.add(address)
+            else:
+                raise Lost
+
+    async def _call(self, address: str, wants: list[tuple[str, int]], whole: bool) -> Any:
+        """Return an answer; nothing if that worker does not know of the job, None without one."""
+        share = self.share
+        question = {"token": share.token, "wants": wants, "whole": whole, "wait": self._wait}
+        peer = share.worker.rpc(address)
+        try:
+            answer = await asyncio.wait_for(peer.pkgdata_read(**question), GRACE)
+        except (OSError, asyncio.TimeoutError):
+            share.silent.setdefault(address, time.monotonic())
+            return None
+        share.silent.pop(address, None)
+        return answer or {}
+
+
+class Stream:
+    """A file as other workers give it, from its beginning; the next block comes meanwhile."""
+
+    def __init__(self, peers: Peers, entry: Any) -> None:
+        self._peers = peers
+        self._entry = entry
+        self._at = 0
+        self._left = memoryview(b"")
+        self._ended = False
+        self._next: Any = None
+        self.name = "another worker"
+
+    def read(self, count: int) -> memoryview:
+        """Return up to so many bytes; none at the end."""
+        while not self._left and not self._ended:
+            self._take()
+        found, self._left = self._left[:count], self._left[count:]
+        return found
+
+    def _take(self) -> None:
+        name = self._entry.name
+        answer = self._peers.result(self._next or self._peers.submit([(name, self._at)]))
+        if answer["refused"]:
+            self._peers.share.refused.add(name)
+            raise Refused
+        self._left = memoryview(answer["content"])
+        self._at += len(self._left)
+        _, _, last = answer["parts"][0]
+        self._ended = last or self._at == self._entry.size
+        self._next = None if self._ended else self._peers.submit([(name, self._at)])
