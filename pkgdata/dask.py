@@ -20,7 +20,7 @@ try:
     import click
     from distributed import Worker, WorkerPlugin
 except ImportError:
-    WorkerPlugin = click = None  # making a `Stage` says what is missing
+    WorkerPlugin = click = None  # type: ignore[assignment] # making a `Stage` says what is missing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -58,13 +58,7 @@ def missing() -> MissingExtraError:
     )
 
 
-def fetch(
-    data: Any,
-    names: Iterable[Any] | None,
-    on: Any,
-    to: Any,
-    progress: Callback | bool | None,
-) -> Any:
+def fetch(data: Any, names: Any, on: Any, to: Any, progress: Callback | bool | None) -> Any:
     """Bring files to every worker of a client; with an asynchronous one, return an awaitable."""
     names = None if names is None else [*each_name(names)]
     return on.sync(Fetch(on, data, names, to, progress).run)
@@ -93,15 +87,20 @@ def shares(worker: Any) -> dict[str, Share]:
     return known
 
 
-async def place(token: str, package: str, sent: bytes, names: Any, dask_worker: Any) -> Place:
+async def place(
+    token: str, package: str, installed: bool, sent: bytes, names: Any, dask_worker: Any
+) -> Place:
     """Begin a job on a worker; say which cache is its."""
+    problem = "no package of this name can be imported there"
     try:
         data = pickle.loads(sent)  # noqa: S301 - from the client, whose code a worker runs anyway
     except Exception as error:  # whatever the import of a package may raise
+        data, problem = None, str(error)
+    if data is None or (installed and data.package_dir is None):
         raise ConfigError(
-            f"{package} cannot be found on worker {dask_worker.address}: {error}",
+            f"{package} cannot be found on worker {dask_worker.address}: {problem}",
             hint=f"install {package} on every worker, as it is here",
-        ) from None
+        )
     share = shares(dask_worker)[token] = Share(dask_worker, token, data, names)
     return Place(share.host, share.cache.root, await asyncio.to_thread(share.mark))
 
@@ -205,10 +204,10 @@ class Fetch:
         await self._find_paths(ready)
 
     async def _places(self) -> dict[str, Place]:
-        sent = pickle.dumps(self._data)
-        answers = await self._call(
-            place, None, package=self._data.name, sent=sent, names=self._names
-        )
+        data = self._data
+        about = {"package": data.name, "installed": data.package_dir is not None}
+        sent = pickle.dumps(data)
+        answers = await self._call(place, None, **about, sent=sent, names=self._names)
         if not answers:
             raise ConfigError(
                 f"{self._client!r} has no workers", hint="wait for them: client.wait_for_workers(1)"
@@ -352,7 +351,7 @@ class Fetch:
 # -- workers that come later -----------------------------------------------------------------------
 
 
-async def stage(worker: Any, data: Any, names: Iterable[Any] | None, wait: float) -> None:
+async def stage(worker: Any, data: Any, names: Any, wait: float) -> None:
     """Bring a package's files to a worker that starts; return when they are there, or later.
 
     The scheduler's log of the topic holds in which order workers came.

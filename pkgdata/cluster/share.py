@@ -26,7 +26,7 @@ from ..errors import BatchError, CacheError, IntegrityError, PkgdataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Callable, Iterator, Sequence
     from typing import Any
 
     from ..base.progress import Event
@@ -63,7 +63,7 @@ class Lost(Exception):
 class Share:
     """The files of a package that one worker is to have. ``token`` names the job to others."""
 
-    def __init__(self, worker: Any, token: str, data: Any, names: Iterable[Any] | None) -> None:
+    def __init__(self, worker: Any, token: str, data: Any, names: Any) -> None:
         self.worker = worker
         self.token = token
         self.data = data
@@ -95,10 +95,11 @@ class Share:
     @property
     def cache(self) -> Any:
         """Where files are brought to."""
-        return self.data.cache
+        return self.data.node_cache or self.data.cache
 
     def mark(self) -> str:
         """Return what those who share a cache have in common."""
+        text: str
         text, self._mark = self.data._downloads().mark(self.cache, f"{self.token}.link")
         return text
 
@@ -118,11 +119,17 @@ class Share:
         """Look what is there."""
         missing = {entry.name: entry for entry in self.look()}
         digests = {entry.digest for entry in missing.values()}
-        fronts = self.data._downloads().fronts(self.cache, digests).values()
+        fronts = self._growing(digests).values()
         bits = sum(1 << n for n, name in enumerate(self.entries) if name in missing)
         self._here = sum(one.size or 0 for name, one in self.entries.items() if name not in missing)
         begun = sum(size for _, size in fronts)
         return Found(self._here, begun, bits, self.data._settings.is_offline, self.registry())
+
+    def _growing(self, digests: set[Any]) -> dict[Any, tuple[str, int]]:
+        """Return which files of some digests grow here, and how many bytes they have."""
+        # what the mirrors send goes through the user's cache into the node's
+        fronts = self.data._downloads().fronts
+        return {**fronts(self.data.cache, digests), **fronts(self.cache, digests)}
 
     def progress(self) -> tuple[int, int, str]:
         """Return bytes that are here, bytes in all, and whom they come from."""
@@ -169,7 +176,8 @@ class Share:
         self, wants: Sequence[tuple[str, int]], whole: bool
     ) -> tuple[list[tuple[int, int, bool]], bytearray]:
         """Return (number of the want, bytes, whether they are the last) of each, and the bytes."""
-        content, parts = bytearray(), []
+        content = bytearray()
+        parts: list[tuple[int, int, bool]] = []
         for number, offset, path, size, last, opener in self._found(wants, whole):
             room = BLOCK - len(content)
             if parts and (size > room if whole else not room):
@@ -200,7 +208,7 @@ class Share:
                 continue
             if growing is None:
                 digests = {self.entries[one].digest for one, _ in wants if one in self.entries}
-                growing = self.data._downloads().fronts(self.cache, digests)
+                growing = self._growing(digests)
             path, front = growing.get(entry.digest, ("", 0))
             last = front == entry.size
             if front > offset and (last or not whole):
@@ -278,9 +286,9 @@ class Share:
                 report = self.data.fetch(names, progress=self._watch())
             except BatchError as error:
                 report = error.report
-            for name, error in report.failed.items():
-                self.failed[name] = error
-                if not isinstance(error, CacheError):
+            self.failed.update(report.failed)
+            for name, why in report.failed.items():
+                if not isinstance(why, CacheError):
                     self.refused.add(name)
 
     def _by_itself(self, to: Any) -> None:
@@ -316,13 +324,16 @@ class Share:
 
     def _from_peers(self, peers: Peers, entries: list[Any]) -> None:
         """Read files from other workers; `Lost` if they cannot give all of them."""
-        small, large, seen = [], [], set()
+        small: list[Any] = []
+        large: list[Any] = []
+        seen = set()
         for entry in entries:
             # the same bytes under another name are copied once they are here
             is_small = entry.size is not None and entry.size <= SMALL and entry.digest not in seen
             seen.add(entry.digest)
             (small if is_small else large).append(entry)
         large.sort(key=lambda entry: -(entry.size or 0))
+        small.sort(key=lambda entry: entry.digest.hex)  # the order in which a batch brings them
         work: list[tuple[Any, Any]] = [(self._read_one, entry) for entry in large]
         if small:
             work.insert(0, (self._read_small, small))

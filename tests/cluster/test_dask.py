@@ -1,0 +1,342 @@
+"""`PackageData.fetch(on=client)` and `pkgdata.dask` on real Dask clusters; workers are killed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from origin import Origin, package
+
+import pkgdata
+from pkgdata.base.progress import BYTES, DONE
+from pkgdata.core import declaration
+
+distributed = pytest.importorskip(
+    "distributed", reason="needs Dask: pip install 'pkgdata-cache[dask]'"
+)
+
+pytestmark = [
+    pytest.mark.integration,
+    # Dask leaves sockets, event loops and processes to the collector of garbage
+    pytest.mark.filterwarnings("default"),
+]
+
+#: How fast the origin is while workers are killed, in bytes a second, and how large its file is.
+RATE, LARGE = 8e6, 16 << 20
+
+
+class Nodes:
+    """A cluster of workers, each with its own cache, as on machines of their own."""
+
+    def __init__(self, work, site, count):
+        self._work, self._site = work, site
+        self.cluster = distributed.SpecCluster(
+            workers={number: self._spec(number) for number in range(count)},
+            scheduler={
+                "cls": distributed.Scheduler,
+                "options": {"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"},
+            },
+            silence_logs=True,
+        )
+        self.client = distributed.Client(self.cluster)
+        if count:
+            self.client.wait_for_workers(count, timeout=60)
+
+    def cache(self, number):
+        return self._work / f"node{number}"
+
+    def _spec(self, number):
+        variables = {
+            "PKGDATA_CACHE_DIR": str(self.cache(number)),
+            "PYTHONPATH": os.pathsep.join([str(self._site), *sys.path]),
+        }
+        options = {"nthreads": 1, "env": variables, "local_directory": str(self._work)}
+        return {"cls": distributed.Nanny, "options": options}
+
+    def add(self, number):
+        self.cluster.worker_spec[number] = self._spec(number)
+        self.cluster.sync(self.cluster._correct_state)
+        self.client.wait_for_workers(len(self.cluster.worker_spec), timeout=60)
+
+    def kill(self, label):
+        """Kill the worker of a label in a report; return its cache."""
+        root = label.partition(":")[2]
+        self.client.run(suicide, root, on_error="ignore")
+        return root
+
+    def close(self):
+        self.client.close()
+        self.cluster.close()
+
+
+def suicide(root):
+    if os.environ["PKGDATA_CACHE_DIR"] == root:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def digests(root):
+    """Return the digests of what lies in a cache, hashed again."""
+    files = (path for path in Path(root, "objects-v1").rglob("*") if path.is_file())
+    return sorted(hashlib.sha256(path.read_bytes()).hexdigest() for path in files)
+
+
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    for name in ("site", "served"):
+        (tmp_path / name).mkdir()
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setattr(declaration, "_declared", {})
+    return tmp_path
+
+
+@pytest.fixture
+def make(folders):
+    """Return a function that makes a package, its origin and the nodes."""
+    ended = []
+
+    def made(name, files, count, rate=0.0):
+        origin = Origin(folders / "served", rate).__enter__()
+        ended.append(lambda: origin.__exit__())
+        package(folders / "site", name, files, folders / "served", origin.url)
+        nodes = Nodes(folders, folders / "site", count)
+        ended.append(nodes.close)
+        return pkgdata.declare(name), origin, nodes
+
+    yield made
+    for end in reversed(ended):
+        end()
+
+
+def expected(files):
+    return sorted(hashlib.sha256(content).hexdigest() for content in files.values())
+
+
+# -- everything is everywhere, and the origin is asked once ----------------------------------------
+
+FILES = {
+    "large.bin": os.urandom(20 << 20),
+    "medium.bin": os.urandom(3 << 20),
+    "empty.txt": b"",
+    **{f"small/{number}.txt": b"%d" % number * 500 for number in range(400)},
+    "same.txt": b"7" * 500,
+}
+
+
+def test_every_machine_has_every_file_and_the_origin_is_asked_once(make):
+    data, origin, nodes = make("alldask", FILES, 4)
+    events = []
+    report = data.fetch(on=nodes.client, progress=events.append)
+    assert sorted(report.succeeded) == sorted(FILES)
+    assert sorted(report.new) == sorted(FILES)
+    for number in range(4):
+        assert set(digests(nodes.cache(number))) == set(expected(FILES))
+    total = sum(map(len, FILES.values()))
+    assert origin.sent <= total
+    assert len(report.hosts) == 4
+    shares = sorted(report.hosts.values(), key=lambda share: share.origin)
+    assert [share.origin for share in shares[:3]] == [0, 0, 0]
+    assert shares[3].origin == origin.sent
+    assert all(share.files == len(FILES) and share.seconds > 0 for share in shares)
+    assert "4 hosts" in repr(report)
+    assert {event.name for event in events if event.state == DONE} == set(report.hosts)
+    sources = {event.source for event in events if event.state == BYTES and event.source}
+    assert origin.url in sources
+    assert sources - {origin.url} <= set(report.hosts)
+    # the second time nothing comes, and a machine that lost its cache gets it from a neighbour
+    origin.restart()
+    again = data.fetch(on=nodes.client)
+    assert [share.files for share in again.hosts.values()] == [0, 0, 0, 0]
+    subprocess.run(["rm", "-rf", str(nodes.cache(2))], check=True)
+    again = data.fetch(on=nodes.client)
+    assert sorted(share.peers > total * 0.9 for share in again.hosts.values()) == [0, 0, 0, 1]
+    assert origin.requests == []
+    assert not [*Path(nodes.cache(0), "partial-v1").iterdir()]
+
+
+def test_workers_that_share_a_cache_are_one_machine(folders):
+    package(folders / "site", "shared", FILES, folders / "served", (folders / "served").as_uri())
+    data = pkgdata.declare("shared")
+    with (
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+        ) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        report = data.fetch(["large.bin", "small/1.txt"], on=client, to=folders / "copy")
+        ((host, share),) = report.hosts.items()
+        assert (share.files, share.peers) == (2, 0)
+        assert host == os.uname().nodename
+        assert report.succeeded["large.bin"] == str(folders / "copy" / "shared" / "large.bin")
+        assert (folders / "copy" / "shared" / "small" / "1.txt").read_bytes() == b"1" * 500
+
+
+def test_an_asynchronous_client_is_awaited(folders):
+    package(folders / "site", "later", FILES, folders / "served", (folders / "served").as_uri())
+
+    async def run():
+        async with (
+            distributed.LocalCluster(
+                n_workers=1, processes=False, asynchronous=True, dashboard_address="127.0.0.1:0"
+            ) as cluster,
+            distributed.Client(cluster, asynchronous=True) as client,
+        ):
+            return await pkgdata.declare("later").fetch("medium.bin", on=client)
+
+    import asyncio
+
+    assert list(asyncio.run(run()).succeeded) == ["medium.bin"]
+
+
+# -- errors ----------------------------------------------------------------------------------------
+
+
+def test_a_missing_file_reaches_the_client_with_its_hint(make, folders):
+    data, _, nodes = make("lacking", {"a.txt": b"a", "b.txt": b"b"}, 2)
+    (folders / "served" / "b.txt").unlink()
+    with pytest.raises(pkgdata.BatchError, match=r"1 of 2 files of lacking") as caught:
+        data.fetch(on=nodes.client)
+    report = caught.value.report
+    assert list(report.succeeded) == ["a.txt"]
+    error = report.failed["b.txt"]
+    assert isinstance(error, pkgdata.AllMirrorsFailedError)
+    assert "404" in str(error.attempts[0][1])
+    with pytest.raises(pkgdata.BatchError, match="unknown") as caught:
+        data.fetch("unknown.txt", on=nodes.client)
+    assert isinstance(caught.value.report.failed["unknown.txt"], pkgdata.UnknownNameError)
+
+
+def test_a_package_that_workers_lack_or_have_otherwise(make, folders, monkeypatch):
+    _, origin, nodes = make("here", {"a.txt": b"a"}, 1)
+    elsewhere = folders / "elsewhere"
+    package(elsewhere, "onlyhere", {"a.txt": b"a"}, folders / "served", origin.url)
+    monkeypatch.syspath_prepend(str(elsewhere))
+    with pytest.raises(pkgdata.ConfigError, match="onlyhere cannot be found on worker") as caught:
+        pkgdata.declare("onlyhere").fetch(on=nodes.client)
+    assert caught.value.hint == "install onlyhere on every worker, as it is here"
+    package(elsewhere, "here", {"b.txt": b"b"}, folders / "served", origin.url)
+    declaration._declared.clear()
+    with pytest.raises(pkgdata.ConfigError, match=r"registry of here on .* is not the one here"):
+        pkgdata.declare("here").fetch(on=nodes.client)
+
+
+# -- workers that die, and workers that come -------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("who", ["first", "middle"])
+def test_a_killed_worker_costs_little(make, who):
+    files = {"large.bin": os.urandom(LARGE), "s.txt": b"s"}
+    data, origin, nodes = make("killed", files, 6, RATE)
+    killed = []
+
+    def kill(event):
+        from_mirror = event.source.startswith("http://")
+        if killed or not event.source or event.done < LARGE // 3:
+            return
+        if from_mirror == (who == "first"):
+            killed.append(event.name)
+            threading.Thread(target=nodes.kill, args=[event.name]).start()
+
+    began = time.monotonic()
+    report = data.fetch(on=nodes.client, progress=kill)
+    assert time.monotonic() - began < 60
+    assert killed
+    assert sorted(report.succeeded) == sorted(files)
+    for number in range(6):
+        if not killed[0].endswith(f"node{number}"):
+            assert digests(nodes.cache(number)) == expected(files)
+    assert origin.sent <= 2 * LARGE
+
+
+@pytest.mark.slow
+def test_a_late_worker_is_served_by_a_neighbour(make):
+    from pkgdata.dask import Stage
+
+    files = {"large.bin": os.urandom(9 << 20), "s.txt": b"s", "t.txt": b"t"}
+    _, origin, nodes = make("staged", files, 3)
+    nodes.client.register_plugin(Stage("staged"))
+    for number in range(3):
+        assert digests(nodes.cache(number)) == expected(files)
+    assert origin.sent == sum(map(len, files.values()))
+    origin.restart()
+    nodes.add(3)
+    assert digests(nodes.cache(3)) == expected(files)
+    assert origin.requests == []
+    assert nodes.client.submit(pkgdata.declare("staged").get, "s.txt").result()
+
+
+def test_a_stage_tells_what_it_cannot_bring(make):
+    from pkgdata.dask import Stage
+
+    _, _, nodes = make("unstaged", {"a.txt": b"a"}, 1)
+    with pytest.raises(pkgdata.BatchError, match=r"no\.txt"):
+        nodes.client.register_plugin(Stage("unstaged", "no.txt"))
+    with pytest.raises(pkgdata.ConfigError, match="nosuchpackage"):
+        nodes.client.register_plugin(Stage("nosuchpackage"))
+
+
+@pytest.mark.slow
+def test_preloading_brings_files_before_the_first_task(make, folders):
+    files = {"a.txt": b"a", "b.txt": b"b"}
+    _, origin, nodes = make("preloaded", files, 0)
+    words = [nodes.cluster.scheduler_address, "--preload", "pkgdata.dask", "preloaded"]
+    root = folders / "late"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "distributed.cli.dask_worker", *words, "--no-dashboard"],
+        env={
+            **os.environ,
+            "PKGDATA_CACHE_DIR": str(root),
+            "PYTHONPATH": os.pathsep.join([str(folders / "site"), *sys.path]),
+        },
+        cwd=folders,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        nodes.client.wait_for_workers(1, timeout=60)
+        (path,) = nodes.client.run(pkgdata.declare("preloaded").find, "b.txt").values()
+        assert path.startswith(str(root))
+        assert digests(root) == expected(files)
+        assert origin.sent == 2
+    finally:
+        process.terminate()
+        process.wait()
+
+
+# -- what Dask makes of a package's data -----------------------------------------------------------
+
+
+def test_tokens_repeat_and_hold_nothing_of_the_environment(folders, monkeypatch):
+    from dask.base import tokenize
+
+    package(folders / "site", "token", {"a.txt": b"a"}, folders / "served", "https://example.org/")
+    data = pkgdata.declare("token")
+    before = tokenize(data), tokenize(data.get)
+    monkeypatch.setenv("UNRELATED_SECRET", "hunter2-example")
+    data.where("a.txt")
+    assert (tokenize(data), tokenize(data.get)) == before
+    code = (
+        "import pkgdata; from dask.base import tokenize\n"
+        "data = pkgdata.declare('token'); print(tokenize(data), tokenize(data.get))"
+    )
+    path = os.pathsep.join([str(folders / "site"), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert tuple(done.stdout.split()) == before
+    raw = pkgdata.PackageData("raw", dataurl="https://h/", registry={"a": "0" * 64})
+    assert tokenize(raw) == tokenize(pickle.loads(pickle.dumps(raw)))
+    assert tokenize(raw) != tokenize(pkgdata.PackageData("raw", registry={"a": "1" * 64}))
+    sent = distributed.protocol.serialize(data.get)
+    assert b"hunter2-example" not in b"".join(bytes(frame) for frame in sent[1])
