@@ -22,7 +22,7 @@ ROOT = Path(pkgdata.__file__).parent
 DRAWING = """
 __main__
 cli
-getters migrate
+getters migrate dask
 compat
 catalog publish datasets testing
 core

@@ -316,15 +316,15 @@ def test_preloading_brings_files_before_the_first_task(make, folders):
 def test_tokens_repeat_and_hold_nothing_of_the_environment(folders, monkeypatch):
     from dask.base import tokenize
 
-    package(folders / "site", "token", {"a.txt": b"a"}, folders / "served", "https://example.org/")
-    data = pkgdata.declare("token")
+    package(folders / "site", "tokened", {"a.txt": b"a"}, folders / "served", "https://example.org/")
+    data = pkgdata.declare("tokened")
     before = tokenize(data), tokenize(data.get)
     monkeypatch.setenv("UNRELATED_SECRET", "hunter2-example")
     data.where("a.txt")
     assert (tokenize(data), tokenize(data.get)) == before
     code = (
         "import pkgdata; from dask.base import tokenize\n"
-        "data = pkgdata.declare('token'); print(tokenize(data), tokenize(data.get))"
+        "data = pkgdata.declare('tokened'); print(tokenize(data), tokenize(data.get))"
     )
     path = os.pathsep.join([str(folders / "site"), *sys.path])
     done = subprocess.run(
