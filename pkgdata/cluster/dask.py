@@ -8,6 +8,7 @@ that are there then.
 from __future__ import annotations
 
 import asyncio
+import os
 import pickle
 import time
 from typing import NamedTuple
@@ -41,9 +42,10 @@ def client(text: str) -> Any:
     except ImportError as error:
         raise missing() from error
     try:
-        if text.endswith(".json"):
-            return Client(scheduler_file=text, set_as_default=False)
-        return Client(text, set_as_default=False)
+        if not text.endswith(".json"):
+            return Client(text, set_as_default=False)
+        os.stat(text)  # a client would wait for it
+        return Client(scheduler_file=text, set_as_default=False)
     except (OSError, ValueError) as error:
         raise StoreError(
             f"there is no Dask scheduler at {text}: {error}",

@@ -316,7 +316,9 @@ def test_preloading_brings_files_before_the_first_task(make, folders):
 def test_tokens_repeat_and_hold_nothing_of_the_environment(folders, monkeypatch):
     from dask.base import tokenize
 
-    package(folders / "site", "tokened", {"a.txt": b"a"}, folders / "served", "https://example.org/")
+    package(
+        folders / "site", "tokened", {"a.txt": b"a"}, folders / "served", "https://example.org/"
+    )
     data = pkgdata.declare("tokened")
     before = tokenize(data), tokenize(data.get)
     monkeypatch.setenv("UNRELATED_SECRET", "hunter2-example")
@@ -340,3 +342,13 @@ def test_tokens_repeat_and_hold_nothing_of_the_environment(folders, monkeypatch)
     assert tokenize(raw) != tokenize(pkgdata.PackageData("raw", registry={"a": "1" * 64}))
     sent = distributed.protocol.serialize(data.get)
     assert b"hunter2-example" not in b"".join(bytes(frame) for frame in sent[1])
+
+
+def test_a_text_is_a_scheduler(make, folders):
+    data, _, nodes = make("textual", {"a.txt": b"a"}, 1)
+    assert list(data.fetch(on=nodes.cluster.scheduler_address).succeeded) == ["a.txt"]
+    file = folders / "scheduler.json"
+    nodes.client.write_scheduler_file(str(file))
+    assert list(data.fetch(on=str(file)).hosts) == [os.uname().nodename]
+    with pytest.raises(pkgdata.StoreError, match=r"no Dask scheduler at .*absent\.json"):
+        data.fetch(on=str(folders / "absent.json"))
