@@ -53,6 +53,20 @@ def _rebuild(cls: type[PkgdataError], args: tuple[Any, ...], state: dict[str, An
     return error
 
 
+def required(name: str, what: str) -> Any:
+    """Import a package that something needs; `MissingExtraError` if it is not installed."""
+    import importlib
+
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        missing = (error.name or name).partition(".")[0]
+        raise MissingExtraError(
+            f"{what} needs the package {missing}, which is not installed",
+            hint=f"pip install {missing}; without --no-deps, pip installs it with pkgdata-cache",
+        ) from None
+
+
 def escaped(text: str, but: str = "\n\t") -> str:
     """Show the characters that a terminal obeys as escapes; names and servers' answers hold any.
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sys
 
-from ..errors import CacheError, ConfigError
+from ..errors import CacheError, ConfigError, required
 from .report import MOST_TOML, read_text
 
 TYPE_CHECKING = False
@@ -56,6 +56,9 @@ def expand_place(text: str, source: str) -> str:
     return text if "://" in text else expand_path(text, source)
 
 
+_FOLDERS = "finding the folders of a user"
+
+
 def _xdg_alone() -> bool:
     """Return True if the XDG Base Directory Specification 0.8 is all there is to the places."""
     # its rule is four lines; importing platformdirs for it would take three quarters of the time of
@@ -82,9 +85,7 @@ def user_cache() -> str:
     if _xdg_alone():
         path = _xdg("XDG_CACHE_HOME", "~/.cache")
     else:
-        import platformdirs
-
-        path = _ask(platformdirs.user_cache_dir)
+        path = _ask(required("platformdirs", _FOLDERS).user_cache_dir)
     if not os.path.isabs(path):
         raise CacheError(
             "this user has no home directory to keep a cache in",
@@ -114,8 +115,7 @@ def _config_folders() -> tuple[str, list[str]]:
         user = _xdg("XDG_CONFIG_HOME", "~/.config")
         return os.path.join(user, "pkgdata"), [os.path.join(site, "pkgdata") for site in sites]
 
-    import platformdirs
-
+    platformdirs = required("platformdirs", _FOLDERS)
     user = _ask(lambda: platformdirs.user_config_dir("pkgdata", appauthor=False))
     site = platformdirs.site_config_dir("pkgdata", appauthor=False, multipath=True)
     return user, site.split(os.pathsep)
@@ -318,7 +318,7 @@ def read(path: str, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
     if sys.version_info >= (3, 11):
         import tomllib
     else:
-        import tomli as tomllib
+        tomllib = required("tomli", "TOML")
     try:
         found: dict[str, Any] = tomllib.loads(read_text(path, MOST_TOML))
     except OSError as error:

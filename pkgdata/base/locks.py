@@ -191,6 +191,8 @@ class KeyLock:
         without it a longer wait is logged.
         """
         lock = self._open()
+        if lock is None:
+            return ALONE
         began = changed = self._clock()
         last, delay, explained = sign(), 0.01, False
         while not self._try(lock):
@@ -216,8 +218,10 @@ class KeyLock:
         # knows ENOSYS alone
         if flock_works(self.path) and not fs.WINDOWS:
             return _Flock(self.path)
-        import filelock
-
+        try:
+            import filelock
+        except ImportError:  # nothing that is right depends on a lock
+            return None
         if fs.WINDOWS:
             return filelock.FileLock(self.path, thread_local=False)
         # the soft lock breaks the marker of a dead process of this host; one of another host is

@@ -267,6 +267,18 @@ def _skip(bar: Any, count: int) -> None:
         bar.refresh()
 
 
+class _NoBar:
+    """A bar of which nothing is seen, where tqdm is not installed."""
+
+    n = total = initial = last_print_n = 0
+    delay, desc = 1, ""
+
+    def _nothing(self, *_: object, **__: object) -> None:
+        pass
+
+    update = reset = refresh = close = set_description = set_postfix_str = _nothing
+
+
 class _Screen:
     """Standard error while it can be written to: its end must not end what a bar is drawn of."""
 
@@ -292,7 +304,10 @@ class _Screen:
 def _drawn(title: str, total: int | None, in_bytes: bool, leave: bool, delay: float = 0) -> Any:
     import importlib
 
-    module = importlib.import_module("tqdm.auto" if _in_notebook() else "tqdm")
+    try:
+        module = importlib.import_module("tqdm.auto" if _in_notebook() else "tqdm")
+    except ImportError:
+        return _NoBar()
     units: dict[str, Any] = {"unit": "file"}
     if in_bytes:
         units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}

@@ -9,7 +9,7 @@ import re
 import string
 import sys
 
-from ..errors import ConfigError, escaped
+from ..errors import ConfigError, escaped, required
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -270,12 +270,9 @@ class Choice:
 
 
 def _compiled(line: str) -> re.Pattern[str]:
-    from pathspec import GitIgnoreSpec
-
+    spec = required("pathspec", "choosing files by patterns").GitIgnoreSpec
     try:  # a "#" begins a comment only in a file
-        found: Any = [
-            *GitIgnoreSpec.from_lines([f"\\{line}" if line[:1] == "#" else line]).patterns
-        ]
+        found: Any = [*spec.from_lines([f"\\{line}" if line[:1] == "#" else line]).patterns]
     except ValueError:
         found = []
     if not found or found[0].include is None:

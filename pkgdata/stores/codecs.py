@@ -1,11 +1,13 @@
 """Encodings of stored bytes: gzip, br (Brotli), zstd, xz and bzip2, whole or in a stream.
 
-br and zstd are the extra ``pkgdata-cache[compress]``; the others are in the standard library.
+br and zstd are the extra ``pkgdata-cache[compress]``; the others are in the standard library, and
+since Python 3.14 zstd is, too.
 """
 
 from __future__ import annotations
 
 import os
+import sys
 
 from ..base import fs
 from ..base.config import conf
@@ -23,9 +25,9 @@ SUFFIXES = {"gzip": ".gz", "br": ".br", "zstd": ".zstd", "xz": ".xz", "bzip2": "
 #: Bytes that are decoded at a time: a few compressed ones may stand for gigabytes.
 _PIECE = 1 << 20
 
-#: Compressed bytes that are decoded at a time, where the decoder cannot be told to stop: in zstd a
-#: kilobyte stands for 32 MB at most.
-_MOST_AT_ONCE = {"zstd": 1 << 10}
+#: Compressed bytes that are decoded at a time by the package zstandard, which cannot be told to
+#: stop: a kilobyte stands for 32 MB at most.
+_ZSTD_AT_ONCE = 1 << 10
 
 #: Words that mean "as it is".
 _NONE = ("", "none", "identity")
@@ -95,6 +97,9 @@ def canonical(encoding: str | None) -> str | None:
 _MODULES = {"gzip": "zlib", "br": "brotli", "zstd": "zstandard", "xz": "lzma", "bzip2": "bz2"}
 _ERRORS = {"gzip": "error", "br": "error", "zstd": "ZstdError", "xz": "LZMAError"}
 
+#: Whether the standard library has zstd, as ``compression.zstd``; it is like that of xz.
+_HAS_ZSTD = sys.version_info >= (3, 14)
+
 #: It asks zlib for a gzip header, which then holds no name and no time: same bytes every time.
 _GZIP = 16 + 15
 
@@ -103,6 +108,11 @@ def _module(encoding: str) -> ModuleType:
     import importlib
 
     name = _MODULES[encoding]
+    if encoding == "zstd" and _HAS_ZSTD:
+        try:
+            return importlib.import_module("compression.zstd")
+        except ImportError:
+            pass  # Python was built without it
     try:
         return importlib.import_module(name)
     except ImportError:
@@ -127,7 +137,8 @@ def _encoder(
     elif encoding == "bzip2":
         found = module.BZ2Compressor(level)
     else:
-        found = module.ZstdCompressor(level=level).compressobj()
+        found = module.ZstdCompressor(level=level)
+        found = found.compressobj() if hasattr(found, "compressobj") else found
     return found.compress, found.flush
 
 
@@ -148,8 +159,11 @@ def encode_blocks(
     if encoding == "zstd":
         head, blocks = _head(blocks)
         if len(head) <= _SIZED:
-            level = _LEVELS["zstd"] if level is None else level
-            yield _module("zstd").ZstdCompressor(level=level).compress(bytes(head))
+            level, module = _LEVELS["zstd"] if level is None else level, _module("zstd")
+            if hasattr(module, "compress"):
+                yield module.compress(bytes(head), level)
+            else:
+                yield module.ZstdCompressor(level=level).compress(bytes(head))
             return
         yield add(head)
         del head
@@ -222,13 +236,15 @@ def _decode_members(blocks: Iterable[bytes | memoryview], encoding: str) -> Iter
     """Decode what may be several streams in a row: all but br."""
     import zlib
 
-    most, module = _MOST_AT_ONCE.get(encoding, _PIECE), _module(encoding)
+    most, module = _PIECE, _module(encoding)
     new: Callable[[], Any] = {
         "gzip": lambda: module.decompressobj(_GZIP),
         "xz": lambda: module.LZMADecompressor(),
         "bzip2": lambda: module.BZ2Decompressor(),
-        "zstd": lambda: module.ZstdDecompressor().decompressobj(),
+        "zstd": lambda: module.ZstdDecompressor(),
     }[encoding]
+    if encoding == "zstd" and not hasattr(module.ZstdDecompressor, "needs_input"):
+        new, most = (lambda: module.ZstdDecompressor().decompressobj()), _ZSTD_AT_ONCE
     decoder, begun = new(), False
     for block in blocks:
         data, hungry = memoryview(bytes(block)), True
@@ -249,7 +265,7 @@ def _decode_members(blocks: Iterable[bytes | memoryview], encoding: str) -> Iter
 
 def _step(decoder: Any, taken: memoryview, encoding: str) -> tuple[bytes, int, bool]:
     """Feed a decoder; return what it gives, how much it left, and whether it wants more."""
-    if encoding == "zstd":
+    if not hasattr(decoder, "needs_input") and encoding == "zstd":
         part = decoder.decompress(taken)
         return part, len(decoder.unused_data) if decoder.eof else 0, True
     part = decoder.decompress(taken, _PIECE)

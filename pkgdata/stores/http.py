@@ -31,6 +31,7 @@ from ..errors import (
     ObjectNotFoundError,
     PkgdataError,
     StoreError,
+    required,
 )
 from .codecs import layer
 from .naming import in_its_region
@@ -193,6 +194,7 @@ def request(
     that is refused for is tried without: it may be stale, or meant for something else. An entry
     that was in vain is the response's ``entry``. ``through`` may be another session.
     """
+    required("requests", "http")
     from urllib3.exceptions import HTTPError
 
     options["timeout"] = timeout

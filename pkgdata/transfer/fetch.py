@@ -24,6 +24,7 @@ from ..errors import (
     ConfigError,
     IncompleteTransferError,
     IntegrityError,
+    MissingExtraError,
     ObjectNotFoundError,
     PkgdataError,
     StoreError,
@@ -221,7 +222,12 @@ def first_good(
                 if health is not None and failures:
                     _report(health, source, sources, failures)
                 return found
-            except (StoreError, IncompleteTransferError, IntegrityError) as error:
+            except (
+                StoreError,
+                IncompleteTransferError,
+                IntegrityError,
+                MissingExtraError,
+            ) as error:
                 failures[source.address] = error
                 if policy.may_help(error):
                     again.append((source, slept + retry.asked(error)))
@@ -251,7 +257,7 @@ def _usefulness(error: PkgdataError) -> int:
     """Order failures by what they tell: "not there" is the least when another one is down."""
     if isinstance(error, IntegrityError):
         return 0
-    if isinstance(error, AccessDeniedError):
+    if isinstance(error, (AccessDeniedError, MissingExtraError)):
         return 1
     if isinstance(error, ObjectNotFoundError):
         return 4
@@ -266,6 +272,8 @@ def _verdict(name: str, failures: dict[str, PkgdataError]) -> PkgdataError:
         )
     attempts = sorted(failures.items(), key=lambda pair: _usefulness(pair[1]))
     first = attempts[0][1]
+    if isinstance(first, MissingExtraError) and len(attempts) == 1:
+        return first
     if isinstance(first, IntegrityError) and not any(
         retry.POLICY.may_help(error) for _, error in attempts
     ):

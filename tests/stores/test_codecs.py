@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
 import random
+import sys
+import types
 
 import pytest
 from hypothesis import given, settings
@@ -22,14 +25,31 @@ CONTENT = random.Random(3).randbytes(3000) + bytes(200_000) + b"text " * 5000
 def have(encoding):
     """Skip the test if the package of an encoding is not installed."""
     module = {"br": "brotli", "zstd": "zstandard"}.get(encoding)
-    if module is not None:
+    if module is not None and not (encoding == "zstd" and codecs._HAS_ZSTD):
         pytest.importorskip(module)
 
 
-@pytest.fixture(params=ENCODINGS, scope="module")
+@contextlib.contextmanager
+def standard_zstd():
+    """Have zstd from the standard library; before Python 3.14, from a package that is it."""
+    name = "compression.zstd" if codecs._HAS_ZSTD else "backports.zstd"
+    module = pytest.importorskip(name, reason=f"needs {name}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codecs, "_HAS_ZSTD", True)
+        patch.setitem(sys.modules, "compression", types.ModuleType("compression"))
+        patch.setitem(sys.modules, "compression.zstd", module)
+        yield
+
+
+@pytest.fixture(params=[*ENCODINGS, "zstd of the standard library"], scope="module")
 def encoding(request):
-    have(request.param)
-    return request.param
+    name = request.param.partition(" ")[0]
+    if name != request.param:
+        with standard_zstd():
+            yield name
+        return
+    have(name)
+    yield name
 
 
 def in_blocks(content, sizes):
@@ -106,6 +126,23 @@ def test_zstd_frames_with_and_without_their_size():
     for tells in (True, False):
         stored = zstandard.ZstdCompressor(write_content_size=tells).compress(CONTENT)
         assert codecs.decode(stored, "zstd") == CONTENT
+
+
+def test_zstd_of_the_standard_library_is_that_of_others():
+    zstandard = pytest.importorskip("zstandard")
+    others = zstandard.ZstdCompressor(write_content_size=False).compress(CONTENT)
+    with standard_zstd(), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "zstandard", None)
+        small = codecs.encode(CONTENT, "zstd")
+        large = joined(codecs.encode_blocks([CONTENT] * 50, "zstd", 19))
+        assert codecs.decode(others + small, "zstd") == 2 * CONTENT
+        bomb = codecs.decode_blocks([codecs.encode(bytes(40 << 20), "zstd")], "zstd")
+        assert max(map(len, bomb)) <= 1 << 20
+        with pytest.raises(StoreError, match="cannot be decoded"):
+            codecs.decode(b"nonsense", "zstd")
+    assert zstandard.frame_content_size(small) == len(CONTENT), "readers in one go need it"
+    reader = zstandard.ZstdDecompressor().stream_reader(large)
+    assert reader.read() == 50 * CONTENT
 
 
 def test_large_content_of_zstd_is_streamed():
