@@ -1,16 +1,21 @@
-"""Progress: the events that all work on files and objects reports, and the tqdm views of them.
+"""Progress: the events that all work on files and objects reports, and the views of them.
 
 The library calls one function with `Event` values; the caller draws. `view` turns an argument
 ``progress`` into that function. `Bars` draws a bar for each object, and one over a batch; `Bar`
-draws one bar over everything. tqdm is imported when the first bar is drawn.
+draws one bar over everything; off a terminal `Lines` prints a line every ten seconds. tqdm is
+imported when the first bar is drawn.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
+import weakref
 
 from ..errors import escaped
+from . import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -20,9 +25,11 @@ if TYPE_CHECKING:
     Callback = Callable[["Event"], None]
 
 #: States of an object's transfer.
-START, BYTES, WAIT, DONE, FAILED, HIT = "start", "bytes", "wait", "done", "failed", "hit"
+START, BYTES, WAIT, RETRY = "start", "bytes", "wait", "retry"
+DONE, FAILED, HIT = _ENDED = "done", "failed", "hit"
 
-_ENDED = (DONE, FAILED, HIT)
+#: Seconds without a byte after which a view says so, and between the lines of `Lines`.
+_SILENCE, _EVERY = 5.0, 10.0
 
 #: From this size on an object of a batch gets a bar of its own.
 LARGE = 8 << 20
@@ -36,26 +43,38 @@ class Event:
     name : str
         The object.
     state : str
-        ``"start"``, ``"bytes"``, ``"wait"`` (for another process), ``"done"``, ``"failed"`` or
-        ``"hit"`` (it was here already).
+        ``"start"``, ``"bytes"``, ``"wait"`` (for another process), ``"retry"`` (a source has
+        failed, others or another attempt follow), ``"done"``, ``"failed"`` or ``"hit"`` (it was
+        here already).
     done : int
         Bytes on disk so far.
     total : int or None
         Bytes in all, if known.
     source : str
-        Redacted URL of the mirror, or who is waited for.
+        Redacted URL of the mirror, or who is waited for, or why the source failed.
+    attempt, attempts : int
+        How often this source was asked, and how often it is asked at most.
     """
 
-    __slots__ = ("done", "name", "source", "state", "total")
+    __slots__ = ("attempt", "attempts", "done", "name", "source", "state", "total")
 
     def __init__(
-        self, name: str, state: str, done: int = 0, total: int | None = None, source: str = ""
+        self,
+        name: str,
+        state: str,
+        done: int = 0,
+        total: int | None = None,
+        source: str = "",
+        attempt: int = 1,
+        attempts: int = 1,
     ) -> None:
         self.name = name
         self.state = state
         self.done = done
         self.total = total
         self.source = source
+        self.attempt = attempt
+        self.attempts = attempts
 
     def __repr__(self) -> str:
         return f"Event({self.name!r}, {self.state!r}, {self.done}/{self.total}, {self.source!r})"
@@ -70,18 +89,16 @@ def ended(name: str, size: int, error: Exception | None = None) -> Event:
     return Event(name, DONE if error is None else FAILED, size, size)
 
 
-def wanted(setting: str | bool | None) -> bool:
-    """Return whether bars are drawn; with ``"auto"``, only in a terminal or a notebook."""
-    if sys.stderr is None:
-        return False  # pythonw, a service
+def wanted(setting: str | bool | None) -> str:
+    """Return "bars", "lines" or ""; with ``"auto"``, bars only in a terminal or a notebook."""
+    if sys.stderr is None or text.QUIET:
+        return ""  # pythonw, a service; -q
     if setting != "auto":
-        return bool(setting)
-    if _in_notebook():
-        return True
+        return "bars" if setting else ""
     try:
-        return sys.stderr.isatty()
+        return "bars" if _in_notebook() or sys.stderr.isatty() else "lines"
     except ValueError:
-        return False  # it is closed
+        return ""  # it is closed
 
 
 def _in_notebook() -> bool:
@@ -99,13 +116,16 @@ def view(
 
     A callable is returned as it is; True draws `Bars` with tqdm; False and None show nothing. With
     the setting ``progress``, which holds if the argument is None, True draws only where somebody
-    looks.
+    looks, and prints `Lines` elsewhere.
     """
     if progress is not None and callable(progress):
         return progress
     if setting is not None:
         progress = setting if progress is None else progress and "auto"
-    return Bars(files, total) if wanted(progress) else silent
+    how = wanted(progress)
+    if how == "lines":
+        return Lines("", files, total)
+    return Bars(files, total) if how else silent
 
 
 def aside(say: Callable[[], object]) -> None:
@@ -118,12 +138,138 @@ def aside(say: Callable[[], object]) -> None:
             say()
 
 
-class Bar:
+#: Views with something in flight, and the thread that looks at them.
+_views: weakref.WeakSet[_View] = weakref.WeakSet()
+_guard = threading.Lock()
+_clock: threading.Thread | None = None
+
+
+class _View:
+    """What is in flight, and what it did last; `tick` is called every second while there is any."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._last: dict[str, tuple[float, Event]] = {}
+
+    def _note(self, event: Event) -> None:
+        if event.state in _ENDED:
+            self._last.pop(event.name, None)
+        else:
+            self._last[event.name] = time.monotonic(), event
+        if bool(self._last) != (self in _views):
+            self._watch(bool(self._last))
+
+    def _watch(self, on: bool) -> None:
+        global _clock
+        with _guard:
+            (_views.add if on else _views.discard)(self)
+            if on and (_clock is None or not _clock.is_alive()):  # after a fork it is not
+                _clock = threading.Thread(target=_tick, name="pkgdata-progress", daemon=True)
+                _clock.start()
+
+    def tick(self, now: float) -> None:
+        """Say what can be said without an event."""
+
+    def _silence(self, now: float, name: str | None = None) -> str:
+        """Return why nothing moves: of one object, or if that is so of all in flight."""
+        found = [self._last[name]] if name is not None else [*self._last.values()]
+        since, event = max(found, key=lambda pair: pair[0], default=(now, None))
+        if event is None or event.state == WAIT:
+            return f"waiting for {event.source}" if event else ""
+        tries = f", try {event.attempt} of {event.attempts}" if event.attempts > 1 else ""
+        if event.state == RETRY:
+            return f"{event.source}{tries}"
+        if now - since < _SILENCE:
+            return ""
+        host = event.source.split("/")[2] if "://" in event.source else ""
+        return f"no answer{host and f' from {host}'} for {now - since:.0f} s{tries}"
+
+
+def _tick() -> None:
+    """Call `tick` of all views, until for a while none has anything in flight."""
+    idle = 0
+    while idle < 3:
+        time.sleep(1)
+        with _guard:
+            views = [*_views]
+        idle = 0 if views else idle + 1
+        for one in views:
+            one.tick(time.monotonic())
+
+
+def _new_guard() -> None:
+    global _guard
+    _guard = threading.Lock()  # the thread may have held it at the fork
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_guard)
+
+
+class Lines(_View):
+    """A line every ten seconds about all that is in flight, where no bars are drawn."""
+
+    def __init__(self, title: str, files: int | None = None, total: int | None = None) -> None:
+        super().__init__()
+        self._title, self._files, self._total = title, files, total
+        self._sizes: dict[str, int] = {}
+        self._ended = self._bytes = self._said_bytes = 0
+        self._said = time.monotonic()
+        self._named = ""
+
+    def __call__(self, event: Event) -> None:
+        """Count an event."""
+        with self._lock:
+            if not self._last and not self._ended:
+                self._said = time.monotonic()
+            self._note(event)
+            before = self._sizes.pop(event.name, 0)
+            done = before if event.state in (WAIT, RETRY) else event.done
+            done = 0 if event.state == FAILED else done
+            self._bytes += done - before
+            if event.state in (START, HIT):
+                self._said_bytes += done - before  # they were here before: they are no speed
+            if event.state in _ENDED:
+                self._ended += 1
+            else:
+                self._sizes[event.name] = done
+                self._named = event.name
+                if not (self._files or self._title):
+                    self._total = event.total
+
+    def update(self, count: int) -> None:
+        """Advance by some objects, where there are no events."""
+        self._ended += count
+
+    def tick(self, now: float) -> None:
+        with self._lock:
+            if now - self._said >= _EVERY:
+                text.complain(f"pkgdata: {self._line(now)}")
+                self._said, self._said_bytes = now, self._bytes
+
+    def _line(self, now: float) -> str:
+        rate = (self._bytes - self._said_bytes) / (now - self._said)
+        facts = []
+        if self._files or self._title:
+            of = f"{self._ended} of {self._files}" if self._files else f"{self._ended}"
+            facts = [f"{of} files"]
+        total = f" of {text.size(self._total)}" if self._total else ""
+        facts.append(f"{text.size(self._bytes)}{total}")
+        if rate > 0:
+            facts.append(f"{text.size(rate)}/s")
+            if self._total:
+                facts.append(f"{text.seconds((self._total - self._bytes) / rate)} left")
+        why = self._silence(now)
+        title = self._title or ("" if self._files else self._named)
+        return f"{title}{title and ': '}{', '.join([*facts, why] if why else facts)}"
+
+
+class Bar(_View):
     """One bar over all objects, in bytes or in objects; a context manager that closes it.
 
     The numbers of objects and bytes are given if they are known; the bar closes after the last
     object. It appears after `delay` seconds. `drawn` is the caller's own bar, which is advanced by
-    its method ``update`` and never closed.
+    its method ``update`` and never closed. `shown` is what `wanted` returns, or a truth value.
     """
 
     def __init__(
@@ -133,15 +279,15 @@ class Bar:
         total: int | None = None,
         *,
         in_bytes: bool = True,
-        shown: bool = True,
+        shown: bool | str = True,
         delay: float = 0,
         drawn: Any = None,
     ) -> None:
-        import threading
-
+        super().__init__()
+        self._lines = Lines(title, files, total) if shown == "lines" else None
+        shown = bool(shown) and not self._lines
         self._title, self._files, self._total = title, files, total
         self._in_bytes, self._shown, self._delay = in_bytes, shown, delay
-        self._lock = threading.Lock()
         self._bytes: dict[str, int] = {}
         self._ended = 0
         self._bar = drawn
@@ -149,11 +295,14 @@ class Bar:
 
     def __call__(self, event: Event) -> None:
         """Draw an event."""
+        if self._lines:
+            self._lines(event)
         if not (self._shown or self._bar):
             return
         with self._lock:
             self.open()
-            if self._in_bytes and event.state != WAIT:
+            self._note(event)
+            if self._in_bytes and event.state not in (WAIT, RETRY):
                 self._count(event)
             if event.state in _ENDED:
                 self._end()
@@ -184,8 +333,16 @@ class Bar:
             total = self._total if self._in_bytes else self._files
             self._bar = _drawn(self._title, total, self._in_bytes, leave=True, delay=self._delay)
 
+    def tick(self, now: float) -> None:
+        with self._lock:
+            if self._own and self._bar is not None:
+                why = self._silence(now)
+                _describe(self._bar, self._title + (f" ({why})" if why else ""))
+
     def update(self, count: int) -> None:
         """Advance by some objects or bytes, where there are no events."""
+        if self._lines:
+            self._lines.update(count)
         self.open()
         if self._bar is not None:
             self._bar.update(count)
@@ -203,7 +360,7 @@ class Bar:
         self.close()
 
 
-class Bars:
+class Bars(_View):
     """A bar for each object in flight, and one over the batch if it has several files.
 
     In a batch, small objects show in the bar over all of them only. `total` are its bytes, if
@@ -211,11 +368,11 @@ class Bars:
     """
 
     def __init__(self, files: int = 0, total: int | None = None) -> None:
-        import threading
-
+        super().__init__()
         self._bars: dict[str, Any] = {}
-        self._lock = threading.Lock()
-        self._all = Bar("all files", files, total, in_bytes=total is not None) if files else None
+        self._all = (
+            Bar("all files", files, total, in_bytes=total is not None) if files > 1 else None
+        )
 
     def __call__(self, event: Event) -> None:
         """Draw an event."""
@@ -229,6 +386,7 @@ class Bars:
             self._all(event)
 
     def _draw(self, event: Event) -> None:
+        self._note(event)
         if event.state in _ENDED:
             bar = self._bars.pop(event.name, None)
             if bar is not None:
@@ -242,20 +400,34 @@ class Bars:
             bar = self._bars[event.name] = _drawn(label, event.total, True, leave=not self._all)
         self._move(bar, event)
 
-    @staticmethod
-    def _move(bar: Any, event: Event) -> None:
+    def _label(self, name: str, now: float) -> str:
+        why = self._silence(now, name) if name in self._last else ""
+        return os.path.basename(name) + (f" ({why})" if why else "")
+
+    def tick(self, now: float) -> None:
+        with self._lock:
+            for name, bar in self._bars.items():
+                _describe(bar, self._label(name, now))
+
+    def _move(self, bar: Any, event: Event) -> None:
         if event.total is not None and bar.total != event.total:
             bar.total = event.total
-        note = f" (waiting for {event.source})" if event.state == WAIT else ""
-        label = escaped(os.path.basename(event.name) + note, but="")
-        if bar.desc != f"{label}: ":
-            bar.set_description(label, refresh=False)
+        if event.state not in (RETRY, BYTES):
+            _describe(bar, self._label(event.name, time.monotonic()))
+        if event.state == RETRY:
+            return
         if event.done < bar.n:
             bar.reset(event.total)
             bar.initial = 0
         if event.state in (START, WAIT):
             _skip(bar, event.done - bar.n)
         bar.update(event.done - bar.n)
+
+
+def _describe(bar: Any, label: str) -> None:
+    label = escaped(label, but="")
+    if bar.desc != f"{label}: ":
+        bar.set_description(label)
 
 
 def _skip(bar: Any, count: int) -> None:
@@ -310,7 +482,7 @@ def _drawn(title: str, total: int | None, in_bytes: bool, leave: bool, delay: fl
         return _NoBar()
     units: dict[str, Any] = {"unit": "file"}
     if in_bytes:
-        units = {"unit": "B", "unit_scale": True, "unit_divisor": 1024}
+        units = {"unit": "B", "unit_scale": True, "unit_divisor": 1000}
     return module.tqdm(
         desc=escaped(title, but=""),
         total=total,

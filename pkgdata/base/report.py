@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from ..errors import BatchError, UnsupportedOperationError
 
@@ -181,6 +182,10 @@ class Report:
         Error by name.
     new : dict of str to int
         Bytes by name of what `PackageData.fetch` brought here; the rest was here already.
+    bytes : int
+        Bytes of all that is new.
+    seconds : float
+        How long it took.
     hosts : dict of str to HostShare
         What came to each machine, by its host name, if there were several (``on=``).
     """
@@ -190,7 +195,13 @@ class Report:
         self.failed: dict[str, Exception] = {}
         self.new: dict[str, int] = {}
         self.hosts: dict[str, HostShare] = {}
+        self.seconds = 0.0
+        self._began = time.monotonic()
         self._retry = retry
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.new.values())
 
     def __getstate__(self) -> dict[str, Any]:
         # how to try again does not cross a process pool, the outcome does
@@ -213,6 +224,8 @@ class Report:
 
     def __repr__(self) -> str:
         found = f"{len(self.succeeded)} succeeded, {len(self.failed)} failed"
+        if self.new:
+            found += f", {len(self.new)} new: {self.bytes} bytes in {self.seconds:.2f} s"
         if self.hosts:
             origin, peers = (
                 sum(getattr(share, what) for share in self.hosts.values())
@@ -224,7 +237,7 @@ class Report:
         return f"<Report: {found}>"
 
     def raise_if_failed(self, name: str, verb: str = "fetched") -> None:
-        """Raise if anything failed.
+        """Take the time, and raise if anything failed.
 
         Parameters
         ----------
@@ -237,6 +250,7 @@ class Report:
         ------
         BatchError
         """
+        self.seconds = time.monotonic() - self._began
         if not self.failed:
             return
         total = len(self.failed) + len(self.succeeded)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import functools
+import itertools
 import os
 import re
 import string
@@ -36,6 +37,12 @@ def seconds(count: float) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def speed(count: int, took: float) -> str:
+    """Return what came in some time: ``"25 MB in 2 s, 12.5 MB/s"``."""
+    rate = f", {size(count / took)}/s" if took >= 0.001 and count else ""
+    return f"{size(count)} in {seconds(took)}{rate}"
+
+
 def counted(count: int, noun: str) -> str:
     """Return ``"1 file"`` or ``"2 files"``; what follows " of " stays as it is."""
     head, of, tail = noun.partition(" of ")
@@ -55,14 +62,14 @@ def closing(
     """Return the line that ends a command; it says what happened, not what was asked for.
 
     ``closing("fetched", 2, 25600, noun="file of planck", place="into /cache", took=0.4, failed=1)``
-    is "2 files of planck fetched into /cache (25.6 kB in 0.4 s), 1 failed". The count is of what is
-    new; ``others`` are counts of the rest (``already_there=``, ``removed=``), left out if 0.
+    is "2 files of planck fetched into /cache (25.6 kB in 0.4 s, 64 kB/s), 1 failed". The count is
+    of what is new; ``others`` are those of the rest (``already_there=``), left out if 0.
     """
-    facts = [size(total)] if count and total is not None else []
-    if count and took is not None:
-        facts.append(f"in {seconds(took)}")
+    facts = "" if took is None else f"in {seconds(took)}"
+    if total is not None:
+        facts = size(total) if took is None else speed(total, took)
     line = " ".join(filter(None, [counted(count, noun).rstrip(), verb, place]))
-    line += f" ({' '.join(facts)})" if facts else ""
+    line += f" ({facts})" if facts and count else ""
     rest = [f"{many} {what.replace('_', ' ')}" for what, many in others.items() if many]
     return ", ".join([line, *rest])
 
@@ -118,12 +125,33 @@ def csp_hash(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print columns that line up; the last one may be of any length."""
+    """Print columns that line up; in a terminal, long cells are wrapped to its width."""
     everything = [[escaped(cell, but="") for cell in row] for row in (head, *rows)]
-    widths = [max(len(row[i]) for row in everything) for i in range(len(head) - 1)]
+    widths = [max(map(len, column)) for column in zip(*everything, strict=True)]
+    if sys.stdout.isatty():  # what a program reads stays on one line
+        room = os.get_terminal_size(sys.stdout.fileno()).columns - 2 * (len(head) - 1)
+        widths = _fitted(widths, room)
     for row in everything:
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=False)]
-        print("  ".join([*cells, row[-1]]).rstrip())
+        parts = [_wrapped(cell, width) for cell, width in zip(row, widths, strict=True)]
+        for line in itertools.zip_longest(*parts, fillvalue=""):
+            cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+            print("  ".join(cells).rstrip())
+
+
+def _fitted(widths: list[int], room: int) -> list[int]:
+    """Return widths of columns that fit: the widest ones give way."""
+    most = max(widths)
+    while most > 8 and sum(min(width, most) for width in widths) > room:
+        most -= 1
+    return [min(width, most) for width in widths]
+
+
+def _wrapped(cell: str, width: int) -> list[str]:
+    if len(cell) <= width:
+        return [cell]
+    import textwrap
+
+    return textwrap.wrap(cell, width, break_on_hyphens=False)
 
 
 def json(value: object) -> None:

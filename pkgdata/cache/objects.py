@@ -12,6 +12,7 @@
   derived-v1/<alg>/<aa>/<rest>/<key>/  what a processor made of an object
   contents-v1/<key>.txt                what such a directory holds, to notice a loss
   stamps-v1/<md5 of folder>.txt        files of predefined folders, once verified
+  packages-v1/<package>.txt            digest and name of what the package brought here
   partial-v1/<key>.part                unfinished bytes of a pinned object, at rest
   partial-v1/<key>.note|spans          where they came from with If-Range, which are there
   partial-v1/<key>.<owner>.part        the same while <owner> writes them
@@ -55,7 +56,7 @@ from ..base import config, fs
 from ..base.hashes import Digest, short_key
 from ..errors import CacheError
 from . import stamps
-from .stamps import OBJECTS, PARTIAL, SIZES, STAMPS, key_of
+from .stamps import OBJECTS, PACKAGES, PARTIAL, SIZES, STAMPS, key_of
 
 # a hit, which only looks, is spared what brings objects in: partial, staging, owners, locks
 TYPE_CHECKING = False
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
 #: A change of one's format takes the next number, and changes the tree of ``test_format.py``.
 TREES, DERIVED, CONTENTS = "trees-v1", "derived-v1", "contents-v1"
 LOCKS, HOSTS = "locks-v1", "hosts-v1"
-BUCKETS = (OBJECTS, SIZES, STAMPS, TREES, DERIVED, CONTENTS, PARTIAL, LOCKS, HOSTS)
+BUCKETS = (OBJECTS, SIZES, STAMPS, PACKAGES, TREES, DERIVED, CONTENTS, PARTIAL, LOCKS, HOSTS)
 
 _SEP = os.sep  # plain joining: names here are clean, and a batch asks thousands of times
 

@@ -4,6 +4,7 @@
 
   sizes-v1/<alg>/<aa>.txt      lines "<rest> <bytes>", <aa><rest> is an object's digest
   stamps-v1/<md5 of folder>.txt
+  packages-v1/<package>.txt    lines "<digest> <name>": which objects a package has used
 
 A size is kept where no registry tells it, so that a hit notices a cut file. It never changes, so
 nothing is ever taken out.
@@ -24,12 +25,13 @@ from ..base import fs, hashes
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from ..base.hashes import Digest
 
 #: Buckets of the cache that this module or `partial` writes; `objects` lists all.
 OBJECTS, PARTIAL, SIZES, STAMPS = "objects-v1", "partial-v1", "sizes-v1", "stamps-v1"
+PACKAGES = "packages-v1"
 #: The file whose bytes batches lock, see `pkgdata.base.locks.Claims`.
 CLAIMS = ".claims"
 
@@ -79,6 +81,62 @@ def record_sizes(root: str, facts: Iterable[tuple[Digest, int]]) -> None:
             fs.append(path, "".join(found).encode())
         except PermissionError:
             pass  # another user's; what is cut is then found by who verifies
+
+
+def _packages_file(root: str, package: str) -> str:
+    stem = "".join(c if c.isalnum() or c in "._-" else f"%{ord(c):x};" for c in package)
+    return os.path.join(root, PACKAGES, f"{stem}.txt")
+
+
+def used_by(root: str) -> dict[str, dict[str, str]]:
+    """Return what each package has used of a cache, as far as is recorded: names by digest."""
+    import re
+
+    found = {}
+    folder = os.path.join(root, PACKAGES)
+    for file in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
+        package = re.sub("%([0-9a-f]+);", lambda c: chr(int(c[1], 16)), file.removesuffix(".txt"))
+        found[package] = _uses(root, package)
+    return found
+
+
+def _uses(root: str, package: str) -> dict[str, str]:
+    try:
+        with open(_packages_file(root, package), encoding="utf-8", opener=fs.plain) as file:
+            pairs = (line.rstrip("\n").partition(" ") for line in file if line.endswith("\n"))
+            return {digest: name for digest, _, name in pairs if name}
+    except (OSError, ValueError):
+        return {}
+
+
+def record_uses(
+    root: str, package: str, facts: Iterable[tuple[Digest | None, str]], new: bool = False
+) -> None:
+    """Remember which objects a package uses, for `pkgdata cache`.
+
+    With ``new`` what is recorded is not read.
+    """
+    there = {} if new else _uses(root, package)
+    uses = {str(digest): name for digest, name in facts if digest is not None}
+    lines = [f"{digest} {name}\n" for digest, name in uses.items() if there.get(digest) != name]
+    path = _packages_file(root, package)
+    try:
+        if lines:
+            fs.make_dirs_below(root, os.path.dirname(path))
+            fs.append(path, "".join(lines).encode())
+    except OSError:
+        pass  # a cache that is read only, or another user's record
+
+
+def forget_uses(root: str, package: str, digests: Collection[str]) -> None:
+    """Take digests out of a package's record."""
+    path = _packages_file(root, package)
+    kept = {digest: name for digest, name in _uses(root, package).items() if digest not in digests}
+    if kept:
+        lines = "".join(f"{digest} {name}\n" for digest, name in kept.items())
+        fs.write_atomic(path, lines.encode(), sync=False, follow=True)
+    elif os.path.lexists(path):
+        fs.discard(path)
 
 
 #: Whether the mount of a cache keeps times of access, by root; asked once a process.

@@ -165,10 +165,11 @@ def _copy(args: Namespace, move: bool) -> int:
             _run_timed(copy, bar, args.timeline, workers=options.parallel > 1)
         else:
             copy.run(bar)
-    if copy.single:
-        if copy.tally.errors:
-            raise copy.tally.errors[0]
-        return 0
+    tally = copy.tally
+    if copy.single and tally.errors:
+        raise tally.errors[0]
+    if copy.single and not (tally.done or tally.kept):
+        return 0  # a pipe, whose bytes nobody counts
     return _end(copy.tally, verb, args, began)
 
 

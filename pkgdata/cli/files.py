@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 import time
 
 from ..base import text
 from ..base.config import conf
-from ..base.progress import view
+from ..base.progress import DONE, view
 from ..cluster import job
 from ..core.declaration import announced, find_package
 from ..core.package import PackageData
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from typing import Any
 
+    from ..base.progress import Event
     from ..base.report import Report
 
+_FOLDERS = "PKGDATA_FOLDERS"
 _PACKAGE = "package, or path of a folder with a pkgdata.toml, such as ./src/mypkg"
 
 
@@ -89,7 +93,18 @@ def _find(args: Namespace) -> PackageData:
 def _get(args: Namespace) -> None:
     data = _find(args)
     data._settings.may_be_temporary = False  # the path is to be good when this program has ended
-    print(data.get(args.name))
+    show, began, new = view(conf.progress), time.monotonic(), []
+
+    def watch(event: Event) -> None:
+        if event.state == DONE:
+            new.append(event.done)
+        show(event)
+
+    path = data.get(args.name, progress=watch)
+    took = time.monotonic() - began
+    print(path)
+    what = f"fetched, {text.speed(sum(new), took)}" if new else "already here"
+    text.note(f"{args.name}: {what}")
 
 
 def _where(args: Namespace) -> None:
@@ -105,7 +120,7 @@ def _where(args: Namespace) -> None:
 def _fetch(args: Namespace) -> int:
     data = find_package(args.package)
     data._settings.may_be_temporary = args.to is not None  # there the files stay in any case
-    progress, began = None, time.monotonic()
+    progress = None
     if args.timeline:
         from .copying import Timeline  # its XML library would slow down every `get`
 
@@ -135,10 +150,18 @@ def _fetch(args: Namespace) -> int:
             host: {key: getattr(share, key) for key in share.__slots__}
             for host, share in report.hosts.items()
         }
-        found = {"succeeded": report.succeeded, "failed": failed}
+        found = {
+            "succeeded": report.succeeded,
+            "failed": failed,
+            "new": report.new,
+            "bytes": report.bytes,
+            "seconds": round(report.seconds, 3),
+        }
         text.json({**found, "hosts": hosts} if args.on else found)
     elif _speaks(args, report):
-        text.note(_brought(args, data, report, time.monotonic() - began))
+        text.note(_brought(args, data, report))
+        if args.to is not None:
+            print(_using(os.path.abspath(args.to)))
     return 1 if report.failed else 0
 
 
@@ -148,7 +171,7 @@ def _speaks(args: Namespace, report: Report) -> bool:
     return here is None or here.rank == 0 or (args.on == "job" and bool(report.hosts))
 
 
-def _brought(args: Namespace, data: PackageData, report: Report, took: float) -> str:
+def _brought(args: Namespace, data: PackageData, report: Report) -> str:
     noun, new = f"file of {data.name}", report.new
     places = {
         (data._settings.url_cache if data.registry[name].digest is None else data.cache).root
@@ -157,10 +180,10 @@ def _brought(args: Namespace, data: PackageData, report: Report, took: float) ->
     line = text.closing(
         "fetched",
         len(new),
-        sum(new.values()),
+        report.bytes,
         noun=noun,
         place=f"into {' and '.join(sorted(places))}" if places and args.to is None else "",
-        took=took,
+        took=report.seconds,
         already_there=len(report.succeeded) - len(new),
     )
     shares = [*report.hosts.values()]
@@ -172,6 +195,14 @@ def _brought(args: Namespace, data: PackageData, report: Report, took: float) ->
     if args.to is None:
         return line
     return f"{line}; {text.counted(len(report.succeeded), 'file')} in {args.to}/{data.name}"
+
+
+def _using(folder: str) -> str:
+    """Return the line of a shell by which packages find what was fetched into a folder."""
+    known = f":${_FOLDERS}" if os.environ.get(_FOLDERS) else ""
+    if os.name == "nt":
+        return f"set {_FOLDERS}={folder}" + (f";%{_FOLDERS}%" if known else "")
+    return f"export {_FOLDERS}={shlex.quote(folder)}{known}"
 
 
 def _list(args: Namespace) -> None:

@@ -27,7 +27,7 @@ from ..cache import partial
 from ..cache.stamps import CLAIMS, OBJECTS, PARTIAL, key_of
 from ..errors import PkgdataError
 from ..stores.wire import user_agent
-from ..transfer.fetch import Routes
+from ..transfer.fetch import LOGGER, Routes, report
 from ..transfer.sockets import Run, Server
 
 TYPE_CHECKING = False
@@ -70,7 +70,10 @@ def _section(entry: Entry) -> str:
 class _Job:
     """One small file on its way through bulk into a group."""
 
-    __slots__ = ("_batch", "_count", "_fd", "_hasher", "digest", "entry", "path", "size", "target")
+    __slots__ = (
+        *("_batch", "_count", "_fd", "_hasher"),
+        *("began", "digest", "entry", "path", "size", "target"),
+    )
 
     def __init__(self, batch: Batch, entry: Entry, target: str) -> None:
         assert entry.digest is not None  # others are fetched alone
@@ -90,7 +93,7 @@ class _Job:
         self.size = size
         self.path, self._fd = self._batch.group.create(self.digest)
         self._hasher = hashes.new(self.digest.alg)
-        self._count = 0
+        self._count, self.began = 0, time.monotonic()
         self._batch.tell(self, START, 0)
         return True
 
@@ -234,8 +237,7 @@ class Batch:
 
     def tell(self, job: _Job, state: str, done: int) -> None:
         """Report progress of bulk, in bytes."""
-        if self._show is not silent:
-            self._show(Event(job.entry.name, state, done, job.size, self.url))
+        self._show(Event(job.entry.name, state, done, job.size, self.url))
 
     def succeed(self, entry: Entry, path: str | None = None, new: int | None = None) -> None:
         """Put an entry into the report; ``path`` is its place in the cache by default.
@@ -294,6 +296,8 @@ class Batch:
     def done(self, job: _Job) -> None:
         """Take over a job whose bytes are right."""
         self.tell(job, DONE, job.size)
+        if LOGGER.isEnabledFor(20):  # INFO
+            report(job.entry.name, self.url, job.size, time.monotonic() - job.began)
         with self._lock:
             job.keep()
 

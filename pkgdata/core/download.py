@@ -11,7 +11,7 @@ from ..base import fs, hashes, owners
 from ..base.pool import Crew
 from ..base.progress import WAIT, Event
 from ..cache import partial, staging
-from ..cache.stamps import PARTIAL, key_of
+from ..cache.stamps import PARTIAL, key_of, record_uses
 from ..errors import CacheError, PkgdataError
 from ..transfer.fetch import Health, Mirrors, configured, fetch, shown
 from .lookup import url_of
@@ -121,7 +121,9 @@ class Downloads(NamedTuple):
                 fill(into)  # a home that cannot be written to
                 return None
             sync, waiting = settings["durability"] != "none", _waiting(entry, show)
-            return cache.obtain(entry.digest, entry.name, entry.size, fill, waiting, sync)
+            path = cache.obtain(entry.digest, entry.name, entry.size, fill, waiting, sync)
+            record_uses(cache.root, self.name, [(entry.digest, entry.name)], new=True)
+            return path
 
         def size() -> int:
             return os.stat(path or filled[0].path).st_size

@@ -16,12 +16,12 @@ import os
 from ..base import config, fs
 from ..base.report import ABSENT, HIT, WRONG, Place, is_file, plain_name
 from ..cache.objects import Cache
-from ..cache.stamps import OBJECTS, Stamps, check, note_use
+from ..cache.stamps import OBJECTS, Stamps, check, note_use, record_uses
 from ..errors import CacheError, CacheWarning, ConfigError, IntegrityError, warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from importlib.metadata import EntryPoint
     from typing import Any, TypeVar
 
@@ -271,6 +271,13 @@ class Lookup:
                 for _, cache in self._caches
             )
         )
+
+    def record(self, package: str, paths: Mapping[str, str], registry: Registry) -> None:
+        """Record which objects of the user's cache a package uses."""
+        for kind, cache in self._caches:
+            if kind == "user cache":
+                inside = [n for n, path in paths.items() if path.startswith(cache.root + os.sep)]
+                record_uses(cache.root, package, ((registry[n].digest, n) for n in inside))
 
     def in_folder(self, entry: Entry, folder: LocalFolder) -> Place:
         """Look into one folder."""

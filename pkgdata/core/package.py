@@ -375,6 +375,7 @@ class PackageData:
 
             fetch_all(self, wanted, rest, report, lambda *size: self._view(progress, *size))
         self.cache.tidy()
+        self._lookup().record(self.name, report.succeeded, self.registry)
         if to is not None:
             from .download import export
 

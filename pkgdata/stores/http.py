@@ -8,6 +8,7 @@ for an address go to that host alone; https never falls to http; certificates ar
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 
 from ..base.config import conf
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 
 #: Bytes of an answer that is read whole, unpacked: a page of a listing has a few megabytes.
 _MOST_ANSWER = 64 << 20
+LOGGER = logging.getLogger("pkgdata")
 
 #: Statuses after which the same request may succeed: rate limits and transient server troubles.
 TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -200,6 +202,7 @@ def request(
     options["timeout"] = timeout
     try:
         response = _ask(method, url, headers, login, follow, dict(options))
+        LOGGER.debug("%s %s: status %s", method, shown or redact(url), response.status_code)
         vars(response)["asked"] = url
         if response.status_code in _REFUSALS and vars(response)["entry"]:
             without = _ask(method, url, headers, own_login, follow, dict(options))

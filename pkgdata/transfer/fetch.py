@@ -10,14 +10,16 @@ Jitter", AWS Architecture Blog, 2015), and never fall below a server's ``Retry-A
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import sys
+import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ..base import fs, hashes, retry, urls
+from ..base import fs, hashes, retry, text, urls
 from ..base.config import conf
-from ..base.progress import DONE, FAILED, HIT, Event, silent
+from ..base.progress import DONE, FAILED, HIT, RETRY, Event, silent
 from ..errors import (
     AccessDeniedError,
     AllMirrorsFailedError,
@@ -50,6 +52,10 @@ if TYPE_CHECKING:
 
 #: Seconds for which a server that failed is tried last.
 DOWN_SECONDS = 600.0
+
+LOGGER = logging.getLogger("pkgdata")
+#: Servers of which this process has warned that others had to stand in for them.
+_warned: set[str] = set()
 
 
 def configured(setting: Callable[[str], Any] = conf.__getattr__) -> Limits:
@@ -85,12 +91,43 @@ def fetch(
     transfer = Transfer(
         name, target, digest, size, limits or configured(), show, others=sources, check=check
     )
-    return first_good(
-        name,
-        sources,
-        lambda source: Fetched(transfer.run(source.store, source.name), source),
-        **rounds,
-    )
+    transfer.attempts = rounds["retries"] + 1
+    failures: dict[str, PkgdataError] = {}
+    tries: dict[str, int] = {}
+    began, before = time.monotonic(), target.offset
+
+    def attempt(source: Source) -> Fetched:
+        address = source.address
+        transfer.attempt = tries[address] = tries.get(address, 0) + 1
+        try:
+            return Fetched(transfer.run(source.store, source.name), source)
+        except (StoreError, IncompleteTransferError, IntegrityError) as error:
+            failures[address] = error
+            why, turn = error.message.partition("\n")[0], (transfer.attempt, transfer.attempts)
+            LOGGER.info("%s (try %d of %d)", why, *turn)
+            host = address.split("/")[2] if "://" in address else address
+            show(Event(name, RETRY, target.offset, size, why.replace(address, host), *turn))
+            raise
+
+    found = first_good(name, sources, attempt, **rounds)
+    report(name, found.source.address, target.offset - before, time.monotonic() - began)
+    _warn_of(failures, name, found.source.address)
+    return found
+
+
+def report(name: str, address: str, count: int, took: float) -> None:
+    """Log a download: from where, how many bytes, how long it took."""
+    LOGGER.info("%s: %s from %s", name, text.speed(count, took), address)
+
+
+def _warn_of(failures: Mapping[str, PkgdataError], name: str, address: str) -> None:
+    """Warn of wrong bytes, and once of each server for which another one stood in."""
+    for bad, error in failures.items():
+        wrong, server = isinstance(error, IntegrityError), "/".join(bad.split("/", 3)[:3])
+        if wrong or (bad != address and server not in _warned):
+            _warned.add(server)
+            why = error.message.partition("\n")[0]
+            LOGGER.warning("%s; %s came from %s", why, repr(name), address)
 
 
 @contextlib.contextmanager

@@ -99,6 +99,8 @@ class Transfer:
         self.progress = progress
         self.clock = clock or time.monotonic
         self.others = others
+        #: How often the present source was asked, and how often at most, for events.
+        self.attempt = self.attempts = 1
         self._check = check or unexpected_page
         self.head = b""
         self._kind = ""
@@ -198,7 +200,8 @@ class Transfer:
         offset = self.target.offset
         if offset and offset == self.size:
             return  # all of it was there; the digest decides
-        self.progress(Event(self.name, START, self._on_disk(), self.size, store.url))
+        tries = self.attempt, self.attempts
+        self.progress(Event(self.name, START, self._on_disk(), self.size, store.url, *tries))
         if self.target.later and self.size is not None:
             self._over_ranges(store, name, None, self.size)
             return
@@ -224,6 +227,9 @@ class Transfer:
             if too_slow and body.size is not None:
                 self._over_ranges(store, name, body, body.size)
             self._check_end(body, address)
+
+    def _event(self, done: int, size: int | None, source: str) -> Event:
+        return Event(self.name, BYTES, done, size, source, self.attempt, self.attempts)
 
     def _check_size(self, body: Body, address: str) -> None:
         """Refuse at once what cannot be the object, before its bytes are moved."""
@@ -337,7 +343,7 @@ class Transfer:
             [first, *others],
             self.limits,
             target.record,
-            lambda done: self.progress(Event(self.name, BYTES, done, size, url)),
+            lambda done: self.progress(self._event(done, size, url)),
             self.clock,
         )
         try:
@@ -374,7 +380,7 @@ class Transfer:
                 _write_all(self.target.fd, block, self.target.offset)
                 lane.hash(block)
                 self.target.offset += count
-                self.progress(Event(self.name, BYTES, self.target.offset, size, source))
+                self.progress(self._event(self.target.offset, size, source))
                 if self.size is not None and self.target.offset > self.size:
                     lane.finish()
                     raise self._refused(

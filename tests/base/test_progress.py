@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 
 import pytest
 
@@ -11,11 +12,13 @@ from pkgdata.base.progress import (
     FAILED,
     HIT,
     LARGE,
+    RETRY,
     START,
     WAIT,
     Bar,
     Bars,
     Event,
+    Lines,
     ended,
     silent,
     view,
@@ -52,13 +55,14 @@ def test_a_callable_is_its_own_view():
         (None, True, True),
         (None, False, False),
         (False, True, False),
-        (True, False, False),  # not a terminal
-        ("auto", None, False),
+        (True, False, "lines"),  # not a terminal
+        ("auto", None, "lines"),
     ],
 )
 def test_what_the_argument_and_the_setting_ask_for(progress, setting, drawn):
-    assert isinstance(view(progress, setting=setting), Bars) is drawn
-    assert (view(progress, setting=setting) is silent) is not drawn
+    kind = {True: Bars, "lines": Lines}.get(drawn)
+    found = view(progress, setting=setting)
+    assert isinstance(found, kind) if kind else found is silent
 
 
 def test_one_bar_counts_bytes_and_objects(capsys):
@@ -166,3 +170,93 @@ def test_without_a_screen_nothing_is_drawn(monkeypatch):
     monkeypatch.setattr("sys.stderr", None)
     assert view(True) is silent
     assert view(None, setting="auto") is silent
+
+
+# -- what is said while nothing moves -----------------------------------------------------------
+
+
+class Clock:
+    """Stands in for the clock of the views."""
+
+    def __init__(self, monkeypatch):
+        self.now = 1000.0
+        monkeypatch.setattr("pkgdata.base.progress.time.monotonic", lambda: self.now)
+
+    def after(self, seconds, view):
+        self.now += seconds
+        view.tick(self.now)
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    return Clock(monkeypatch)
+
+
+URL = "https://data.example.org/maps/"
+
+
+def test_off_a_terminal_a_long_transfer_has_a_line_every_ten_seconds(clock, capsys):
+    lines = Lines("")
+    lines(Event("map.fits", START, 20_000_000, 100_000_000, URL))  # resumed
+    clock.after(9, lines)
+    assert capsys.readouterr().err == ""
+    lines(Event("map.fits", BYTES, 40_000_000, 100_000_000, URL))
+    clock.after(1, lines)
+    said = "pkgdata: map.fits: 40 MB of 100 MB, 2 MB/s, 30 s left\n"
+    assert capsys.readouterr().err == said
+    clock.after(10, lines)
+    assert capsys.readouterr().err == (
+        "pkgdata: map.fits: 40 MB of 100 MB, no answer from data.example.org for 11 s\n"
+    )
+    lines(ended("map.fits", 100_000_000))
+    assert not lines._last
+
+
+def test_a_line_about_a_batch(clock, capsys):
+    lines = Lines("", 3, 300)
+    lines(Event("a", HIT, 100, 100))
+    lines(Event("b", START, 0, 100, URL))
+    lines(ended("b", 100))
+    lines(Event("c", START, 0, 100, URL))
+    lines(Event("c", BYTES, 50, 100, URL))
+    clock.after(10, lines)
+    assert "2 of 3 files, 250 B of 300 B, 15 B/s, 3.3 s left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("event", "said"),
+    [
+        (
+            Event("a", START, 0, 9, URL, 2, 5),
+            "no answer from data.example.org for 12 s, try 2 of 5",
+        ),
+        (Event("a", RETRY, 0, 9, "h: status 503", 1, 5), "h: status 503, try 1 of 5"),
+        (Event("a", WAIT, 0, 9, "process 42"), "waiting for process 42"),
+        (Event("a", START, 0, 9), "no answer for 12 s"),
+    ],
+)
+def test_a_bar_says_why_nothing_moves(clock, capsys, event, said):
+    for bar in (Bars(), Bar("copied", files=1, total=9)):
+        bar(event)
+        clock.after(12, bar)
+        assert f"a ({said}): " in capsys.readouterr().err.replace("copied (", "a (")
+        bar(Event("a", BYTES, 1, 9, URL))
+        clock.after(1, bar)
+        bar(ended("a", 9))
+        assert said not in capsys.readouterr().err.rpartition("\r")[2]
+
+
+def test_quiet_draws_nothing(monkeypatch):
+    monkeypatch.setattr("pkgdata.base.text.QUIET", True)
+    assert view(True) is silent
+    assert view(None, setting="auto") is silent
+
+
+def test_one_thread_looks_at_all_views():
+    lines = [Lines("") for _ in range(5)]
+    for one in lines:
+        one(Event("a", START, 0, 9, URL))
+    names = [thread.name for thread in threading.enumerate()]
+    assert names.count("pkgdata-progress") == 1
+    for one in lines:
+        one(ended("a", 9))

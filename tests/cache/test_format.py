@@ -30,6 +30,7 @@ PLACEHOLDERS = {
     "<owner>": r"[0-9a-f]{10}-\d+-[0-9a-f]{8}",
     "<md5 of folder>": r"[0-9a-f]{32}",
     "<md5 of server>": r"[0-9a-f]{32}",
+    "<package>": r"\w+",
 }
 
 LARGE = bytes(range(256)) * 10_000
@@ -221,6 +222,7 @@ def test_the_very_paths(data, monkeypatch):
         f"contents-v1/tree-sha256-{identity.hex[:40]}.txt",
         f"contents-v1/derived-sha256-{sha(archive()).hex[:40]}-{recipe}.txt",
         f"stamps-v1/{folder_key}.txt",
+        f"packages-v1/{data.name}.txt",
         f"hosts-v1/{hashlib.md5(DEAD.rstrip('/').encode()).hexdigest()}.down",
         f"partial-v1/{key}.part",
         f"partial-v1/{key}.note",
@@ -260,6 +262,7 @@ def test_every_bucket_has_a_version_and_a_line():
         cache.DERIVED,
         cache.CONTENTS,
         cache.STAMPS,
+        cache.PACKAGES,
         cache.PARTIAL,
         cache.HOSTS,
         cache.LOCKS,

@@ -129,11 +129,14 @@ def test_the_closing_line_of_fetch(package, tmp_path):
     assert first.startswith(f"1 file of kept fetched into {place} (1 kB in ")
     second = run("fetch", package).stderr
     assert second.startswith(f"1 file of kept fetched into {place} (500 B in ")
-    assert second.endswith(" s), 1 already there\n")
+    assert second.endswith("s), 1 already there\n")
     assert run("fetch", package).stderr == "0 files of kept fetched, 2 already there\n"
     out = tmp_path / "out"
-    copied = run("fetch", package, "--to", out).stderr
-    assert copied == f"0 files of kept fetched, 2 already there; 2 files in {out}/kept\n"
+    copied = run("fetch", package, "--to", out)
+    assert copied.stderr == f"0 files of kept fetched, 2 already there; 2 files in {out}/kept\n"
+    assert copied.stdout == f"export PKGDATA_FOLDERS={out}\n"
+    more = run("fetch", package, "--to", out, PKGDATA_FOLDERS="/data").stdout
+    assert more == f"export PKGDATA_FOLDERS={out}:$PKGDATA_FOLDERS\n"
 
 
 def test_the_closing_lines_of_the_cache(package, tmp_path):
@@ -151,9 +154,12 @@ def test_the_closing_lines_of_the_cache(package, tmp_path):
     assert first.startswith(f"2 files imported into {place} (1.5 kB in ")
 
 
-def test_fetch_as_json_says_the_same_as_before(package):
+def test_fetch_as_json(package):
     found = json.loads(run("fetch", package, "--json").stdout)
-    assert set(found) == {"succeeded", "failed"}
+    assert list(found) == ["succeeded", "failed", "new", "bytes", "seconds"]
+    assert found["new"] == {"a.txt": 1000, "b.txt": 500}
+    assert found["bytes"] == 1500
+    assert 0 < found["seconds"] < 60
 
 
 @linux
