@@ -182,8 +182,6 @@ class Report:
         Error by name.
     new : dict of str to int
         Bytes by name of what `PackageData.fetch` brought here; the rest was here already.
-    bytes : int
-        Bytes of all that is new.
     seconds : float
         How long it took.
     hosts : dict of str to HostShare
@@ -201,6 +199,7 @@ class Report:
 
     @property
     def bytes(self) -> int:
+        """Bytes of all that is new."""
         return sum(self.new.values())
 
     def __getstate__(self) -> dict[str, Any]:
