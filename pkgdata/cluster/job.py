@@ -16,6 +16,7 @@ import os
 import pickle
 import platform
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from ..base.hashes import short_key
 from ..base.progress import WAIT, Event, view
 from ..base.report import HostShare, Report, each_name, short
 from ..errors import BatchError, CacheWarning, ConfigError, PkgdataError, StoreError, warn
+from .mpi import keep
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -175,7 +177,7 @@ class _Crew:
         self._view = view(progress, len(names), total, data.setting("progress"))
         root = data.cache.root
         key = short_key("\n".join([root, data.name, *names]))
-        own = os.path.join(_private(), f"{platform.node()}-{key}")
+        own = os.path.join(_private() or os.path.join(root, "hosts-v1"), f"{platform.node()}-{key}")
         self._local = _Note(f"{own}.json")
         #: In the user's cache, which the nodes may share.
         self._shared = _Note(os.path.join(root, "hosts-v1", f"job-{key}.json"))
@@ -202,7 +204,10 @@ class _Crew:
         """Wait for this process's turn, and for those who begin; return what failed there."""
         if not self._missing or self.works:
             return {}
-        self._lock.acquire(self._local.is_new, self._signs, self._waits)
+        try:
+            self._lock.acquire(self._local.is_new, self._signs, self._waits)
+        except OSError:
+            pass  # nowhere to put a lock: this process works as well
         if self._local.is_new():
             self.leave()
             return self._local.failures()
@@ -279,15 +284,18 @@ class _Crew:
 
 
 def _private() -> str:
-    """Return a folder of this user alone, on a disk of this node as a rule."""
-    path = os.path.join(tempfile.gettempdir(), f"pkgdata-{getattr(os, 'geteuid', int)()}")
+    """Return a folder of this user alone, on a disk of this node as a rule; "" if there is none."""
     try:
-        os.mkdir(path, 0o700)
-    except FileExistsError:
-        found = os.lstat(path)
-        if fs.is_foreign(found) or not os.path.isdir(path) or os.path.islink(path):
-            return tempfile.mkdtemp(prefix="pkgdata-")  # somebody's trap; the turn is ours alone
-    return path
+        path = os.path.join(tempfile.gettempdir(), f"pkgdata-{getattr(os, 'geteuid', int)()}")
+        try:
+            os.mkdir(path, 0o700)
+        except FileExistsError:
+            found = os.lstat(path)
+            if not stat.S_ISDIR(found.st_mode) or fs.is_foreign(found):
+                return ""  # another user's trap
+        return path if os.access(path, os.W_OK) else ""
+    except OSError:
+        return ""
 
 
 # -- Slurm, from its batch script ------------------------------------------------------------------
@@ -304,6 +312,11 @@ def fetch_slurm(
         raise ConfigError(
             "on='slurm' needs an allocation of Slurm, and SLURM_JOB_NUM_NODES is not set",
             hint="use it in a script for sbatch, or within salloc; tasks of srun use on='job'",
+        )
+    if os.environ.get("SLURM_PROCID", "0") != "0":
+        raise ConfigError(
+            "on='slurm' is for the batch script, and this is a task of srun",
+            hint="use on='job' in tasks",
         )
     lacking = [tool for tool in ("srun", "sbcast") if shutil.which(tool) is None]
     if lacking:
@@ -400,7 +413,8 @@ def _answer(data: Any, bundles: list[list[str]], bundle: str) -> dict[str, Any]:
         for member in tar:
             if member.name in lacking:
                 try:
-                    _keep(target, data.registry[member.name], tar.extractfile(member))
+                    while not keep(data, data.registry[member.name], tar.extractfile(member)):
+                        pass  # the node's cache is full; now it goes into the user's
                     found["files"] += 1
                     found["bytes"] += member.size
                 except (PkgdataError, OSError) as error:
@@ -417,15 +431,6 @@ def _lacking(data: Any, target: Any, names: list[str]) -> list[str]:
         if path is None or (target is not data.cache and path.startswith(user)):
             absent.append(name)
     return absent
-
-
-def _keep(target: Any, entry: Any, file: Any) -> None:
-    """Take a file into a cache, verified on the way."""
-
-    def fill(partial: Any) -> None:
-        partial.fill(file, entry.digest, entry.name)
-
-    target.obtain(entry.digest, entry.name, entry.size, fill)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import zlib
 
 from ..base import fs, owners
 from ..base.report import HostShare, Report, each_name
-from ..errors import BatchError, ConfigError, MissingExtraError, PkgdataError
+from ..errors import BatchError, CacheError, ConfigError, MissingExtraError, PkgdataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -248,20 +248,31 @@ class _Work:
         path = self._state(name)[1] if comm.rank == source else ""
         stream = _Stream(comm, source, path)
         try:
-            if receives:
-                entry = self._data.registry[name]
-                self._target.obtain(
-                    entry.digest,
-                    name,
-                    entry.size,
-                    lambda partial: partial.fill(stream, entry.digest, name),
-                )
+            if receives and keep(self._data, self._data.registry[name], stream):
                 self._new[name] = stream.size
         except Exception as error:  # the others send and receive on
             self.failed[name] = _portable(error)
         stream.drain()
         if stream.error is not None:
             self.failed.setdefault(name, stream.error)
+
+
+def keep(data: Any, entry: Any, source: Any) -> bool:
+    """Take a file's bytes into the nearest cache, verified on the way; False if it is full."""
+    node = data.node_cache
+
+    def fill(partial: Any) -> None:
+        partial.fill(source, entry.digest, entry.name)
+
+    sync = node is None and data.setting("durability") != "none"
+    try:
+        (node or data.cache).obtain(entry.digest, entry.name, entry.size, fill, sync=sync)
+    except CacheError as error:
+        if node is None:
+            raise
+        node.give_up(error.message)  # the user's cache stands in from now on
+        return False
+    return True
 
 
 class _Stream:

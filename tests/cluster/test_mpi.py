@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
+import io
 import json
 import os
 import random
@@ -16,6 +18,7 @@ import pytest
 from origin import Origin, package
 
 import pkgdata
+from pkgdata.cluster import mpi
 
 pytestmark = [pytest.mark.slow, pytest.mark.integration]
 
@@ -65,7 +68,8 @@ RANK = """
 import hashlib, json, os, sys, time
 from mpi4py import MPI
 rank, caches = MPI.COMM_WORLD.rank, int(sys.argv[1])
-os.environ["PKGDATA_CACHE_DIR"] = os.path.join(os.environ["CACHES"], str(rank % caches))
+own = os.environ.get("OWN", "PKGDATA_CACHE_DIR")
+os.environ[own] = os.path.join(os.environ["CACHES"], str(rank % caches))
 import pkgdata
 names = sys.argv[2:] or None
 began, line = time.monotonic(), {"rank": rank}
@@ -181,6 +185,48 @@ def test_caches_that_are_one_shared_folder_receive_once(origin, shared):
     assert lines[0]["hosts"] == [[origin.total, origin.total, 2 * 22]]
     assert max(line["seconds"] for line in lines) < 20, "none waits for the other's lock"
     assert list((shared / "partial-v1").iterdir()) == []
+
+
+def test_node_caches_are_filled_through_the_network(origin, tmp_path):
+    home = tmp_path / "home-cache"
+    place = {"OWN": "PKGDATA_NODE_CACHE", "PKGDATA_CACHE_DIR": str(home)}
+    lines = finish(mpiexec(4, "-c", RANK, "2", **place))
+    assert [line["digests"] for line in lines] == [digests()] * 4
+    assert origin.sent == origin.total
+    assert lines[0]["hosts"] == [[origin.total, origin.total, 2 * 22]]
+    assert all("/caches/1/" in path for path in lines[1]["paths"].values())
+    shutil.rmtree(tmp_path / "caches" / "1")
+    lines = finish(mpiexec(4, "-c", RANK, "2", **place))
+    assert lines[0]["hosts"] == [[0, origin.total, 22]], "from the other node, not from the disk"
+
+
+def test_a_full_node_cache_is_no_failure(tmp_path):
+    entry = pkgdata.Entry("a.txt", pkgdata.Digest("sha256", hashlib.sha256(b"a").hexdigest()), 1)
+
+    class Full(pkgdata.Cache):
+        given_up = False
+
+        def obtain(self, *_, **__):
+            raise pkgdata.CacheError("no space")
+
+        def give_up(self, why):
+            data.node_cache, self.given_up = None, True
+
+    class Data:
+        node_cache = Full(str(tmp_path / "node"))
+        cache = pkgdata.Cache(str(tmp_path / "user"))
+        setting = staticmethod(pkgdata.conf.__getattr__)
+
+    data = Data()
+    full = data.node_cache
+    assert not mpi.keep(data, entry, io.BytesIO(b"a"))
+    assert full.given_up
+    assert mpi.keep(data, entry, io.BytesIO(b"a"))
+    assert Path(data.cache.find(entry.digest, "a.txt")).read_bytes() == b"a"
+    with pytest.raises(pkgdata.IntegrityError):
+        mpi.keep(
+            data, pkgdata.Entry("b.txt", pkgdata.Digest("sha256", "0" * 64), 1), io.BytesIO(b"a")
+        )
 
 
 def test_ranks_that_want_different_files_are_told(origin):
