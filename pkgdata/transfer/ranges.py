@@ -1,10 +1,13 @@
 """One large object over several connections at once, from one mirror or several.
 
-The object is a set of *spans* still to come. Each worker reads one span from its beginning; a
-worker that is done takes the second half of the longest span that is left, so a slow or stalled
-connection never holds up the end. How many workers there are is decided by measuring: their number
-is raised as long as that makes the whole evidently faster, so a fast server keeps one connection
-and a server that caps each connection gets as many as are allowed.
+The object is a set of *spans* still to come. Each worker reads one span from its beginning, a piece
+of a long one; when all are taken, a worker that is done takes the second half of the longest, so a
+slow or stalled connection never holds up the end. How many workers there are is decided by
+measuring: their number is raised as long as that makes the whole evidently faster, so a fast server
+keeps one connection and a server that caps each connection gets as many as are allowed.
+
+All work within a window from the contiguous front on, so that the front grows steadily and others
+can use or pass on what is there while the rest comes. Whoever holds up a full window is relieved.
 
 The hash follows the contiguous front. Bytes that came out of order are read from the page cache for
 it, the only bytes that are ever read back.
@@ -34,6 +37,11 @@ SMALLEST = 2 << 20
 #: Seconds over which a number of workers is judged, how many times as many are tried next, and how
 #: much faster they must be to be kept.
 WINDOW, STEP, GAIN = 0.2, 4, 1.25
+#: The window beyond the front: so many bytes, or what comes in so many seconds if that is more. A
+#: piece is so large that a request for the next one takes little of the time.
+AHEAD, AHEAD_SECONDS = 64 << 20, 2.0
+#: Seconds that a piece at the front may still take while the others have nothing left to do.
+PATIENCE = 1.0
 #: Seconds between two records of what is on disk.
 RECORD_EVERY = 0.04
 
@@ -53,12 +61,14 @@ class Limits(NamedTuple):
 class Span:
     """Bytes still to come; `pos` moves towards `end`, and `end` may move down."""
 
-    __slots__ = ("busy", "end", "pos")
+    __slots__ = ("began", "busy", "end", "pos", "start")
 
     def __init__(self, pos: int, end: int) -> None:
         self.pos = pos
         self.end = end
         self.busy = False
+        #: Where and when the worker began that is busy with it.
+        self.start, self.began = pos, 0.0
 
 
 def gaps(size: int, front: int, later: Sequence[tuple[int, int]]) -> list[Span]:
@@ -108,6 +118,7 @@ class Ranges:
         self._news = threading.Condition(self._lock)
         self._workers = 0
         self._want = 1
+        self._ahead = AHEAD
         self._stop = False
         self._errors: list[PkgdataError] = []
         self._broken: OSError | None = None
@@ -129,22 +140,39 @@ class Ranges:
         return front, [(span.pos, span.end) for span in gaps(self._size, front, open_spans)]
 
     def _take(self) -> Span | None:
-        """Give a worker something to do: an idle span, else half of the longest busy one."""
+        """Give a worker something to do: an idle piece, else half of the longest busy span."""
         with self._lock:
-            open_spans = [span for span in self._spans if span.pos < span.end]
-            for span in open_spans:
-                if not span.busy:
-                    span.busy = True
-                    return span
+            open_spans = sorted((s for s in self._spans if s.pos < s.end), key=lambda s: s.pos)
+            idle = next((span for span in open_spans if not span.busy), None)
+            if idle is not None:
+                piece = max(SMALLEST, self._ahead // (2 * self._want))
+                end = min(idle.pos + piece, idle.end)
+                if end > open_spans[0].pos + self._ahead:
+                    return self._relieve(open_spans[0])
+                if idle.end - end >= SMALLEST:
+                    self._split(idle, end)
+                return self._begin(idle)
             longest = max(open_spans, key=lambda span: span.end - span.pos, default=None)
             if longest is None or longest.end - longest.pos < 2 * SMALLEST:
                 return None
-            middle = (longest.pos + longest.end) // 2
-            half = Span(middle, longest.end)
-            longest.end = middle
-            half.busy = True
-            self._spans.append(half)
-            return half
+            return self._begin(self._split(longest, (longest.pos + longest.end) // 2))
+
+    def _relieve(self, front: Span) -> Span | None:
+        """Take over the span at the front if it is slow; the window is full."""
+        took, left = self._clock() - front.began, front.end - front.pos
+        if took < PATIENCE or left * took < PATIENCE * (front.pos - front.start):
+            return None
+        return self._begin(self._split(front, front.pos))
+
+    def _split(self, span: Span, at: int) -> Span:
+        rest = Span(at, span.end)
+        span.end = at
+        self._spans.append(rest)
+        return rest
+
+    def _begin(self, span: Span) -> Span:
+        span.busy, span.start, span.began = True, span.pos, self._clock()
+        return span
 
     # -- the work --------------------------------------------------------------------------
 
@@ -189,6 +217,7 @@ class Ranges:
         """Add workers while that helps; keep the record; return when all is over."""
         want = self._want = min(STEP, self._limits.width)
         best, growing = rate, True
+        self._ahead = max(AHEAD, int(AHEAD_SECONDS * rate))
         began, missing = self._clock(), self._missing()
         recorded = began
         while True:
@@ -203,14 +232,15 @@ class Ranges:
                 self._record(*self.on_disk())
             if not left or self._broken is not None or self._stop:
                 return
-            if growing and now - began >= window:
+            if now - began >= window:
                 rate = (missing - left) / (now - began)
-                helped = rate > GAIN * best
-                growing = helped and want < self._limits.width
-                if growing:
+                self._ahead = max(AHEAD, int(AHEAD_SECONDS * rate))
+                helped = growing and rate > GAIN * best
+                if helped and want < self._limits.width:
                     want = min(STEP * want, self._limits.width)
-                elif not helped:
+                elif growing and not helped:
                     want = max(1, want // STEP)  # those that are too many end with their span
+                growing = helped and want > self._want
                 self._want, best, began, missing = want, rate, now, left
             if failures > 2 * self._limits.width or not sources:
                 if not workers:

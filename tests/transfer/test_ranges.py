@@ -288,6 +288,56 @@ def test_a_slow_connection_does_not_hold_up_the_end(bench):
     assert len(store.asked) > 3
 
 
+def test_all_work_close_behind_the_front(bench, monkeypatch):
+    """Others can follow while it grows, also if one connection is slower than the rest."""
+    monkeypatch.setattr(ranges, "AHEAD", MB)
+    gate, far = threading.Event(), []
+
+    def before(body: FakeBody, at: int) -> None:
+        far.append(at - one.work.on_disk()[0])
+        if body is store.bodies[0] and at:
+            assert gate.wait(30)
+
+    store = FakeStore("a", before=before)
+    one = bench(store)
+    record = one.work._moved
+
+    def moved(done: int) -> None:
+        record(done)
+        if done >= MB // 2:
+            gate.set()
+
+    one.work._moved = moved
+    one.run()
+    one.check()
+    assert MB // 4 < max(far) <= MB
+
+
+def test_whoever_holds_up_the_others_is_relieved(bench, monkeypatch):
+    """The first connection reads no more until all is there; then it finds that nothing is left."""
+    monkeypatch.setattr(ranges, "AHEAD", MB)
+    monkeypatch.setattr(ranges, "PATIENCE", 0.0)
+    gate = threading.Event()
+
+    def before(body: FakeBody, at: int) -> None:
+        if body is store.bodies[0] and at:
+            assert gate.wait(30)
+
+    store = FakeStore("a", before=before)
+    one = bench(store)
+    record = one.work._moved
+
+    def moved(done: int) -> None:
+        record(done)
+        if done == SIZE:
+            gate.set()
+
+    one.work._moved = moved
+    one.run()
+    one.check()
+    assert one.work._errors == []
+
+
 def test_a_stalled_connection_is_given_up_and_its_span_taken_over(bench):
     ticks = [0.0]
 
