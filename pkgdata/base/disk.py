@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 #: Errors of a full disk or an exhausted quota.
 NO_SPACE = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
+#: File systems of one kernel: whoever holds a lock there holds its ``flock``.
+_LOCAL = frozenset({"ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs"})
+
 
 def sync(path: str) -> None:
     """Wait until a file, or all that lies in a folder where `can_sync_all`, is on disk."""
@@ -104,3 +107,15 @@ def obstacle(path: str, reason: str) -> tuple[str, str]:
     if os.path.islink(at) and not os.path.exists(at):
         return f"a link leads nowhere, to {os.readlink(at)}", at
     return (reason, path) if os.path.isdir(at) else ("a file is in the way", at)
+
+
+def is_local(path: str) -> bool:
+    """Return True if a path is on a file system that no other kernel uses at the same time."""
+    try:
+        device = os.stat(os.path.dirname(path)).st_dev
+        wanted = f" {os.major(device)}:{os.minor(device)} "
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
+            kinds = [line.partition(" - ")[2].split()[0] for line in mounts if wanted in line]
+    except (OSError, IndexError):
+        return False  # not Linux
+    return bool(kinds) and _LOCAL.issuperset(kinds)

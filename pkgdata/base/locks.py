@@ -1,13 +1,19 @@
 """One bounded, explained way to wait for a lock.
 
-Three kinds. A *key lock* (`KeyLock`) lets one process at a time fetch an object; it is ``flock``,
-filelock's `SoftFileLock` next to it where the file system has none, and filelock's `FileLock` on
-Windows. A *usage lock* (`UsageLock`) is held shared by those who add to a cache and exclusively by
-those who remove from it. *Claims* (`Claims`) are thousands of locks that take no file each.
+Three kinds. A *key lock* (`KeyLock`) lets one process at a time fetch an object; it is ``flock``
+and a note that names the holder, and filelock's `FileLock` on Windows. A *usage lock* (`UsageLock`)
+is held shared by those who add to a cache and exclusively by those who remove from it. *Claims*
+(`Claims`) are thousands of locks that take no file each.
 
-What is not promised: that a lock excludes anyone. Some network file systems grant ``flock`` to
-everybody. Callers stay correct without it; a lock only saves repeated work. Lock objects are made
-per call and never inherited, so a forked process cannot release its parent's lock.
+``flock`` ends with its process, but on some network file systems (Lustre with ``localflock``, some
+NFS) each host knows its own alone, others have none or grant it to everybody. The note, a file that
+only one can create, is seen by all, but stays when its process is killed: it is believed as long as
+that process runs or its work grows. One process of each host waits for the note, and the others of
+that host for ``flock``.
+
+What is not promised: that a lock excludes anyone. Callers stay correct without it; a lock only
+saves repeated work. Lock objects are made per call and never inherited, so a forked process cannot
+release its parent's lock.
 """
 
 from __future__ import annotations
@@ -16,12 +22,15 @@ import errno
 import os
 
 from ..errors import CacheLockTimeoutError
-from . import fs
+from . import disk, fs, owners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from typing import Any
+
+    #: What changes while others work: path, bytes and time in ns of each file.
+    Signs = Iterable[tuple[str, int, int]]
 
 #: What ``flock`` answers where the file system (Lustre without ``-o flock``, some NFS and FUSE)
 #: has none.
@@ -32,8 +41,17 @@ _NO_FLOCK = frozenset(
 #: Errors that say that something else than a plain file, or another user's, has a lock's name.
 _NO_FILE = fs.NOT_PLAIN | {errno.EACCES, errno.EPERM}
 
+#: What NFS and FUSE say of a file that another host has removed.
+_REMOVED = frozenset({errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)})
+
 #: Seconds of waiting after which it is logged.
 _PATIENCE = 5.0
+
+#: Seconds between two looks at what others do, at first and at most.
+_SOON, _LATER = 0.01, 2.0
+
+#: Seconds after which one of those who put their name in place of a dead one's finds that it stays.
+_SETTLED = 0.15
 
 #: The outcomes of `KeyLock.acquire`.
 HELD, DONE, ALONE = "held", "done", "alone"
@@ -44,21 +62,10 @@ def _in_the_way(path: str, error: OSError) -> None:
     if error.errno == errno.ELOOP and os.path.islink(path) and not fs.is_foreign(os.lstat(path)):
         reason = "the lock file is a symbolic link, which is not followed; remove it"
         raise OSError(errno.ELOOP, reason, path) from None
-    from . import owners
-
     try:
         owners.set_aside(path)
     except OSError:
         raise error from None
-
-
-def flock_works(path: str) -> bool:
-    """Create a lock file, mode after its folder; return whether ``flock`` works on it."""
-    fd = _open_lock_file(path)
-    try:
-        return fs.WINDOWS or _try_flock(fd, exclusive=True) is not None
-    finally:
-        os.close(fd)
 
 
 def _open_lock_file(path: str, tries: int = 50) -> int:
@@ -69,17 +76,15 @@ def _open_lock_file(path: str, tries: int = 50) -> int:
                 return fs.create_exclusive(path)
             except FileExistsError:
                 return fs.open_plain(path, os.O_RDWR)
-        except FileNotFoundError:
-            # a holder that finishes its work removes the file, perhaps between these two calls
-            tries -= 1
-            if not tries:
-                raise
         except OSError as error:
-            # in a shared folder another user could so have us open a file of ours, or wait
             tries -= 1
-            if not tries or error.errno not in _NO_FILE:
+            # a holder that finishes its work removes the file, perhaps between these two calls
+            removed = error.errno in _REMOVED
+            if not tries or not (removed or error.errno in _NO_FILE):
                 raise
-            _in_the_way(path, error)
+            # in a shared folder another user could so have us open a file of ours, or wait
+            if not removed:
+                _in_the_way(path, error)
 
 
 def _explain(path: str) -> None:
@@ -113,45 +118,184 @@ def _is_there(fd: int) -> bool:
     try:
         return os.fstat(fd).st_nlink > 0
     except OSError as error:
-        if error.errno in (errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)):
-            return False  # what FUSE and NFS say of it
+        if error.errno in _REMOVED:
+            return False
         raise
 
 
-class _Flock:
-    """``flock`` with the two methods of filelock that are used here.
+def pause(waited: float, left: float | None = None) -> float:
+    """Return the seconds until the next look, after some of waiting.
 
-    Two calls do here, and importing filelock costs some 50 ms at each first fetch of a process.
+    ``left`` is how many the others still need, as far as their growth tells. A look costs a network
+    file system some requests, so it is the rarer the longer the wait will be.
     """
+    wanted = waited / 4 if left is None else max(left / 2, waited / 32, min(waited, 0.05))
+    # a crowd that was started at once does not look at once
+    spread = 0.8 + 0.4 * (os.getpid() * 0.618 % 1)
+    return min(max(wanted, _SOON), _LATER) * spread
+
+
+class _Named:
+    """A key lock: ``flock``, and a note that says who has it."""
 
     def __init__(self, path: str) -> None:
         self._path = path
+        self._note = f"{path}.soft"
+        self._me = owners.unique()
         self._fd = -1
+        self._flock: bool | None = False
+        #: What is known of the note of another; whom it names; and whether we replaced it just now.
+        self._seen, self.holder, self.unsure = (0, 0), "", False
+        self._wrote = False
+        self._local: bool | None = None
 
-    def acquire(self, *, blocking: bool) -> None:
-        """Take the lock, or raise TimeoutError at once."""
-        fd = _open_lock_file(self._path)
-        # a file that was removed while we waited for it guards nothing
-        if _try_flock(fd, exclusive=True) is False or not _is_there(fd):
+    def take(self, alone: bool = False) -> bool:
+        """Return True if we have the lock now; of ``flock`` `alone`, without the note.
+
+        What we have of it is kept for the next try, so that one process of a host asks the server.
+        """
+        if self._fd < 0:
+            self._fd, self._flock = _open_lock_file(self._path), False
+        if self._flock is False:
+            self._flock = _try_flock(self._fd, exclusive=True)
+            if self._flock is False:
+                return False
+            if not _is_there(self._fd):  # what was removed while we waited for it guards nothing
+                self._close()
+                return False
+        return alone or self._name()
+
+    def _name(self) -> bool:
+        """Return True if the note names us now, or cannot be made here."""
+        facts = self._facts() if self.holder else None
+        if facts is None:
+            try:
+                self._write(self._note)
+                return True
+            except FileExistsError:
+                facts = self._facts()
+            except OSError:
+                return True  # a disk that is full, perhaps; it saves work, no more
+        if facts is not None and facts != self._seen:
+            self._seen, self.holder = facts, self._read()
+        if self.holder == self._me:
+            return True
+        # with flock there is nobody else on this host who could take it over too
+        return self._has_ended() and self.take_over() and self._flock is True
+
+    def _facts(self) -> tuple[int, int] | None:
+        try:
+            found = os.lstat(self._note)
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def _write(self, path: str) -> None:
+        """Write our name into a new file."""
+        fd = fs.create_exclusive(path)
+        try:
+            os.write(fd, self._me.encode())
+            self._wrote = True
+        except OSError:
+            fs.remove(path)
+            raise
+        finally:
             os.close(fd)
-            raise TimeoutError(self._path)
-        self._fd = fd
+
+    def _read(self) -> str:
+        try:
+            with open(self._note, encoding="utf-8", opener=fs.plain) as file:
+                return file.read(1 << 10) or "nobody"
+        except (OSError, ValueError):
+            return "nobody"  # removed just now, another user's, or something else
+
+    def _has_ended(self) -> bool:
+        """Return True if the one whom the note names has ended for sure."""
+        owner = self.holder.rpartition("-")[0]
+        if owner.partition("-")[0] == owners.token().partition("-")[0]:
+            return owners.is_gone(owner)
+        if self._local is None:
+            self._local = self._flock is True and disk.is_local(self._path)
+        return self._local
+
+    def idle(self, signs: Signs) -> float:
+        """Return for how many seconds the one for whom we wait has shown no sign of work."""
+        if not self.holder:
+            return 0.0  # it is waited for by another process of this host, which looks closer
+        try:
+            return owners.age(self._note, [self._seen[1], *(when for _, _, when in signs)])
+        except OSError:
+            return 0.0
+
+    def take_over(self) -> bool:
+        """Let the note name us instead; return False if it cannot.
+
+        Others may do so at the same moment: who is named at the next look has the lock.
+        """
+        if not self.holder:
+            return False
+        aside = owners.aside(self._note)
+        try:
+            self._write(aside)
+            if os.path.isdir(self._note):
+                owners.set_aside(self._note)
+            os.replace(aside, self._note)
+        except OSError:
+            fs.remove(aside)
+            return False  # another user's, in a folder where it is not ours to remove
+        self.unsure = True
+        return True
+
+    def remove(self) -> None:
+        """Remove the lock file."""
+        fs.remove(self._path)
 
     def release(self) -> None:
         """Give the lock back."""
+        try:
+            if self._wrote and self._read() == self._me:  # else another has taken over
+                fs.remove(self._note)
+        finally:
+            self._wrote, self.holder = False, ""
+            self._close()
+
+    def _close(self) -> None:
         fd, self._fd = self._fd, -1
-        os.close(fd)
+        if fd >= 0:
+            os.close(fd)
+
+
+class _Native:
+    """A key lock of Windows."""
+
+    holder, unsure = "", False
+
+    def __init__(self, path: str) -> None:
+        import filelock
+
+        self._lock = filelock.FileLock(path, thread_local=False)
+        self.release = self._lock.release
+
+    def take(self) -> bool:
+        try:
+            self._lock.acquire(blocking=False)
+        except TimeoutError:  # filelock's own is one
+            return False
+        return True
+
+    def take_over(self) -> bool:
+        return False
+
+    def remove(self) -> None:
+        """Leave the file: an open one cannot be removed."""
 
 
 def remove_free(path: str) -> None:
     """Remove a lock file that nobody holds; those who wait for it make another."""
     if not fs.WINDOWS and path.endswith(".lock"):
-        lock = _Flock(path)
-        try:
-            lock.acquire(blocking=False)
-        except TimeoutError:
-            return
-        fs.remove(path)
+        lock = _Named(path)
+        if lock.take(alone=True):
+            fs.remove(path)
         lock.release()
 
 
@@ -180,66 +324,70 @@ class KeyLock:
     def acquire(
         self,
         done: Callable[[], bool],
-        sign: Callable[[], object],
+        sign: Callable[[], Signs],
         waiting: Callable[[float], None] | None = None,
+        left: Callable[[], float | None] = lambda: None,
     ) -> str:
         """Take the lock, or stop waiting for a reason, and return which.
 
         The reason is `HELD`; `DONE` when ``done()`` became true, because the holder has finished
         the work; `ALONE` when ``sign()`` did not change for ``timeout`` seconds, so that the caller
         should go on without the lock. ``waiting`` is called at each step with the seconds waited;
-        without it a longer wait is logged.
+        without it a longer wait is logged. ``left`` are the seconds that the holder still needs.
         """
-        lock = self._open()
-        if lock is None:
-            return ALONE
+        outcome = ALONE
+        try:
+            lock = _Native(self.path) if fs.WINDOWS else _Named(self.path)
+        except ImportError:
+            return ALONE  # without filelock; nothing that is right depends on a lock
+        try:
+            outcome = self._wait(lock, done, sign, waiting, left)
+        finally:
+            if outcome == HELD:
+                self._lock = lock
+            else:
+                lock.release()
+        return outcome
+
+    def _wait(
+        self,
+        lock: Any,
+        done: Callable[[], bool],
+        sign: Callable[[], Signs],
+        waiting: Callable[[float], None] | None,
+        left: Callable[[], float | None],
+    ) -> str:
         began = changed = self._clock()
-        last, delay, explained = sign(), 0.01, False
-        while not self._try(lock):
+        last: list[tuple[str, int, int]] | None = None
+        known, explained = "", False
+        while not lock.take():
             if done():
                 return DONE
-            now, seen = self._clock(), sign()
-            if seen != last:
-                last, changed = seen, now
+            now, seen = self._clock(), [*sign()]
+            if last is not None and seen != last:
+                changed = now
+            if lock.holder != known:
+                # one of another host may have been killed long ago: that costs nobody a timeout
+                known, changed = lock.holder, now - lock.idle(seen)
+            last = seen
             if now - changed >= self.timeout:
-                return ALONE
+                if not lock.take_over():
+                    return ALONE
+                changed = now
             if waiting is not None:
                 waiting(now - began)
             elif not explained and now - began >= _PATIENCE:
                 explained = True
                 _explain(self.path)
-            self._sleep(delay)
-            delay = min(delay * 1.5, 0.1)
-        self._lock = lock
+            delay = max(_SOON, min(pause(now - began, left()), changed + self.timeout - now))
+            self._sleep(_SETTLED if lock.unsure else delay)
+            lock.unsure = False
         return HELD
-
-    def _open(self) -> Any:
-        # choosing here is plainer than filelock's own fallback, which takes the same file name and
-        # knows ENOSYS alone
-        if flock_works(self.path) and not fs.WINDOWS:
-            return _Flock(self.path)
-        try:
-            import filelock
-        except ImportError:  # nothing that is right depends on a lock
-            return None
-        if fs.WINDOWS:
-            return filelock.FileLock(self.path, thread_local=False)
-        # the soft lock breaks the marker of a dead process of this host; one of another host is
-        # waited for no longer than the timeout
-        return filelock.SoftFileLock(self.path + ".soft", thread_local=False)
-
-    @staticmethod
-    def _try(lock: Any) -> bool:
-        try:
-            lock.acquire(blocking=False)
-        except TimeoutError:  # filelock's own is one
-            return False
-        return True
 
     def remove(self) -> None:
         """Remove the lock file if the lock is held; a wait for it ends as if it were released."""
-        if self._lock is not None and not fs.WINDOWS:
-            fs.remove(self.path)
+        if self._lock is not None:
+            self._lock.remove()
 
     def release(self) -> None:
         """Give the lock back if it is held."""

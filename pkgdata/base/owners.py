@@ -11,6 +11,10 @@ from __future__ import annotations
 
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 #: Ends the names of files that are being written.
 ASIDE = ".tmp"
 
@@ -29,6 +33,17 @@ def aside(path: str) -> str:
             size -= len(os.fsencode(path[-1]))
             path = path[:-1]
     return path + end
+
+
+def age(path: str, times: Iterable[int]) -> float:
+    """Return how many seconds ago the latest of some times was, by the clock of a file's server."""
+    probe = aside(path)
+    fd = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        return max(0.0, (os.fstat(fd).st_mtime_ns - max(times, default=0)) / 1e9)
+    finally:
+        os.close(fd)
+        os.unlink(probe)
 
 
 def set_aside(path: str) -> None:

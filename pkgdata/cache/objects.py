@@ -22,7 +22,7 @@
   hosts-v1/<md5 of server>.down        a server that failed recently; old ones mean nothing
   hosts-v1/job-<key>.json              what failed for the ranks of a job; old ones mean nothing
   locks-v1/<key>.lock                  one writer per key
-  locks-v1/<key>.lock.soft             the same where the file system has no flock
+  locks-v1/<key>.lock.soft             who that is, for hosts that share no flock
 
 1. A path in objects, trees or derived exists only after its bytes were verified. Commit is: write
    on the same file system, flush, sync, rename. There is no separate "done" flag.
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
     from contextlib import AbstractContextManager
 
-    from ..base.locks import UsageLock
+    from ..base.locks import Signs, UsageLock
     from .partial import Partial
     from .staging import Turn
 
@@ -213,18 +213,31 @@ class Cache:
         def look() -> str | None:
             return self.find(digest, name, size)
 
+        waited = False
+
+        def done() -> bool:
+            nonlocal waited
+            waited = True
+            return look() is not None
+
         path = look()
         if path is None:
             from .partial import Partial
 
-            with self.working_on(key_of(digest), lambda: look() is not None, waiting):
-                path = look() or self._under_other_name(digest, name, size)
-                partial = Partial(self.bucket(PARTIAL), key_of(digest), resume=True)
-                path = path or partial.await_other(look, waiting, self.lock_timeout, self.stuck)
+            with self.working_on(key_of(digest), done, waiting, size):
+                path = look()
+                if path is None and waited:
+                    # a client of NFS remembers for a minute what was not there, if nobody makes it
+                    fs.make_dirs_below(self.root, os.path.dirname(self.path(digest, name)))
+                    path = look()
+                path = path or self._under_other_name(digest, name, size)
                 if path is None:
-                    with partial:
-                        fill(partial)
-                        path = self._commit(partial, digest, name, size, sync)
+                    partial = Partial(self.bucket(PARTIAL), key_of(digest), resume=True)
+                    path = partial.await_other(look, waiting, self.lock_timeout, self.stuck, size)
+                    if path is None:
+                        with partial:
+                            fill(partial)
+                            path = self._commit(partial, digest, name, size, sync)
         return path
 
     def add(self, source: str, digest: Digest, name: str, size: int | None = None) -> str:
@@ -327,6 +340,7 @@ class Cache:
         key: str,
         done: Callable[[], bool],
         waiting: Callable[[float, str, int], None] | None,
+        size: int | None = None,
     ) -> AbstractContextManager[None]:
         """Return a context manager in which this process alone works on a key, where locks work.
 
@@ -339,14 +353,17 @@ class Cache:
             True ends the wait for another process, because it has finished.
         waiting : callable or None
             See `obtain`.
+        size : int, optional
+            Bytes that the other process brings in, to tell how long it takes.
         """
-        from .partial import working
+        from .staging import working
 
         lock = os.path.join(self.root, LOCKS, f"{key}.lock")
-        return working(self, key, done, waiting, lock, os.path.join(self.root, PARTIAL))
+        folder = os.path.join(self.root, PARTIAL)
+        return working(self, key, done, waiting, lock, folder, size)
 
     def turn(
-        self, key: str, done: Callable[[], bool], sign: Callable[[], object] | None = None
+        self, key: str, done: Callable[[], bool], sign: Callable[[], Signs] | None = None
     ) -> Turn:
         """Return a context manager for work outside of the cache, whose lock lies here if it can.
 
@@ -356,7 +373,7 @@ class Cache:
         done : callable
             True ends the wait for another process, because it has finished.
         sign : callable, optional
-            Any value that changes while another process makes progress.
+            What changes while another process makes progress, as `staging.growth` returns it.
         """
         from . import staging
 

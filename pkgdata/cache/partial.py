@@ -15,9 +15,13 @@ import errno
 import os
 import time
 
-from ..base import disk, fs, hashes, owners
+from ..base import disk, fs, hashes, locks, owners
 from ..base.hashes import Digest
-from ..errors import CacheError, CacheLockTimeoutError, CacheWarning, PkgdataError, warn
+from ..errors import (
+    CacheError,
+    PkgdataError,
+    StoreError,
+)
 from . import staging, stamps
 from .stamps import OBJECTS, PARTIAL, key_of
 
@@ -142,6 +146,7 @@ class Partial:
         waiting: Callable[[float, str, int], None] | None,
         timeout: float,
         stuck: set[str | None],
+        size: int | None = None,
     ) -> str | None:
         """Wait for an object that another process is bringing in without holding its lock.
 
@@ -150,22 +155,26 @@ class Partial:
         is then `stuck` and not waited for again, for it may hold hundreds of files.
         """
         began = changed = time.monotonic()
+        work = staging.Work(
+            self._folder, self._key, size, lambda who: _may_run(who) and who not in stuck
+        )
         last: object = None
         while True:
-            found = [(owners.of(file), size) for file, size in unfinished(self._folder, self._key)]
-            busy = [one for one in found if _is_anothers(one[0]) and one[0] not in stuck]
-            path = look()
-            if path is not None or not busy:
+            found, path = work.look(), look()
+            if path is not None or not found:
                 return path
             now = time.monotonic()
-            if found != last:
-                last, changed = found, now
+            if last is None:  # what another host left long ago is not waited for
+                changed = now - owners.age(found[0][0], [when for _, _, when in found])
+            elif found != last:
+                changed = now
+            last = found
             if now - changed >= timeout:
-                stuck.update(owner for owner, _ in busy)
+                stuck.update(owners.of(path) for path, _, _ in found)
                 return None
             if waiting is not None:
-                waiting(now - began, _name_of(busy[0][0]), busy[0][1])
-            time.sleep(0.02)
+                waiting(now - began, work.who, work.bytes)
+            time.sleep(min(locks.pause(now - began, work.left()), changed + timeout - now))
 
     def restart(self) -> None:
         """Drop the bytes."""
@@ -176,19 +185,46 @@ class Partial:
         self.offset = 0
 
     def fill(self, source: IO[bytes], digest: Digest, name: str) -> None:
-        """Write the bytes of a local stream, from the start; `IntegrityError` if they are wrong."""
-        self.restart()
-        hasher = hashes.new(digest.alg)
-        while data := source.read(1 << 20):
+        """Write the bytes of a local stream; `IntegrityError` if they are wrong.
+
+        A stream that can be read from any place is not asked for what is here already.
+        """
+        origin = str(getattr(source, "name", ""))
+        resumed = bool(self.offset) and _seek(source, self.offset)
+        if not resumed:
+            self.restart()
+        actual = self._fill(source, digest.alg, name, origin)
+        if actual != digest and resumed and _seek(source, 0):
+            self.restart()
+            actual = self._fill(source, digest.alg, name, origin)
+        if actual != digest:
+            self.restart()  # nobody resumes from wrong bytes
+            what = f"wrong bytes for {name!r}"
+            raise hashes.mismatch(what, digest, actual, name=name, source=origin)
+
+    def _fill(self, source: IO[bytes], alg: str, name: str, origin: str) -> Digest:
+        """Append what is left of a stream; return the digest of all."""
+        hasher, self.later = hashes.new(alg), []
+        os.lseek(self.fd, 0, os.SEEK_SET)
+        for start in range(0, self.offset, 1 << 20):
+            hasher.update(os.read(self.fd, min(1 << 20, self.offset - start)))
+            if not start % (1 << 28):
+                os.utime(self.path)  # those who wait see that we work
+        while True:
+            try:
+                data = source.read(1 << 20)
+            except PkgdataError:
+                raise
+            except OSError as error:  # else it would be taken for one of the cache
+                text = f"{name!r} cannot be read from {origin or 'its source'}: {error}"
+                raise StoreError(text, transient=isinstance(error, ConnectionError)) from error
+            if not data:
+                break
             hasher.update(data)
             fs.write_all(self.fd, data)
             self.offset += len(data)
-        actual = Digest(digest.alg, hasher.hexdigest())
-        if actual != digest:
-            self.restart()  # nobody resumes from wrong bytes
-            origin = str(getattr(source, "name", ""))
-            what = f"wrong bytes for {name!r}"
-            raise hashes.mismatch(what, digest, actual, name=name, source=origin)
+        os.ftruncate(self.fd, self.offset)
+        return Digest(alg, hasher.hexdigest())
 
     def close(self) -> None:
         """Close the file."""
@@ -271,12 +307,17 @@ def _fit(size: int, front: int, later: list[tuple[int, int]]) -> bool:
 def _size_of(path: str) -> int:
     """Return the bytes that a file takes, holes left out; -1 if it is not there."""
     try:
-        found = os.lstat(path)
+        return staging.bytes_in(os.lstat(path))
     except OSError:
         return -1
-    blocks: int | None = getattr(found, "st_blocks", None)
-    # a file system may compress or keep small files elsewhere; then the length is all that is known
-    return found.st_size if not blocks else min(found.st_size, blocks * 512)
+
+
+def _seek(source: IO[bytes], at: int) -> bool:
+    """Return True if a stream can be read from a place, where it is now."""
+    try:
+        return source.seekable() and source.seek(at) == at
+    except (OSError, ValueError, AttributeError):
+        return False
 
 
 def unfinished(folder: str, key: str = "") -> Iterator[tuple[str, int]]:
@@ -331,55 +372,9 @@ def standing(folder: str) -> tuple[dict[str, list[str]], set[str]]:
     return dead, works
 
 
-def _is_anothers(owner: str | None) -> bool:
-    """Return True if an unfinished file belongs to another process of this machine that runs."""
-    if owner is None or owner == owners.token() or owners.is_gone(owner):
-        return False
-    return owner.rpartition("-")[0] == owners.token().rpartition("-")[0]
-
-
-def _name_of(owner: str | None) -> str:
-    return f"process {owner.rpartition('-')[2]}" if owner else "another process"
-
-
-@contextlib.contextmanager
-def working(
-    cache: Any,  # a Cache, whose module imports this one
-    key: str,
-    done: Callable[[], bool],
-    waiting: Callable[[float, str, int], None] | None,
-    lock: str,
-    folder: str,
-) -> Iterator[None]:
-    """Hold the locks of a cache while this process brings one key in.
-
-    `lock` is the file of the key's lock; what others have of it grows in `folder`.
-    """
-
-    def tell(seconds: float) -> None:
-        path, size = max(unfinished(folder, key), key=lambda pair: pair[1], default=("", 0))
-        if waiting is not None:
-            waiting(seconds, _name_of(owners.of(path)), size)
-
-    def sign() -> object:
-        # the time of a file changes too while the owner hashes what it resumes
-        return staging.growth(staging.made_under(folder, f"{key}."))
-
-    turn = staging.Turn(lock, cache.lock_timeout, done, sign, waiting and tell)
-    try:
-        cache.prepare()
-        fs.make_dirs(os.path.dirname(lock))
-        with contextlib.ExitStack() as held:
-            try:
-                held.enter_context(cache.usage())
-            except CacheLockTimeoutError as error:
-                warn(f"{error.message}; continuing without it", CacheWarning)
-            held.enter_context(turn)
-            yield
-    except OSError as error:
-        if isinstance(error, PkgdataError):
-            raise
-        raise cache.translate(error) from error
+def _may_run(owner: str | None) -> bool:
+    """Return True if an unfinished file belongs to another process that may be at work."""
+    return owner is not None and owner != owners.token() and not owners.is_gone(owner)
 
 
 # -- many small ones together ----------------------------------------------------------------------

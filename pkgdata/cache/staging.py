@@ -19,16 +19,25 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import stat
 import time
 from typing import NamedTuple
 
 from ..base import disk, fs, locks, owners
-from ..errors import CacheWarning, ExtractionError, warn
+from ..errors import (
+    CacheLockTimeoutError,
+    CacheWarning,
+    ExtractionError,
+    PkgdataError,
+    warn,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import IO
+    from collections.abc import Callable, Iterable, Iterator
+    from typing import IO, Any
+
+    from ..base.locks import Signs
 
 #: Tries to replace something that others replace and remove at the same time.
 _TRIES = 20
@@ -43,10 +52,11 @@ class Turn:
     """A context manager in which this process alone works on something, where locks work.
 
     Without a lock file (None) it does nothing. `done` ends the wait when it returns True: another
-    process has finished, look again. `sign` is any value that changes while another process makes
-    progress; without a change for `timeout` seconds we go on without the lock. By default it is the
-    time of the lock file, which the holder changes by `touch`. `waiting` is called with the seconds
-    waited so far. A lock file that cannot be opened is an error unless the lock is `optional`.
+    process has finished, look again. `sign` is what changes while another process makes progress,
+    as `growth` returns it; without a change for `timeout` seconds we go on without the lock. By
+    default it is the time of the lock file, which the holder changes by `touch`. `waiting` is
+    called with the seconds waited so far, `left` returns those that the other still needs. A lock
+    file that cannot be opened is an error unless the lock is `optional`.
     """
 
     def __init__(
@@ -54,9 +64,10 @@ class Turn:
         path: str | None,
         timeout: float,
         done: Callable[[], bool],
-        sign: Callable[[], object] | None = None,
+        sign: Callable[[], Signs] | None = None,
         waiting: Callable[[float], None] | None = None,
         optional: bool = False,
+        left: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._path = path
         self._timeout = timeout
@@ -64,21 +75,19 @@ class Turn:
         self._sign = sign or self._time
         self._waiting = waiting
         self._optional = optional
+        self._left = left
         self._lock: locks.KeyLock | None = None
         self._touched = 0.0
 
-    def _time(self) -> int:
-        try:
-            return os.stat(self._path or "").st_mtime_ns
-        except OSError:
-            return 0
+    def _time(self) -> Signs:
+        return growth([self._path or ""])
 
     def __enter__(self) -> Turn:
         if self._path is None:
             return self
         self._lock = locks.KeyLock(self._path, self._timeout)
         try:
-            outcome = self._lock.acquire(self._done, self._sign, self._waiting)
+            outcome = self._lock.acquire(self._done, self._sign, self._waiting, self._left)
         except OSError:
             if not self._optional:
                 raise
@@ -110,16 +119,28 @@ class Turn:
         self._lock.release()
 
 
-def growth(paths: Iterator[str]) -> object:
-    """Return what changes while another process works on files, or on what lies below folders."""
+def growth(paths: Iterable[str]) -> list[tuple[str, int, int]]:
+    """Return what changes while another process works on files, or on what lies below folders.
+
+    That are path, bytes and time in ns of each.
+    """
     found = []
-    for path in paths:
-        below = [os.path.join(at, name) for at, _, names in os.walk(path) for name in names]
-        for one in (path, *below):
-            with contextlib.suppress(OSError):  # it has its final name now
-                facts = os.stat(one)
-                found.append((one, facts.st_size, facts.st_mtime_ns))
+    left = [*paths]
+    while left:
+        path = left.pop()
+        with contextlib.suppress(OSError):  # it has its final name now
+            facts = os.lstat(path)
+            found.append((path, bytes_in(facts), facts.st_mtime_ns))
+            if stat.S_ISDIR(facts.st_mode):
+                left += fs.listed(path)
     return found
+
+
+def bytes_in(facts: os.stat_result) -> int:
+    """Return the bytes that a file takes, holes left out."""
+    blocks: int | None = getattr(facts, "st_blocks", None)
+    # a file system may compress or keep small files elsewhere; then the length is all that is known
+    return facts.st_size if not blocks else min(facts.st_size, blocks * 512)
 
 
 def made_under(folder: str, key: str) -> Iterator[str]:
@@ -128,6 +149,108 @@ def made_under(folder: str, key: str) -> Iterator[str]:
         for name in os.listdir(folder):
             if name.startswith(key) and owners.of(name) is not None:
                 yield os.path.join(folder, name)
+
+
+class Work:
+    """What others do for one key, as far as their unfinished files in a folder tell.
+
+    A look is one request to the file system while the file that changed last goes on to change.
+    ``counts`` tells which owners do.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        key: str,
+        size: int | None = None,
+        counts: Callable[[str | None], bool] = lambda owner: True,
+    ) -> None:
+        self._folder = folder
+        self._key = key
+        self._size = size
+        self._counts = counts
+        self._path = ""
+        self._last: list[tuple[str, int, int]] = []
+        #: When the file was first seen, with how many bytes; and when it was seen to change.
+        self._first, self._changed = (0.0, 0), 0.0
+        #: Who works, in words, and the bytes that are there.
+        self.who, self.bytes = _name_of(None), 0
+
+    def look(self) -> list[tuple[str, int, int]]:
+        """Return path, bytes and time in ns of what others are making."""
+        now = time.monotonic()
+        found = growth([self._path]) if self._path and now < self._changed + _TRUST else []
+        if found and found != self._last:
+            self._changed = now
+        if not found:
+            made = made_under(self._folder, f"{self._key}.")
+            found = growth(path for path in made if self._counts(owners.of(path)))
+            # the time of a file changes too while its owner hashes what it resumes
+            parts = [one for one in found if one[0].endswith(".part")]
+            path, size, _ = max(parts, key=lambda one: one[2], default=("", 0, 0))
+            if path != self._path:
+                self._path, self._first = path, (now, size)
+                self.who = _name_of(owners.of(path))
+            self._changed = now
+            found = [one for one in parts if one[0] == path] or found
+        self._last, self.bytes = found, max((size for _, size, _ in found), default=0)
+        return found
+
+    def left(self) -> float | None:
+        """Return in how many seconds the file is complete if it grows as it did; None: unknown."""
+        began, had = self._first
+        if self._size is None or self.bytes <= had:
+            return None
+        return (self._size - self.bytes) * (time.monotonic() - began) / (self.bytes - had)
+
+
+#: Seconds after which a file that does not change any more is looked for among the others.
+_TRUST = 5.0
+
+
+def _name_of(owner: str | None) -> str:
+    if owner is None:
+        return "another process"
+    place, _, pid = owner.rpartition("-")
+    here = place == owners.token().rpartition("-")[0]
+    return f"process {pid}" if here else f"process {pid} of another machine"
+
+
+@contextlib.contextmanager
+def working(
+    cache: Any,  # a Cache, whose module imports this one
+    key: str,
+    done: Callable[[], bool],
+    waiting: Callable[[float, str, int], None] | None,
+    lock: str,
+    folder: str,
+    size: int | None,
+) -> Iterator[None]:
+    """Hold the locks of a cache while this process brings one key in.
+
+    `lock` is the file of the key's lock; what others have of it grows in `folder`, to `size` bytes.
+    """
+
+    work = Work(folder, key, size)
+
+    def tell(seconds: float) -> None:
+        if waiting is not None:
+            waiting(seconds, work.who, work.bytes)
+
+    turn = Turn(lock, cache.lock_timeout, done, work.look, waiting and tell, left=work.left)
+    try:
+        with contextlib.ExitStack() as held:
+            try:
+                held.enter_context(cache.usage())
+            except CacheLockTimeoutError as error:
+                warn(f"{error.message}; continuing without it", CacheWarning)
+            fs.make_dirs(os.path.dirname(lock))
+            held.enter_context(turn)
+            yield
+    except OSError as error:
+        if isinstance(error, PkgdataError):
+            raise
+        raise cache.translate(error) from error
 
 
 def sweep(folder: str, key: str = "", end: str = "") -> None:

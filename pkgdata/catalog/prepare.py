@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from ..base.locks import Signs
     from .definition import Definition
 
 #: Datasets that are being prepared, each for the one before it.
@@ -222,7 +223,7 @@ def _turn(
     def done() -> bool:
         return not force and all(map(is_here, files))
 
-    def sign() -> object:
+    def sign() -> Signs:
         return staging.growth(path for one in above for path in staging.made_under(one, "."))
 
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import logging
 import os
 import stat
@@ -23,6 +24,7 @@ from pkgdata.cache import stamps
 from pkgdata.cache.objects import OBJECTS, PARTIAL, SIZES, key_of
 from pkgdata.cache.partial import Partial
 from pkgdata.cache.stamps import split
+from pkgdata.errors import StoreError
 
 CONTENT = b"what is cached\n" * 100
 needs_modes = pytest.mark.skipif(os.name == "nt", reason="Windows has no permission bits")
@@ -323,6 +325,63 @@ def test_add_after_an_interrupted_transfer(cache, tmp_path, left):
     assert cache.find(DIGEST, "named.bin") == path
 
 
+class Source(io.BytesIO):
+    """A stream that counts what it is asked for, and may fail."""
+
+    def __init__(self, content: bytes, fails_at: int = -1) -> None:
+        super().__init__(content)
+        self.asked = 0
+        self.fails_at = fails_at
+
+    def read(self, size=-1) -> bytes:
+        if self.tell() == self.fails_at:
+            raise ConnectionResetError(errno.ECONNRESET, "the peer has gone")
+        block = super().read(min(size, 20))
+        self.asked += len(block)
+        return block
+
+
+def leave(cache, content: bytes) -> None:
+    """Leave unfinished bytes of an earlier process."""
+    Path(cache.bucket(PARTIAL), f"{key_of(DIGEST)}.part").write_bytes(content)
+
+
+@pytest.mark.parametrize("left", [CONTENT[:40], CONTENT], ids=len)
+def test_a_copy_resumes(cache, left):
+    leave(cache, left)
+    source = Source(CONTENT)
+    path = cache.obtain(DIGEST, "map.fits", None, lambda part: part.fill(source, DIGEST, "map"))
+    assert read(path) == CONTENT
+    assert source.asked == len(CONTENT) - len(left)
+
+
+def test_a_copy_that_cannot_resume_begins_again(cache):
+    """What is there is of something else, or the stream is read from its start alone."""
+    leave(cache, b"x" * 40)
+    source = Source(CONTENT)
+    path = cache.obtain(DIGEST, "map.fits", None, lambda part: part.fill(source, DIGEST, "map"))
+    assert read(path) == CONTENT
+    os.unlink(path)
+    leave(cache, CONTENT[:40])
+    source = Source(CONTENT)
+    source.seekable = lambda: False
+    path = cache.obtain(DIGEST, "map.fits", None, lambda part: part.fill(source, DIGEST, "map"))
+    assert read(path) == CONTENT
+    assert source.asked == len(CONTENT)
+
+
+def test_a_source_that_fails_is_not_the_cache_that_fails(cache):
+    source = Source(CONTENT, fails_at=40)
+    with pytest.raises(StoreError, match=r"'map' cannot be read .*: .*the peer has gone") as caught:
+        cache.obtain(DIGEST, "map.fits", None, lambda part: part.fill(source, DIGEST, "map"))
+    assert caught.value.transient
+    assert isinstance(caught.value.__cause__, ConnectionResetError)
+    source.fails_at = -1
+    path = cache.obtain(DIGEST, "map.fits", None, lambda part: part.fill(source, DIGEST, "map"))
+    assert read(path) == CONTENT
+    assert source.asked == len(CONTENT), "the next one resumes"
+
+
 def test_add_writes_all_that_a_short_write_leaves(cache, tmp_path, monkeypatch):
     source = tmp_path / "source.bin"
     source.write_bytes(CONTENT)
@@ -606,7 +665,8 @@ def test_modes_follow_a_shared_root(cache):
         assert stat.S_IMODE(os.stat(folder).st_mode) == 0o2775, folder
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o444
     locked = {name: mode for name, mode in during.items() if "lock" in name}
-    assert locked == {".lock": 0o664, f"locks-v1/{key_of(DIGEST)}.lock": 0o664}
+    mine = f"locks-v1/{key_of(DIGEST)}.lock"
+    assert locked == {".lock": 0o664, mine: 0o664, f"{mine}.soft": 0o664}
     part = next(mode for name, mode in during.items() if name.endswith(".part"))
     assert part == 0o644, "the next user copies it; nobody writes to what is verified here"
 

@@ -324,7 +324,7 @@ def test_many_small_objects(tmp_path):
 
 
 def test_lock_that_is_never_granted(server, spawn):
-    patch = "locks.KeyLock._try = staticmethod(lambda lock: False)"
+    patch = "locks._Named.take = lambda self: False"
     children = spawn(4, patch=patch, PKGDATA_LOCK_TIMEOUT="0.2")
     for child in children:
         child.go()
@@ -376,6 +376,7 @@ def test_unfinished_file_is_waited_for_where_locks_do_nothing(server, spawn):
 NO_WAITING = """
 from pkgdata.cache import partial
 partial.Partial.await_other = lambda self, look, *_: look()
+locks._Named._name = lambda self: True
 """
 
 

@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from typing import Any, Protocol
 
+    from ...base.locks import Signs
+
     class Filler(Protocol):
         """Writes the right bytes into a `Partial`."""
 
@@ -117,7 +119,7 @@ def _facts(found: os.stat_result) -> tuple[int, ...]:
 
 
 def turn(
-    path: str, done: Callable[[], bool], sign: Callable[[], object] = lambda: None
+    path: str, done: Callable[[], bool], sign: Callable[[], Signs] = lambda: ()
 ) -> staging.Turn:
     """Return the context manager in which this process alone works on a path.
 
@@ -212,7 +214,7 @@ class LocalFile:
         def changed() -> bool:
             return facts(self.path) != before
 
-        def sign() -> object:
+        def sign() -> Signs:
             return staging.growth(path for path, _ in unfinished(here, key))
 
         with turn(self.path, changed, sign):
@@ -270,7 +272,7 @@ def _made(target: str, find: Callable[[bool], Any], make: Callable[[str], Any]) 
     start = os.path.join(above, work_key(key))
     os.makedirs(above, exist_ok=True)
 
-    def sign() -> object:
+    def sign() -> Signs:
         return staging.growth(staging.made_under(above, f"{work_key(key)}."))
 
     with turn(target, lambda: False, sign):
