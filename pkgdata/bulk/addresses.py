@@ -217,6 +217,8 @@ class Options(NamedTuple):
     move: bool = False
     #: Worker processes.
     parallel: int = 1
+    #: Engine whose workers make the copies; see `Store.transfer_to`.
+    on: Any = None
     #: File that records progress, so that the copy can be resumed or shared.
     job: str | None = None
     #: Move objects even where their tags or storage class cannot be kept.

@@ -143,6 +143,7 @@ def _made(
         ),
         "move": options.move,
         "parallel": options.parallel,
+        "on": options.on,
         "threads": _threads(units, to),
         "by_target": True,
     }

@@ -16,6 +16,7 @@ from ..base.progress import BYTES, DONE, FAILED, START, WAIT, Bar, Event, silent
 from ..bulk import planning
 from ..bulk.addresses import Options
 from ..bulk.commands import Copy, Sync, read
+from ..cluster import dask
 from ..errors import PkgdataError, escaped
 
 TYPE_CHECKING = False
@@ -47,6 +48,11 @@ def add(commands: Any) -> None:
         help="record progress in FILE, so that the copy can be resumed or shared",
     )
     cp.add_argument("--timeline", metavar="FILE.svg", help="draw when each object was in flight")
+    cp.add_argument(
+        "--on",
+        metavar="SCHEDULER",
+        help="copy on the workers of Dask: tcp://HOST:8786, or its scheduler.json",
+    )
     _common(cp)
 
     about = "move files and objects"
@@ -58,7 +64,7 @@ def add(commands: Any) -> None:
         action="store_true",
         help="move objects even if DST cannot keep their tags or storage class",
     )
-    mv.set_defaults(job=None, timeline=None, compression="same")
+    mv.set_defaults(job=None, timeline=None, on=None, compression="same")
 
     sync = text.command(commands, "sync", _sync, "make a folder equal another: copy what differs")
     sync.add_argument("source", metavar="SRC", help="folder or prefix")
@@ -134,9 +140,11 @@ def _check(args: Namespace) -> None:
         args.usage("--base and -0 are for a list of sources (-)")
     if args.job and (len(args.sources) > 1 or args.dry_run):
         args.usage("--job takes one source and no --dry-run")
+    if args.on and args.parallel != 1:
+        args.usage("--on and -p exclude each other: the workers are those of the cluster")
     if args.destination == "-" and (
         args.compression not in ("same", "none")
-        or any((args.job, args.timeline, args.dry_run, args.if_absent))
+        or any((args.job, args.timeline, args.dry_run, args.if_absent, args.on))
     ):
         args.usage("standard output gets decoded bytes, and takes none of these options")
 
@@ -153,16 +161,22 @@ def _listing(args: Namespace) -> Iterable[str] | None:
 
 
 def _copy(args: Namespace, move: bool) -> int:
-    options = _options(args, move)
+    if not args.on:
+        return _copy_with(_options(args, move), args)
+    with dask.client(args.on) as client:
+        return _copy_with(_options(args, move)._replace(on=client), args)
+
+
+def _copy_with(options: Options, args: Namespace) -> int:
     copy = Copy(args.sources, args.destination, options, _listing(args), args.base)
     if args.dry_run:
         for old, new in copy.pairs():
             text.say(f"{old} -> {new}")
         return 0
-    verb, began = "moved" if move else "copied", time.monotonic()
+    verb, began = "moved" if options.move else "copied", time.monotonic()
     with _bar(verb, args) as bar:
         if args.timeline:
-            _run_timed(copy, bar, args.timeline, workers=options.parallel > 1)
+            _run_timed(copy, bar, args.timeline, workers=options.parallel > 1 or bool(args.on))
         else:
             copy.run(bar)
     tally = copy.tally

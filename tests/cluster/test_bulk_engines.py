@@ -237,6 +237,21 @@ def start_scheduler(folder):
     return found
 
 
+def test_cp_on_a_scheduler(tmp_path, source, to):
+    pytest.importorskip("distributed")
+    cluster = start_scheduler(tmp_path)
+    try:
+        command = [sys.executable, "-m", "pkgdata", "cp", "-r", f"{source.root}/", f"{to.root}/"]
+        done = subprocess.run(
+            [*command, "--on", cluster.file], capture_output=True, text=True, timeout=WAIT
+        )
+    finally:
+        cluster.stop()
+    assert done.returncode == 0, done.stderr
+    assert "300 copied" in done.stderr
+    check(source, to)
+
+
 # -- other executors -------------------------------------------------------------------------------
 
 
@@ -281,9 +296,17 @@ def test_mpi4py(source, to):
 def test_ray(source, to):
     ray = pytest.importorskip("ray", reason="needs Ray: pip install ray")
     ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
+    killed = []
+
+    def kill(event):
+        if event.state == DONE and not killed:
+            killed.append(ray.get(ray.remote(lambda: os.getpid()).remote()))
+            os.kill(killed[0], signal.SIGKILL)
+
     try:
-        report = source.transfer_to(to, on=ray)
+        report = source.transfer_to(to, on=ray, progress=kill)
     finally:
         ray.shutdown()
     check(source, to)
+    assert killed
     assert sorted(report.succeeded) == sorted(source)
