@@ -83,6 +83,10 @@ def is_url(string: str) -> bool:
 _is_url = is_url  # what astropy.io.fits calls it
 
 
+#: Tries to put in an entry that others remove or make at the same time.
+_TRIES = 5
+
+
 def normalise(url: str) -> str:
     """Bring scheme and host to lower case and give an empty path its slash."""
     from urllib.parse import urlsplit, urlunsplit
@@ -244,8 +248,14 @@ class UrlCache:
             fs.follow_mode(contents, 0o666)
             secret = has_secret(url)  # then it is for this user alone, also where a group reads
             how: Any = {"mode": 0o600} if secret else {"follow": True}
-            fs.write_blocks(os.path.join(aside, "url"), (url.encode(),), **how)
-            self._install(aside, entry, replace)
+            for left in reversed(range(_TRIES)):
+                fs.write_blocks(os.path.join(aside, "url"), (url.encode(),), **how)
+                try:
+                    self._install(aside, entry, replace)
+                    break
+                except (FileNotFoundError, FileExistsError):
+                    if not left:
+                        raise  # else another process has removed or made the entry meanwhile
         return os.path.join(entry, "contents")
 
     def _unique(self, name: str) -> str:

@@ -628,3 +628,53 @@ def test_a_moved_tree_keeps_its_names(cache, tmp_path):
     named = cache.named(URL, "t.csv")
     os.rename(cache.root, tmp_path / "moved")
     assert (tmp_path / "moved" / os.path.relpath(named, cache.root)).read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("step", ["makedirs", "url", "contents"])
+@pytest.mark.parametrize("times", [1, 1000])
+def test_an_entry_that_is_removed_while_it_is_put_in(cache, source, monkeypatch, step, times):
+    # another process clears it between two steps; if it never stops that is an error
+    entry, left = Path(cache.entry(URL)), [times]
+    monkeypatch.setattr(unpinned.staging, "place", lambda *_, **__: False)
+    move, make = unpinned._move, os.makedirs
+
+    def moved(one, other):
+        if left[0] and other.endswith(step):
+            left[0] -= 1
+            fs.discard(str(entry))
+        move(one, other)
+
+    def made(path, *arguments, **options):
+        if left[0] and step == "makedirs" and path == str(entry):
+            left[0] -= 1
+            make(path)
+        make(path, *arguments, **options)
+
+    monkeypatch.setattr(unpinned, "_move", moved)
+    monkeypatch.setattr(os, "makedirs", made)
+    if times > 1 and step != "makedirs":  # it is made once
+        with pytest.raises(OSError, match=r"No such file|File exists"):
+            cache.put(URL, source)
+        return
+    assert read(cache.put(URL, source)) == b"content"
+    assert unpinned.read_url(str(entry)) == URL
+    assert sorted(os.listdir(cache._around)) == ["url"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links are a privilege there, and pipes elsewhere")
+@pytest.mark.parametrize("planted", ["link", "pipe", "folder"])
+def test_what_is_planted_for_validators_is_neither_followed_nor_waited_for(
+    cache, source, tmp_path, planted
+):
+    path = cache.put(URL, source)
+    validators = unpinned.Validators(str(tmp_path / "cache"), "astropy", folder_name(URL))
+    validators.note("https://h/a", {"If-None-Match": "x"}, os.stat(path))
+    assert validators.conditions("https://h/a", path) == {"If-None-Match": "x"}
+    os.rename(validators._path, tmp_path / "elsewhere")
+    if planted == "link":
+        os.symlink(tmp_path / "elsewhere", validators._path)
+    elif planted == "pipe":
+        os.mkfifo(validators._path)
+    else:
+        os.mkdir(validators._path)
+    assert validators.conditions("https://h/a", path) == {}
