@@ -363,6 +363,8 @@ class Driver(Primitives):
     shared = True
     #: Whether it lies on this computer, most likely: small objects need no waiting for.
     near = False
+    #: Whether it has no other place for an encoding than the end of a name.
+    suffixed = False
 
     def __init__(
         self,

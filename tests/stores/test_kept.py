@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import warnings
 
 import pytest
@@ -138,6 +139,21 @@ class TestS3:
         with pytest.raises(BatchError, match="onto itself"):
             here.transfer_to(here, ["a"])
         assert here.get("a") == b"content"
+
+
+@pytest.mark.parametrize("name", ["x.csv.gz", "x.csv"])
+def test_the_encoding_of_a_compressed_name_is_kept_in_memory(here, tmp_path, name):
+    memory, folder = Store(f"mem://kept-{tmp_path.name}"), Store(tmp_path.as_uri())
+    stored = gzip.compress(b"a,b")
+    here.put(name, stored, encoding="gzip")
+    for to in (memory, folder):
+        Recipe().copy(here, name, to, name)
+    assert memory.info(name).attributes.encoding == "gzip"
+    assert memory.get(name) == here.get(name) == b"a,b"
+    assert memory.get(name, raw=True) == stored
+    assert (tmp_path / "x.csv.gz").read_bytes() == stored
+    Recipe().copy(memory, name, here, f"back/{name}")
+    assert attributes(here, f"back/{name}")["encoding"] == "gzip"
 
 
 class TestUploads:
