@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..stores import Info
+    from ..stores.file import FileStore, TreeStore
 
 #: Schemes whose first part is a bucket, in which names are not quoted.
 _BUCKETS = ("s3", "gs", "az", "mem")
@@ -388,10 +389,17 @@ def remove_empty_folders(root: str, keep: bool) -> None:
             os.rmdir(folder)
 
 
-def remove_empty_parents(root: str, name: str) -> None:
-    """Remove the folders below ``root`` that a removed file has left empty."""
-    parts = name.split("/")[:-1]
-    with contextlib.suppress(OSError):  # something is left in it
-        while parts:
-            os.rmdir(os.path.join(root, *parts))
-            parts.pop()
+def remove_empty_parents(store: FileStore | TreeStore, prefix: str, names: list[str]) -> None:
+    """Remove the folders below a prefix that removed files have left empty."""
+    ends = ((name, at) for name in names for at in range(len(prefix), len(name)))
+    folders = {name[:at] for name, at in ends if name[at] == "/"}
+    for folder in sorted(folders, key=lambda folder: -folder.count("/")):
+        store.remove_folder(folder)
+
+
+def remove_empty(store: FileStore | TreeStore, folder: str) -> None:
+    """Remove a folder of a store, and those in it, where they are empty."""
+    for name, _ in [*store.scan(f"{folder}/", flat=True)]:
+        if name.endswith("/"):
+            remove_empty(store, name[:-1])
+    store.remove_folder(folder)

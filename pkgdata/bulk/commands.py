@@ -16,6 +16,7 @@ from ..base.text import Choice, counted
 from ..errors import ConfigError, ObjectNotFoundError, PkgdataError
 from ..stores import codecs
 from ..stores.copying import Recipe, copies, job_copies
+from ..stores.file import FileStore, TreeStore
 from ..stores.reading import decoded
 from . import addresses, planning
 from .addresses import Address, Options, Stores, names_in
@@ -296,11 +297,11 @@ class Sync:
             self.tally.add(None, error)
 
     def _holds_only(self, name: str, extra: set[str]) -> bool:
-        """Return whether a name is a folder's here, in which nothing is but what is extra."""
-        path = os.path.join(self._to.address.path, name)
-        if not (self._to.local and os.path.isdir(path)):
+        """Return whether a name is a folder's, in which nothing is but what is extra."""
+        store, new, cut = self._to.store, self._into + name, len(self._into)
+        if not (isinstance(store, (FileStore, TreeStore)) and store.is_folder(new)):
             return False
-        return {f"{name}/{below}" for below, _ in fs.walk_files(path)} <= extra
+        return {below[cut:] for below, _ in store.scan(f"{new}/")} <= extra
 
     def _removable(self) -> Iterator[str]:
         """Yield what is removed: neither a compressed copy nor what is behind a link."""
@@ -316,14 +317,12 @@ class Sync:
                 yield name
 
     def _remove(self, names: list[str], blocked: list[str]) -> int:
-        self._to.store.remove_many(self._into + name for name in names)
-        if self._to.local:
-            for name in names:
-                addresses.remove_empty_parents(self._to.address.path, name)
+        store, found = self._to.store, [self._into + name for name in names]
+        store.remove_many(found)
+        if isinstance(store, (FileStore, TreeStore)):
+            addresses.remove_empty_parents(store, self._into, found)
             for name in blocked:
-                addresses.remove_empty_folders(
-                    os.path.join(self._to.address.path, name), keep=False
-                )
+                addresses.remove_empty(store, self._into + name)
         return len(names)
 
 

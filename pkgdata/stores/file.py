@@ -107,6 +107,13 @@ class TreeStore(Store):
         """Give a file that is complete its name."""
         raise NotImplementedError
 
+    def is_folder(self, name: str) -> bool:
+        """Return True if a name is that of a folder; False too if the store cannot tell."""
+        return False
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder if it is empty, and if the store can."""
+
     def _forget(self, aside: str) -> None:
         """Remove a file that is not complete; errors are none of the caller's concern."""
         raise NotImplementedError
@@ -138,7 +145,7 @@ def same_names(folder: str) -> Callable[[str], str] | None:
 
 
 def _listed(name: str, entry: os.DirEntry[str]) -> Iterator[tuple[str, Info]]:
-    """Yield a file, or a link that leads nowhere: reading it is an error, leaving it out a loss."""
+    """Yield a file, or what cannot be read as one: to leave it out silently would be a loss."""
     try:
         if entry.is_file():
             found = entry.stat()
@@ -146,8 +153,8 @@ def _listed(name: str, entry: os.DirEntry[str]) -> Iterator[tuple[str, Info]]:
             return
     except OSError:
         pass  # it was removed just now, or is a link in a circle or to where nobody may look
-    if entry.is_symlink() and not os.path.exists(entry.path):
-        yield name, Info(None)
+    if os.path.lexists(entry.path):
+        yield name, Info(None)  # a pipe, a socket, a device
 
 
 def _remove_leftovers(paths: Iterable[str]) -> None:
@@ -201,9 +208,12 @@ def _nanoseconds(seconds: float) -> int:
 _READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
+#: Why something that is in a folder cannot be read or compared.
+SPECIAL = "it is a pipe, a socket or a device, not a file"
+
+
 def _no_file(found: os.stat_result) -> str:
-    kind = "a directory" if stat.S_ISDIR(found.st_mode) else "a pipe, a socket or a device"
-    return f"it is {kind}, not a file"
+    return "it is a directory, not a file" if stat.S_ISDIR(found.st_mode) else SPECIAL
 
 
 def _validator(found: os.stat_result) -> str:
@@ -218,7 +228,7 @@ class FileStore(Store):
     following the folder above is for shared caches.
     """
 
-    near = True
+    near = suffixed = True
 
     def __init__(self, url: str, **options: Any) -> None:
         super().__init__(url, **options)
@@ -249,7 +259,8 @@ class FileStore(Store):
     def _error(self, error: Exception, name: str) -> StoreError:
         assert isinstance(error, OSError)
         address = self.address(name)
-        text = f"{address}: {error.strerror or error}"
+        reason = SPECIAL if error.errno == errno.ENXIO else error.strerror or error
+        text = f"{address}: {reason}"
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
             text += _where_link_leads(self._path(name))
         if error.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -406,6 +417,15 @@ class FileStore(Store):
             yield from walk(rows, prefix, flat, self._is_shown)
         except OSError as error:
             raise error if isinstance(error, StoreError) else self._error(error, prefix) from error
+
+    def is_folder(self, name: str) -> bool:
+        """Return True if a name is that of a folder."""
+        return os.path.isdir(self._path(name))
+
+    def remove_folder(self, name: str) -> None:
+        """Remove a folder if it is empty."""
+        with contextlib.suppress(OSError):  # something is left in it
+            os.rmdir(self._path(name))
 
     def remove(self, name: str) -> None:
         path, _ = self._find(name)

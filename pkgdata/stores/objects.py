@@ -146,6 +146,11 @@ class Stat(NamedTuple):
         return self.mode & 0o170000 == 0o040000
 
     @property
+    def is_special(self) -> bool:
+        """Whether it is a pipe, a socket or a device."""
+        return self.mode & 0o170000 not in (0, 0o040000, 0o100000, 0o120000)
+
+    @property
     def is_link(self) -> bool:
         """Whether it is a symbolic link, of which only listings tell."""
         return self.mode & 0o170000 == 0o120000

@@ -14,7 +14,7 @@ import weakref
 from urllib.parse import unquote, urlsplit
 
 from ..errors import ConfigError, IncompleteTransferError, ObjectNotFoundError, StoreError
-from .file import TreeStore
+from .file import SPECIAL, TreeStore
 from .objects import Attributes, Body, Info, PieceBody
 from .sftp_protocol import Connection
 
@@ -74,6 +74,8 @@ class SftpStore(TreeStore):
         super().__init__(url, **options)
         self._login, self.root = _login_and_folder(self._url, self.url)
         self._lock = threading.Lock()
+        #: What listings came across that the server would wait for, were it opened.
+        self._special: set[str] = set()
         self._connection: Connection | None = None
         self._logout: Callable[[], object] = bool  # of no connection: nothing to do
 
@@ -120,6 +122,8 @@ class SftpStore(TreeStore):
         self, name: str, start: int = 0, validator: str | None = None, stop: int | None = None
     ) -> Body:
         path = self.path(name)
+        if path in self._special:
+            raise self.failure(StoreError, name, SPECIAL)
         with self._naming(name, StoreError):
             file = self.host().open(path)
         if start > (file.stat.size or 0) or validator not in (None, _validator(file.stat)):
@@ -192,11 +196,21 @@ class SftpStore(TreeStore):
         rows = []
         for name, stat in found:
             target = at[name] if stat.is_link else stat
-            if target is None or (stat.is_link and target.is_folder):
+            if target is None or target.is_special or (stat.is_link and target.is_folder):
                 rows.append((folder + name, Info(None)))  # reading it says why it cannot be read
+                if target is not None and target.is_special:
+                    self._special.add(self.path(folder + name))
                 continue
             rows.append((f"{folder}{name}/" if target.is_folder else folder + name, _info(target)))
         return rows
+
+    def is_folder(self, name: str) -> bool:
+        found = self.host().stat(self.path(name))
+        return found is not None and found.is_folder
+
+    def remove_folder(self, name: str) -> None:
+        with contextlib.suppress(StoreError):  # something is left in it
+            self.host().remove(self.path(name), folder=True)
 
     def remove(self, name: str) -> None:
         path = self.path(name)

@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 
 #: Kinds of packets.
 _INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE = 1, 2, 3, 4, 5, 6
-_FSTAT, _SETSTAT, _OPENDIR, _READDIR, _REMOVE, _MKDIR, _STAT, _RENAME = 8, 9, 11, 12, 13, 14, 17, 18
+_FSTAT, _SETSTAT, _OPENDIR, _READDIR, _REMOVE, _MKDIR, _RMDIR = 8, 9, 11, 12, 13, 14, 15
+_STAT, _RENAME = 17, 18
 _STATUS, _HANDLE, _DATA, _NAME, _ATTRIBUTES, _EXTENDED, _REPLY = 101, 102, 103, 104, 105, 200, 201
 
 #: Codes of a status.
@@ -405,10 +406,10 @@ class Connection:
         """Make a directory; its parent must be there."""
         self.answer(self.ask(_MKDIR, _text(path), struct.pack(">I", 0), path=path))
 
-    def remove(self, path: str) -> None:
-        """Remove a file; a missing one is no error."""
+    def remove(self, path: str, folder: bool = False) -> None:
+        """Remove a file, or an empty folder; a missing one is no error."""
         with contextlib.suppress(ObjectNotFoundError):
-            self.answer(self.ask(_REMOVE, _text(path), path=path))
+            self.answer(self.ask(_RMDIR if folder else _REMOVE, _text(path), path=path))
 
     def replace(self, source: str, target: str) -> None:
         """Rename onto a file, which may be there."""

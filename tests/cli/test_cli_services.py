@@ -133,6 +133,36 @@ def test_sftp_sync_settles_in_all_directions(shell, tmp_path, tmp_path_factory, 
 
 
 @pytest.mark.integration
+@pytest.mark.skipif(os.name == "nt", reason="sshd is started as on Unix")
+def test_sftp_sync_settles_where_a_folder_becomes_a_file(
+    shell, tmp_path, tmp_path_factory, monkeypatch
+):
+    fill("one", ["a", "c/d"])
+    fill("there", ["a/b/x", "a/y", "c", "e/f/g"])
+    os.makedirs("there/a/empty/inside")
+    os.makedirs("there/kept")
+    with Sshd(tmp_path_factory.mktemp("sshd")) as server:
+        monkeypatch.setenv("PATH", server.path)
+        there = server.url(os.path.abspath("there"))
+        assert shell("sync", "one", there) == 1
+        assert shell("sync", "--delete", "one", there) == 0, shell.err
+        assert tree("there") == tree("one")
+        assert sorted(os.listdir("there")) == ["a", "c", "kept"]  # folders that are left go too
+        settled(shell, "one", there, 2)
+        fill("there", ["h/x"])
+        os.mkfifo("there/h/pipe")
+        write("one/h")
+        assert shell("sync", "--delete", "one", there) == 1
+        assert sorted(os.listdir("there/h")) == ["pipe", "x"]
+        os.remove("one/h")
+        write("one/h/pipe", b"kept")
+        os.remove("there/h/x")
+        assert shell("sync", "--delete", there, "one") == 1
+        assert "/h/pipe: it is a pipe, a socket or a device" in shell.err
+        assert tree("one")["h/pipe"] == b"kept"
+
+
+@pytest.mark.integration
 def test_s3_sync_deletes_what_is_extra_only(shell, bucket):
     fill("dir", ["a", "a.b", "a0", "sub/x"])
     assert shell("sync", "dir", f"{bucket}/p") == 0

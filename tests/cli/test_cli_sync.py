@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 from shells import fill, stored, tree, write
 
 from pkgdata.base import hashes
+from pkgdata.errors import BatchError
 from pkgdata.stores import Info, Store
 from pkgdata.stores.other import MemoryStore
 
@@ -359,3 +361,65 @@ def test_what_only_looks_newer_is_compared_by_the_digest_that_is_known(shell, me
     assert os.stat("one/a").st_mtime > 1e9, "so that it is not hashed the next time"
     os.utime("one/a")
     settled(shell, "one", mem, 2)
+
+
+# -- what is neither a file nor a folder -------------------------------------------------------
+
+
+def special(kind, path):
+    """Make a pipe or a socket."""
+    if kind == "pipe":
+        os.mkfifo(path)
+        return
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(os.path.relpath(path))  # a socket's path has 107 bytes at most
+
+
+specials = pytest.mark.skipif(os.name == "nt", reason="there are no pipes and sockets in folders")
+
+
+@specials
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+@pytest.mark.parametrize("to", ["two", "mem"])
+def test_a_pipe_or_socket_is_named_and_its_namesake_stays(shell, mem, kind, to):
+    to = mem if to == "mem" else to
+    write("one/a", b"a")
+    special(kind, "one/odd")
+    os.symlink("odd", "one/link")
+    kept = {"odd": b"kept", "old": b"old", "link": b"kept"}
+    for name, content in kept.items():
+        Store(to if to == mem else os.path.abspath(to)).put(name, content)
+    assert shell("sync", "--delete", "one", to) == 1
+    for name in ("odd", "link"):
+        assert f"one/{name}: it is a pipe, a socket or a device, not a file" in shell.err
+    assert "nothing was removed" in shell.err
+    found = stored(to) if to == mem else tree(to)
+    assert found == {**kept, "a": b"a"}
+
+
+@specials
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_a_copy_of_a_folder_names_its_pipes_and_sockets(shell, mem, kind):
+    write("one/a", b"a")
+    special(kind, "one/odd")
+    assert shell("cp", "-r", "one/", f"{mem}/") == 1
+    assert "one/odd: it is a pipe, a socket or a device, not a file" in shell.err
+    assert stored(mem) == {"a": b"a"}
+    assert shell("cp", "-r", "--exclude", "odd", "one/", f"{mem}/") == 0
+    with pytest.raises(BatchError) as caught:
+        Store("one").transfer_to(MemoryStore("mem://other-specials"))
+    assert set(caught.value.report.failed) == {"odd"}
+
+
+@specials
+def test_a_pipe_in_the_destination_is_not_removed(shell):
+    write("one/a", b"a")
+    write("two/x/extra", b"a")
+    os.mkfifo("two/x/odd")
+    assert shell("sync", "--delete", "one", "two") == 0
+    assert os.listdir("two/x") == ["odd"]
+    write("one/x", b"x")
+    os.remove("two/x/odd")
+    os.mkfifo("two/x/odd")
+    assert shell("sync", "--delete", "one", "two") == 1
+    assert os.listdir("two/x") == ["odd"]
