@@ -80,7 +80,7 @@ class Recipe(NamedTuple):
         kept = self._kept(source, name, body.attributes, to)
         if (
             source.cloud and to.suffixed
-        ):  # `x.csv.gz` declared as gzip is that file, not `x.csv.gz.gz`
+        ):  # `x.csv.gz` declared as gzip is that file
             kept = kept.replaced(encoding=codecs.layer(name, kept.encoding))
         attributes, recoded = how._recoded(blocks, kept, source.address(name))
         if attributes.content_type is None and to.cloud:
