@@ -101,6 +101,11 @@ class Settings:
         found: tuple[NodeCache | None] = self.remembered("node", self._choose_node)
         return found[0]
 
+    @property
+    def node_to_fill(self) -> NodeCache | None:
+        """The same if files can be put in; it is then made."""
+        return self.node if self.node is not None and self.node.is_usable() else None
+
     def _choose_node(self) -> tuple[NodeCache | None]:
         templates, origin = self.resolve("node_cache")
         if not templates or templates == "none":
@@ -125,8 +130,8 @@ class Settings:
 
     def in_nearest(self, work: Callable[[Cache], T]) -> T:
         """Return what work brings into the node's cache, else as `in_cache` does."""
-        node = self.node
-        if node is not None and node.is_usable():
+        node = self.node_to_fill
+        if node is not None:
             try:
                 return work(node)
             except CacheError as error:
@@ -158,8 +163,8 @@ class Settings:
         """Keep files in a temporary cache from now on; raise the error again if that is no help."""
         if not getattr(error, "unwritable", False) or self.refuge is not None:
             raise error
-        node = self.node
-        if node is not None and node.is_usable():
+        node = self.node_to_fill
+        if node is not None:
             warn(f"{error.message}; files are kept in {node.root}", CacheWarning)
             self.refuge, self._memo = node, {}
             return

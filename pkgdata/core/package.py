@@ -69,9 +69,8 @@ class PackageData:
         self._settings = Settings(name, settings, [env] if env else [])
         # answers by name: path, size, mtime in ns; void when what they rest on changes
         self._known: dict[Any, tuple[str, int, int]] = {}
-        self._watched = config.environment_reader(
-            [f"PKGDATA_{key}" for key in _WATCHED] + ([env] if env else [])
-        )
+        watched = [f"PKGDATA_{key}" for key in _WATCHED]
+        self._watched = config.environment_reader(watched + ([env] if env else []))
         self._basis: tuple[object, object] = ((), ())
         self._stamps: Stamps | None = None
 
@@ -133,8 +132,7 @@ class PackageData:
     @property
     def node_cache(self) -> Cache | None:
         """The cache of this node by the setting ``node_cache``; None if none can be used."""
-        node = self._settings.node
-        return node if node is not None and node.is_usable() else None
+        return self._settings.node_to_fill
 
     # -- lookup ----------------------------------------------------------------------------
 
