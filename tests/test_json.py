@@ -30,6 +30,7 @@ from pkgdata.errors import (
 )
 from pkgdata.publish.rest import Rest, parsed
 from pkgdata.stores import Store, http
+from pkgdata.stores.job import Job
 from pkgdata.stores.naming import read_secrets
 
 #: What no reader takes, and what its error says of it.
@@ -209,3 +210,15 @@ def test_an_index_of_the_catalog_that_is_damaged_counts_as_none(tmp_path, monkey
     path.write_bytes(BAD[kind][0])
     monkeypatch.setattr(index.Index, "file", str(path))
     assert index.Index(None)._load() == {}
+
+
+@every
+def test_a_job_of_cloud_files(tmp_path, kind):
+    content, said = BAD[kind]
+    if kind == "no UTF-8":
+        said = "expected source"
+    transfer = cloudfiles.ResumableTransfer(str(tmp_path / "job.db"))
+    with Job(transfer.db_path, content.decode(errors="replace")):
+        pass
+    with pytest.raises(StoreError, match=f"{transfer.db_path}: not a job: .*{said.split()[0]}"):
+        transfer.execute()

@@ -78,9 +78,7 @@ class Recipe(NamedTuple):
         encoded = body.attributes.encoding in codecs.SUFFIXES and self.reencode is None
         how = self._replace(reencode="none") if encoded and source.web and to.near else self
         kept = self._kept(source, name, body.attributes, to)
-        if (
-            source.cloud and to.suffixed
-        ):  # `x.csv.gz` declared as gzip is that file
+        if source.cloud and to.suffixed:  # `x.csv.gz` declared as gzip is that file
             kept = kept.replaced(encoding=codecs.layer(name, kept.encoding))
         attributes, recoded = how._recoded(blocks, kept, source.address(name))
         if attributes.content_type is None and to.cloud:

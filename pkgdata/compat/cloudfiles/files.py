@@ -10,6 +10,7 @@ import os
 import sqlite3
 
 from ...base import fs, pool
+from ...base.report import parse_json
 from ...errors import ConfigError, StoreError
 from ...stores.job import Job
 from . import paths as paths_
@@ -446,7 +447,14 @@ class ResumableTransfer:
             The first failure; what failed is tried again by the next call.
         """
         words = self._words()
-        src, dest, reencode = json.loads(words)
+
+        def wrong(why: str) -> StoreError:
+            return StoreError(f"{self.db_path}: not a job: {why}")
+
+        found = parse_json(words, wrong)
+        if not isinstance(found, list) or len(found) != 3:
+            raise wrong("expected source, destination and compression")
+        src, dest, reencode = found
         source = CloudFiles(src)
         copy = ObjectCopy(source.place, CloudFiles(dest).place, reencode)
         failure: Exception | None = None
