@@ -3,8 +3,8 @@
 
 usage: python scripts/screenshots.py [FOLDER]       (default: build/screenshots)
 
-The pages: a landing page with previews, a catalog, and the front page of the docs if scripts/docs
-has built them. Needs Chromium, and what the extra [integration] has for the previews.
+The pages: a landing page with previews, a catalog, a notebook, and the front page of the docs if
+scripts/docs has built them. Needs Chromium, and what the extra [integration] has for the previews.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -203,15 +204,36 @@ def docs(folder: Path) -> Path:
     return DOCS
 
 
+def notebook(folder: Path) -> Path:
+    """Execute a notebook and return its page; two, as its colours are those of a theme."""
+    if None in map(find_spec, ("ipykernel", "nbconvert")):
+        raise ImportError("No module named 'nbconvert'")
+    from notebooks import executed, written
+
+    book = executed(folder)
+    written(book, folder / "dark.html", "dark")
+    page: Path = written(book, folder / "light.html", "light")
+    return page
+
+
 #: What each page is made by.
-PAGES: dict[str, Callable[[Path], Path]] = {"landing": landing, "catalog": datasets, "docs": docs}
+PAGES: dict[str, Callable[[Path], Path]] = {
+    "landing": landing,
+    "catalog": datasets,
+    "docs": docs,
+    "notebook": notebook,
+}
 
 
 def pages(folder: Path) -> Iterator[tuple[str, str]]:
     """Make the pages in a folder; yield their names and addresses."""
     for name, make in PAGES.items():
         (folder / name).mkdir()
-        path = make(folder / name)
+        try:
+            path = make(folder / name)
+        except ImportError as error:
+            print(f"left out: {error}")
+            continue
         if path.exists():
             yield name, path.as_uri()
 
@@ -230,7 +252,7 @@ def main() -> int:
                 for size, (width, height) in SIZES.items():
                     for dark in (False, True):
                         browser.resize(width, height, dark=dark)
-                        browser.open(url)
+                        browser.open(url.replace("light.html", "dark.html") if dark else url)
                         path = out / f"{name}-{size}{'-dark' if dark else ''}.png"
                         browser.screenshot(path, whole=True)
                         print(path)

@@ -198,10 +198,10 @@ class Chromium:
         feature = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[feature])
 
-    def serious(self) -> list[str]:
+    def serious(self, within: str = "document") -> list[str]:
         """Return what axe-core finds serious or critical in the page, each with its element."""
         self.evaluate(f"{axe()}; 0")
-        ask = "axe.run().then(r => r.violations)"
+        ask = f"axe.run({within}).then(r => r.violations)"
         found = self.call(
             "Runtime.evaluate", expression=ask, awaitPromise=True, returnByValue=True
         )["result"]["value"]

@@ -11,7 +11,7 @@ import os
 import sys
 
 from ..errors import CacheError, ConfigError, required
-from .report import MOST_TOML, read_text
+from .report import MOST_TOML, InNotebook, read_text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -370,7 +370,7 @@ class _Temporary:
         self._context.reset(self._token)
 
 
-class Conf:
+class Conf(InNotebook):
     """Settings as attributes: reading resolves, assigning holds for the process.
 
     Astropy's names are among them (``dataurl``, ``remote_timeout``, ``allow_internet``).
@@ -423,6 +423,9 @@ class Conf:
             self.__delattr__(one)
 
     reload = reset  #: astropy's other word
+
+    def _rows(self) -> list[tuple[str, Any, str]]:
+        return [(name, shown(value), at) for name in FIELDS for value, at in [resolve(name)]]
 
 
 conf = Conf()

@@ -102,8 +102,8 @@ def wanted(setting: str | bool | None) -> str:
 
 
 def _in_notebook() -> bool:
-    # ipykernel is loaded only where a Jupyter front end shows the output
-    return "ipykernel" in sys.modules
+    # loaded only where a front end shows the output; what runs notebooks loads other parts of it
+    return "ipykernel.kernelapp" in sys.modules
 
 
 def view(
@@ -474,16 +474,19 @@ class _Screen:
 
 
 def _drawn(title: str, total: int | None, in_bytes: bool, leave: bool, delay: float = 0) -> Any:
-    import importlib
-
     try:
-        module = importlib.import_module("tqdm.auto" if _in_notebook() else "tqdm")
+        import tqdm
     except ImportError:
         return _NoBar()
+    kind = tqdm.tqdm
+    if _in_notebook():
+        from . import notebook
+
+        kind = notebook.bar_class()
     units: dict[str, Any] = {"unit": "file"}
     if in_bytes:
         units = {"unit": "B", "unit_scale": True, "unit_divisor": 1000}
-    return module.tqdm(
+    return kind(
         desc=escaped(title, but=""),
         total=total,
         dynamic_ncols=True,

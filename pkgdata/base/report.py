@@ -106,6 +106,21 @@ def _in_archive(path: str) -> bytes | None:
         return None
 
 
+class InNotebook:
+    """What notebooks show as HTML, see `pkgdata.base.notebook`."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        from . import notebook
+
+        return notebook.html(self)
+
+
+class Rows(InNotebook, list):  # type: ignore[type-arg]  # to subscript it would import typing
+    """A list that notebooks show as a table."""
+
+
 class Place:
     """One place that lookup tries.
 
@@ -166,7 +181,7 @@ class HostShare:
         )
 
 
-class Report:
+class Report(InNotebook):
     """What became of a batch.
 
     Parameters

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from ..base.report import Rows
 from ..errors import CatalogError, PkgdataWarning, UnknownDatasetError, warn
 from . import active, index, places, prepare
 from .active import of_class
@@ -136,7 +137,7 @@ class Catalog:
         found = sorted(filter(wanted.match, self.records()), key=lambda one: one.id)
         for problem in self.problems():
             self._warn(problem)
-        return found
+        return Rows(found)
 
     def find(self, name: str) -> Definition:
         """Return a definition, loaded; for the errors see `find_dataset`.

@@ -259,6 +259,13 @@ class Lookup:
             for kind, cache in (*(() if first else node), *self._caches):
                 yield self._in_cache(entry, kind, cache)
 
+    def glance(self, name: Any, registry: Registry) -> Place | None:
+        """Return the first place with a file of the right size; nothing is hashed or copied."""
+        node = [] if self._node is None else [("node cache", self._node)]
+        caches = [(kind, Cache(one.root, verify="size")) for kind, one in (*node, *self._caches)]
+        quick = Lookup(self._package_dir, self.local, caches, None, "size", self.stamps)
+        return next((one for one in quick.places(name, registry) if one.state == HIT), None)
+
     def note_use(self, path: str) -> bool:
         """Record that a file is used, see `pkgdata.cache.stamps`; return whether it `is_far`."""
         for kind, cache in self._caches:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from os import stat as _stat
 
-from ..base import config
+from ..base import config, report
 from ..base.report import ABSENT, HIT, UNTRIED, WRONG, Place, Report, each_name, is_file, plain_name
 from ..cache.objects import Cache
 from ..errors import CacheError, CacheWarning, FolderWarning, OfflineError, PkgdataError, warn
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _WATCHED = ["CACHE_DIR", "FOLDERS", "SITE_CACHES", "NODE_CACHE", "CONFIG", "VERIFY"]
 
 
-class PackageData:
+class PackageData(report.InNotebook):
     """The data files of one package. Making one touches no disk and no network.
 
     `pkgdata.declare` is the usual way to make one and describes the parameters.
@@ -263,7 +263,7 @@ class PackageData:
         UnknownNameError
             The registry has no such name.
         """
-        places = list(self._local_places(name))
+        places: list[Place] = report.Rows(self._local_places(name))
         if name in self.registry:
             note = "offline" if self._settings.is_offline else ""
             sources = self._downloads().sources(self.registry[name])

@@ -19,7 +19,7 @@ import os
 
 from ..base import fs
 from ..base.hashes import HEX_LENGTH, Digest, hash_blocks
-from ..base.report import plain_name, read_text
+from ..base.report import InNotebook, plain_name, read_text
 from ..errors import RegistryError, UnknownNameError
 
 TYPE_CHECKING = False
@@ -78,7 +78,7 @@ class Entry:
         return f"Entry({self.name!r}, {self.digest}, size={self.size}, urls={self.urls})"
 
 
-class Registry(Mapping[str, Entry]):
+class Registry(InNotebook, Mapping[str, Entry]):
     """An ordered mapping from name to `Entry`.
 
     Parameters

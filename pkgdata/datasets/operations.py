@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from ..base.report import each_name, read_json
+from ..base.report import InNotebook, each_name, read_json
 from ..base.text import Choice
 from ..core import scan
 from ..errors import DatasetError, UnknownNameError
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 PARTITIONS = ("train", "test")
 
 
-class Dataset:
+class Dataset(InNotebook):
     """A dataset on this computer: a mapping from partition to folder.
 
     Parameters

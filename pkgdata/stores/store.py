@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from ..base import pool, urls
 from ..base.config import conf
 from ..base.progress import ended, view
-from ..base.report import each_name, one_name, plain_name
+from ..base.report import InNotebook, each_name, one_name, plain_name
 from ..errors import ConfigError, ObjectExistsError
 from . import copying, naming, writing
 from .objects import Attributes, Result
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     Content = bytes | bytearray | memoryview | os.PathLike[str] | Any
 
 
-class Store(ReadableStore):
+class Store(InNotebook, ReadableStore):
     """A place that holds bytes under names.
 
     Nothing is contacted before the first operation.
