@@ -33,6 +33,7 @@ MODULES = [
     "pkgdata.catalog",
     "pkgdata.publish",
     "pkgdata.testing",
+    "pkgdata.dask",
     "pkgdata.compat.cloudfiles",
     "pkgdata.compat.etcetera",
     "pkgdata.compat.pooch",

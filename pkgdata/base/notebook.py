@@ -105,7 +105,7 @@ def _report(report: Any) -> View:
     facts = {
         "succeeded": len(report.succeeded),
         "failed": len(report.failed),
-        "downloaded": _size(sum(report.new.values())) if report.new else "",
+        "downloaded": text.speed(report.bytes, report.seconds) if report.new else "",
     }
     for host, share in report.hosts.items():
         facts[host] = (

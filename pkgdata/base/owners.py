@@ -97,7 +97,8 @@ def token() -> str:
     return _owner[1]
 
 
-def _host_name() -> str:
+def host_name() -> str:
+    """Return the name of this machine."""
     if hasattr(os, "uname"):
         return os.uname().nodename  # importing socket would cost 8 ms
     import socket
@@ -108,7 +109,7 @@ def _host_name() -> str:
 def _place() -> str:
     import hashlib
 
-    facts = [_host_name()]
+    facts = [host_name()]
     for path in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
         try:
             if os.path.islink(path):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import socket
 import threading
 import time
 from typing import NamedTuple
@@ -259,7 +258,7 @@ class _Copying(NamedTuple):
         for proof in self.proofs:
             bulk.check(proof)
         made, ahead = self.in_worker(items, _Halt(bulk.cancelled())), time.time() - time.monotonic()
-        return [_shifted(copied, ahead, socket.gethostname()) for copied in made]
+        return [_shifted(copied, ahead, owners.host_name()) for copied in made]
 
     def run(
         self, items: Iterable[Item], show: Callback, halt: _Halt, threads: int

@@ -507,7 +507,7 @@ def test_a_forked_child_has_a_token_of_its_own():
 
 
 def test_another_host_name_is_another_place():
-    child, token = child_token("_owners._host_name = lambda: 'another'")
+    child, token = child_token("_owners.host_name = lambda: 'another'")
     with child:
         assert token.partition("-")[0] != owners.token().partition("-")[0]
         assert not owners.is_gone(token)
