@@ -340,16 +340,15 @@ def busy(folder: str, keys: set[str]) -> list[tuple[str | None, int]]:
     return [(owners.of(path), size) for key, path, size in found if key in keys]
 
 
-def fronts(folder: str, keys: Collection[str]) -> dict[str, tuple[str, int]]:
-    """Return by key the file that has most from the beginning, and how many bytes these are."""
-    found: dict[str, tuple[str, int]] = {}
+def growing(folder: str, keys: Collection[str]) -> dict[str, tuple[str, list[tuple[int, int]]]]:
+    """Return by key the largest unfinished file, and which intervals of it are there."""
+    found: dict[str, tuple[str, list[tuple[int, int]]]] = {}
+    most: dict[str, int] = {}
     for path, size in unfinished(folder):
         key = os.path.basename(path).partition(".")[0]
-        if key in keys:
-            spans = _read_spans(path)
-            front = spans[0] if spans else size
-            if front > found.get(key, ("", 0))[1]:
-                found[key] = path, front
+        if key in keys and size > most.get(key, -1):
+            front, later = _read_spans(path) or (size, [])
+            found[key], most[key] = (path, [(0, front), *later]), size
     return found
 
 

@@ -17,7 +17,8 @@ from ..base import owners
 from ..base.progress import BYTES, DONE, FAILED, START, Event
 from ..base.report import HostShare, Report, each_name
 from ..errors import CacheError, ConfigError, MissingExtraError, PkgdataError, StoreError
-from .share import PATIENCE, Found, Share
+from .peers import PATIENCE
+from .share import Found, Share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -15,7 +15,6 @@ import os
 import socket
 import threading
 import time
-from concurrent import futures
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -23,6 +22,7 @@ from ..base import fs, hashes
 from ..base.progress import BYTES, DONE, FAILED, HIT, START, WAIT
 from ..base.report import HostShare, each_name
 from ..errors import BatchError, CacheError, IntegrityError, PkgdataError
+from .peers import ANSWER, GRACE, Assembly, Lost, Peers, Refused, piece
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,9 +39,8 @@ BLOCK, WANTS, SMALL = 8 << 20, 1000, 1 << 20
 FAN = 2
 #: Files of more than `SMALL` bytes that one worker reads at a time.
 STREAMS = 4
-#: Seconds in which a worker answers, if only that it has nothing new; that it may take to begin;
-#: and that one which gives no answer is waited for while the scheduler takes it for alive.
-ANSWER, PATIENCE, GRACE = 1.0, 60.0, 15.0
+#: Less than so many bytes are passed on only after so many seconds.
+LEAST, SOON = 1 << 20, 0.1
 #: Times that wrong bytes of a file are read before the mirrors are asked.
 TRIES = 3
 
@@ -54,10 +53,6 @@ class Found(NamedTuple):
     missing: int
     offline: bool
     registry: str
-
-
-class Lost(Exception):
-    """No worker gives what is missing; those above are dead, or could not get it."""
 
 
 class Share:
@@ -119,17 +114,18 @@ class Share:
         """Look what is there."""
         missing = {entry.name: entry for entry in self.look()}
         digests = {entry.digest for entry in missing.values()}
-        fronts = self._growing(digests).values()
+        begun = sum(
+            end - start for _, there in self._growing(digests).values() for start, end in there
+        )
         bits = sum(1 << n for n, name in enumerate(self.entries) if name in missing)
         self._here = sum(one.size or 0 for name, one in self.entries.items() if name not in missing)
-        begun = sum(size for _, size in fronts)
         return Found(self._here, begun, bits, self.data._settings.is_offline, self.registry())
 
-    def _growing(self, digests: set[Any]) -> dict[Any, tuple[str, int]]:
-        """Return which files of some digests grow here, and how many bytes they have."""
+    def _growing(self, digests: set[Any]) -> dict[Any, tuple[str, list[tuple[int, int]]]]:
+        """Return which files of some digests grow here, and which intervals of each are there."""
         # what the mirrors send goes through the user's cache into the node's
-        fronts = self.data._downloads().fronts
-        return {**fronts(self.data.cache, digests), **fronts(self.cache, digests)}
+        growing = self.data._downloads().growing
+        return {**growing(self.data.cache, digests), **growing(self.cache, digests)}
 
     def progress(self) -> tuple[int, int, str]:
         """Return bytes that are here, bytes in all, and whom they come from."""
@@ -156,16 +152,18 @@ class Share:
 
     # -- what others read ------------------------------------------------------------------
 
-    async def read(self, wants: Sequence[tuple[str, int]], whole: bool, wait: bool) -> Any:
-        """Answer another worker: bytes of the files that it wants, each from an offset on."""
+    async def read(self, wants: Sequence[tuple[str, Any]], wait: bool) -> Any:
+        """Answer another worker: whole small files, or a block that fills a gap of a file."""
         from distributed.protocol import to_serialize
 
-        loop, until, pause = asyncio.get_running_loop(), time.monotonic() + ANSWER, 0.01
+        loop, began, pause = asyncio.get_running_loop(), time.monotonic(), 0.01
         while True:
-            parts, content = await loop.run_in_executor(None, self._read, wants, whole)
+            took = time.monotonic() - began
+            least = LEAST if took < SOON else 1
+            parts, content = await loop.run_in_executor(None, self._read, wants, least)
             refused = [number for number, (name, _) in enumerate(wants) if name in self.refused]
             works = self.state != "ended"
-            if parts or refused or not (wait and works) or time.monotonic() > until:
+            if parts or refused or not (wait and works) or took > ANSWER:
                 break
             await asyncio.sleep(pause)
             pause = min(2 * pause, 0.1)
@@ -173,46 +171,52 @@ class Share:
         return {**answer, "content": to_serialize(memoryview(content))}
 
     def _read(
-        self, wants: Sequence[tuple[str, int]], whole: bool
-    ) -> tuple[list[tuple[int, int, bool]], bytearray]:
-        """Return (number of the want, bytes, whether they are the last) of each, and the bytes."""
+        self, wants: Sequence[tuple[str, Any]], least: int
+    ) -> tuple[list[tuple[int, int, int, int | None]], bytearray]:
+        """Return (number of the want, offset, bytes, bytes in all if known) of each, and the bytes.
+
+        A block of less than `least` bytes is not worth its way yet, unless it is the end of a gap.
+        """
         content = bytearray()
-        parts: list[tuple[int, int, bool]] = []
-        for number, offset, path, size, last, opener in self._found(wants, whole):
-            room = BLOCK - len(content)
-            if parts and (size > room if whole else not room):
+        parts: list[tuple[int, int, int, int | None]] = []
+        for number, gaps, path, there, total, opener in self._found(wants):
+            start, end = piece(gaps, there, BLOCK, total, least) if gaps else (0, total or 0)
+            if start < 0:
+                continue
+            if parts and len(content) + end - start > BLOCK:
                 break
             try:
                 with open(path, "rb", buffering=0, opener=opener) as file:
-                    file.seek(offset)
-                    data = file.read(min(size - offset, room))
+                    file.seek(start)
+                    data = file.read(end - start)
             except OSError:
                 continue  # it got its name a moment ago, or was removed
-            if data or last:
+            if len(data) == end - start:
                 content += data
-                parts.append((number, len(data), last and offset + len(data) == size))
+                parts.append((number, start, len(data), total))
         return parts, content
 
     def _found(
-        self, wants: Sequence[tuple[str, int]], whole: bool
-    ) -> Iterator[tuple[int, int, str, int, bool, Any]]:
-        """Yield what is here of some files: number, offset, path, bytes, whether all, opener."""
-        growing: dict[Any, tuple[str, int]] | None = None
-        for number, (name, offset) in enumerate(wants):
+        self, wants: Sequence[tuple[str, Any]]
+    ) -> Iterator[tuple[int, Any, str, list[tuple[int, int]], int | None, Any]]:
+        """Yield what is here: number, gaps, path, which intervals, bytes in all, opener."""
+        growing: dict[Any, tuple[str, list[tuple[int, int]]]] | None = None
+        for number, (name, gaps) in enumerate(wants):
             entry = self.entries.get(name)
             if entry is None:
                 continue
             path = self.data.find(name)
             if path is not None:
-                yield number, offset, path, os.stat(path).st_size, True, None
+                size = os.stat(path).st_size
+                yield number, gaps, path, [(0, size)], size, None
                 continue
             if growing is None:
                 digests = {self.entries[one].digest for one, _ in wants if one in self.entries}
                 growing = self._growing(digests)
-            path, front = growing.get(entry.digest, ("", 0))
-            last = front == entry.size
-            if front > offset and (last or not whole):
-                yield number, offset, path, front, last, fs.plain
+            path, there = growing.get(entry.digest, ("", []))
+            # a small file is passed on as a whole, and before its group gets names
+            if path and (gaps or there == [(0, entry.size)]):
+                yield number, gaps, path, there, entry.size, fs.plain
 
     # -- what it brings here ---------------------------------------------------------------
 
@@ -347,7 +351,7 @@ class Share:
         sync = self.data.setting("durability") != "none"
 
         def fill(target: Any) -> None:
-            target.fill(Stream(peers, entry), entry.digest, entry.name)
+            Assembly(target, entry, peers).run()
 
         try:
             for _ in range(TRIES):
@@ -369,8 +373,8 @@ class Share:
         def contents() -> Iterator[tuple[Any, memoryview]]:
             while pending:
                 names = list(pending)[:WANTS]
-                answer, at = peers.result(peers.submit([(name, 0) for name in names], True)), 0
-                for number, count, _ in answer["parts"]:
+                answer, at = peers.result(peers.submit([(name, None) for name in names])), 0
+                for number, _, count, _ in answer["parts"]:
                     yield pending.pop(names[number]), answer["content"][at : at + count]
                     at += count
                 for number in answer["refused"]:
@@ -397,93 +401,3 @@ class Share:
         with self._lock:
             self.came.peers += count
             self._source = address
-
-
-class Refused(Exception):
-    """The mirrors have refused a file to the worker that asked them."""
-
-
-class Peers:
-    """The workers that one reads from, in order; what is asked is asked from its threads."""
-
-    def __init__(self, share: Share, loop: Any, addresses: list[str], wait: bool = True) -> None:
-        self.share = share
-        self._loop = loop
-        self._addresses = addresses
-        self._wait = wait
-        self._gone: set[str] = set()
-        self._began = time.monotonic()
-
-    def submit(self, wants: list[tuple[str, int]], whole: bool = False) -> Any:
-        """Ask; return a future of the answer."""
-        return asyncio.run_coroutine_threadsafe(self._ask(wants, whole), self._loop)
-
-    def result(self, future: Any) -> Any:
-        """Return an answer that has something; `Lost` if no worker has."""
-        while not futures.wait([future], ANSWER).done:
-            if not self._loop.is_running():
-                raise Lost  # this worker is closed
-        return future.result()
-
-    async def _ask(self, wants: list[tuple[str, int]], whole: bool) -> Any:
-        while True:
-            for address in self._addresses:
-                if address in self._gone:
-                    continue
-                answer = await self._call(address, wants, whole)
-                if answer and (answer["parts"] or answer["refused"]):
-                    self.share.received(len(answer["content"]), address)
-                    return answer
-                late = time.monotonic() - self._began > PATIENCE
-                if answer and self._wait and answer["works"] and not (late and answer["new"]):
-                    break  # it is asked again
-                self._gone.add(address)
-                if answer is not None and self._wait:
-                    self.share.useless.add(address)
-            else:
-                raise Lost
-
-    async def _call(self, address: str, wants: list[tuple[str, int]], whole: bool) -> Any:
-        """Return an answer; nothing if that worker does not know of the job, None without one."""
-        share = self.share
-        question = {"token": share.token, "wants": wants, "whole": whole, "wait": self._wait}
-        peer = share.worker.rpc(address)
-        try:
-            answer = await asyncio.wait_for(peer.pkgdata_read(**question), GRACE)
-        except (OSError, asyncio.TimeoutError):
-            share.silent.setdefault(address, time.monotonic())
-            return None
-        share.silent.pop(address, None)
-        return answer or {}
-
-
-class Stream:
-    """A file as other workers give it, from its beginning; the next block comes meanwhile."""
-
-    def __init__(self, peers: Peers, entry: Any) -> None:
-        self._peers = peers
-        self._entry = entry
-        self._at = 0
-        self._left = memoryview(b"")
-        self._ended = False
-        self._next: Any = None
-        self.name = "another worker"
-
-    def read(self, count: int) -> memoryview:
-        """Return up to so many bytes; none at the end."""
-        while not self._left and not self._ended:
-            self._take()
-        found, self._left = self._left[:count], self._left[count:]
-        return found
-
-    def _take(self) -> None:
-        name = self._entry.name
-        answer = self._peers.result(self._next or self._peers.submit([(name, self._at)]))
-        if answer["refused"]:
-            self._peers.share.refused.add(name)
-            raise Refused
-        self._left = memoryview(answer["content"])
-        self._at += len(self._left)
-        _, _, last = answer["parts"][0]
-        self._ended = last or self._at == self._entry.size
-        self._next = None if self._ended else self._peers.submit([(name, self._at)])

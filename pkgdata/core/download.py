@@ -135,11 +135,13 @@ class Downloads(NamedTuple):
 
     # -- what machines give one another ----------------------------------------------------
 
-    def fronts(self, cache: Cache, digests: Iterable[Digest]) -> dict[Digest, tuple[str, int]]:
-        """Return the files that grow in a cache, and how many bytes from the start they have."""
+    def growing(
+        self, cache: Cache, digests: Iterable[Digest]
+    ) -> dict[Digest, tuple[str, list[tuple[int, int]]]]:
+        """Return the files that grow in a cache, and which intervals of each are there."""
         keys = {key_of(digest): digest for digest in digests}
-        found = partial.fronts(os.path.join(cache.root, PARTIAL), keys)
-        return {keys[key]: front for key, front in found.items()}
+        found = partial.growing(os.path.join(cache.root, PARTIAL), keys)
+        return {keys[key]: one for key, one in found.items()}
 
     def keep(
         self, cache: Cache, contents: Iterable[tuple[Entry, memoryview]]

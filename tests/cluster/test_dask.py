@@ -30,7 +30,7 @@ pytestmark = [
 ]
 
 #: How fast the origin is while workers are killed, in bytes a second, and how large its file is.
-RATE, LARGE = 8e6, 16 << 20
+RATE, LARGE = 16e6, 32 << 20
 
 
 class Nodes:
@@ -139,11 +139,12 @@ def test_every_machine_has_every_file_and_the_origin_is_asked_once(make):
     for number in range(4):
         assert set(digests(nodes.cache(number))) == set(expected(FILES))
     total = sum(map(len, FILES.values()))
-    assert origin.sent <= total
+    # a range that another connection finishes is cut, with what is on its way
+    assert origin.sent <= total + (8 << 20)
     assert len(report.hosts) == 4
     shares = sorted(report.hosts.values(), key=lambda share: share.origin)
     assert [share.origin for share in shares[:3]] == [0, 0, 0]
-    assert shares[3].origin == origin.sent
+    assert shares[3].origin == total - len(FILES["same.txt"])
     assert all(share.files == len(FILES) and share.seconds > 0 for share in shares)
     assert "4 hosts" in repr(report)
     assert {event.name for event in events if event.state == DONE} == set(report.hosts)
@@ -235,15 +236,15 @@ def test_a_package_that_workers_lack_or_have_otherwise(make, folders, monkeypatc
 def test_a_killed_worker_costs_little(make, who):
     files = {"large.bin": os.urandom(LARGE), "s.txt": b"s"}
     data, origin, nodes = make("killed", files, 6, RATE)
-    killed = []
+    first, killed = set(), []
 
     def kill(event):
-        from_mirror = event.source.startswith("http://")
-        if killed or not event.source or event.done < LARGE // 3:
-            return
-        if from_mirror == (who == "first"):
-            killed.append(event.name)
-            threading.Thread(target=nodes.kill, args=[event.name]).start()
+        if event.source.startswith("http://"):
+            first.add(event.name)
+        elif event.source and event.done >= LARGE * 2 // 3 and not killed:
+            if (event.source in first) == (who == "first"):
+                killed.append(event.source)
+                threading.Thread(target=nodes.kill, args=[event.source]).start()
 
     began = time.monotonic()
     report = data.fetch(on=nodes.client, progress=kill)
@@ -253,7 +254,8 @@ def test_a_killed_worker_costs_little(make, who):
     for number in range(6):
         if not killed[0].endswith(f"node{number}"):
             assert digests(nodes.cache(number)) == expected(files)
-    assert origin.sent <= 2 * LARGE
+    # what the system held for the dead one, on each of its connections, was sent as well
+    assert origin.sent <= 1.15 * LARGE + (8 << 20)
 
 
 @pytest.mark.slow
