@@ -241,10 +241,11 @@ def test_a_killed_worker_costs_little(make, who):
     def kill(event):
         if event.source.startswith("http://"):
             first.add(event.name)
-        elif event.source and event.done >= LARGE * 2 // 3 and not killed:
-            if (event.source in first) == (who == "first"):
-                killed.append(event.source)
-                threading.Thread(target=nodes.kill, args=[event.source]).start()
+            return
+        far = event.done >= LARGE * 2 // 3 and event.source and not killed
+        if far and (event.source in first) == (who == "first"):
+            killed.append(event.source)
+            threading.Thread(target=nodes.kill, args=[event.source]).start()
 
     began = time.monotonic()
     report = data.fetch(on=nodes.client, progress=kill)
