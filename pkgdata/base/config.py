@@ -180,9 +180,13 @@ def _bool(text: Any) -> bool:
 
 
 def _number(value: Any, cast: type, least: float) -> Any:
-    if isinstance(value, bool) or (cast is int and isinstance(value, float)):
+    wrong = isinstance(value, bool) or (cast is int and isinstance(value, float))
+    try:
+        number = cast(value)
+    except (TypeError, ValueError):
+        wrong = True
+    if wrong:
         raise ValueError(f"expected {'a whole number' if cast is int else 'a number'}")
-    number = cast(value)
     if not number >= least:
         raise ValueError(f"expected at least {least:g}")
     return number
@@ -439,11 +443,13 @@ def state() -> tuple[object, object]:
 _files: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
 
 
-def _file_settings(path: str) -> dict[str, Any]:
+def _file_settings(kind: str, path: str) -> dict[str, Any]:
     """Return a configuration file's settings, checked; an absent file has none."""
     try:
         found = os.stat(path)
     except OSError:
+        if kind == "user" and (chosen := os.environ.get("PKGDATA_CONFIG")):
+            raise ConfigError(f"PKGDATA_CONFIG = {chosen!r}: there is no such file") from None
         return {}
     mark = (found.st_mtime_ns, found.st_size)
     if path not in _files or _files[path][0] != mark:
@@ -464,7 +470,7 @@ def sources(name: str) -> Iterator[tuple[Any, str]]:
     if text:
         yield convert(name, text, variable), variable
     for kind, path in config_files():
-        settings = _file_settings(path)
+        settings = _file_settings(kind, path)
         if name in settings:
             yield settings[name], f"{kind} file {path}"
     yield FIELDS[name].default, "default"

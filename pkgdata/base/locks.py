@@ -113,6 +113,22 @@ def _try_flock(fd: int, exclusive: bool) -> bool | None:
     return True
 
 
+#: What `worth` returns.
+GOOD, NONE, USELESS = "they work", "this file system has none", "they exclude nobody"
+
+
+def worth(path: str) -> str:
+    """Return what locks are worth where a new file lies: `GOOD`, `NONE` or `USELESS`."""
+    first, second = (os.open(path, os.O_CREAT | os.O_RDWR, 0o600) for _ in range(2))
+    try:
+        if not _try_flock(first, True):
+            return NONE
+        return USELESS if _try_flock(second, True) else GOOD
+    finally:
+        os.close(first)
+        os.close(second)
+
+
 def _is_there(fd: int) -> bool:
     """Return True if a lock file still has its name."""
     try:

@@ -189,7 +189,7 @@ def add_service(parser: Any, anonymous: str | None = "send no credentials") -> N
         group.add_argument(
             "--anonymous", "--no-sign-request", action="store_true", default=None, help=anonymous
         )
-    group.add_argument("--endpoint", metavar="URL", help="URL of the service")
+    group.add_argument("--endpoint", metavar="URL", help="of another service than usual")
     group.add_argument("--region", metavar="NAME", help="of the bucket; found out by default")
     group.add_argument(
         "--request-payer",

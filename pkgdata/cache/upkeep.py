@@ -117,12 +117,37 @@ def prune(cache: Cache, days: float, dry_run: bool = False, now: float | None = 
             for _, folder in _digests(cache, bucket)
             if _last_use(folder) <= before
         ]
-        gone = {*(item.path for item in old), *folders}
-        leftovers = list(_leftovers(cache, now, set(gone)))
-        if not dry_run:
-            for path in (*gone, *leftovers):
-                fs.discard(path)
-        return Pruned(old, len(folders), len(leftovers))
+        return _pruned(cache, old, folders, dry_run, now)
+
+
+def remove(cache: Cache, chosen: Iterable[CachedObject], dry_run: bool = False) -> Pruned:
+    """Remove objects, and with them what was made of them: trees, and unpacked archives."""
+    with cache.usage(exclusive=True):
+        old = list(chosen)
+        digests = {item.digest for item in old}
+        inodes = {_inode(item.path) for item in old}
+        folders = [one for digest, one in _digests(cache, objects.DERIVED) if digest in digests]
+        # a tree links to its objects, whose space is free when both are gone
+        for _, folder in _digests(cache, objects.TREES):
+            if any(_inode(path) in inodes for _, path in fs.walk_files(folder)):
+                folders.append(folder)
+        return _pruned(cache, old, folders, dry_run, time.time())
+
+
+def _pruned(
+    cache: Cache, old: list[CachedObject], folders: list[str], dry_run: bool, now: float
+) -> Pruned:
+    gone = {*(item.path for item in old), *folders}
+    leftovers = list(_leftovers(cache, now, set(gone)))
+    if not dry_run:
+        for path in (*gone, *leftovers):
+            fs.discard(path)
+    return Pruned(old, len(folders), len(leftovers))
+
+
+def _inode(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
 
 
 def verify(cache: Cache) -> Iterator[tuple[str, str]]:

@@ -40,7 +40,8 @@ MODULES = {
     "stores": ("ls", "du", "rm", "cat", "head", "touch"),
     "publish": ("registry", "publish"),
     "setup": ("init", "check", "completion", "complete-words"),
-    "cache": ("cache", "migrate", "config", "ci-key"),
+    "cache": ("cache", "migrate"),
+    "doctor": ("doctor", "config", "ci-key"),
     "dataset": ("dataset",),
     "catalog": ("catalog",),
 }
@@ -53,7 +54,7 @@ GROUPS = {
         *("ls", "cp", "mv", "sync", "rm", "cat", "head", "du", "touch"),
     ),
     "Named datasets": ("dataset", "catalog"),
-    "This computer": ("cache", "config", "migrate", "ci-key", "completion", "demo"),
+    "This computer": ("cache", "config", "doctor", "migrate", "ci-key", "completion", "demo"),
 }
 _SHOWN = frozenset(name for names in GROUPS.values() for name in names)
 
@@ -129,8 +130,14 @@ class Parser(argparse.ArgumentParser):
             guess = _guess(value, known, f"{self.prog} ") or otherwise
             self.error(f"unknown command {value!r}\nHint: {guess}")
 
-    def refuse(self, extra: Sequence[str]) -> NoReturn:
-        """Report what this command does not take, and end the process."""
+    def take(self, extra: Sequence[str], args: argparse.Namespace) -> None:
+        """Take names that stand behind an option; end the process if there is no place for them."""
+        last = [one for one in self._actions if not one.option_strings][-1:]
+        if not last or last[0].nargs not in ("*", "+") or any(one[:1] == "-" for one in extra):
+            self._refuse(extra)
+        setattr(args, last[0].dest, [*getattr(args, last[0].dest), *extra])
+
+    def _refuse(self, extra: Sequence[str]) -> NoReturn:
         word = extra[0].partition("=")[0] if extra[0].startswith("-") else extra[0]
         known = [name for action in self._actions for name in action.option_strings]
         what = "unknown option" if word.startswith("-") else "one argument too many:"
@@ -191,7 +198,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args, extra = parser(command).parse_known_args(words)
         if extra:
-            args.leaf.refuse(extra)
+            args.leaf.take(extra, args)
         with _interruptible(), _reporting(getattr(args, "verbose", 0), hasattr(args, "quiet")):
             code: int = args.run(args) or 0
         sys.stdout.flush()

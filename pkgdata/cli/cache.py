@@ -1,19 +1,22 @@
-"""``cache``, ``migrate``, ``config`` and ``ci-key``: the user cache, and the settings."""
+"""``cache`` and ``migrate``: the user cache."""
 
 from __future__ import annotations
 
 import datetime
+import difflib
 import os
+import shlex
 import time
 
-from ..base import config, text
-from ..cache import unpinned_dirs, upkeep
+from ..base import config, fs, text
+from ..base.hashes import Digest, hash_file
+from ..cache import objects, stamps, unpinned_dirs, upkeep
 from ..cache.objects import Cache
-from ..core.declaration import find_package, installed
+from ..core.declaration import announced, find_package, installed
 from ..core.lookup import Settings
+from ..core.package import PackageData
 from ..errors import CacheError, ConfigError, PkgdataError
 from ..migrate import migrate_astropy, migrate_pooch
-from ..testing import ci_key
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -33,8 +36,27 @@ def add(commands: Any) -> None:
 
     text.command(verbs, "path", _path, "print where it is")
 
-    text.command(verbs, "ls", _ls, "list its files", as_json=True)
+    ls = text.command(verbs, "ls", _ls, "list what each package has in it", as_json=True)
+    ls.add_argument(
+        "packages", nargs="*", default=[], metavar="PKG", help="list the files of these packages"
+    )
+    ls.add_argument("--files", action="store_true", help="list all files")
     text.command(verbs, "du", _du, "print how much space it takes", as_json=True)
+    why = text.command(verbs, "why", _why, "say what a file in it is, and who uses it")
+    why.add_argument("path", metavar="PATH", help="file or folder in the cache")
+    text.add_json(why)
+
+    rm = text.command(
+        verbs,
+        "rm",
+        _rm,
+        "remove the files of a package",
+        "package: package whose files are removed",
+        description="Those that another package uses too are kept.",
+    )
+    rm.add_argument("names", nargs="*", default=[], metavar="NAME", help="default: all of them")
+    rm.add_argument("--dry-run", action="store_true", help="list only")
+    text.add_json(rm)
 
     prune = text.command(verbs, "prune", _prune, "remove what was not used recently, and leftovers")
     prune.add_argument("--older-than", type=float, default=90.0, metavar="DAYS", help="default: 90")
@@ -49,12 +71,12 @@ def add(commands: Any) -> None:
     )
     export.add_argument("archive", metavar="FILE.tar", help="archive to write")
     export.add_argument("names", nargs="*", default=[], metavar="NAME", help="default: everything")
+    export.add_argument("--package", metavar="PKG", help="only the files of this package")
 
     imports = text.command(verbs, "import", _import, "import and verify the files of an archive")
     imports.add_argument("archive", metavar="FILE.tar", help="archive to read")
 
     _add_migrate(commands)
-    _add_rest(commands)
 
 
 def _add_migrate(commands: Any) -> None:
@@ -93,26 +115,6 @@ def _add_migrate(commands: Any) -> None:
     text.add_json(migrate)
 
 
-def _add_rest(commands: Any) -> None:
-    parser = text.command(
-        commands, "config", _config, "show each setting, and where it comes from", as_json=True
-    )
-    parser.add_argument(
-        "name", nargs="?", metavar="SETTING", help="print only the value of this one"
-    )
-    parser.add_argument(
-        "--show-secrets", action="store_true", help="print headers and logins in URLs as they are"
-    )
-
-    key = text.command(
-        commands,
-        "ci-key",
-        _ci_key,
-        "print the key of packages' files in the cache of a CI service",
-    )
-    key.add_argument("packages", nargs="+", metavar="PKG", help="package, or path of its folder")
-
-
 # -- cache ------------------------------------------------------------------------------------
 
 
@@ -136,7 +138,7 @@ def _rows(items: list[upkeep.CachedObject], as_json: bool, node: Cache | None = 
     rows = [
         [
             text.size(item.size),
-            datetime.date.fromtimestamp(item.used).isoformat(),
+            _day(item.used),
             f"{item.digest.alg}:{item.digest.hex[:12]}",
             item.name,
         ]
@@ -150,11 +152,155 @@ def _rows(items: list[upkeep.CachedObject], as_json: bool, node: Cache | None = 
     text.json_or_table(as_json, value, head, rows)
 
 
+def _users(cache: Cache) -> dict[str, dict[str, str]]:
+    """Return the names of files by digest, of each package that is known to use some.
+
+    Of those that are installed here the registry tells, of others what the cache has recorded.
+    """
+    found = stamps.used_by(cache.root)
+    for name, data in announced():
+        if isinstance(data, PackageData):
+            pinned = (entry for entry in data.registry.values() if entry.digest is not None)
+            found[name] = found.get(name, {}) | {str(one.digest): one.name for one in pinned}
+    return found
+
+
+def _used_by(cache: Cache, package: str) -> dict[str, str]:
+    """Return the names of a package's files by digest; an error names packages that have some."""
+    users = _users(cache)
+    if package in users:
+        return users[package]
+    close = difflib.get_close_matches(package, users, 3) or sorted(users)[:10]
+    raise CacheError(
+        f"no package {package!r} is known to use the cache {cache.root}",
+        hint=f"known: {', '.join(close)}" if close else "'pkgdata cache ls --files' lists all",
+    )
+
+
 def _ls(args: Namespace) -> None:
     caches = _caches()
-    items = [item for cache in caches for item in upkeep.items(cache)]
-    node = caches[0] if len(caches) > 1 else None
-    _rows(sorted(items, key=lambda item: item.name), args.json, node)
+    found = [item for cache in caches for item in upkeep.items(cache)]
+    found.sort(key=lambda item: item.name)
+    if args.files or args.packages:
+        uses = [_used_by(caches[-1], package) for package in args.packages]
+        if uses:
+            found = [item for item in found if any(str(item.digest) in one for one in uses)]
+        _rows(found, args.json, caches[0] if len(caches) > 1 else None)
+        return
+    users = _users(caches[-1])
+    groups: dict[str, list[upkeep.CachedObject]] = {}
+    for item in found:
+        digest = str(item.digest)
+        for package in [name for name, uses in users.items() if digest in uses] or [""]:
+            groups.setdefault(package, []).append(item)
+    value: list[dict[str, Any]] = [
+        {
+            "package": name or None,
+            "files": len({item.digest for item in items}),
+            "bytes": sum(item.size for item in items),
+            "used": max(item.used for item in items),
+        }
+        for name, items in groups.items()
+    ]
+    value.sort(key=lambda row: -row["bytes"])
+    rows = [
+        [
+            one["package"] or "(unknown)",
+            str(one["files"]),
+            text.size(one["bytes"]),
+            _day(one["used"]),
+        ]
+        for one in value
+    ]
+    text.json_or_table(args.json, value, ["PACKAGE", "FILES", "SIZE", "LAST USED"], rows)
+    total = sum(item.size for item in found)
+    roots = " and ".join(cache.root for cache in caches)
+    text.note(f"{text.counted(len(found), 'file')}, {text.size(total)}, in {roots}")
+
+
+def _day(seconds: float) -> str:
+    return datetime.date.fromtimestamp(seconds).isoformat()
+
+
+def _wanted(cache: Cache, package: str, names: list[str]) -> set[str]:
+    """Return the digests of a package's files, or of those of some names."""
+    uses = _used_by(cache, package)
+    for name in names:
+        if name not in uses.values():
+            close = difflib.get_close_matches(name, uses.values(), 3)
+            hint = f"did you mean {' or '.join(map(repr, close))}?" if close else None
+            raise CacheError(f"{package} has no file {name!r}", hint=hint)
+    return {digest for digest, name in uses.items() if not names or name in names}
+
+
+def _rm(args: Namespace) -> None:
+    began, caches = time.monotonic(), _caches()
+    wanted = _wanted(caches[-1], args.package, args.names)
+    others = [uses for name, uses in _users(caches[-1]).items() if name != args.package]
+    shared = {digest for digest in wanted if any(digest in uses for uses in others)}
+    found, kept = [], 0
+    for cache in caches:
+        chosen = [item for item in upkeep.items(cache) if str(item.digest) in wanted]
+        gone = [item for item in chosen if str(item.digest) not in shared]
+        kept += len(chosen) - len(gone)
+        found.append(upkeep.remove(cache, gone, args.dry_run))
+    if not args.dry_run:
+        stamps.forget_uses(caches[-1].root, args.package, wanted)
+    _print_removed(args, caches, found, began, kept)
+
+
+def _why(args: Namespace) -> None:
+    cache = _cache()
+    path = os.path.abspath(args.path)
+    inside = fs.name_inside(cache.root, path)
+    parts = (inside or "").split("/")
+    if inside is None or parts[0] not in objects.BUCKETS:
+        raise CacheError(
+            f"{path} is not in the cache {cache.root}",
+            hint="'pkgdata where PKG NAME' shows where a file of a package is looked for",
+        )
+    facts: dict[str, Any] = {"path": path, "what": _WHAT[parts[0]]}
+    if os.path.isfile(path):
+        found = os.stat(path)
+        facts |= {"size": found.st_size, "used": _day(max(found.st_atime, found.st_mtime))}
+    if parts[0] in (stamps.OBJECTS, objects.DERIVED) and len(parts) > 3:
+        digest = Digest(parts[1], parts[2] + parts[3])
+        users = {name: uses.get(str(digest)) for name, uses in _users(cache).items()}
+        facts |= {"digest": str(digest), "packages": {n: one for n, one in users.items() if one}}
+        if parts[0] == stamps.OBJECTS and os.path.isfile(path):
+            facts["intact"] = hash_file(path, digest.alg) == digest
+    if args.json:
+        text.json(facts)
+        return
+    used = facts.pop("packages", {})
+    rows = [
+        [name, text.size(one) if name == "size" else _yes_no(one)] for name, one in facts.items()
+    ]
+    rows += [["used by", f"{package}: {name}"] for package, name in used.items()]
+    rows += [
+        ["remove it", f"pkgdata cache rm {shlex.quote(p)} {shlex.quote(n)}"]
+        for p, n in used.items()
+    ][:1]
+    text.table(["FACT", "VALUE"], rows)
+
+
+def _yes_no(value: object) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else str(value)
+
+
+#: What the folders of a cache hold.
+_WHAT = {
+    stamps.OBJECTS: "a verified file",
+    objects.DERIVED: "what a processor made of a file, such as an unpacked archive",
+    objects.TREES: "a directory of verified files, side by side",
+    stamps.PARTIAL: "an unfinished download, which the next one resumes",
+    objects.LOCKS: "a lock; it means nothing if nothing runs",
+    stamps.SIZES: "the sizes of files",
+    stamps.STAMPS: "which files of local folders were verified",
+    stamps.PACKAGES: "which files a package has used",
+    objects.CONTENTS: "what a directory must hold",
+    objects.HOSTS: "a server that failed recently",
+}
 
 
 def _du(args: Namespace) -> None:
@@ -172,6 +318,12 @@ def _du(args: Namespace) -> None:
 def _prune(args: Namespace) -> None:
     began, caches = time.monotonic(), _caches()
     pruned = [upkeep.prune(cache, args.older_than, args.dry_run) for cache in caches]
+    _print_removed(args, caches, pruned, began)
+
+
+def _print_removed(
+    args: Namespace, caches: list[Cache], pruned: list[upkeep.Pruned], began: float, kept: int = 0
+) -> None:
     old = [item for items, _, _ in pruned for item in items]
     folders, leftovers = sum(one[1] for one in pruned), sum(one[2] for one in pruned)
     if old or args.json:
@@ -184,6 +336,7 @@ def _prune(args: Namespace) -> None:
         took=None if args.dry_run else time.monotonic() - began,
         trees_and_unpacked_archives=folders,
         leftovers=leftovers,
+        used_by_other_packages=kept,
     )
     text.note(line)
 
@@ -203,7 +356,12 @@ def _clear(args: Namespace) -> int:
 
 def _export(args: Namespace) -> None:
     began = time.monotonic()
-    written = upkeep.export_archive(_cache(), args.archive, args.names or None)
+    cache, names = _cache(), args.names or None
+    if args.package:
+        wanted = _wanted(cache, args.package, args.names)
+        there = {str(item.digest) for item in upkeep.items(cache)}
+        names = sorted(wanted & there)
+    written = upkeep.export_archive(cache, args.archive, names)
     size, took = sum(item.size for item in written), time.monotonic() - began
     place = f"to {args.archive}"
     text.note(text.closing("written", len(written), size, place=place, took=took))
@@ -311,49 +469,3 @@ def _print_adopted(args: Namespace, found: list[Found], missing: int) -> None:
     total = sum(size for size, _, _ in rows)
     line = text.closing(verb, len(rows), total, not_found_there=missing)
     text.note(line + (", still to be fetched" if missing else ""))
-
-
-# -- config and ci-key --------------------------------------------------------------------------
-
-
-def _config(args: Namespace) -> None:
-    names = [args.name] if args.name else list(config.FIELDS)
-    found = {name: _value(name) for name in names}
-    if not args.show_secrets:
-        found = {name: (config.shown(value), where) for name, (value, where) in found.items()}
-    if args.json:
-        text.json({name: {"value": value, "from": where} for name, (value, where) in found.items()})
-    elif args.name:
-        print(_shown(found[args.name][0]))
-    else:
-        rows = [[name, _shown(value), where] for name, (value, where) in found.items()]
-        text.table(["SETTING", "VALUE", "FROM"], rows)
-
-
-def _value(name: str) -> tuple[Any, str]:
-    if name not in config.FIELDS:
-        raise config.unknown_key(name, config.FIELDS, "pkgdata config")
-    if name != "cache_dir":
-        return config.resolve(name)
-    try:
-        return config.cache_dir()
-    except CacheError as error:
-        return None, error.message
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{key}={_pairs(to)}" for key, to in value.items()) or "-"
-    if isinstance(value, tuple):
-        return os.pathsep.join(value) or "-"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    return "-" if value is None else str(value)
-
-
-def _pairs(value: Any) -> str:
-    return ",".join(f"{k}:{v}" for k, v in value.items()) if isinstance(value, dict) else value
-
-
-def _ci_key(args: Namespace) -> None:
-    print(ci_key(*args.packages))

@@ -45,7 +45,7 @@ def add_arguments(parser: Any) -> None:
         "--to",
         action="append",
         metavar="DEST",
-        help="destination: file:/FOLDER, sftp://HOST/FOLDER, s3://BUCKET/PREFIX, gs://…, az://…, "
+        help="destination: /FOLDER, sftp://HOST/FOLDER, s3://BUCKET/PREFIX, gs://…, az://…, "
         "pages:OWNER/REPO, github:OWNER/REPO@TAG, figshare:, zenodo:; may be repeated",
     )
     parser.add_argument(
@@ -84,7 +84,7 @@ def add_arguments(parser: Any) -> None:
 
 
 #: Options of some destinations, by the names that these know them by.
-_OPTIONS = ("public", "storage_class", "publish", "sandbox", "title", "metadata", "api_url")
+_OPTIONS = ("public", "storage_class", "publish", "sandbox", "title", "metadata")
 
 
 def _add_options(parser: Any) -> None:
@@ -105,9 +105,6 @@ def _add_options(parser: Any) -> None:
     )
     some.add_argument(
         "--sandbox", action="store_true", default=None, help="zenodo: its test service"
-    )
-    some.add_argument(
-        "--api-url", metavar="URL", help="github, zenodo, figshare: of another instance"
     )
     text.add_service(parser, anonymous=None)
 

@@ -69,8 +69,9 @@ def declare(
         Import name of the package or of a module in it, or any name for a script's own data.
     dataurl : str or sequence of str, optional
         Where the files lie: base URLs in the order in which they are tried. ``{version}`` stands
-        for the package's version. Schemes: ``http``, ``https``, ``file`` or a plain path,
-        ``github:owner/repo@tag``, ``mem``.
+        for the package's version. Schemes: ``http``, ``https``, ``file``, ``mem``,
+        ``github:owner/repo@tag``. A plain path is a folder; a relative one is meant as for
+        ``registry``.
     registry : path-like, Registry or mapping of name to digest, optional
         What each file must hash to. A relative path is looked for in the package, or next to
         the calling script. A digest of None means that the file is not pinned.
@@ -161,8 +162,17 @@ def _make(
     # the working directory must not decide which files a package is given
     folders = each_name(values.get("folders", ()))
     values["folders"] = [os.path.join(base, config.expand_path(one)) for one in folders]
+    dataurl = each_name(values.get("dataurl", ()))
+    values["dataurl"] = [_placed(url, base) for url in dataurl]
+    urls = {name: _placed(url, base) for name, url in urls.items()} if urls else urls
     values = {**values.pop("settings", {}), **values, **settings}
     return PackageData(name, registry=source, urls=urls, package_dir=folder, **values)
+
+
+def _placed(url: str, base: str) -> str:
+    """Return a URL; a path, which has no scheme, is relative to ``base``."""
+    # a drive of Windows is one letter
+    return url if ":" in url[2:] else os.path.join(base, config.expand_path(url))
 
 
 def _caller_folder() -> str:

@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import os
+
 from ..base import urls
 from ..base.report import each_name
 from ..errors import PublishError
+from ..stores import canonical
 from .destination import Destination, Held, Item
 
 TYPE_CHECKING = False
@@ -31,9 +34,16 @@ _KINDS = {
 }
 
 _KNOWN = (
-    "file:/FOLDER, sftp://HOST/FOLDER, s3://BUCKET/PREFIX, gs://…, az://…, pages:OWNER/REPO, "
+    "/FOLDER, sftp://HOST/FOLDER, s3://BUCKET/PREFIX, gs://…, az://…, pages:OWNER/REPO, "
     "github:OWNER/REPO@TAG, figshare:, zenodo:"
 )
+
+
+def _of_folder(place: str) -> str:
+    """Return the URL of a folder that is given as a path; any other place as it is."""
+    if os.path.isabs(place) or place[:2] in ("./", "~/") or place[:3] == "../":
+        return canonical(os.path.expanduser(place))
+    return place
 
 
 def _class_of(url: str) -> type[Destination]:
@@ -43,8 +53,8 @@ def _class_of(url: str) -> type[Destination]:
     if kind not in _KINDS:
         raise PublishError(
             f"{urls.redact(url)}: nothing is known of publishing to "
-            + (f"{kind!r}" if kind else "a plain path"),
-            hint=f"known: {_KNOWN}",
+            + (f"{kind!r}" if kind else "a name"),
+            hint=f"known: {_KNOWN}" + ("" if kind else f"; or did you mean the folder ./{url}?"),
         )
     module, name = _KINDS[kind]
     found: type[Destination] = getattr(importlib.import_module(f"{__name__}.{module}"), name)
@@ -79,6 +89,7 @@ def destination_for(url: str, **options: Any) -> Destination:
     MissingExtraError
         It needs a package that is not installed.
     """
+    url = _of_folder(url)
     cls = _class_of(url)
     given = {name: value for name, value in options.items() if value is not None}
     unknown = sorted(given.keys() - _options_of(cls))
@@ -116,7 +127,7 @@ def destinations_for(
     PublishError
         There is no place, an option means nothing at any, or the addresses do not fit.
     """
-    places, public_urls = [*each_name(places)], [*each_name(public_urls)]
+    places, public_urls = [*map(_of_folder, each_name(places))], [*each_name(public_urls)]
     if not places:
         raise PublishError("nowhere to publish to", hint=f"say --to DEST; known: {_KNOWN}")
     given = {name: value for name, value in options.items() if value is not None}

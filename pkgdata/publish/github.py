@@ -75,7 +75,7 @@ def _aside(name: str, digest: Digest | None = None) -> str:
 class GitHub(Service):
     """The assets of one release, ``github:OWNER/REPO@TAG``.
 
-    ``api_url`` is that of GitHub Enterprise, such as ``https://github.example.org/api/v3``; from
+    ``endpoint`` is that of GitHub Enterprise, such as ``https://github.example.org/api/v3``; from
     ``GITHUB_API_URL`` if left out, which GitHub Actions sets.
     """
 
@@ -87,8 +87,8 @@ class GitHub(Service):
         ("X-GitHub-Api-Version", "2022-11-28"),
     )
 
-    def __init__(self, url: str, *, api_url: str | None = None, **options: Any) -> None:
-        super().__init__(url, api_url=api_url or os.environ.get("GITHUB_API_URL"), **options)
+    def __init__(self, url: str, *, endpoint: str | None = None, **options: Any) -> None:
+        super().__init__(url, endpoint=endpoint or os.environ.get("GITHUB_API_URL"), **options)
         repo, _, self._tag = url.partition(":")[2].partition("@")
         self._repo = repo.strip("/")
         if not self._tag or len(self._repo.split("/")) != 2 or not all(self._repo.split("/")):

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Service(Destination):
     """A place of a service with a web interface.
 
-    ``token`` is looked for in the environment and the keyring if it is left out, ``api_url`` is
+    ``token`` is looked for in the environment and the keyring if it is left out, ``endpoint`` is
     the interface of another instance, ``timeout`` the seconds to connect and to wait for an answer;
     ``sleep`` and ``now`` stand in for `time.sleep` and `time.time`.
     """
@@ -41,7 +41,7 @@ class Service(Destination):
         url: str,
         *,
         token: str | None = None,
-        api_url: str | None = None,
+        endpoint: str | None = None,
         timeout: float | None = None,
         sleep: Callable[[float], object] | None = None,
         now: Callable[[], float] | None = None,
@@ -51,7 +51,7 @@ class Service(Destination):
             checked_token(token, f"the token for {self.service}")
         self._rest = Rest(
             self.service,
-            api_url or self.api,
+            endpoint or self.api,
             scheme=self.scheme,
             secret=lambda: token or find_token(self.key, self.variables) or "",
             rights=self.rights,

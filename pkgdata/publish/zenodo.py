@@ -62,12 +62,12 @@ class Zenodo(NumberedService):
     delay = 60.0
 
     def __init__(
-        self, url: str, *, sandbox: bool = False, api_url: str | None = None, **options: Any
+        self, url: str, *, sandbox: bool = False, endpoint: str | None = None, **options: Any
     ) -> None:
         if sandbox:
             self.api, self.key, self.variables = SANDBOX, "zenodo-sandbox", SANDBOX_VARIABLES
-        site = (api_url or self.api).rstrip("/").removesuffix("/api")
-        super().__init__(url, api_url=site, **options)
+        site = (endpoint or self.api).rstrip("/").removesuffix("/api")
+        super().__init__(url, endpoint=site, **options)
         #: The draft, or the published record if there is no draft.
         self._record: Answer | None = None
 

@@ -187,7 +187,13 @@ class Mirrors:
 
     def resolved(self, url: str) -> str:
         """Return a URL with its placeholders filled and the site's rules applied."""
-        return canonical(urls.rewrite(urls.expand(url, self._values), self._rules))
+        found = urls.rewrite(urls.expand(url, self._values), self._rules)
+        if not (urls.scheme(found) or os.path.isabs(os.path.expanduser(found))):
+            raise ConfigError(  # the working directory must not decide where data come from
+                f"{found!r} is no URL and no absolute path of a folder",
+                hint="write https://HOST/FOLDER, or file:///FOLDER",
+            )
+        return canonical(found)
 
     def bases(self) -> list[str]:
         """Return the base URLs in the order in which they are tried."""

@@ -582,3 +582,11 @@ def test_the_error_of_a_wrong_setting_shows_no_secret(name, value, tmp_path, mon
         config.resolve(name)
     except ConfigError as error:
         assert "sesame" not in str(error)  # noqa: PT017 - some of them take it
+
+
+@linux
+def test_a_chosen_file_that_is_not_there_is_an_error(files, tmp_path, monkeypatch):
+    files("user", "retries = 1\n")
+    monkeypatch.setenv("PKGDATA_CONFIG", str(tmp_path / "no.toml"))
+    with pytest.raises(ConfigError, match=r"PKGDATA_CONFIG = '.*no\.toml': there is no such file"):
+        _ = conf.retries

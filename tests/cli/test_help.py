@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import re
 import shlex
@@ -27,7 +29,7 @@ EXAMPLES = cli.template("examples.txt").splitlines()
 
 def commands_in(line):
     """Yield the words of each command of pkgdata in a line of a shell."""
-    for found in re.findall(r"pkgdata(?: [^|>()]*)?", line.partition("#")[0].replace('")', ")")):
+    for found in re.findall(r"pkgdata(?: [^|>()]*)?", line.partition("#")[0].replace('"', "")):
         yield shlex.split(found)[1:]
 
 
@@ -122,6 +124,67 @@ def test_quiet_says_nothing_of_what_went_well(shell, words):
     assert "no.txt" in shell.err
     assert shell("cp", "a.txt", "b.txt", "to/") == 0
     assert "2 copied" in shell.err
+
+
+def test_names_may_stand_behind_an_option(shell, monkeypatch):
+    seen = []
+    monkeypatch.setattr("pkgdata.cli.files._verify", lambda args: seen.append(args.names))
+    for words in (["a", "-v", "b"], ["-v", "a", "b"], ["a", "b", "-v"]):
+        assert shell("verify", "pkg", *words) == 0, shell.err
+    assert shell("verify", "-v", "pkg") == 0
+    assert seen == [["a", "b"]] * 3 + [[]]
+
+
+def test_the_doctor_as_json(shell, monkeypatch):
+    monkeypatch.setenv("PKGDATA_OFFLINE", "1")
+    assert shell("doctor", "--json", "-q", "nopkg") == 3
+    assert shell.err == ""
+    found = {one["what"]: one for one in json.loads(shell.out)}
+    assert all(list(one) == ["state", "what", "found", "advice"] for one in found.values())
+    assert found["network"]["state"] == "note"
+    assert found["nopkg"]["state"] == "wrong"
+    assert found["cache"]["state"] == found["locks"]["state"] == "ok"
+
+
+@pytest.mark.parametrize("bad", ["locks", "space", "cache"])
+def test_the_doctor_says_what_to_do_about_the_cache(shell, monkeypatch, bad, tmp_path):
+    if bad == "locks":
+        monkeypatch.setattr("pkgdata.base.locks._try_flock", lambda fd, exclusive: True)
+    elif bad == "space":
+        monkeypatch.setattr("pkgdata.base.disk.free_bytes", lambda path: 1000)
+    else:
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("PKGDATA_CACHE_DIR", str(tmp_path / "file" / "cache"))
+    code = shell("doctor", "--json")
+    rows = [one for one in json.loads(shell.out) if one["state"] != "ok"]
+    expected = {"locks": "twice", "space": "pkgdata cache prune", "cache": "PKGDATA_CACHE_DIR"}
+    assert expected[bad] in rows[-1]["advice"]
+    assert code == (3 if bad == "cache" else 0)
+
+
+def test_a_file_of_the_cache_is_explained(shell, tmp_path):
+    from pkgdata import Cache, Digest
+    from pkgdata.cache import stamps
+
+    digest = Digest("sha256", hashlib.sha256(b"abc").hexdigest())
+    (tmp_path / "abc").write_bytes(b"abc")
+    cache = Cache(shell.lines("cache", "path")[0])
+    path = cache.add(str(tmp_path / "abc"), digest, "abc")
+    stamps.record_uses(cache.root, "odd name/x", [(digest, "maps/abc")])
+    assert shell("cache", "why", path, "--json") == 0, shell.err
+    facts = json.loads(shell.out)
+    assert facts["digest"] == str(digest)
+    assert facts["intact"] is True
+    assert facts["packages"] == {"odd name/x": "maps/abc"}
+    assert shell("cache", "why", path) == 0
+    assert "pkgdata cache rm 'odd name/x' maps/abc" in shell.out
+    assert shell("cache", "why", str(tmp_path)) == 1
+    assert "is not in the cache" in shell.err
+    os.chmod(path, 0o644)
+    with open(path, "wb") as file:
+        file.write(b"xyz")
+    assert shell("cache", "why", path) == 0
+    assert "intact  no" in " ".join(shell.out.split()).replace("intact no", "intact  no")
 
 
 def test_completion_knows_the_options_of_all_commands():

@@ -132,6 +132,43 @@ def test_a_relative_folder_lies_in_the_package_and_not_where_the_program_runs(
     assert pkgdata.declare("nopkg", folders=["x"]).folders == (os.path.join(here, "x"),)
 
 
+def test_a_dataurl_without_a_scheme_is_a_folder_next_to_the_declaring_file(
+    make, tmp_path, monkeypatch
+):
+    folder = make(toml="[package]\ndataurl = ['mirror', '~/mine', 'https://h/x', '/absolute']\n")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "a.txt").write_bytes(b"wrong: of the working directory")
+    data = pkgdata.declare("decpkg")
+    mine = os.path.expanduser("~/mine")
+    assert data.dataurl == (str(folder / "mirror"), mine, "https://h/x", "/absolute")
+    (folder / "mirror").mkdir()
+    (folder / "mirror" / "a.txt").write_bytes(b"a")
+    assert Path(data.get("a.txt")).read_bytes() == b"a"
+    here = os.path.dirname(os.path.abspath(__file__))
+    urls = {"b.txt": "near/b.txt", "c.txt": "https://h/c.txt"}
+    found = pkgdata.declare("nopkg", dataurl="x", registry=dict.fromkeys(urls), urls=urls)
+    assert found.dataurl == (os.path.join(here, "x"),)
+    assert found.registry["b.txt"].urls == (os.path.join(here, "near/b.txt"),)
+    assert found.registry["c.txt"].urls == ("https://h/c.txt",)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"dataurl": "mirror", "registry": {"a.txt": SUM}},
+        {"dataurl": "https://h/", "registry": {"a.txt": SUM}, "rewrite": {"https://h/": "mirror/"}},
+    ],
+)
+def test_the_working_directory_is_no_mirror(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mirror").mkdir()
+    (tmp_path / "mirror" / "a.txt").write_bytes(b"a")
+    data = pkgdata.PackageData("bare", **given)
+    with pytest.raises(ConfigError, match="is no URL and no absolute path of a folder"):
+        data.get("a.txt")
+
+
 def test_one_folder_or_address_may_be_a_text_or_a_path(make, tmp_path):
     for folders in (tmp_path / "x", str(tmp_path / "x"), [tmp_path / "x"]):
         data = pkgdata.declare("one data", folders=folders, dataurl=tmp_path / "mirror")

@@ -302,7 +302,7 @@ def test_a_file_that_vanishes(here, web, registry):
     ("url", "said"),
     [
         ("ftp://host/folder", "nothing is known of publishing to 'ftp'"),
-        ("/plain/path", "a plain path"),
+        ("bucket", "did you mean the folder ./bucket?"),
         ("file:relative", "absolute path"),
         ("file://other.host/folder", "absolute path"),
         ("sftp://host", "expected sftp://"),

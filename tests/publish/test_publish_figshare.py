@@ -45,7 +45,7 @@ def folder(tmp_path):
 def destination(server, url="figshare:", **options):
     defaults = {
         "token": server.token,
-        "api_url": server.api,
+        "endpoint": server.api,
         "metadata": METADATA,
         "sleep": Sleeps(),
         "timeout": 20,
@@ -233,7 +233,7 @@ def test_no_token_is_a_clear_error(server, folder, monkeypatch):
 def test_the_token_comes_from_the_environment(server, folder, monkeypatch):
     monkeypatch.setenv("FIGSHARE_TOKEN", server.token)
     server.looks = 0
-    place = destination_for("figshare:", api_url=server.api, metadata=METADATA)
+    place = destination_for("figshare:", endpoint=server.api, metadata=METADATA)
     assert publish(make_files(folder.parent / "one", {"x": b"x"}), place)[0] == 1
 
 
@@ -421,7 +421,7 @@ def test_killed_at_every_step_and_run_again(tmp_path):
     def act(step):
         folder = make_files(tmp_path / str(step) / "data", files)
         with serve() as server:
-            options = {"api_url": server.api, "token": server.token, "metadata": METADATA}
+            options = {"endpoint": server.api, "token": server.token, "metadata": METADATA}
             Killer(server, after=step).run(KIND, folder, url="figshare:", **options)
             publish(folder, destination(server))
             check_complete(server, files)
@@ -440,7 +440,7 @@ def test_killed_in_the_middle_of_a_part(server, tmp_path):
     def is_inside(asked, count):
         return asked.port == "uploads" and re.search("/2$", asked.path) and count > 1 << 20
 
-    options = {"api_url": server.api, "token": server.token, "metadata": METADATA}
+    options = {"endpoint": server.api, "token": server.token, "metadata": METADATA}
     Killer(server, within=is_inside).run(KIND, folder, url="figshare:", **options)
     assert [path[-2:] for path in parts(server)] == ["/1"]
     publish(folder, destination(server))

@@ -63,7 +63,7 @@ def destination(server, url=URL, **options):
         url,
         **{
             "token": server.make_token(),
-            "api_url": server.api,
+            "endpoint": server.api,
             "sleep": Sleeps(),
             "timeout": 20,
             **options,
@@ -162,7 +162,7 @@ def test_progress_counts_what_is_sent(server, folder):
 
 def test_the_command(server, folder, monkeypatch, capsys):
     monkeypatch.setenv("GITHUB_TOKEN", server.make_token())
-    words = ["publish", str(folder), "--to", URL, "--api-url", server.api]
+    words = ["publish", str(folder), "--to", URL, "--endpoint", server.api]
     assert cli.main(words) == 0
     check_complete(server)
     assert len(Registry.load(folder / "registry.txt")) == 3
@@ -455,7 +455,7 @@ def test_killed_at_every_step_and_run_again(tmp_path, monkeypatch):
         folder = make_files(tmp_path / str(step) / "data", FILES)
         with Server() as server:
             server.make_repo("org/data")
-            options = {"url": URL, "api_url": server.api, "token": server.make_token()}
+            options = {"url": URL, "endpoint": server.api, "token": server.make_token()}
             Killer(server, after=step).run(KIND, folder, **options)
             done = uploads(server)
             sent, _ = publish(folder, destination(server))
@@ -476,7 +476,7 @@ def test_killed_in_the_middle_of_a_file(server, tmp_path):
         return asked.port == "uploads" and count > 1 << 20
 
     Killer(server, within=is_inside).run(
-        KIND, folder, url=URL, api_url=server.api, token=server.make_token()
+        KIND, folder, url=URL, endpoint=server.api, token=server.make_token()
     )
     assert uploads(server) == []
     assert publish(folder, destination(server))[0] == 1
@@ -632,7 +632,7 @@ def test_the_token_goes_to_no_host_that_an_answer_names(server, folder):
     ],
 )
 def test_which_hosts_are_the_services_own(api, url, own):
-    rest = GitHub(URL, token="t", api_url=api)._rest
+    rest = GitHub(URL, token="t", endpoint=api)._rest
     if own:
         assert rest.address(url) == url
     else:
@@ -650,12 +650,12 @@ def test_which_hosts_are_the_services_own(api, url, own):
 )
 def test_the_public_address(monkeypatch, api, dataurl):
     monkeypatch.delenv("GITHUB_API_URL", raising=False)
-    assert GitHub("github:o/r@v 1", api_url=api).dataurl == dataurl
+    assert GitHub("github:o/r@v 1", endpoint=api).dataurl == dataurl
 
 
 def test_an_address_at_which_the_token_could_be_overheard_is_refused():
     with pytest.raises(PublishError, match="no https address"):
-        GitHub(URL, api_url="http://git.acme.org/api/v3")
+        GitHub(URL, endpoint="http://git.acme.org/api/v3")
 
 
 @pytest.mark.parametrize("url", ["github:", "github:org", "github:org/data", "github:a/b/c@v1",
@@ -678,7 +678,7 @@ def test_a_host_that_is_down(server, folder):
         api = gone.api
     sleeps = Sleeps()
     with pytest.raises(StoreError, match="Connection refused") as caught:
-        publish(folder, destination(server, api_url=api, sleep=sleeps))
+        publish(folder, destination(server, endpoint=api, sleep=sleeps))
     assert caught.value.transient
     assert len(sleeps) == 5
     assert all(0 < wait <= 30 for wait in sleeps)

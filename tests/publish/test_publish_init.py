@@ -78,12 +78,19 @@ def test_the_helper_finds_the_published_file(package, tmp_path):
 def test_the_workflow_runs_commands_that_exist(package, tmp_path):
     init(package, "--data", "my-data")
     text = (tmp_path / ".github" / "workflows" / "data.yml").read_text()
-    commands = [shlex.split(line) for line in re.findall(r"run: (pkgdata .*)", text)]
-    built, check, publish, weekly = [cli.parser().parse_args(words[1:]) for words in commands]
+    commands = [
+        shlex.split(line) for line in re.findall(r"(pkgdata (?:ch|reg|pub)[^'\n]*$)", text, re.M)
+    ]
+    built, check, publish, elsewhere, weekly = [
+        cli.parser().parse_args(words[1:]) for words in commands
+    ]
     assert built.targets == ["mypkg"]
     assert (check.folder, check.registry) == ("my-data", "./src/mypkg/registry.txt")
     assert (publish.folder, publish.package, publish.check) == ("my-data", "./src/mypkg", False)
-    assert (weekly.folder, weekly.package, weekly.check) == (None, "./src/mypkg", True)
+    for proof in (elsewhere, weekly):
+        assert (proof.folder, proof.package, proof.check) == (None, "./src/mypkg", True)
+    # a step for data in git, and one for data that are not
+    assert re.findall(r"hashFiles\('my-data/\*\*'\) (..) ''", text) == ["!=", "=="]
     assert "${{ github.token }}" in text
     assert "{package}" not in text
     assert re.search(r'tags: \["v\*"\]', text)

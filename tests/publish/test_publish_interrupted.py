@@ -59,7 +59,7 @@ def test_while_files_are_uploaded(tmp_path, temporary, sign, code):
                 release.wait(60)  # the server takes no more, for longer than anybody waits
 
         server.reading = reading
-        words = [here, "--to", "github:org/data@v1", "--api-url", server.api]
+        words = [here, "--to", "github:org/data@v1", "--endpoint", server.api]
         env = {"GITHUB_TOKEN": server.make_token()}
         known = server.connections()
         try:

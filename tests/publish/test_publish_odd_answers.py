@@ -34,18 +34,18 @@ ODD = [None, True, -1, 10**30, 0.5, "", "x", "\ud800", "a\nb", "http://[", [], [
 
 def _github(server):
     server.make_repo("org/data")
-    return GitHub("github:org/data@v1", token=server.make_token(), api_url=server.api, **quick())
+    return GitHub("github:org/data@v1", token=server.make_token(), endpoint=server.api, **quick())
 
 
 def _figshare(server):
     metadata = {"description": "What it is.", "categories": [1], "tags": ["data"]}
     token = server.make_token()
-    return Figshare("figshare:", token=token, api_url=server.api, metadata=metadata, **quick())
+    return Figshare("figshare:", token=token, endpoint=server.api, metadata=metadata, **quick())
 
 
 def _zenodo(server):
     metadata = {"description": "What it is.", "creators": [{"name": "Doe, Jane"}]}
-    options = {"token": server.make_token(), "api_url": server.site, "metadata": metadata}
+    options = {"token": server.make_token(), "endpoint": server.site, "metadata": metadata}
     return Zenodo("zenodo:", publish=True, **options, **quick())
 
 

@@ -28,7 +28,7 @@ def published(server):
 
 
 def options_of(server):
-    return {"url": "github:org/data@v1", "api_url": server.api, "token": server.make_token()}
+    return {"url": "github:org/data@v1", "endpoint": server.api, "token": server.make_token()}
 
 
 def destination(server, **options):

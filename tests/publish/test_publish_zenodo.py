@@ -43,7 +43,7 @@ def folder(tmp_path):
 def destination(server, url="zenodo:", **options):
     defaults = {
         "token": server.token,
-        "api_url": server.site,
+        "endpoint": server.site,
         "metadata": METADATA,
         "publish": True,
         "sleep": Sleeps(),
@@ -194,7 +194,7 @@ def test_a_title_of_the_metadata_counts(server, folder):
 
 def test_the_command(server, folder, monkeypatch, capsys):
     monkeypatch.setenv("ZENODO_TOKEN", server.token)
-    words = ["publish", str(folder), "--to", "zenodo:", "--api-url", server.site]
+    words = ["publish", str(folder), "--to", "zenodo:", "--endpoint", server.site]
     assert cli.main(words) == 0
     (draft,) = server.depositions.values()
     assert not draft.submitted
@@ -247,7 +247,7 @@ def test_a_malformed_url(url):
 
 def test_the_token_comes_from_the_environment(server, folder, monkeypatch):
     monkeypatch.setenv("ZENODO_TOKEN", server.token)
-    place = destination_for("zenodo:", api_url=server.site)
+    place = destination_for("zenodo:", endpoint=server.site)
     assert publish(folder, place)[0] == 3
     assert server.published() == []
 
@@ -255,7 +255,7 @@ def test_the_token_comes_from_the_environment(server, folder, monkeypatch):
 def test_the_sandbox_has_accounts_of_its_own(server, folder, monkeypatch):
     monkeypatch.setenv("ZENODO_TOKEN", "another")
     monkeypatch.setenv("ZENODO_SANDBOX_TOKEN", server.token)
-    place = destination_for("zenodo:", api_url=server.site, sandbox=True)
+    place = destination_for("zenodo:", endpoint=server.site, sandbox=True)
     assert publish(folder, place)[0] == 3
 
 
@@ -439,7 +439,7 @@ def run_killed_at_every_step(tmp_path, files, prepare):
         folder = make_files(tmp_path / str(step) / "data", files)
         server, url = serve(folder)
         earlier = len(stored(server))
-        options = {"api_url": server.site, "token": server.token, "metadata": METADATA}
+        options = {"endpoint": server.site, "token": server.token, "metadata": METADATA}
         Killer(server, after=step).run(KIND, folder, url=url, publish=True, **options)
         publish(folder, destination(server, url))
         check_complete(server, files, len(server.depositions))
@@ -474,7 +474,7 @@ def test_killed_in_the_middle_of_a_file(server, tmp_path):
     def is_inside(asked, count):
         return asked.method == "PUT" and count > 1 << 20
 
-    options = {"api_url": server.site, "token": server.token, "metadata": METADATA}
+    options = {"endpoint": server.site, "token": server.token, "metadata": METADATA}
     Killer(server, within=is_inside).run(KIND, folder, url="zenodo:", publish=True, **options)
     assert stored(server) == []
     publish(folder, destination(server))

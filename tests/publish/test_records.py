@@ -96,7 +96,7 @@ def zenodo_place(server, url="zenodo:"):
     return Zenodo(
         url,
         token=server.token,
-        api_url=server.site,
+        endpoint=server.site,
         publish=True,
         metadata={"description": "d", "creators": [{"name": "Doe, Jane"}]},
         sleep=Sleeps(),
@@ -116,7 +116,7 @@ def figshare_place(server, url="figshare:"):
     return Figshare(
         url,
         token=server.token,
-        api_url=server.api,
+        endpoint=server.api,
         metadata={"description": "d", "categories": [1], "tags": ["t"]},
         sleep=Sleeps(),
     )

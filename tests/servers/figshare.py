@@ -3,7 +3,7 @@
 ::
 
     with Figshare() as server:
-        Figshare("figshare:", token=server.make_token(), api_url=server.api)
+        Figshare("figshare:", token=server.make_token(), endpoint=server.api)
 
 It has three hosts: the interface, the upload service, and that of downloads. It cuts files into
 parts of `part` bytes, puts them together only some looks after the last part (`looks`), takes no

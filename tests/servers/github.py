@@ -4,7 +4,7 @@
 
     with GitHub() as server:
         repo = server.make_repo("org/data")
-        GitHub("github:org/data@v1", token=server.make_token(), api_url=server.api)
+        GitHub("github:org/data@v1", token=server.make_token(), endpoint=server.api)
 
 It has the hosts of the service: ``api`` (which is the web site too), ``uploads``, and ``objects``,
 to which downloads are redirected. Every request and every answer that the description knows of is

@@ -3,7 +3,7 @@
 ::
 
     with Zenodo() as server:
-        Zenodo("zenodo:", token=server.make_token(), api_url=server.site)
+        Zenodo("zenodo:", token=server.make_token(), endpoint=server.site)
 
 A published record never changes; a new version begins with the files of the last one, and there is
 one draft of it at a time. What comes through the bucket is told with ``md5:`` before its checksum,

@@ -285,8 +285,11 @@ def isolate(patch: pytest.MonkeyPatch, folder: str) -> None:
         if _is_ours(name) and name not in _KEPT:
             patch.delenv(name)
     conf.reset()
-    # neither the user's nor the site's file: both are looked for in an empty folder
-    patch.setenv("PKGDATA_CONFIG", os.path.join(folder, "config.toml"))
+    # neither the user's nor the site's file: the one is empty, the other in an empty folder
+    os.makedirs(folder, exist_ok=True)
+    own = os.path.join(folder, "config.toml")
+    with open(own, "a", encoding="utf-8"):
+        patch.setenv("PKGDATA_CONFIG", own)
     patch.setenv("XDG_CONFIG_DIRS", folder)
     patch.setenv("PKGDATA_CACHE_DIR", os.path.join(folder, "cache"))
     if offline:

@@ -1,0 +1,269 @@
+"""``doctor``, ``config`` and ``ci-key``: how this computer is set up, and what to do about it."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import platform
+import tempfile
+import time
+from typing import NamedTuple
+
+from .. import __version__
+from ..base import config, disk, locks, text, urls
+from ..cache import upkeep
+from ..cache.objects import Cache
+from ..core.declaration import find_package
+from ..core.lookup import Settings
+from ..errors import CacheError, PkgdataError
+from ..testing import ci_key
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterator
+    from typing import Any
+
+    from ..core.package import PackageData
+
+#: Variables that are no settings of `pkgdata.base.config`.
+_OTHERS = ("CONFIG", "DATASETS_URL", "DATASETS_HOME", "PAGES_TOKEN")
+#: Less free space than this, in bytes, is worth a word.
+_LITTLE = 1_000_000_000
+
+
+def add(commands: Any) -> None:
+    """Add these commands to the parser."""
+    parser = text.command(
+        commands, "config", _config, "show each setting, and where it comes from", as_json=True
+    )
+    parser.add_argument(
+        "name", nargs="?", metavar="SETTING", help="print only the value of this one"
+    )
+    parser.add_argument(
+        "--show-secrets", action="store_true", help="print headers and logins in URLs as they are"
+    )
+
+    about = "check settings, folders, cache and mirrors; say what to do"
+    doctor = text.command(commands, "doctor", _doctor, about, as_json=True)
+    doctor.add_argument(
+        "packages",
+        nargs="*",
+        default=[],
+        metavar="PKG",
+        help="also check its files, and whether its mirrors answer",
+    )
+
+    key = text.command(
+        commands,
+        "ci-key",
+        _ci_key,
+        "print the key of packages' files in the cache of a CI service",
+    )
+    key.add_argument("packages", nargs="+", metavar="PKG", help="package, or path of its folder")
+
+
+# -- doctor ----------------------------------------------------------------------------------------
+
+
+class Finding(NamedTuple):
+    """What was found of one thing: ``"ok"``, ``"note"`` or ``"wrong"``; and what to do."""
+
+    state: str
+    what: str
+    found: str
+    advice: str = ""
+
+
+def _doctor(args: Namespace) -> int:
+    findings = [*_of_settings(), *_of_network(), *_of_folders(), *_of_cache()]
+    for package in args.packages:
+        findings += _of_package(package)
+    rows = [[one.state, one.what, one.found] for one in findings]
+    value = [one._asdict() for one in findings]
+    text.json_or_table(args.json, value, ["STATE", "WHAT", "FOUND"], rows)
+    for one in findings:
+        if one.advice:
+            text.note(f"{one.what}: {one.advice}")
+    return 3 if any(one.state == "wrong" for one in findings) else 0
+
+
+def _of_settings() -> Iterator[Finding]:
+    system = f"Python {platform.python_version()}, {platform.system()}"
+    yield Finding("ok", "pkgdata", f"{__version__}, {system}")
+    files = [path for _, path in config.config_files() if os.path.exists(path)]
+    yield Finding("ok", "configuration", ", ".join(files) or "no file; all settings have defaults")
+    seen = set()
+    for name in config.FIELDS:
+        try:
+            config.resolve(name)
+        except PkgdataError as error:
+            if error.message not in seen:  # a file that cannot be read spoils all settings
+                seen.add(error.message)
+                yield Finding("wrong", "setting", error.message, error.hint or "correct it")
+    known = [f"PKGDATA_{name}" for name in (*map(str.upper, config.FIELDS), *_OTHERS)]
+    for name in sorted(os.environ):
+        if name.startswith("PKGDATA_") and name not in known:
+            close = difflib.get_close_matches(name, known, 1)
+            advice = f"did you mean {close[0]}?" if close else "'pkgdata config' lists all settings"
+            yield Finding("note", "variable", f"{name} is no setting", advice)
+
+
+def _of_network() -> Iterator[Finding]:
+    if config.is_offline():
+        where = config.resolve("offline" if config.conf.offline else "allow_internet")[1]
+        advice = "files come from folders and caches alone; see 'pkgdata fetch --help' for --to"
+        yield Finding("note", "network", f"not used: pkgdata is offline ({where})", advice)
+    proxies = sorted(name for name in os.environ if name.lower()[-6:] == "_proxy")
+    proxies = [name for name in proxies if name.lower() != "no_proxy"]
+    if proxies:
+        found = ", ".join(f"{name}={urls.redact(os.environ[name])}" for name in proxies)
+        yield Finding("note", "proxy", found)
+    try:
+        bundle = urls.ca_bundle()
+    except PkgdataError as error:
+        yield Finding("wrong", "certificates", error.message, error.hint or "unset the variable")
+    else:
+        yield Finding("ok", "certificates", bundle or "those of Python's package certifi")
+
+
+def _of_folders() -> Iterator[Finding]:
+    for name, what in (("folders", "folder"), ("site_caches", "site cache")):
+        paths, where = config.resolve(name)
+        for path in paths:
+            if os.access(path, os.R_OK | os.X_OK):
+                yield Finding("ok", what, path)
+            else:
+                why = "cannot be read" if os.path.exists(path) else "is not there"
+                yield Finding(
+                    "wrong", what, f"{path} {why} (set by {where})", "correct the setting"
+                )
+
+
+def _of_cache() -> Iterator[Finding]:
+    try:
+        root, where = config.cache_dir()
+    except CacheError as error:
+        yield Finding("wrong", "cache", error.message, error.hint or "")
+        return
+    node = Settings("", {}, []).node
+    if node is not None:
+        state = "ok" if node.is_usable() else "note"
+        yield Finding(state, "node's cache", node.root)
+    near = root
+    while not os.path.exists(near):
+        near = os.path.dirname(near)
+    if not os.access(near, os.W_OK | os.X_OK):
+        advice = "set PKGDATA_CACHE_DIR to a folder that can be written"
+        yield Finding("wrong", "cache", f"{root} cannot be written to ({where})", advice)
+        return
+    free = disk.free_bytes(near)
+    found = f"{root} ({where}), {text.size(free)} free"
+    if free is not None and free < _LITTLE:
+        yield Finding("note", "cache", found, "'pkgdata cache prune' removes what is not used")
+    else:
+        yield Finding("ok", "cache", found)
+    with tempfile.TemporaryDirectory(prefix=".pkgdata-doctor-", dir=near) as folder:
+        worth = locks.worth(os.path.join(folder, "lock"))
+    advice = "" if worth == locks.GOOD else "nothing goes wrong; a file may be downloaded twice"
+    yield Finding("note" if advice else "ok", "locks", worth, advice)
+    if os.path.isdir(root):
+        yield from _of_contents(Cache(root))
+
+
+def _of_contents(cache: Cache) -> Iterator[Finding]:
+    space = upkeep.usage(cache)
+    total = space["total"]
+    yield Finding(
+        "ok", "contents", f"{text.counted(total.files, 'file')}, {text.size(total.bytes)}"
+    )
+    if space["unfinished"].files:
+        found = f"{text.size(space['unfinished'].bytes)} of unfinished downloads"
+        advice = "the next 'pkgdata fetch' resumes them; 'pkgdata cache prune' removes old ones"
+        yield Finding("note", "contents", found, advice)
+
+
+def _of_package(name: str) -> Iterator[Finding]:
+    try:
+        data = find_package(name)
+        registry = data.registry
+    except PkgdataError as error:
+        yield Finding("wrong", name, error.message, error.hint or f"pkgdata check {name}")
+        return
+    here = sum(data.find(one) is not None for one in registry)
+    found = f"{here} of {text.counted(len(registry), 'file')} here"
+    yield Finding("ok", name, found, "" if here == len(registry) else f"pkgdata fetch {name}")
+    if not data.dataurl and not any(entry.urls for entry in registry.values()):
+        if here == len(registry):
+            return  # it ships them all
+        advice = "write dataurl into its pkgdata.toml"
+        yield Finding("wrong", name, "nothing says where its files can be downloaded", advice)
+    elif registry and not data._settings.is_offline:
+        yield from _of_mirrors(data)
+
+
+def _of_mirrors(data: PackageData) -> Iterator[Finding]:
+    """Ask each mirror for the smallest file of a package."""
+    entry = min(data.registry.values(), key=lambda one: (one.size is None, one.size or 0))
+    for source in data._downloads().sources(entry):
+        began = time.monotonic()
+        try:
+            size = source.store.info(source.name).size
+        except (PkgdataError, OSError) as error:
+            why = getattr(error, "message", str(error)).partition("\n")[0]
+            advice = getattr(error, "hint", None) or "tell the package's authors; others are tried"
+            yield Finding("wrong", "mirror", why, advice)
+            continue
+        took = text.seconds(time.monotonic() - began)
+        if None not in (size, entry.size) and size != entry.size:
+            why = f"{source.address}: {size} bytes instead of {entry.size}"
+            yield Finding("wrong", "mirror", why, "tell the package's authors")
+        else:
+            yield Finding("ok", "mirror", f"{source.address} answers in {took}")
+
+
+# -- config and ci-key --------------------------------------------------------------------------
+
+
+def _config(args: Namespace) -> None:
+    names = [args.name] if args.name else list(config.FIELDS)
+    found = {name: _value(name) for name in names}
+    if not args.show_secrets:
+        found = {name: (config.shown(value), where) for name, (value, where) in found.items()}
+    if args.json:
+        text.json({name: {"value": value, "from": where} for name, (value, where) in found.items()})
+    elif args.name:
+        print(shown(found[args.name][0]))
+    else:
+        rows = [[name, shown(value), where] for name, (value, where) in found.items()]
+        text.table(["SETTING", "VALUE", "FROM"], rows)
+
+
+def _value(name: str) -> tuple[Any, str]:
+    if name not in config.FIELDS:
+        raise config.unknown_key(name, config.FIELDS, "pkgdata config")
+    if name != "cache_dir":
+        return config.resolve(name)
+    try:
+        return config.cache_dir()
+    except CacheError as error:
+        return None, error.message
+
+
+def shown(value: Any) -> str:
+    """Return a value for people: of a setting, or a fact."""
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_pairs(to)}" for key, to in value.items()) or "-"
+    if isinstance(value, tuple):
+        return os.pathsep.join(value) or "-"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "-" if value is None else str(value)
+
+
+def _pairs(value: Any) -> str:
+    return ",".join(f"{k}:{v}" for k, v in value.items()) if isinstance(value, dict) else value
+
+
+def _ci_key(args: Namespace) -> None:
+    print(ci_key(*args.packages))
