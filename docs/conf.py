@@ -42,6 +42,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "pkgdata"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = [("site.js", {"defer": "defer"})]
 html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "pkgdata"},

@@ -32,8 +32,8 @@ from pkgdata.publish.landing import About  # noqa: E402
 #: Width and height of a window in pixels, by name.
 SIZES = {"wide": (1280, 900), "narrow": (390, 844)}
 
-#: Where scripts/docs leaves the site.
-DOCS = ROOT / "docs" / "_build" / "html" / "index.html"
+#: The front page of the site, where scripts/docs leaves it; $PKGDATA_SITE is another folder.
+DOCS = Path(os.environ.get("PKGDATA_SITE", ROOT / "docs" / "_build" / "html")) / "index.html"
 
 ABOUT = About(
     "Maps of the sky",

