@@ -201,6 +201,8 @@ class Chromium:
     def serious(self, within: str = "document") -> list[str]:
         """Return what axe-core finds serious or critical in the page, each with its element."""
         self.evaluate(f"{axe()}; 0")
+        # colours that are on their way from one to another have no contrast of their own
+        self.evaluate("document.getAnimations().forEach(one => one.cancel()); 0")
         ask = f"axe.run({within}).then(r => r.violations)"
         found = self.call(
             "Runtime.evaluate", expression=ask, awaitPromise=True, returnByValue=True
