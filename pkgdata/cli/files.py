@@ -167,7 +167,7 @@ def _fetch(args: Namespace) -> int:
 
 def _speaks(args: Namespace, report: Report) -> bool:
     """Return False for the ranks of a job that have nothing of their own to say."""
-    here = job.place() if args.on in ("job", "mpi") else None
+    here = job.seat() if args.on in ("job", "mpi") else None
     return here is None or here.rank == 0 or (args.on == "job" and bool(report.hosts))
 
 

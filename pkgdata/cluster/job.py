@@ -67,15 +67,15 @@ def _is_local(path: str) -> bool:
     return bool(kinds) and {"ext4", "tmpfs", "overlay"}.issuperset(kinds)
 
 
-class Place(NamedTuple):
-    """The place of a process in its job: its rank, and the number of its node, 0 for rank 0's."""
+class Seat(NamedTuple):
+    """Where a process is in its job: its rank, and the number of its node, 0 for rank 0's."""
 
     rank: int
     node: int
 
 
-def place(environ: Mapping[str, str] = os.environ) -> Place | None:
-    """Return the place that the environment tells; None if this is no rank of a job."""
+def seat(environ: Mapping[str, str] = os.environ) -> Seat | None:
+    """Return what the environment tells; None if this is no rank of a job."""
     for row in _VARIABLES:
         found = [int(value) if (value := environ.get(key, "")).isdigit() else -1 for key in row]
         rank, local, size, node = found
@@ -85,7 +85,7 @@ def place(environ: Mapping[str, str] = os.environ) -> Place | None:
             node = 0  # all ranks below it are here, rank 0 too
         elif node < 0:
             node = max(1, (rank - local) // max(1, size))  # as ranks are usually dealt out
-        return Place(rank, node)
+        return Seat(rank, node)
     return None
 
 
@@ -93,7 +93,7 @@ def fetch(
     data: Any, names: Any, to: str | os.PathLike[str] | None, progress: Callback | bool | None
 ) -> Report:
     """Make sure that files are here, in step with the other ranks of the job."""
-    here = place()
+    here = seat()
     if here is None:
         return data.fetch(names, to=to, progress=progress)  # type: ignore[no-any-return]
     began = time.monotonic()
@@ -167,7 +167,7 @@ class _Crew:
     """The ranks of a job that want the same files; this one among them."""
 
     def __init__(
-        self, data: Any, names: list[str], here: Place, progress: Callback | bool | None
+        self, data: Any, names: list[str], here: Seat, progress: Callback | bool | None
     ) -> None:
         self._data = data
         self._here, self._names = here, names

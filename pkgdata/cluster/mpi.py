@@ -8,6 +8,7 @@ step; at the end all learn what failed anywhere. So nobody waits for a rank that
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import platform
@@ -16,17 +17,25 @@ import zlib
 
 from ..base import fs, owners
 from ..base.report import HostShare, Report, each_name
-from ..errors import BatchError, CacheError, ConfigError, MissingExtraError, PkgdataError
+from ..errors import (
+    BatchError,
+    CacheError,
+    ConfigError,
+    IntegrityError,
+    MissingExtraError,
+    PkgdataError,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
+    from collections.abc import Callable, Iterator
+    from typing import IO, Any
 
     from ..base.progress import Callback
 
-#: Bytes that go through the network at a time, and that a cache takes of them at a time.
-BLOCK, PIECE = 16 << 20, 1 << 20
+#: Bytes that go through the network at a time, that a cache takes of them at a time, and of the
+#: largest file that shares a block with others.
+BLOCK, PIECE, SMALL = 16 << 20, 1 << 20, 4 << 20
 
 #: Longest seconds between two looks whether the others have come.
 _LATER = 0.05
@@ -44,6 +53,7 @@ def fetch(
 ) -> Report:
     """Make sure that files are in the cache of every rank of a communicator; collective."""
     world = on.Dup()  # what the caller sends meanwhile must not meet what is sent here
+    report = Report(lambda again: fetch(data, again, on, to, progress))
     work = _together(world, lambda: _Work(data, names))
     mark = work.mark()
     if world.allreduce(mark, op=min) != world.allreduce(mark, op=max):
@@ -59,7 +69,6 @@ def fetch(
     # the paths are the same for all who share a cache, which so is asked once
     found = caches.bcast(found)
     failed = world.allreduce(found.failed, op=lambda one, other: {**other, **one})
-    report = Report(lambda again: fetch(data, again, on, to, progress))
     report.hosts = world.allreduce(work.hosts, op=_merged)
     report.failed, report.new = failed, found.new
     report.succeeded = {name: path for name, path in found.succeeded.items() if name not in failed}
@@ -156,9 +165,11 @@ class _Work:
         wanted = {n: -first for n, (least, best, first) in plan.items() if least < _HAS and best}
         if wanted:
             mine = {name for name in wanted if self._state(name)[0] < _HAS}
-            receives = self._first_of_folder(comm, bool(mine))
-            for name, source in wanted.items():
-                self._pass_on(comm, source, name, receives and name in mine)
+            if not self._first_of_folder(comm, bool(mine)):
+                mine = set()
+            for source in sorted(set(wanted.values())):
+                names = [name for name in wanted if wanted[name] == source]
+                self._pass_on(comm, source, names, mine)
             _meet(comm)  # who shares a folder with a receiver finds there what came
         share.peers = sum(self._new.values()) - share.origin
         share.files, share.seconds = len(self._new), time.monotonic() - self._began
@@ -211,7 +222,7 @@ class _Work:
             return _LACKS, ""
         try:
             path = self._data.find(name)
-        except (PkgdataError, OSError) as error:
+        except Exception as error:  # whatever it is, the others wait for this rank
             self.failed[name] = _portable(error)
             return _LACKS, ""
         if path is None:
@@ -227,34 +238,74 @@ class _Work:
         They would wait for each other's lock on what they receive together.
         """
         job = comm.bcast(owners.unique())
-        path = ""
+        text = path = ""
+        if wants:
+            text, path = self._data._downloads().mark(self._target, f"{job}.link")
+        first = comm.allgather(text).index(text) == comm.rank
         try:
-            if wants:
-                self._target.prepare()
-                begin = os.path.join(self._target.bucket("partial-v1"), f"probe-{job}.")
-                path = f"{begin}{comm.rank:08d}.{owners.unique()}.link"
-                os.close(fs.create_exclusive(path))
-        except (PkgdataError, OSError):
-            pass  # what cannot be written here is what receiving reports
-        _meet(comm)
-        seen = [one for one in fs.listed(os.path.dirname(path)) if path and one.startswith(begin)]
-        _meet(comm)
-        if path:
-            fs.remove(path)
-        return wants and seen[:1] in ([], [path])
+            fs.discard(path)
+        except OSError:
+            pass  # not made, or not here; who cannot write here reports it when it receives
+        return wants and first
 
-    def _pass_on(self, comm: Any, source: int, name: str, receives: bool) -> None:
-        """Send a file to all leaders, or receive it."""
-        path = self._state(name)[1] if comm.rank == source else ""
-        stream = _Stream(comm, source, path)
-        try:
-            if receives and keep(self._data, self._data.registry[name], stream):
-                self._new[name] = stream.size
-        except Exception as error:  # the others send and receive on
-            self.failed[name] = _portable(error)
-        stream.drain()
-        if stream.error is not None:
-            self.failed.setdefault(name, stream.error)
+    def _pass_on(self, comm: Any, source: int, names: list[str], mine: set[str]) -> None:
+        """Send files to all leaders, or receive those of them that are `mine`."""
+        packs = self._packs(names) if comm.rank == source else None
+        while True:
+            file, pack = next(packs, (None, None)) if packs else (None, None)
+            pack = comm.bcast(pack, source)
+            if pack is None:
+                return
+            stream = _Stream(comm, source, sum(size for _, size in pack), file)
+            wanted = mine.intersection(name for name, _ in pack)
+            try:
+                if wanted and len(pack) == 1:
+                    for name in wanted:
+                        if keep(self._data, self._data.registry[name], stream):
+                            self._new[name] = stream.size
+                elif wanted:
+                    self._keep_small(pack, wanted, stream)
+            except Exception as error:  # the others send and receive on
+                self.failed.update(dict.fromkeys(wanted.difference(self._new), _portable(error)))
+            stream.drain()
+            if stream.error is not None:
+                self.failed.update({name: stream.error for name, _ in pack})
+
+    def _packs(self, names: list[str]) -> Iterator[tuple[IO[bytes], list[tuple[str, int]]]]:
+        """Yield what is sent at once, with names and sizes: a large file, or many small ones."""
+        pack: list[tuple[str, int]] = []
+        content = bytearray()
+        for name in names:
+            try:
+                with open(self._state(name)[1], "rb") as file:
+                    size = os.fstat(file.fileno()).st_size
+                    if size > SMALL:
+                        yield file, [(name, size)]
+                        continue
+                    content += file.read()
+                    pack.append((name, size))
+            except OSError as error:
+                self.failed[name] = error
+            if len(content) > BLOCK - SMALL:
+                yield io.BytesIO(content), pack
+                pack, content = [], bytearray()
+        if pack:
+            yield io.BytesIO(content), pack
+
+    def _keep_small(self, pack: list[tuple[str, int]], wanted: set[str], stream: _Stream) -> None:
+        """Take small files into the cache, in a group."""
+        content = memoryview(b"".join(iter(lambda: stream.read(PIECE), b"")))
+        found: dict[Any, tuple[Any, memoryview]] = {}
+        for name, size in pack:
+            entry = self._data.registry[name]
+            if name in wanted:  # a second of the same bytes is found by its digest later
+                found.setdefault(entry.digest, (entry, content[:size]))
+            content = content[size:]
+        for entry, good in self._data._downloads().keep(self._target, found.values()):
+            if good:
+                self._new[entry.name] = len(found[entry.digest][1])
+            else:
+                self.failed[entry.name] = IntegrityError(f"wrong bytes for {entry.name!r} came")
 
 
 def keep(data: Any, entry: Any, source: Any) -> bool:
@@ -276,24 +327,15 @@ def keep(data: Any, entry: Any, source: Any) -> bool:
 
 
 class _Stream:
-    """The bytes of one file on their way from one rank to all; those who do not read drain it."""
+    """Bytes on their way from one rank, which has them as a file, to all; some only drain it."""
 
-    def __init__(self, comm: Any, source: int, path: str) -> None:
-        self._comm, self._source = comm, source
-        self.error: Exception | None = None
-        self._file = None
-        size = 0
-        if comm.rank == source:
-            try:
-                self._file = open(path, "rb")  # noqa: SIM115 - closed by drain
-                size = os.fstat(self._file.fileno()).st_size
-            except OSError as error:
-                self.error = error
-        #: Bytes in all.
-        self.size: int = comm.bcast(size, source)
+    def __init__(self, comm: Any, source: int, size: int, file: IO[bytes] | None) -> None:
+        self._comm, self._source, self._file = comm, source, file
         self.name = f"rank {source}"
-        self._left = self.size
-        self._buffer = memoryview(bytearray(min(BLOCK, self.size)))
+        self.error: Exception | None = None
+        #: Bytes in all.
+        self.size = self._left = size
+        self._buffer = memoryview(bytearray(min(BLOCK, size)))
         self._block = self._buffer[:0]
 
     def read(self, _: int) -> memoryview:
@@ -309,8 +351,8 @@ class _Stream:
         self._left -= len(self._block)
         if self._file is not None:
             try:
-                if self._file.readinto(self._block) != len(self._block):
-                    raise OSError(f"{self._file.name} has become shorter")
+                if self._file.readinto(self._block) != len(self._block):  # type: ignore[attr-defined]
+                    raise OSError(f"what {self.name} sends has become shorter")
             except OSError as error:
                 self.error = error  # the others find that the digest is wrong
         self._comm.Bcast(self._block, self._source)
@@ -319,8 +361,6 @@ class _Stream:
         """Send or receive what is left."""
         while self.read(PIECE):
             pass
-        if self._file is not None:
-            self._file.close()
 
 
 def _identity(root: str) -> tuple[object, ...]:

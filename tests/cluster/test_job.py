@@ -44,7 +44,7 @@ MEGABYTE = 1 << 20
     ],
 )
 def test_the_environment_tells_who_begins(environment, expected):
-    assert job.place(dict(pair.split("=") for pair in environment.split())) == expected
+    assert job.seat(dict(pair.split("=") for pair in environment.split())) == expected
 
 
 def test_alone_it_is_as_without(tmp_path, monkeypatch):
