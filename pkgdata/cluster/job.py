@@ -23,7 +23,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from ..base import fs, locks
+from ..base import disk, fs, locks
 from ..base.hashes import short_key
 from ..base.progress import WAIT, Event, view
 from ..base.report import HostShare, Report, each_name, short
@@ -53,18 +53,6 @@ _VARIABLES = (
 #: Seconds without growth after which the first node takes over; more for each further one, up to
 #: the most.
 PATIENCE, LATER, MOST = 6.0, 2.0, 60.0
-
-
-def _pause(waited: float) -> float:
-    return min(max(waited / 8, 0.05), 2)
-
-
-def _is_local(path: str) -> bool:
-    device = os.stat(path).st_dev
-    wanted = f" {os.major(device)}:{os.minor(device)} "
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
-        kinds = [line.partition(" - ")[2].split()[0] for line in mounts if wanted in line]
-    return bool(kinds) and {"ext4", "tmpfs", "overlay"}.issuperset(kinds)
 
 
 class Seat(NamedTuple):
@@ -181,7 +169,8 @@ class _Crew:
         self._local = _Note(f"{own}.json")
         #: In the user's cache, which the nodes may share.
         self._shared = _Note(os.path.join(root, "hosts-v1", f"job-{key}.json"))
-        self._lock = locks.KeyLock(f"{own}.lock", data.setting("lock_timeout"))
+        self._timeout: float = data.cache.lock_timeout
+        self._lock = locks.KeyLock(f"{own}.lock", self._timeout)
         #: Whether this process works for its node; the others wait for it.
         self.works = here.rank == 0
         self._touched = 0.0
@@ -216,7 +205,7 @@ class _Crew:
             return {}
         root = self._data.cache.root
         os.makedirs(root, exist_ok=True)
-        if _is_local(root):
+        if disk.is_local(os.path.join(root, "")):
             text = f"the cache {root} is on a disk of this node, so each node downloads for itself"
             hint = "set PKGDATA_CACHE_DIR to a folder that the nodes share and PKGDATA_NODE_CACHE"
             warn(f"{text}; {hint} to the disk, or use on='slurm'", CacheWarning)
@@ -251,10 +240,12 @@ class _Crew:
             if [len(left), *work] != last:
                 last, changed = [len(left), *work], now
             if now - changed > patience:
-                cache.stuck.update(owner for owner, _ in work)  # nobody waits for it again
+                # whoever worked there is stuck or dead, which is not waited for again
+                cache.stuck.update(owner for owner, _ in work)
+                cache.lock_timeout = min(cache.lock_timeout, patience)
                 break
             self._touch()
-            time.sleep(min(_pause(now - began), max(0.05, changed + patience - now)))
+            time.sleep(min(locks.pause(now - began), max(0.05, changed + patience - now)))
         return {}
 
     def show(self, event: Event) -> None:
@@ -280,6 +271,7 @@ class _Crew:
 
     def leave(self) -> None:
         """Let the next process of this node have its turn."""
+        self._data.cache.lock_timeout = self._timeout
         self._lock.release()
 
 
