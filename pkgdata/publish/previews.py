@@ -38,6 +38,9 @@ _CELL, _LINE = 40, 120
 #: is shown as it is, where no library makes a smaller one.
 _HEAD, _SAMPLED, _AS_IT_IS = 1 << 16, 1 << 28, 100_000
 
+#: Pixels of a PNG, which is decoded whole.
+_PIXELS = 50_000_000
+
 #: Characters of all previews of a page: it is to open quickly on a phone.
 _PAGE = 3_000_000
 
@@ -113,6 +116,8 @@ def _picture(path: str, lower: str) -> Preview | None:
     # other formats have decoders that few people look after
     with image_of.open(path, formats=("PNG", "JPEG")) as image:
         facts = f"{image.width} × {image.height} pixels"
+        if image.format == "PNG" and image.width * image.height > _PIXELS:
+            return Preview(facts)
         if image.mode.startswith(("I", "F")):
             return Preview(facts, _plot(_library("numpy").asarray(image)))
         image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a large JPEG is decoded at a smaller scale
@@ -259,14 +264,14 @@ def _hdf5(path: str, lower: str) -> Preview:
     h5py = _library("h5py")
     found = Preview("HDF5")
 
-    def visit(name: str, node: Any) -> None:
-        if len(found.lines) < _LINES:
-            dataset = isinstance(node, h5py.Dataset)
-            found.lines.append(f"{name}  {_shape(node)}" if dataset else f"{name}/")
-            # bytes of other files of this computer may be named as a dataset's
-            own = dataset and not node.external and not node.is_virtual
-            if own and not found.image and node.ndim > 1 and node.dtype.kind in "iuf":
-                found.image = _plot(_sampled(node))
+    def visit(name: str, node: Any) -> bool | None:
+        dataset = isinstance(node, h5py.Dataset)
+        found.lines.append(f"{name}  {_shape(node)}"[:_LINE] if dataset else f"{name}/"[:_LINE])
+        # bytes of other files of this computer may be named as a dataset's
+        own = dataset and not node.external and not node.is_virtual
+        if own and not found.image and node.ndim > 1 and node.dtype.kind in "iuf":
+            found.image = _plot(_sampled(node))
+        return len(found.lines) >= _LINES or None  # anything but None ends the visit
 
     with h5py.File(path, "r") as file:
         file.visititems(visit)
@@ -372,5 +377,6 @@ _MAKERS: dict[str, Callable[[str, str], Preview | None]] = {
     **dict.fromkeys(("parquet", "pq"), _parquet),
     **dict.fromkeys(("txt", "md", "rst", "json", "toml", "yaml", "yml", "bib", "cff"), _text),
     "npy": _numpy,
+    "npz": _zip,
     "zip": _zip,
 }
