@@ -33,6 +33,19 @@ _failed: set[str] = set()
 class NodeCache(Cache):
     """A cache in front of the user's, which can be lost or full at any time."""
 
+    def find(
+        self,
+        digest: Digest,
+        name: str,
+        size: int | None = None,
+        tell: Callable[[str], object] | None = None,
+    ) -> str | None:
+        try:  # each time: another user may have made it since it was chosen
+            found = os.stat(self.root)
+        except OSError:
+            return None
+        return super().find(digest, name, size, tell) if _is_own(found) else None
+
     def is_usable(self) -> bool:
         """Return True if files can be put in; it is made if it is not there. Else warn, once."""
         if self.gave_up:
@@ -140,6 +153,11 @@ def _expanded(path: str) -> str | None:
     return os.path.normpath(head) if os.path.isabs(head) else None
 
 
+def _is_own(found: os.stat_result) -> bool:
+    """Return True if a folder is this user's, and nobody else may write to it."""
+    return fs.WINDOWS or (found.st_uid == os.geteuid() and not found.st_mode & 0o022)
+
+
 def _problem(root: str) -> str | None:
     """Return why a folder, which need not be there, is no good for a cache of this user alone."""
     if fs.WINDOWS:
@@ -162,7 +180,7 @@ def _problem(root: str) -> str | None:
         above, shared = at, bool(found.st_mode & 0o022)
         if shared and not found.st_mode & stat.S_ISVTX:
             return f"others may change {at}"
-    if found.st_uid != os.geteuid() or not stat.S_ISDIR(found.st_mode) or shared:
+    if not (stat.S_ISDIR(found.st_mode) and _is_own(found)):
         return "it is no folder of this user's, to which nobody else can write"
     return None if os.access(root, os.W_OK | os.X_OK) else _UNWRITABLE
 

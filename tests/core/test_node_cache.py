@@ -21,6 +21,7 @@ import pkgdata
 from pkgdata.base import disk
 from pkgdata.cache import node as node_module
 from pkgdata.cache import upkeep
+from pkgdata.cache.objects import Cache
 from pkgdata.errors import CacheError, CacheWarning, ConfigError, IntegrityError, OfflineError
 
 
@@ -160,6 +161,23 @@ def test_what_another_user_planted_is_not_used(data, tmp_path, monkeypatch, kind
     assert is_below(path, tmp_path / "cache")
     assert not list(secret.iterdir())
     assert kind == "link" or not list(planted.iterdir())
+
+
+@as_root
+def test_what_is_planted_after_it_was_chosen_is_not_used(data, tmp_path, monkeypatch):
+    shared = tmp_path / "shm"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    monkeypatch.setenv("PKGDATA_NODE_CACHE", str(shared / "me" / "pkgdata"))
+    assert data.find(NAME) is None  # chosen, and not yet there
+    wrong = Cache(str(shared / "me" / "pkgdata")).path(data.registry[NAME].digest, NAME)
+    put(os.path.dirname(wrong), os.path.basename(wrong), CONTENT.upper())
+    os.chmod(wrong, 0o444)
+    for path in (shared / "me", *(shared / "me").rglob("*")):
+        os.chown(path, 65534, 65534)
+    assert data.find(NAME) is None
+    with pytest.warns(CacheWarning, match="belongs to another user"):
+        assert Path(data.get(NAME)).read_bytes() == CONTENT
 
 
 @posix
