@@ -229,9 +229,7 @@ def _fetch_missing(
     data: Any, entries: list[Entry], report: Report, view: Callable[..., Callback], crowd: int
 ) -> None:
     missing = [entry for entry in entries if entry.name not in report.succeeded]
-    if data._settings.is_offline:
-        report.failed.update((entry.name, data._offline(entry.name)) for entry in missing)
-    elif missing:
+    if missing:
         from .batch import Batch  # a single file is spared what it loads
 
         downloads = data._downloads()

@@ -285,10 +285,12 @@ class Lookup:
         )
 
     def record(self, package: str, paths: Mapping[str, str], registry: Registry) -> None:
-        """Record which objects of the user's cache a package uses."""
+        """Record which objects of the user's cache, or copies of these, a package uses."""
+        node = [] if self._node is None else [self._node.root + os.sep]
         for kind, cache in self._caches:
             if kind == "user cache":
-                inside = [n for n, path in paths.items() if path.startswith(cache.root + os.sep)]
+                roots = (cache.root + os.sep, *node)
+                inside = [n for n, path in paths.items() if path.startswith(roots)]
                 record_uses(cache.root, package, ((registry[n].digest, n) for n in inside))
 
     def in_folder(self, entry: Entry, folder: LocalFolder) -> Place:

@@ -308,12 +308,10 @@ class PackageData(report.InNotebook):
 
         return view(progress, files, total, self.setting("progress"))
 
-    def _download(
-        self, entry: Entry, show: Callback, timeout: float | None = None, **rounds: Any
-    ) -> str:
+    def _download(self, entry: Entry, show: Callback, timeout: float | None = None) -> str:
         if self._settings.is_offline:  # before anything that speaks HTTP is imported
             raise self._offline(entry.name)
-        return self._downloads().bring(entry, show, timeout, **rounds)
+        return self._downloads().bring(entry, show, timeout)
 
     def _offline(self, name: str) -> OfflineError:
         searched = "\n".join(
@@ -389,6 +387,8 @@ class PackageData(report.InNotebook):
                 path = self.find(name)
                 if path is not None:
                     report.succeeded[name] = path
+                elif self._settings.is_offline:  # before anything that speaks HTTP is imported
+                    raise self._offline(name)
                 if path is None or self._lookup().note_use(path):
                     rest.append(self.registry[name])
             except (PkgdataError, OSError) as error:
@@ -448,8 +448,7 @@ class PackageData(report.InNotebook):
             if all(lookup.in_folder(entry, folder).state == HIT for entry in entries):
                 return os.path.join(folder.path, *(folder.below + start).strip("/").split("/"))
         identity = part.digest()
-        target = (self.node_cache or self.cache).find_tree(identity)
-        if target is not None:
+        if target := (self.node_cache or self.cache).find_tree(identity):
             return target
         paths = self.fetch([start + name for name in part]).succeeded
         return self._settings.in_nearest(

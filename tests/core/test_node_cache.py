@@ -20,7 +20,7 @@ from looking import CONTENT, FILES, NAME, ORDINARY, child, fill_cache, freeze, m
 import pkgdata
 from pkgdata.base import disk
 from pkgdata.cache import node as node_module
-from pkgdata.cache import upkeep
+from pkgdata.cache import stamps, upkeep
 from pkgdata.cache.objects import Cache
 from pkgdata.errors import CacheError, CacheWarning, ConfigError, IntegrityError, OfflineError
 
@@ -328,6 +328,7 @@ def test_unpinned_files_stay_where_they_are(project, node):
 def test_a_batch_is_copied_too(data, project, node):
     report = data.fetch()
     assert set(report.succeeded) == set(report.new) == set(FILES)
+    assert set(stamps.used_by(data.cache.root)["lookpkg"].values()) == set(FILES)
     for name, path in report.succeeded.items():
         assert is_below(path, node)
         assert Path(path).read_bytes() == FILES[name]
