@@ -12,7 +12,6 @@ import os
 import pickle
 import queue
 import re
-import socket
 import sys
 import time
 from collections import deque
@@ -20,7 +19,7 @@ from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from typing import NamedTuple
 
-from ..base import pool
+from ..base import owners, pool
 from ..base.urls import has_secret
 from ..errors import ConfigError, PkgdataWarning, StoreError, warn
 
@@ -169,7 +168,7 @@ def check(proof: Proof) -> None:
     seen = found and found.size == proof.size
     if not seen or int(found.modified or 0) != int(proof.modified or 0):
         raise ConfigError(
-            f"{proof.store.url} is not on {socket.gethostname()}, or is another folder there",
+            f"{proof.store.url} is not on {owners.host_name()}, or is another folder there",
             hint="copy between folders that all machines share, or buckets",
         )
 
