@@ -47,6 +47,8 @@ html_show_sourcelink = False
 html_theme_options = {
     "logo": {"text": "pkgdata"},
     "show_toc_level": 2,
+    # the one with text in it has another name for screen readers than it shows
+    "navbar_persistent": ["search-button"],
     "navigation_with_keys": False,
     "show_prev_next": True,
     "footer_start": ["copyright"],
