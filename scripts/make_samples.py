@@ -3,9 +3,10 @@
 
 usage: python scripts/make_samples.py
 
-Writes ``pkgdata/data/`` (a CSV table, a PNG image, a FITS binary table) and ``registry.txt``. The
-files are made with the standard library alone; the formats are RFC 4180 (CSV), the PNG
-specification (W3C, third edition) and the FITS standard 4.0 (binary tables, section 7.3).
+Writes ``pkgdata/data/`` (a CSV table, a PNG image, a FITS binary table, an IDX array) and
+``registry.txt``. The files are made with the standard library alone; the formats are RFC 4180
+(CSV), the PNG specification (W3C, third edition), the FITS standard 4.0 (binary tables, section
+7.3) and that of MNIST (IDX: two zeros, type, number of dimensions, sizes, elements).
 """
 
 from __future__ import annotations
@@ -122,6 +123,26 @@ def planck(wavelength: float, kelvin: float = 5772.0) -> float:
     return 2 * h * c**2 / wavelength**5 / math.expm1(h * c / (wavelength * k * kelvin))
 
 
+#: Which of seven segments each digit lights: top, upper left and right, middle, lower left and
+#: right, bottom.
+SEGMENTS = ["1110111", "0010010", "1011101", "1011011", "0111010"]
+SEGMENTS += ["1101011", "1101111", "1010010", "1111111", "1111011"]
+
+
+def idx_array() -> bytes:
+    """Return pictures of the ten digits, 8 by 8 bytes each."""
+    # row, column, and whether the segment runs down
+    places = [(0, 2, False), (0, 2, True), (0, 5, True), (3, 2, False), (3, 2, True), (3, 5, True)]
+    places.append((6, 2, False))
+    pixels = bytearray(10 * 64)
+    for digit, lit in enumerate(SEGMENTS):
+        for (row, column, down), on in zip(places, lit, strict=True):
+            for step in range(4 if on == "1" else 0):
+                y, x = (row + step, column) if down else (row, column + step)
+                pixels[64 * digit + 8 * y + x] = 255
+    return struct.pack(">HBB3I", 0, 8, 3, 10, 8, 8) + bytes(pixels)
+
+
 def main() -> None:
     """Write the files and the registry."""
     folder = ROOT / "pkgdata" / "data"
@@ -129,6 +150,7 @@ def main() -> None:
     (folder / "stars.csv").write_bytes(csv_table())
     (folder / "spiral.png").write_bytes(png_image())
     (folder / "spectrum.fits").write_bytes(fits_table())
+    (folder / "digits.idx").write_bytes(idx_array())
     scan.make(folder).write(ROOT / "registry.txt")
     print((ROOT / "registry.txt").read_text(), end="")
 

@@ -113,15 +113,23 @@ def _missing_package(error: Exception) -> str | None:
     return f"the package {name!r} is not installed" if name else None
 
 
+#: pkgdata's own repository, for those who have no other yet.
+SAMPLES = "pkgdata.catalog.samples"
+
+
 def installed() -> list[Installed]:
-    """Return the repositories that installed packages announce, by name."""
+    """Return the repositories that installed packages announce, by name.
+
+    Next to others, pkgdata's samples would be in the way: in searches and on pages.
+    """
     found: dict[tuple[str, str], Installed] = {}
     for group in (GROUP, FOREIGN_GROUP):
         for entry, _ in announcements(group):
             one = Installed(entry.name, entry.value, group, entry)
             # a package may be announced to both
             found.setdefault((entry.name, one.package), one)
-    return sorted(found.values(), key=lambda one: one.name)
+    others = [one for one in found.values() if one.package != SAMPLES]
+    return sorted(others or found.values(), key=lambda one: one.name)
 
 
 @functools.lru_cache(4)

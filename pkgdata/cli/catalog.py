@@ -24,6 +24,10 @@ _TERMS = (
     "for the rest"
 )
 
+_NO_REPOSITORY = (
+    "no repository of definitions is installed: install a package that has one, or write one; it "
+    "is announced by an entry point of the group pkgdata.repositories"
+)
 _DATASET = "dataset: NAME, or NAME[axis=value,...]"
 
 
@@ -152,10 +156,15 @@ def _ask(question: str) -> str:
 
 
 def _search(args: Namespace) -> None:
-    found = _catalog(args).search(*args.terms)
+    catalog = _catalog(args)
+    found = catalog.search(*args.terms)
     if args.json:
         text.json([_row(one) for one in found])
         return
+    if not catalog.indexes:
+        text.note(_NO_REPOSITORY)
+    elif not found:
+        text.note("nothing matches; 'pkgdata catalog search' without a TERM lists all datasets")
     for one in found:
         axes = f"[{','.join(one.variants)}]" if one.variants else ""
         kind = one.types[0].rpartition(".")[2] if one.types else "?"
