@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
     from ..base.progress import Callback
 
-#: Rounds in which workers may be lost.
-ROUNDS = 10
+#: Rounds in which workers may be lost, and seconds that a new one is waited for in between.
+ROUNDS, RESTART = 10, 5.0
 #: Reports of progress a second from all workers together, and seconds between two of one at least.
 REPORTS, OFTEN = 200, 0.25
 
@@ -104,7 +104,8 @@ async def place(
             f"{package} cannot be found on worker {dask_worker.address}: {problem}",
             hint=f"install {package} on every worker, as it is here",
         )
-    share = shares(dask_worker)[token] = Share(dask_worker, token, data, names)
+    # in a later round what has ended stays so, and what it was refused is known
+    share = shares(dask_worker).setdefault(token, Share(dask_worker, token, data, names))
     return Place(share.host, share.cache.root, await asyncio.to_thread(share.mark))
 
 
@@ -161,7 +162,7 @@ class Fetch:
         self._show: Callback | None = None
         self._hosts: dict[str, str] = {}
         self._heard: dict[str, float] = {}
-        self._done: dict[str, int] = {}
+        self._total = 0
         self._pinned = [*Share(None, "", data, names).entries]
         self._report = Report(lambda names: fetch(data, names, on, to, progress))
 
@@ -185,8 +186,12 @@ class Fetch:
     async def _rounds(self) -> None:
         ready: list[str] = []
         complete: set[str] = set()
-        for _ in range(ROUNDS):
+        most = 0
+        for number in range(ROUNDS):
+            if number:
+                await self._restarted(most)
             places = await self._places()
+            most = max(most, len(places))
             caches: dict[str, str] = {}
             for address in sorted(places, key=lambda one: (one not in ready, one)):
                 caches.setdefault(places[address].mark, address)
@@ -201,10 +206,15 @@ class Fetch:
             complete.update(places[address].mark for address in done)
             if len(done) == len(new):
                 break
-            await asyncio.sleep(1.0)  # a nanny is about to start another one
         else:
             raise StoreError(f"workers of {self._client!r} were lost in {ROUNDS} rounds in a row")
         await self._find_paths(ready)
+
+    async def _restarted(self, count: int) -> None:
+        """Wait a little until there are as many workers again: nannies start new ones."""
+        until = time.monotonic() + RESTART
+        while time.monotonic() < until and len(await self._client.scheduler.ncores()) < count:
+            await asyncio.sleep(0.2)
 
     async def _places(self) -> dict[str, Place]:
         data = self._data
@@ -258,8 +268,8 @@ class Fetch:
             return []
         sizes = {name: self._data.registry[name].size or 0 for name in self._pinned}
         if self._show is None:
-            total = sum(sizes.values()) * len(found)
-            self._show = self._data._view(self._progress, len(found), total)
+            self._total = sum(sizes.values())
+            self._show = self._data._view(self._progress, len(found), self._total * len(found))
         # those that have everything, then who has most of it: that one asks the mirrors
         order = sorted(
             found, key=lambda one: (found[one].offline, -found[one].here - found[one].begun, one)
@@ -324,7 +334,7 @@ class Fetch:
         known = self._report.hosts.get(host, HostShare())
         came.origin, came.peers = came.origin + known.origin, came.peers + known.peers
         self._report.hosts[host] = came
-        self._tell(address, FAILED if failed else DONE, self._done.get(address, 0))
+        self._tell(address, FAILED if failed else DONE, self._total, self._total)
         return True
 
     async def _find_paths(self, ready: list[str]) -> None:
@@ -345,7 +355,6 @@ class Fetch:
     def _tell(
         self, address: str, state: str, done: int, total: int | None = None, source: str = ""
     ) -> None:
-        self._done[address] = done
         if self._show is not None:
             source = self._hosts.get(source, source)
             self._show(Event(self._hosts.get(address, address), state, done, total, source))

@@ -172,18 +172,19 @@ class Share:
 
     def _read(
         self, wants: Sequence[tuple[str, Any]], least: int
-    ) -> tuple[list[tuple[int, int, int, int | None]], bytearray]:
+    ) -> tuple[list[tuple[int, int, int, int | None]], bytes]:
         """Return (number of the want, offset, bytes, bytes in all if known) of each, and the bytes.
 
         A block of less than `least` bytes is not worth its way yet, unless it is the end of a gap.
         """
-        content = bytearray()
+        blocks: list[bytes] = []
+        room = BLOCK
         parts: list[tuple[int, int, int, int | None]] = []
         for number, gaps, path, there, total, opener in self._found(wants):
             start, end = piece(gaps, there, BLOCK, total, least) if gaps else (0, total or 0)
             if start < 0:
                 continue
-            if parts and len(content) + end - start > BLOCK:
+            if parts and end - start > room:
                 break
             try:
                 with open(path, "rb", buffering=0, opener=opener) as file:
@@ -192,9 +193,10 @@ class Share:
             except OSError:
                 continue  # it got its name a moment ago, or was removed
             if len(data) == end - start:
-                content += data
+                blocks.append(data)
+                room -= len(data)
                 parts.append((number, start, len(data), total))
-        return parts, content
+        return parts, blocks[0] if len(blocks) == 1 else b"".join(blocks)
 
     def _found(
         self, wants: Sequence[tuple[str, Any]]

@@ -11,11 +11,15 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import importlib
 import os
+import random
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -25,8 +29,13 @@ from typing import Any
 import common
 from distributed import Client, LocalCluster
 
+import pkgdata
 from pkgdata.base.progress import DONE, Event
 from pkgdata.stores import Store
+
+sys.path.insert(0, str(common.ROOT / "tests"))
+origins: Any = importlib.import_module("origin")
+nodes: Any = importlib.import_module("nodes")
 
 Part = Callable[[argparse.Namespace, Path], tuple[str, list[common.Aim]]]
 
@@ -162,9 +171,132 @@ def _warm() -> None:
     import pkgdata.stores.http  # noqa: F401
 
 
+# -- one file for workers with caches of their own ------------------------------------------------
+
+
+class Bench:
+    """A package of one file, its origin, and a cluster for each number of workers."""
+
+    def __init__(self, args: argparse.Namespace, work: Path) -> None:
+        self.size, self.work, self.site = args.megabytes * 1_000_000, work, work / "site"
+        served = common.fresh(work / "served")
+        self.origin = origins.Origin(served, args.rate * 1e6)
+        content = random.Random(0).randbytes(self.size)
+        self.digest = hashlib.sha256(content).hexdigest()
+        origins.package(self.site, "benchpkg", {"big.bin": content}, served, self.origin.url)
+        sys.path.insert(0, str(self.site))
+
+    def alone(self) -> float:
+        """Return the seconds of one download by one process."""
+        cache = common.fresh(self.work / "alone")
+        code = (
+            "import time, pkgdata.core.batch, pkgdata.stores.http\n"
+            "data = pkgdata.declare('benchpkg'); began = time.perf_counter(); data.fetch()\n"
+            "report(call=time.perf_counter() - began)"
+        )
+        path = os.pathsep.join([str(common.ROOT), str(self.site)])
+        env = {"PKGDATA_CACHE_DIR": str(cache), "PYTHONPATH": path}
+        return common.run(common.interpreter(code), self.work, env).call
+
+    def fetch(
+        self, cluster: Any, count: int, kill: str = ""
+    ) -> tuple[float, float, int, int, bool]:
+        """Return origin over size, seconds, caches that have it, wrong files, whether killed."""
+        cluster.client.wait_for_workers(count)
+        for number in range(count):
+            shutil.rmtree(cluster.cache(number), ignore_errors=True)
+        cluster.client.run(_warm)
+        self.origin.restart()
+        first: set[str] = set()
+        killed: list[str] = []
+
+        def see(event: Event) -> None:
+            """Kill a worker when one that reads from it has two thirds."""
+            if event.source.startswith("http://"):
+                first.add(event.name)
+                return
+            far = event.source and event.done > self.size * 2 // 3 and kill and not killed
+            if far and (event.source in first) == (kill == "first"):
+                killed.append(event.source)
+                threading.Thread(target=cluster.kill, args=killed).start()
+
+        began = time.perf_counter()
+        pkgdata.declare("benchpkg").fetch(on=cluster.client, progress=see)
+        took = time.perf_counter() - began
+        served = wrong = 0
+        for number in range(count):
+            for path in cluster.cache(number).rglob("objects-v1/**/big.bin"):
+                good = common.sha256(path) == self.digest
+                served, wrong = served + good, wrong + (not good)
+        return self.origin.sent / self.size, took, served, wrong, bool(killed)
+
+
+COLUMNS = [
+    "workers",
+    "killed",
+    "run",
+    "origin / size",
+    "seconds",
+    "one download",
+    "caches",
+    "wrong",
+]
+
+
+def files(args: argparse.Namespace, work: Path) -> tuple[str, list[common.Aim]]:
+    """Bring one file to workers with caches of their own."""
+    rows: list[list[object]] = []
+    aims: list[common.Aim] = []
+    with (bench := Bench(args, work)).origin:
+        for count in map(int, args.counts.split(",")):
+            cluster = nodes.Nodes(work, bench.site, count)
+            ratios, sent, least = [], [], count
+            for number in range(args.rounds):
+                alone = bench.alone()
+                origin, took, served, wrong, _ = bench.fetch(cluster, count)
+                rows.append([count, "", number + 1, origin, took, alone, served, wrong])
+                print(*rows[-1], file=sys.stderr, flush=True)
+                ratios.append(took / alone)
+                sent.append(origin)
+                least = min(least, served - wrong)
+            cluster.close()
+            aims.append(common.Aim(f"{count} workers: origin / size", max(sent), 1.05))
+            limit = 2.5 if count <= 4 else 3.5
+            text = f"{count} workers: time / one download"
+            aims.append(common.Aim(text, common.median(ratios), limit))
+            aims.append(common.Aim(f"{count} workers: caches that have it", least, count, True))
+    note = f"{args.megabytes} MB from an origin of {args.rate:g} MB/s in all."
+    return common.table("One file for workers with own caches", COLUMNS, rows, note), aims
+
+
+def kills(args: argparse.Namespace, work: Path) -> tuple[str, list[common.Aim]]:
+    """Kill the worker that downloads, or one in the middle of the tree, in each run."""
+    rows: list[list[object]] = []
+    aims: list[common.Aim] = []
+    count = 6
+    with (bench := Bench(args, work)).origin:
+        cluster = nodes.Nodes(work, bench.site, count)
+        for kill in ("first", "middle"):
+            sent, least, wrong = [], count, 0
+            for number in range(args.kills):
+                origin, took, served, bad, killed = bench.fetch(cluster, count, kill)
+                rows.append(
+                    [count, kill if killed else "", number + 1, origin, took, "", served, bad]
+                )
+                print(*rows[-1], file=sys.stderr, flush=True)
+                sent.append(origin)
+                least, wrong = min(least, served), wrong + bad
+            aims.append(common.Aim(f"{kill} killed: origin / size, worst", max(sent), 1.15))
+            text = f"{kill} killed: caches that have it, of {count - 1} survivors"
+            aims.append(common.Aim(text, least, count - 1, True))
+            aims.append(common.Aim(f"{kill} killed: wrong files", wrong, 0))
+        cluster.close()
+    return common.table("Workers that are killed", COLUMNS, rows), aims
+
+
 # -- the program ---------------------------------------------------------------------------------
 
-PARTS: dict[str, Part] = {"copies": copies}
+PARTS: dict[str, Part] = {"files": files, "kills": kills, "copies": copies}
 
 
 def main() -> None:
@@ -172,6 +304,10 @@ def main() -> None:
     parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--write", action="store_true", help="write results/on_dask.md")
+    parser.add_argument("--megabytes", type=int, default=200, help="files, kills: of the file")
+    parser.add_argument("--rate", type=float, default=50, help="files, kills: origin, MB/s")
+    parser.add_argument("--counts", default="4,8,16", help="files: numbers of workers")
+    parser.add_argument("--kills", type=int, default=20, help="kills: runs of each kind")
     parser.add_argument("--objects", type=int, default=4000, help="copies: how many")
     parser.add_argument("--bytes", type=int, default=10_000, help="copies: of each object")
     parser.add_argument("--latency", type=float, default=60, help="copies: milliseconds")
@@ -183,7 +319,9 @@ def main() -> None:
         asyncio.run(serve(args.serve, args.size))
         return
     texts, aims = [], []
-    with tempfile.TemporaryDirectory(prefix="pkgdata-bench-") as folder:
+    # in memory where that can be: all machines of the cluster are one disk here
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(prefix="pkgdata-bench-", dir=memory) as folder:
         for name in args.only.split(","):
             text, found = PARTS[name](args, Path(folder))
             texts.append(text)
