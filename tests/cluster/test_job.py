@@ -139,6 +139,14 @@ class TestSlurm:
         slurm.srun("-N4", "--ntasks-per-node=8", *command(origin, "job"))
         assert origin.sent == origin.total, "nor does it in the next job"
 
+    @pytest.mark.parametrize("call", ["get('big.bin')", "fetch()"])
+    def test_a_script_that_knows_of_no_job_fetches_once_a_node(self, slurm, origin, call):
+        code = f"import pkgdata; pkgdata.declare({origin.name!r}).{call}"
+        done = slurm.srun("-N4", "--ntasks-per-node=8", sys.executable, "-c", code)
+        assert not done.stderr
+        assert right_files(slurm, origin) == [origin.count if call == "fetch()" else 1] * 4
+        assert origin.sent <= 1.2 * origin.total, "nodes find it in the cache that they share"
+
     def test_a_killed_rank_is_replaced(self, slurm, origin):
         origin.rate = 10e6
         tasks = slurm.popen("srun", "-N4", "--ntasks-per-node=4", *command(origin, "job"))
