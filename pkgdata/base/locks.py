@@ -22,7 +22,7 @@ import errno
 import os
 
 from ..errors import CacheLockTimeoutError
-from . import disk, fs, owners
+from . import fs, notes, owners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -156,14 +156,9 @@ class _Named:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._note = f"{path}.soft"
-        self._me = owners.unique()
         self._fd = -1
         self._flock: bool | None = False
-        #: What is known of the note of another; whom it names; and whether we replaced it just now.
-        self._seen, self.holder, self.unsure = (0, 0), "", False
-        self._wrote = False
-        self._local: bool | None = None
+        self.note = notes.Note(f"{path}.soft")
 
     def take(self, alone: bool = False) -> bool:
         """Return True if we have the lock now; of ``flock`` `alone`, without the note.
@@ -179,88 +174,7 @@ class _Named:
             if not _is_there(self._fd):  # what was removed while we waited for it guards nothing
                 self._close()
                 return False
-        return alone or self._name()
-
-    def _name(self) -> bool:
-        """Return True if the note names us now, or cannot be made here."""
-        facts = self._facts() if self.holder else None
-        if facts is None:
-            try:
-                self._write(self._note)
-                return True
-            except FileExistsError:
-                facts = self._facts()
-            except OSError:
-                return True  # a disk that is full, perhaps; it saves work, no more
-        if facts is not None and facts != self._seen:
-            self._seen, self.holder = facts, self._read()
-        if self.holder == self._me:
-            return True
-        # with flock there is nobody else on this host who could take it over too
-        return self._has_ended() and self.take_over() and self._flock is True
-
-    def _facts(self) -> tuple[int, int] | None:
-        try:
-            found = os.lstat(self._note)
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns
-
-    def _write(self, path: str) -> None:
-        """Write our name into a new file."""
-        fd = fs.create_exclusive(path)
-        try:
-            os.write(fd, self._me.encode())
-            self._wrote = True
-        except OSError:
-            fs.remove(path)
-            raise
-        finally:
-            os.close(fd)
-
-    def _read(self) -> str:
-        try:
-            with open(self._note, encoding="utf-8", opener=fs.plain) as file:
-                return file.read(1 << 10) or "nobody"
-        except (OSError, ValueError):
-            return "nobody"  # removed just now, another user's, or something else
-
-    def _has_ended(self) -> bool:
-        """Return True if the one whom the note names has ended for sure."""
-        owner = self.holder.rpartition("-")[0]
-        if owner.partition("-")[0] == owners.token().partition("-")[0]:
-            return owners.is_gone(owner)
-        if self._local is None:
-            self._local = self._flock is True and disk.is_local(self._path)
-        return self._local
-
-    def idle(self, signs: Signs) -> float:
-        """Return for how many seconds the one for whom we wait has shown no sign of work."""
-        if not self.holder:
-            return 0.0  # it is waited for by another process of this host, which looks closer
-        try:
-            return owners.age(self._note, [self._seen[1], *(when for _, _, when in signs)])
-        except OSError:
-            return 0.0
-
-    def take_over(self) -> bool:
-        """Let the note name us instead; return False if it cannot.
-
-        Others may do so at the same moment: who is named at the next look has the lock.
-        """
-        if not self.holder:
-            return False
-        aside = owners.aside(self._note)
-        try:
-            self._write(aside)
-            if os.path.isdir(self._note):
-                owners.set_aside(self._note)
-            os.replace(aside, self._note)
-        except OSError:
-            fs.remove(aside)
-            return False  # another user's, in a folder where it is not ours to remove
-        self.unsure = True
-        return True
+        return alone or self.note.take(self._flock is True)
 
     def remove(self) -> None:
         """Remove the lock file."""
@@ -269,10 +183,8 @@ class _Named:
     def release(self) -> None:
         """Give the lock back."""
         try:
-            if self._wrote and self._read() == self._me:  # else another has taken over
-                fs.remove(self._note)
+            self.note.release()
         finally:
-            self._wrote, self.holder = False, ""
             self._close()
 
     def _close(self) -> None:
@@ -284,11 +196,10 @@ class _Named:
 class _Native:
     """A key lock of Windows."""
 
-    holder, unsure = "", False
-
     def __init__(self, path: str) -> None:
         import filelock
 
+        self.note = notes.Note("")  # nobody's
         self._lock = filelock.FileLock(path, thread_local=False)
         self.release = self._lock.release
 
@@ -298,9 +209,6 @@ class _Native:
         except TimeoutError:  # filelock's own is one
             return False
         return True
-
-    def take_over(self) -> bool:
-        return False
 
     def remove(self) -> None:
         """Leave the file: an open one cannot be removed."""
@@ -375,19 +283,19 @@ class KeyLock:
     ) -> str:
         began = changed = self._clock()
         last: list[tuple[str, int, int]] | None = None
-        known, explained = "", False
+        note, known, explained = lock.note, "", False
         while not lock.take():
             if done():
                 return DONE
             now, seen = self._clock(), [*sign()]
             if last is not None and seen != last:
                 changed = now
-            if lock.holder != known:
+            if note.holder != known:
                 # one of another host may have been killed long ago: that costs nobody a timeout
-                known, changed = lock.holder, now - lock.idle(seen)
+                known, changed = note.holder, now - note.idle(when for _, _, when in seen)
             last = seen
             if now - changed >= self.timeout:
-                if not lock.take_over():
+                if not note.take_over():
                     return ALONE
                 changed = now
             if waiting is not None:
@@ -396,8 +304,8 @@ class KeyLock:
                 explained = True
                 _explain(self.path)
             delay = max(_SOON, min(pause(now - began, left()), changed + self.timeout - now))
-            self._sleep(_SETTLED if lock.unsure else delay)
-            lock.unsure = False
+            self._sleep(_SETTLED if note.unsure else delay)
+            note.unsure = False
         return HELD
 
     def remove(self) -> None:

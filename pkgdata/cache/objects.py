@@ -23,6 +23,7 @@
   hosts-v1/job-<key>.json              what failed for the ranks of a job; old ones mean nothing
   locks-v1/<key>.lock                  one writer per key
   locks-v1/<key>.lock.soft             who that is, for hosts that share no flock
+  locks-v1/crowd-<number>.soft         whose batches work, of hosts that want the same files
 
 1. A path in objects, trees or derived exists only after its bytes were verified. Commit is: write
    on the same file system, flush, sync, rename. There is no separate "done" flag.

@@ -19,11 +19,12 @@ import threading
 import time
 from collections import deque
 
-from ..base import fs, hashes, locks
+from ..base import disk, fs, hashes, locks, notes
 from ..base.config import conf
 from ..base.pool import Crew
 from ..base.progress import DONE, HIT, START, WAIT, Event, silent
 from ..cache import partial
+from ..cache.objects import LOCKS
 from ..cache.stamps import CLAIMS, OBJECTS, PARTIAL, key_of
 from ..errors import PkgdataError
 from ..stores.wire import user_agent
@@ -52,9 +53,8 @@ FEW = 32
 #: Batches of the same files that work at the same time. Two share the work well; more would be
 #: slower, by what each has to load.
 _WORKERS = 2
-#: Seconds between two looks at what others have claimed, at first and at most; and how many times
-#: in the time that they may show no sign of work they are looked at more closely.
-_SOON, _LATER, _SIGNS = 0.01, 0.1, 20
+#: How often others are looked at more closely in the time that they may show no sign of work.
+_SIGNS = 20
 #: From this mean size on, hashing and writing are worth a second thread.
 _SECOND_THREAD = 1 << 17
 #: Files of this computer that a thread copies in so many seconds, and how often it must fall short
@@ -214,6 +214,7 @@ class Batch:
         #: Locks of sections, once there is bulk; by section the files that are not done yet, and
         #: of those that are ours what the cache had then; and what others have claimed.
         self._claims: locks.Claims | None = None
+        self._note: notes.Note | None = None
         self._open: dict[str, set[str]] = {}
         self._ours: dict[str, set[str]] = {}
         self._theirs: list[Entry] = []
@@ -252,9 +253,14 @@ class Batch:
         self._report.succeeded[entry.name] = path
 
     def _begin(self) -> bool:
-        """Return True if this batch is one of the few among those that fetch the same files."""
+        """Return True if this batch is one of the few among those that fetch the same files.
+
+        They are of one host: others may not see their locks.
+        """
         if not self._works and self._claims is not None:
-            self._works = any(self._claims.take(self._crowd + i) for i in range(_WORKERS))
+            ours = any(self._claims.take(self._crowd + i) for i in range(_WORKERS))
+            timeout = self._cache.lock_timeout
+            self._works = ours and (self._note is None or self._note.is_turn(timeout))
         return self._works
 
     def claim(self, entry: Entry) -> str:
@@ -292,6 +298,8 @@ class Batch:
     def _brought(self, job: _Job, path: str) -> None:
         self.succeed(job.entry, path, job.size)
         self._drop(job.entry)
+        if self._note is not None:
+            self._note.touch()
 
     def done(self, job: _Job) -> None:
         """Take over a job whose bytes are right."""
@@ -376,6 +384,8 @@ class Batch:
             pool.cancel()
             raise
         finally:
+            if self._note is not None:
+                self._note.release()
             if self._claims is not None:
                 self._claims.close()
 
@@ -385,6 +395,9 @@ class Batch:
             try:
                 self._cache.prepare()
                 self._claims = locks.Claims(os.path.join(self._cache.root, CLAIMS))
+                folder = self._cache.bucket(LOCKS)
+                if not disk.is_local(folder):
+                    self._note = notes.Note(os.path.join(folder, f"crowd-{self._crowd:x}.soft"))
                 for entry in entries:
                     self._open.setdefault(_section(entry), set()).add(entry.name)
             except OSError:
@@ -412,8 +425,8 @@ class Batch:
 
         That is also so if they show no sign of work for too long.
         """
-        changed = looked = time.monotonic()
-        patience, delay = self._cache.lock_timeout, _SOON
+        began = changed = looked = time.monotonic()
+        patience, total = self._cache.lock_timeout, len(self._theirs)
         first: str | None = None
         last: list[tuple[str | None, int]] | None = None
         while self._theirs and not self.stopped.is_set():
@@ -427,7 +440,7 @@ class Batch:
                 free = [one for one, each in [(entry, state), *states] if each == START]
                 if free:
                     return free
-                changed, delay, first = time.monotonic(), _SOON, None
+                changed, first = time.monotonic(), None
                 continue
             self._theirs.insert(0, entry)
             now, first = time.monotonic(), first or entry.name
@@ -443,8 +456,9 @@ class Batch:
                 free, self._theirs = self._theirs, []
                 return free
             self._show(Event(first, WAIT, 0, None, "another process"))
-            self.stopped.wait(delay)
-            delay = min(1.5 * delay, _LATER)
+            done = total - len(self._theirs)
+            left = (now - began) * len(self._theirs) / done if done else None
+            self.stopped.wait(locks.pause(now - began, left))
         return []
 
     def _over_mirrors(self, entries: list[Entry]) -> list[Entry]:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 import pkgdata  # noqa: E402 - the checkout's
-from pkgdata.base import hashes  # noqa: E402
+from pkgdata.base import hashes, owners  # noqa: E402
 from tests.origin import Origin  # noqa: E402
 
 RESULT = Path(__file__).resolve().parent / "results" / "hosts.md"
@@ -65,7 +65,7 @@ def host(task: dict[str, Any]) -> None:
         children.append(pid)
     os.close(report)
     traced = trace(children[-1]) if task["strace"] else None
-    print("ready", flush=True)
+    print(owners.token().partition("-")[0], flush=True)
     sys.stdin.readline()
     os.close(go)
     with os.fdopen(reports) as lines:
@@ -173,12 +173,16 @@ def run(options: argparse.Namespace, processes: int, work: Path, origin: Origin)
             if count:
                 task |= {"count": count, "strace": options.strace and number == options.hosts - 1}
                 started.append(Host(task, f"host{number}", back, back if shared else mount))
-        for process in started:
-            assert process.answer() == "ready\n"
+        places = {process.answer().strip(): process for process in started}
+        assert len(places) == len(started)
         origin.restart()
         began = time.perf_counter()
         for process in started:
             process.go()
+        if options.kill:
+            victim = worker(back, origin, task["size"] // 2)
+            places[victim].end()
+            started.remove(places[victim])
         found = [one for process in started for one in json.loads(process.answer())]
         seconds = time.perf_counter() - began
     finally:
@@ -201,7 +205,7 @@ def run(options: argparse.Namespace, processes: int, work: Path, origin: Origin)
         "seconds": max(one["seconds"] for one in found),
         "wall": seconds,
         "errors": [one["error"] for one in found if one["error"]]
-        + ["lost"] * (processes - len(found)),
+        + ["lost"] * (sum(process.count for process in started) - len(found)),
         "objects": len(paths),
         "wrong": len(wrong),
         "left": left,
@@ -211,10 +215,20 @@ def run(options: argparse.Namespace, processes: int, work: Path, origin: Origin)
     }
 
 
+def worker(back: Path, origin: Origin, after: int) -> str:
+    """Return which host downloads when the origin has sent so many bytes."""
+    while origin.sent < after:
+        time.sleep(0.01)
+    parts = (back / "cache" / "partial-v1").glob("*.part")
+    newest = max(parts, key=lambda path: path.stat().st_mtime_ns)
+    return str(owners.of(newest.name)).partition("-")[0]
+
+
 class Host:
     """One host, started."""
 
     def __init__(self, task: dict[str, Any], name: str, back: Path, mount: Path) -> None:
+        self.count = task["count"]
         unshare = ["unshare", "--mount", "--uts", "--pid", "--fork", "--mount-proc", "--kill-child"]
         shell = ["bash", "-c", HOST, "host", name, str(back), str(mount)]
         self._process = subprocess.Popen(
@@ -281,6 +295,7 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=50, help="million bytes a second, in all")
     parser.add_argument("--flock", choices=["host", "shared"], default="host", help="who knows it")
     parser.add_argument("--strace", action="store_true", help="count the calls of one process")
+    parser.add_argument("--kill", action="store_true", help="the host that works, at the half")
     parser.add_argument("--json", action="store_true", help="print one object for each run")
     parser.add_argument("--folder", help="where to work, a temporary folder by default")
     parser.add_argument("--host", help=argparse.SUPPRESS)
