@@ -272,6 +272,7 @@ class _Crew:
     def leave(self) -> None:
         """Let the next process of this node have its turn."""
         self._data.cache.lock_timeout = self._timeout
+        self._lock.remove()
         self._lock.release()
 
 

@@ -265,7 +265,8 @@ def main() -> None:
         f"Connections for a file: {args.connections}; with more, the ends that a busy machine's "
         "ranges cut off are sent, too."
     )
-    head = "# In the ranks of a job\n\n" + common.header(1, ["mpi4py", "requests"], [])
+    tools = [("srun", "--version"), ("mpiexec", "--version")]
+    head = "# In the ranks of a job\n\n" + common.header(1, ["mpi4py", "requests"], tools)
     table = common.table(title, columns, rows, note)
     page = "\n".join([head, table, common.aims_table(aims(bench.runs))])
     print(page)

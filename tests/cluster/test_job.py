@@ -105,6 +105,7 @@ def origin(slurm, tmp_path, monkeypatch):
     with Origin(served) as server:
         package(site, name, files, served, server.url)
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([CHECKOUT, str(site)]))
+        monkeypatch.setenv("TMPDIR", str(slurm.local))
         monkeypatch.setenv("PKGDATA_CACHE_DIR", str(slurm.shared / name))
         monkeypatch.setenv("PKGDATA_NODE_CACHE", str(slurm.local / name))
         server.total = sum(map(len, files.values()))
@@ -185,7 +186,6 @@ class TestSlurm:
 
     def test_sbcast_takes_the_files_to_all_nodes(self, slurm, origin, monkeypatch):
         monkeypatch.setenv("PKGDATA_CACHE_DIR", str(slurm.local / f"user-{origin.name}"))
-        monkeypatch.setenv("TMPDIR", str(slurm.local))
         said = slurm.batch(" ".join(command(origin, "slurm", "--json")), f"-J{origin.name}")
         answer = json.loads(said)
         assert len(answer["succeeded"]) == origin.count
