@@ -47,6 +47,7 @@ KINDS = {
     "str": "text",
     "path": "folder",
     "paths": "list of folders",
+    "roots": "list of folders",
     "bool": "true or false",
     "int": "whole number",
     "bytes": "bytes",

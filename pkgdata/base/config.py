@@ -139,7 +139,7 @@ class Field:
 FIELDS: dict[str, Field] = {
     "cache_dir": Field("path", None, "folder of the user cache"),
     "catalog_dir": Field("path", None, "folder of the catalog's prepared datasets"),
-    "node_cache": Field("none|roots", (), "first of these that can be written caches for a node"),
+    "node_cache": Field("none|roots", (), "cache of each node: the first that can be written to"),
     "site_caches": Field("paths", (), "read-only caches that are looked into before the user's"),
     "folders": Field("paths", (), "local folders; a file is FOLDER/PACKAGE/NAME"),
     "offline": Field("bool", False, "never use the network"),
