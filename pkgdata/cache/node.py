@@ -97,19 +97,20 @@ class NodeCache(Cache):
             nonlocal path, at_work
             at_work = True
             path = bring(partial)
-            at_work = False
             if path is None:
+                at_work = False
                 return
             from ..base import disk
 
-            try:
-                # before it is full: /dev/shm is the memory of all that run here
-                disk.check_space(repr(name), self.root, os.stat(path).st_size)
-                with open(path, "rb") as source:
+            with open(path, "rb") as source:
+                at_work = False
+                try:
+                    # before it is full: /dev/shm is the memory of all that run here
+                    disk.check_space(repr(name), self.root, os.fstat(source.fileno()).st_size)
                     partial.fill(source, digest, name)
-            except BaseException:
-                partial.restart()  # half a copy is of no use, and takes space
-                raise
+                except BaseException:
+                    partial.restart()  # half a copy is of no use, and takes space
+                    raise
 
         if self.is_usable():
             try:

@@ -115,11 +115,15 @@ class Settings:
         return (node.choose(templates, self["lock_timeout"], origin, self["verify"]),)
 
     def copied(self, entry: Entry, path: str) -> str | None:
-        """Return the node's copy of what a slower cache holds; None if that has wrong bytes."""
+        """Return the node's copy of what a slower cache holds; None if that is no good."""
         if self.node is None or entry.digest is None:
             return path
         try:
             return self.node.copy(entry.digest, entry.name, entry.size, lambda _: path)
+        except CacheError:
+            if os.path.lexists(path):
+                raise
+            return None  # it was removed just now
         except IntegrityError as error:
             warn(f"skipped {path} for {entry.name!r}: {error.message}", CacheWarning)
             try:

@@ -480,6 +480,27 @@ def test_it_stands_in_for_a_home_that_cannot_be_written_to(project, node, how):
     assert not list(Path(node, "partial-v1").iterdir())
 
 
+@pytest.mark.parametrize("many", [False, True])
+def test_what_is_removed_before_it_is_copied_is_fetched_again(
+    data, project, node, monkeypatch, many
+):
+    there = pkgdata.declare("lookpkg", node_cache="none").get(NAME)
+    usable, left = node_module.NodeCache.is_usable, [there]
+
+    def removed(self):
+        if left and (not many or node.exists()):
+            os.unlink(left.pop())
+        return usable(self)
+
+    monkeypatch.setattr(node_module.NodeCache, "is_usable", removed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        path = data.fetch([NAME]).succeeded[NAME] if many else data.get(NAME)
+    assert is_below(path, node)
+    assert Path(path).read_bytes() == CONTENT
+    assert not left
+
+
 def test_an_error_of_the_slower_cache_is_not_the_nodes(data, project, node, monkeypatch):
     from pkgdata.core.download import Downloads
 
