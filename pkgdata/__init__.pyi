@@ -40,6 +40,13 @@ from .compat.astropy.download import get_free_space_in_dir as get_free_space_in_
 from .compat.astropy.readable import _requires_fsspec as _requires_fsspec
 from .compat.astropy.readable import get_file_contents as get_file_contents
 from .compat.astropy.readable import get_readable_fileobj as get_readable_fileobj
+from .compat.getters import get_data as get_data
+from .compat.getters import get_pkg_data_contents as get_pkg_data_contents
+from .compat.getters import get_pkg_data_filename as get_pkg_data_filename
+from .compat.getters import get_pkg_data_filenames as get_pkg_data_filenames
+from .compat.getters import get_pkg_data_fileobj as get_pkg_data_fileobj
+from .compat.getters import get_pkg_data_fileobjs as get_pkg_data_fileobjs
+from .compat.getters import get_pkg_data_path as get_pkg_data_path
 from .core.declaration import declare as declare
 from .core.package import PackageData as PackageData
 from .core.registry import Entry as Entry
@@ -75,13 +82,6 @@ from .errors import UnknownDatasetError as UnknownDatasetError
 from .errors import UnknownNameError as UnknownNameError
 from .errors import UnsafeNameError as UnsafeNameError
 from .errors import UnsupportedOperationError as UnsupportedOperationError
-from .getters import get_data as get_data
-from .getters import get_pkg_data_contents as get_pkg_data_contents
-from .getters import get_pkg_data_filename as get_pkg_data_filename
-from .getters import get_pkg_data_filenames as get_pkg_data_filenames
-from .getters import get_pkg_data_fileobj as get_pkg_data_fileobj
-from .getters import get_pkg_data_fileobjs as get_pkg_data_fileobjs
-from .getters import get_pkg_data_path as get_pkg_data_path
 from .stores import Store as Store
 from .stores import dl as dl
 

@@ -22,7 +22,7 @@ ROOT = Path(pkgdata.__file__).parent
 DRAWING = """
 __main__
 cli
-getters migrate dask
+dask
 compat
 catalog publish datasets testing
 core
@@ -141,7 +141,7 @@ def test_this_test_notices_circles():
     [
         ("from ..core import package", "imports core"),
         ("def f():\n    from ..transfer.fetch import Mirrors", "imports transfer"),
-        ("import pkgdata.getters", "imports getters"),
+        ("import pkgdata.dask", "imports dask"),
         ("from pkgdata.core.batch import Batch", "imports core"),
         ("from .. import stores", "imports stores"),  # of the same row
         ("from ..nowhere import x", "nowhere has no place"),

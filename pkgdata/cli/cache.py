@@ -12,11 +12,11 @@ from ..base import config, fs, text
 from ..base.hashes import Digest, hash_file
 from ..cache import objects, stamps, unpinned_dirs, upkeep
 from ..cache.objects import Cache
+from ..compat.migrate import migrate_astropy, migrate_pooch
 from ..core.declaration import announced, find_package, installed
 from ..core.lookup import Settings
 from ..core.package import PackageData
 from ..errors import CacheError, ConfigError, PkgdataError
-from ..migrate import migrate_astropy, migrate_pooch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from typing import Any
 
-    from ..migrate import Adopted
+    from ..compat.migrate import Adopted
 
     #: Package, and what of it was adopted.
     Found = tuple[str, Adopted]

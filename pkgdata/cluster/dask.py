@@ -70,7 +70,7 @@ def fetch(data: Any, names: Any, on: Any, to: Any, progress: Callback | bool | N
 # -- on the workers --------------------------------------------------------------------------------
 
 
-class Place(NamedTuple):
+class Home(NamedTuple):
     """Where a worker would put files: those with one mark share that cache."""
 
     host: str
@@ -92,7 +92,7 @@ def shares(worker: Any) -> dict[str, Share]:
 
 async def place(
     token: str, package: str, installed: bool, sent: bytes, names: Any, dask_worker: Any
-) -> Place:
+) -> Home:
     """Begin a job on a worker; say which cache is its."""
     problem = "no package of this name can be imported there"
     try:
@@ -106,7 +106,7 @@ async def place(
         )
     # in a later round what has ended stays so, and what it was refused is known
     share = shares(dask_worker).setdefault(token, Share(dask_worker, token, data, names))
-    return Place(share.host, share.cache.root, await asyncio.to_thread(share.mark))
+    return Home(share.host, share.cache.root, await asyncio.to_thread(share.mark))
 
 
 async def look(token: str, dask_worker: Any) -> Found:
@@ -216,7 +216,7 @@ class Fetch:
         while time.monotonic() < until and len(await self._client.scheduler.ncores()) < count:
             await asyncio.sleep(0.2)
 
-    async def _places(self) -> dict[str, Place]:
+    async def _places(self) -> dict[str, Home]:
         data = self._data
         about = {"package": data.name, "installed": data.package_dir is not None}
         sent = pickle.dumps(data)
@@ -227,7 +227,7 @@ class Fetch:
             )
         places = {}
         for address, answer in answers.items():
-            if isinstance(answer, Place):
+            if isinstance(answer, Home):
                 places[address] = answer
             elif isinstance(answer, ImportError):
                 raise ConfigError(
@@ -238,7 +238,7 @@ class Fetch:
                 raise answer
         return places
 
-    def _name(self, places: dict[str, Place], chosen: Iterable[str]) -> None:
+    def _name(self, places: dict[str, Home], chosen: Iterable[str]) -> None:
         """Name the machines for people: by the host, with the cache if it has several."""
         hosts = [places[address].host for address in chosen]
         for address, found in places.items():

@@ -398,8 +398,8 @@ def test_a_namespace_package(tmp_path, monkeypatch):
 
 
 def test_the_public_name_stays_the_function_whatever_is_imported():
+    import pkgdata.compat.getters
     import pkgdata.core.declaration
-    import pkgdata.getters
 
     assert callable(pkgdata.declare)
     assert pkgdata.declare is pkgdata.core.declaration.declare

@@ -30,8 +30,8 @@ from pooch_files import (
 
 import pkgdata
 import pkgdata.compat.pooch as pooch
+from pkgdata.compat.migrate import migrate_pooch
 from pkgdata.compat.pooch import place
-from pkgdata.migrate import migrate_pooch
 
 # -- retrieve ----------------------------------------------------------------------------------
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 import sys
 
-from .base.config import conf
-from .base.report import plain_name
-from .core.declaration import declaration_of, package_folders
-from .core.lookup import is_shipped
-from .errors import ConfigError
+from ..base.config import conf
+from ..base.report import plain_name
+from ..core.declaration import declaration_of, package_folders
+from ..core.lookup import is_shipped
+from ..errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -165,10 +165,10 @@ def _undeclared_urls(name: str) -> tuple[str, list[str]]:
 
 def _undeclared(name: str, show_progress: bool, timeout: float | None) -> str:
     """Return the path of a file of astropy's own servers, where an undeclared package's are."""
-    from .compat.astropy.download import download_file
+    from .astropy.download import download_file
 
     if name.startswith("hash/"):
-        from .compat.astropy.contents import find_by_hash
+        from .astropy.contents import find_by_hash
 
         found = find_by_hash(name.partition("/")[2])
         if found is not None:
@@ -216,7 +216,7 @@ def get_pkg_data_fileobj(
     context manager
         Gives an open file, see `get_readable_fileobj`.
     """
-    from .compat.astropy.readable import get_readable_fileobj
+    from .astropy.readable import get_readable_fileobj
 
     package = package or caller_package()
     temporary = not cache and declaration_of(package) is None
@@ -320,7 +320,7 @@ def get_pkg_data_fileobjs(
 
 
 def _open_each(paths: Iterator[str], encoding: str | None) -> Iterator[IO[Any]]:
-    from .compat.astropy.readable import get_readable_fileobj
+    from .astropy.readable import get_readable_fileobj
 
     for path in paths:
         with get_readable_fileobj(path, encoding) as file:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pkgdata
-from pkgdata.migrate import migrate_astropy, migrate_pooch
+from pkgdata.compat.migrate import migrate_astropy, migrate_pooch
 
 BASE = "http://127.0.0.1:9/data/{version}/"
 FILES = {"maps/a.fits": b"aaa", "maps/b c.fits": b"bbbb", "c.txt": b"cc"}

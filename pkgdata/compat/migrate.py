@@ -12,19 +12,19 @@ import functools
 import os
 from typing import NamedTuple
 
-from .base import hashes, urls
-from .cache import unpinned_dirs
-from .cache.unpinned import UrlCache
-from .compat.pooch.basics import os_cache, unique_name
-from .errors import IntegrityError
-from .stores import canonical
+from ..base import hashes, urls
+from ..cache import unpinned_dirs
+from ..cache.unpinned import UrlCache
+from ..errors import IntegrityError
+from ..stores import canonical
+from .pooch.basics import os_cache, unique_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from .core.package import PackageData
-    from .core.registry import Entry
+    from ..core.package import PackageData
+    from ..core.registry import Entry
 
 
 class Adopted(NamedTuple):
