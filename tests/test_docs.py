@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import ast
 import doctest
+import importlib
 import re
 import shlex
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 
@@ -17,6 +19,7 @@ from pkgdata import cli
 from pkgdata.base import config
 
 ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = Path(pkgdata.__file__).parent
 README = (ROOT / "README.md").read_text("utf-8")
 DOCS = {
     path.relative_to(ROOT / "docs").as_posix(): path.read_text("utf-8")
@@ -80,6 +83,21 @@ def test_examples_run(page, tmp_path, monkeypatch):
     doctest.DocTestRunner(optionflags=flags).run(test, out=told.append)
     assert test.examples
     assert not told, "".join(told)
+
+
+DOCSTRINGS = [
+    path.relative_to(PACKAGE.parent).with_suffix("")
+    for path in sorted(PACKAGE.rglob("*.py"))
+    if ">>> " in path.read_text("utf-8")
+]
+
+
+@pytest.mark.parametrize("path", DOCSTRINGS, ids=str)
+def test_examples_of_docstrings_run(path):
+    if path.stem == "fsspec" and find_spec("fsspec") is None:
+        pytest.skip("needs fsspec: pip install fsspec")
+    module = importlib.import_module(".".join(path.parts).removesuffix(".__init__"))
+    assert doctest.testmod(module, optionflags=doctest.ELLIPSIS) == (0, ANY)
 
 
 @pytest.mark.parametrize("page", ["README.md", *(one for one in DOCS if "decisions" not in one)])
