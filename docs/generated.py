@@ -34,6 +34,7 @@ MODULES = [
     "pkgdata.publish",
     "pkgdata.testing",
     "pkgdata.dask",
+    "pkgdata.compat.fsspec",
     "pkgdata.compat.cloudfiles",
     "pkgdata.compat.etcetera",
     "pkgdata.compat.pooch",
