@@ -119,12 +119,15 @@ class StorePlace(Destination):
             return []
         before, _, after = last.partition(version)
         try:
-            parent = type(store)(f"{above}/", **store._options)
-            inside = [name.removesuffix("/") for name in parent.list(before, flat=True)]
-            folders = [name for name in inside if name != last and name.endswith(after)]
-            others = [name.removeprefix(before).removesuffix(after) for name in folders]
-            others = [name for name in others if name[:1].isdigit()][-_VERSIONS:]
-            there = parent.exists([f"{before}{name}{after}/{PAGE}" for name in others])
+            with contextlib.ExitStack() as stack:
+                parent = type(store)(f"{above}/", **store._options)
+                if isinstance(parent, SftpStore):
+                    stack.enter_context(parent)
+                inside = [name.removesuffix("/") for name in parent.list(before, flat=True)]
+                folders = [name for name in inside if name != last and name.endswith(after)]
+                others = [name.removeprefix(before).removesuffix(after) for name in folders]
+                others = [name for name in others if name[:1].isdigit()][-_VERSIONS:]
+                there = parent.exists([f"{before}{name}{after}/{PAGE}" for name in others])
         except (PkgdataError, OSError) as error:
             # who may write a folder may not be allowed to list the one above
             logging.getLogger("pkgdata").debug("no other versions of %s: %s", self.url, error)

@@ -96,6 +96,17 @@ def test_a_page_beside_the_objects(ceph, keys, here, registry):
     assert b"stars.csv" in reply.body
 
 
+def test_the_other_versions_of_a_bucket(ceph, keys):
+    bucket = ceph.make_bucket(public=True)
+    top = Store(f"s3://{ceph.endpoint}/{bucket}")
+    for name in ("v 0.9/index.html", "v 0.10/index.html", "v 0.8/a.txt", "w 1/index.html"):
+        top[name] = b"x"
+    place = destination_for(f"s3://{ceph.endpoint}/{bucket}/v 1.0")
+    assert sorted(place.versions("1.0")) == ["0.10", "0.9"]
+    assert place.versions("2.0") == []
+    assert destination_for(f"s3://{ceph.endpoint}/{bucket}").versions(bucket) == []
+
+
 def test_what_is_kept_beside_an_object(ceph, keys, here, registry):
     bucket = ceph.make_bucket(public=True)
     publish(here, place_of(ceph, bucket), registry, storage_class="REDUCED_REDUNDANCY")

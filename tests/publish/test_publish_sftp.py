@@ -77,6 +77,13 @@ def test_round_trip(tmp_path, server, here, web, registry):
     assert {name: (web / name).stat().st_ino for name in FILES} == before
 
 
+def test_the_other_versions_of_a_folder(tmp_path, server):
+    make(tmp_path / "versions", {"1.0/index.html": b"", "0.9/index.html": b"", "0.8/a": b""})
+    place = destination_for(server.url(str(tmp_path / "versions" / "1.0")))
+    assert place.versions("1.0") == ["0.9"]
+    place.close()
+
+
 def test_another_user_may_read(server, here, web, registry):
     old = os.umask(0o077)
     try:
