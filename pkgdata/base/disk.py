@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 
 TYPE_CHECKING = False
@@ -109,10 +110,11 @@ def obstacle(path: str, reason: str) -> tuple[str, str]:
     return (reason, path) if os.path.isdir(at) else ("a file is in the way", at)
 
 
-def is_local(path: str) -> bool:
-    """Return True if a path is on a file system that no other kernel uses at the same time."""
+@functools.cache
+def is_local(folder: str) -> bool:
+    """Return True if a folder is on a file system that no other kernel uses at the same time."""
     try:
-        device = os.stat(os.path.dirname(path)).st_dev
+        device = os.stat(folder).st_dev
         wanted = f" {os.major(device)}:{os.minor(device)} "
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
             kinds = [line.partition(" - ")[2].split()[0] for line in mounts if wanted in line]

@@ -22,7 +22,7 @@ import errno
 import os
 
 from ..errors import CacheLockTimeoutError
-from . import fs, notes, owners
+from . import disk, fs, notes, owners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -174,7 +174,9 @@ class _Named:
             if not _is_there(self._fd):  # what was removed while we waited for it guards nothing
                 self._close()
                 return False
-        return alone or self.note.take(self._flock is True)
+        # on a local disk flock is enough: whoever had it and is gone has given it back
+        enough = alone or (self._flock is True and disk.is_local(os.path.dirname(self._path)))
+        return enough or self.note.take(self._flock is True)
 
     def remove(self) -> None:
         """Remove the lock file."""

@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 
-from . import disk, fs, owners
+from . import fs, owners
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,12 +28,11 @@ class Note:
         self._seen, self._changed = (0, 0), 0.0
         #: Whom it names; and whether we replaced it just now.
         self.holder, self.unsure = "", False
-        self._local: bool | None = None
 
     def take(self, locked: bool = False) -> bool:
         """Return True if it names us now, or cannot be written here.
 
-        `locked` tells that nobody else of this kernel could do the same.
+        `locked` tells that nobody else of this machine could do the same.
         """
         facts = self._facts() if self.holder else None
         if facts is None:
@@ -48,7 +47,8 @@ class Note:
             self._seen, self.holder = facts, self._read()
         if self.holder == self._me:
             return True
-        return self._has_ended(locked) and self.take_over() and locked
+        ended = self.is_here() and owners.is_gone(self.holder.rpartition("-")[0])
+        return ended and self.take_over() and locked
 
     def _facts(self) -> tuple[int, int] | None:
         try:
@@ -78,14 +78,6 @@ class Note:
     def is_here(self) -> bool:
         """Return True if it names a process of this machine."""
         return self.holder.partition("-")[0] == owners.token().partition("-")[0]
-
-    def _has_ended(self, locked: bool) -> bool:
-        """Return True if the one whom it names has ended for sure."""
-        if self.is_here():
-            return owners.is_gone(self.holder.rpartition("-")[0])
-        if self._local is None:
-            self._local = locked and disk.is_local(self._path)
-        return self._local
 
     def idle(self, times: Iterable[int] = ()) -> float:
         """Return for how many seconds the one for whom we wait has shown no sign of work.
