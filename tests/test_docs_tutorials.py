@@ -132,6 +132,13 @@ def reader(tmp_path):
     person.close()
 
 
+def need(backend):
+    """Skip a test if a wheel cannot be built with what is installed."""
+    for module, least in ((backend, 70 if backend == "setuptools" else 1), ("pip", 1)):
+        if find_spec(module) is None or int(metadata.version(module).split(".")[0]) < least:
+            pytest.skip(f"needs {module}: pip install -U {module}")
+
+
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(sys.platform == "win32", reason="written for a POSIX shell"),
@@ -140,12 +147,41 @@ pytestmark = [
 
 @pytest.mark.parametrize(("choose", "backend"), [(0, "hatchling"), (1, "setuptools")])
 def test_the_author(reader, choose, backend):
-    for module, least in ((backend, 70 if backend == "setuptools" else 1), ("pip", 1)):
-        if find_spec(module) is None or int(metadata.version(module).split(".")[0]) < least:
-            pytest.skip(f"needs {module}: pip install -U {module}")
+    need(backend)
     page = (TUTORIALS / "author.md").read_text("utf-8")
     assert reader.follow(page, choose) > 10
     assert f'build-backend = "{backend}.' in (reader.folder / "pyproject.toml").read_text()
+
+
+@pytest.mark.parametrize("backend", ["hatchling", "setuptools"])
+def test_the_lines_of_the_readme(reader, backend):
+    need(backend)
+    text = (TUTORIALS.parents[1] / "README.md").read_text("utf-8")
+    written = {step["file"]: step["text"] for step in STEP.finditer(text) if step["file"]}
+    entry, shipped = (
+        re.search(rf"^```toml\n(\[{table}.+?)^```", text, re.M | re.S)[1]
+        for table in ("project", "tool")
+    )
+    project = f'[project]\nname = "mypkg"\nversion = "1.0"\n{entry}'
+    if backend == "setuptools":
+        project += (
+            f'{shipped}[build-system]\nrequires = []\nbuild-backend = "setuptools.build_meta"\n'
+        )
+    else:
+        project += '[build-system]\nrequires = []\nbuild-backend = "hatchling.build"\n'
+    (reader.folder / "src/mypkg").mkdir(parents=True)
+    for name in ("src/mypkg/pkgdata.toml", "src/mypkg/__init__.py"):
+        (reader.folder / name).write_text(written[name])
+    (reader.folder / "pyproject.toml").write_text(project)
+    (reader.folder / "my-data").mkdir()
+    (reader.folder / "my-data" / "map.fits").write_bytes(b"a map")
+    (make,) = re.findall(r"^\$ (pkgdata registry make .+)$", text, re.M)
+    reader.run(make)
+    reader.run("pip wheel -q --no-deps -w dist . && pkgdata check dist/* && pip install -q dist/*")
+    portal = "https://portal.example.org/mypkg/1.0/"
+    reader.run(f"export PKGDATA_REWRITE={portal}={(reader.folder / 'my-data').as_uri()}/; cd /")
+    (use,) = re.findall(r"^```python\n(import mypkg\n.+?)^```", text, re.M | re.S)
+    assert reader.run(f"python -c {shlex.quote(use + 'print(content)')}").endswith("b'a map'\n")
 
 
 def test_publishing(reader):
