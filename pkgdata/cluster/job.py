@@ -191,7 +191,7 @@ class _Crew:
 
     def wait(self) -> dict[str, Exception]:
         """Wait for this process's turn, and for those who begin; return what failed there."""
-        if not self._missing or self.works:
+        if not self._missing or self.works or self._data._settings.is_offline:
             return {}
         try:
             self._lock.acquire(self._local.is_new, self._signs, self._waits)
@@ -204,7 +204,10 @@ class _Crew:
         if self._here.node == 0:
             return {}
         root = self._data.cache.root
-        os.makedirs(root, exist_ok=True)
+        try:
+            os.makedirs(root, exist_ok=True)
+        except OSError:
+            return {}  # what fetches reports it
         if disk.is_local(os.path.join(root, "")):
             text = f"the cache {root} is on a disk of this node, so each node downloads for itself"
             hint = "set PKGDATA_CACHE_DIR to a folder that the nodes share and PKGDATA_NODE_CACHE"
@@ -236,7 +239,9 @@ class _Crew:
                 left.pop()
             if self._shared.is_new():
                 return self._shared.failures()
-            now, work = time.monotonic(), cache.at_work(self._data.registry[n].digest for n in left)
+            digests = [self._data.registry[name].digest for name in left]
+            work = cache.at_work(digest for digest in digests if digest is not None)
+            now = time.monotonic()
             if [len(left), *work] != last:
                 last, changed = [len(left), *work], now
             if now - changed > patience:
@@ -322,7 +327,8 @@ def fetch_slurm(
     origin = HostShare(sum(report.new.values()), 0, time.monotonic() - began, len(report.new))
     report.hosts[platform.node()] = origin
     bundles = _bundles(data, report.succeeded)
-    lacks = {number for answer in _ask(data, bundles) for number in answer["lacks"]}
+    answers = _ask(data, bundles) if bundles[0] else []
+    lacks = {number for answer in answers for number in answer["lacks"]}
     for number in sorted(lacks):
         _send(data, report, bundles[number], began)
     report.raise_if_failed(data.name)

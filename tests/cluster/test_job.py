@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -61,6 +63,53 @@ def test_alone_it_is_as_without(tmp_path, monkeypatch):
         assert report.hosts == {}
         assert (tmp_path / "out" / "hpcpkg" / "b" / "c.txt").read_bytes() == b"c"
         assert not list(Path(os.environ["PKGDATA_CACHE_DIR"]).glob("hosts-v1/*"))
+
+
+@pytest.fixture
+def second_node(tmp_path, monkeypatch):
+    """This process is the first rank of a second node, that shares a cache with the first one."""
+    for name, value in {"PROCID": "4", "LOCALID": "0", "NODEID": "1"}.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    monkeypatch.setattr(job.disk, "is_local", lambda _: False)
+    monkeypatch.setattr(job, "PATIENCE", 0.2)
+    monkeypatch.setattr(job, "LATER", 0.1)
+
+
+def test_a_second_node_begins_when_nobody_else_does(second_node, tmp_path):
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "a.txt").write_bytes(b"a")
+    (tmp_path / "served" / "unpinned.txt").write_bytes(b"b")
+    with Origin(tmp_path / "served") as origin:
+        digest = hashlib.sha256(b"a").hexdigest()
+        registry = {"a.txt": digest, "unpinned.txt": None}
+        data = pkgdata.PackageData("p", dataurl=origin.url, registry=registry)
+        report = data.fetch(on="job")
+        assert sorted(report.succeeded) == ["a.txt", "unpinned.txt"]
+        (share,) = report.hosts.values()
+        assert (share.origin, share.files) == (2, 2)
+
+
+def test_offline_nobody_is_waited_for(second_node, monkeypatch):
+    monkeypatch.setattr(job, "PATIENCE", 100)
+    monkeypatch.setenv("PKGDATA_OFFLINE", "1")
+    data = pkgdata.PackageData("p", dataurl="http://127.0.0.1:9/", registry={"a": "0" * 64})
+    with pytest.raises(pkgdata.BatchError) as caught:
+        data.fetch(on="job")
+    assert isinstance(caught.value.report.failed["a"], pkgdata.OfflineError)
+
+
+def test_each_node_fetches_for_itself_into_a_cache_of_its_own(second_node, tmp_path, monkeypatch):
+    monkeypatch.setattr(job, "PATIENCE", 100)
+    monkeypatch.setattr(job.disk, "is_local", lambda _: True)
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "a.txt").write_bytes(b"a")
+    with Origin(tmp_path / "served") as origin:
+        registry = {"a.txt": hashlib.sha256(b"a").hexdigest()}
+        data = pkgdata.PackageData("p", dataurl=origin.url, registry=registry)
+        with pytest.warns(pkgdata.CacheWarning, match="each node downloads for itself"):
+            data.fetch(on="job")
 
 
 def test_slurm_without_an_allocation_says_so(monkeypatch):

@@ -229,6 +229,22 @@ def test_a_full_node_cache_is_no_failure(tmp_path):
         )
 
 
+def test_the_command_speaks_once(origin):
+    process = mpiexec(3, "-m", "pkgdata", "fetch", "hpcpkg", "--on", "mpi")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    assert f"{out}{err}".count("to 1 machine: ") == 1
+    assert origin.sent == origin.total
+
+
+def test_without_mpi4py_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    data = pkgdata.PackageData("p", registry={"a": "0" * 64})
+    with pytest.raises(pkgdata.MissingExtraError, match="needs mpi4py") as caught:
+        data.fetch(on="mpi")
+    assert "pkgdata-cache[mpi]" in caught.value.hint
+
+
 def test_ranks_that_want_different_files_are_told(origin):
     other = RANK.replace("names = ", "names = ['empty.txt'] if rank else ")
     lines = finish(mpiexec(3, "-c", other, "1", "small/1.txt"))
