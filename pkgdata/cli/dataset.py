@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 from .. import datasets
 from ..base import text
@@ -183,6 +184,7 @@ def _purge(args: Namespace) -> None:
 
 
 def _pull(args: Namespace) -> None:
+    began = time.monotonic()
     outcome = datasets.pull(
         args.name,
         args.force,
@@ -191,12 +193,13 @@ def _pull(args: Namespace) -> None:
         format=args.format,
         dry_run=args.dry_run,
     )
-    _print_outcome(args, outcome, "pulled")
+    _print_outcome(args, outcome, "pulled", began)
     if not args.json and not args.dry_run:
         print(outcome.path)
 
 
 def _push(args: Namespace) -> None:
+    began = time.monotonic()
     outcome = datasets.push(
         args.name,
         args.force,
@@ -208,10 +211,10 @@ def _push(args: Namespace) -> None:
         include=args.include,
         dry_run=args.dry_run,
     )
-    _print_outcome(args, outcome, "pushed")
+    _print_outcome(args, outcome, "pushed", began)
 
 
-def _print_outcome(args: Namespace, outcome: Outcome, verb: str) -> None:
+def _print_outcome(args: Namespace, outcome: Outcome, verb: str, began: float) -> None:
     if args.json:
         text.json(
             {
@@ -230,10 +233,10 @@ def _print_outcome(args: Namespace, outcome: Outcome, verb: str) -> None:
     if outcome.note:
         text.note(outcome.note)
     verb = f"would be {verb}" if args.dry_run else verb
-    moved = f"{outcome.moved_files} files moved, {text.size(outcome.moved_bytes)}"
-    if args.dry_run:
-        moved = f"{outcome.moved_files} files to move"
-    text.note(f"{outcome.name} {verb}: {outcome.files} files, {text.size(outcome.size)}; {moved}")
+    moved, took = text.counted(outcome.moved_files, "file"), time.monotonic() - began
+    how = "to move" if args.dry_run else f"moved ({text.speed(outcome.moved_bytes, took)})"
+    whole = f"{text.counted(outcome.files, 'file')}, {text.size(outcome.size)}"
+    text.note(f"{outcome.name} {verb}: {whole}; {moved} {how} to {outcome.path}")
 
 
 # -- compare -----------------------------------------------------------------------------------
