@@ -105,17 +105,24 @@ class PkgdataError(Exception):
     message : str
         What failed, on which object, what was expected and what was found.
     hint : str, optional
-        What the reader can do about it.
+        What the reader can do about it, in Python.
+    command : str, optional
+        The same on the command line, where that differs.
     **facts
         Kept as attributes of the error.
     """
 
     hint: str | None = None
+    command: str | None = None
 
-    def __init__(self, message: str, *, hint: str | None = None, **facts: Any) -> None:
+    def __init__(
+        self, message: str, *, hint: str | None = None, command: str | None = None, **facts: Any
+    ) -> None:
         self.message = escaped(message)
         super().__init__(self.message)
         self.hint = hint and escaped(hint)
+        if command:
+            self.command = escaped(command)
         self.__dict__.update(facts)
 
     def __str__(self) -> str:

@@ -142,3 +142,21 @@ def test_an_error_with_errors_in_it_crosses_a_process_pool():
 def test_warnings_are_caught_as_user_warnings(name):
     with pytest.warns(UserWarning, match="be careful"):
         warnings.warn("be careful", CLASSES[name], stacklevel=1)
+
+
+def test_hints_are_python_in_python_and_commands_on_the_command_line(capsys, tmp_path):
+    from pkgdata import cli
+    from pkgdata.core.declaration import find_package
+
+    error = errors.CacheError("why", hint="force=True", command="--force")
+    assert str(error) == "why\nHint: force=True"
+    assert pickle.loads(pickle.dumps(error)).command == "--force"
+    (tmp_path / "mypkg").mkdir()
+    (tmp_path / "mypkg" / "pkgdata.toml").write_text("[package]\nname = 'mypkg'\n")
+    (tmp_path / "mypkg" / "registry.txt").write_text(f"a.txt {'0' * 64}\n")
+    data = find_package(str(tmp_path / "mypkg"))
+    with pytest.raises(errors.ConfigError) as caught:
+        data.get("a.txt")
+    assert "pkgdata.declare()" in caught.value.hint
+    assert cli.main(["get", str(tmp_path / "mypkg"), "a.txt"]) == 1
+    assert "declare()" not in capsys.readouterr().err

@@ -274,6 +274,7 @@ class Report(InNotebook):
             f"{len(self.failed)} of {total} files of {name} could not be {verb}:\n"
             + "\n".join(lines[:10] + more),
             hint="error.report.failed has each error, error.report.retry() tries these again",
+            command="the same command tries these again",
             report=self,
         )
 

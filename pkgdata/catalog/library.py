@@ -165,13 +165,17 @@ class Catalog:
         if close:
             hint = f"did you mean {' or '.join(close)}?"
         else:
-            hint = f"{len(known)} are known; 'pkgdata catalog search' lists them"
+            hint = f"{len(known)} are known; {{}} lists them"
         problems = self.problems()
         if problems:
             listed = "".join(f"\n  {one.message}" for one in problems)
             hint += f" What does not load:{listed}"
         return UnknownDatasetError(
-            f"no dataset is named {name!r}", hint=hint, name=base, close=close
+            f"no dataset is named {name!r}",
+            hint=hint.replace("{}", "Catalog().search()"),
+            command=hint.replace("{}", "'pkgdata catalog search'"),
+            name=base,
+            close=close,
         )
 
     # -- data ----------------------------------------------------------------------------------

@@ -233,7 +233,8 @@ def _files_of(definition: Any) -> Iterator[tuple[Path, str]]:
         if absent:
             raise CatalogError(
                 f"{definition.id} is not prepared here: {', '.join(absent)} is missing",
-                hint=f"pkgdata catalog prepare {definition.id}",
+                hint=f"pkgdata.prepare_dataset({definition.id!r})",
+                command=f"pkgdata catalog prepare {definition.id}",
             )
     folder = definition.datapath
     base = f"data/{definition.storage}/{'/'.join(definition.id.split('.'))}"

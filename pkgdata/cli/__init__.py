@@ -204,7 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except PkgdataError as error:
-        return _fail(str(error))
+        hint = error.command or error.hint
+        return _fail(error.message + (f"\nHint: {hint}" if hint else ""))
     except KeyboardInterrupt as error:
         text.complain("\npkgdata: interrupted")
         return 128 + (error.args[0] if error.args else signal.SIGINT)

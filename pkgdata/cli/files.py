@@ -136,7 +136,7 @@ def _fetch(args: Namespace) -> int:
         if not args.json:
             if all(getattr(one, "unwritable", False) for one in reasons):
                 raise reasons[0] from None  # the reason of all of them, once
-            error.hint = (
+            error.command = (
                 "the same command tries these again; "
                 f"'pkgdata where {data.name} NAME' shows where each was looked for"
             )

@@ -100,7 +100,8 @@ class Home:
             raise DatasetError(
                 f"the dataset {name!r} was registered, and its folder "
                 f"{os.path.realpath(path)} is gone",
-                hint=f"pkgdata dataset purge {name} forgets it",
+                hint=f"pkgdata.datasets.purge({name!r}) forgets it",
+                command=f"pkgdata dataset purge {name} forgets it",
                 path=path,
             )
         where = f"is not in {self.folder}"
@@ -202,7 +203,8 @@ def taken(home: Home, name: str) -> DatasetError:
     path = home.path(name)
     return DatasetError(
         f"there is a dataset {name!r} here already: {path}",
-        hint="--force (force=True) replaces it",
+        hint="force=True replaces it",
+        command="--force replaces it",
         path=path,
         taken=True,
     )

@@ -128,7 +128,8 @@ def push(
     if record is not None and record.absent():
         raise DatasetError(
             f"of {name!r} some partitions are not here: {', '.join(record.absent())}",
-            hint=f"pkgdata dataset pull {name} fetches them",
+            hint=f"pkgdata.datasets.pull({name!r}) fetches them",
+            command=f"pkgdata dataset pull {name} fetches them",
             path=folder,
         )
     choice = Choice(exclude, include, junk=True)
@@ -173,7 +174,8 @@ def _push_tgz(
 def _published(store: Store, name: str, stored: str) -> AlreadyPublishedError:
     return AlreadyPublishedError(
         f"the dataset {name!r} is in the repository already: {store.address(stored)}",
-        hint="to replace it, push with --force (force=True)",
+        hint="to replace it, push with force=True",
+        command="to replace it, push with --force",
         names=[name],
     )
 
@@ -353,7 +355,8 @@ class _Pulling:
             raise DatasetError(
                 f"the repository has another version of {self._name!r} than the one of which "
                 "partitions are here",
-                hint="pull with --force (force=True) to replace what is here",
+                hint="pull with force=True to replace what is here",
+                command="pull with --force to replace what is here",
                 path=self._home.path(self._name),
             )
         record = Pulled(manifest)

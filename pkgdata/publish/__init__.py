@@ -129,7 +129,11 @@ def destinations_for(
     """
     places, public_urls = [*map(_of_folder, each_name(places))], [*each_name(public_urls)]
     if not places:
-        raise PublishError("nowhere to publish to", hint=f"say --to DEST; known: {_KNOWN}")
+        raise PublishError(
+            "nowhere to publish to",
+            hint=f"name a place; known: {_KNOWN}",
+            command=f"say --to DEST; known: {_KNOWN}",
+        )
     given = {name: value for name, value in options.items() if value is not None}
     taken = [_options_of(_class_of(place)) for place in places]
     unknown = sorted(name for name in given if not any(name in known for known in taken))
@@ -157,7 +161,8 @@ def _assigned(places: Sequence[str], public_urls: list[str]) -> list[str | None]
     if len(public_urls) != len(lacking):
         raise PublishError(
             f"{len(public_urls)} public addresses for {len(places)} destinations",
-            hint="give --url once for each --to, or once for each file:, sftp: and pages:….git",
+            hint="give one for each place, or one for each file:, sftp: and pages:….git",
+            command="give --url once for each --to, or once for each file:, sftp: and pages:….git",
         )
     left = iter(public_urls)
     return [next(left) if place in lacking else None for place in places]

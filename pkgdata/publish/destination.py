@@ -172,7 +172,8 @@ class Destination:
         if address is None:
             raise PublishError(
                 f"{self.url} does not say where the web shows the files",
-                hint="say so with --url https://…",
+                hint="say so by public_url='https://…'",
+                command="say so with --url https://…",
             )
         return address
 

@@ -170,6 +170,9 @@ def check_registry(items: Sequence[Item], registry: Registry, replace: Collectio
     refuse(differs, registry.file or "the registry")
 
 
+_FIXED = "published bytes do not change: give new bytes a new version"
+
+
 def refuse(differs: dict[str, str], where: str) -> None:
     """Raise if bytes differ from what is published; ``differs`` says what, by name."""
     if not differs:
@@ -179,8 +182,8 @@ def refuse(differs: dict[str, str], where: str) -> None:
     count = "1 file differs" if len(lines) == 1 else f"{len(lines)} files differ"
     raise AlreadyPublishedError(
         f"{count} from what is published at {where}:\n" + "\n".join(lines[:10] + more),
-        hint="published bytes do not change: give new bytes a new version, "
-        "or name each file with --replace NAME",
+        hint=f"{_FIXED}, or name each file in replace=",
+        command=f"{_FIXED}, or name each file with --replace NAME",
         names=list(differs),
     )
 

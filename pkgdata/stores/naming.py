@@ -82,6 +82,8 @@ class BucketUrl:
                 f"{redact(url)}: expected {self.kind}://BUCKET/PREFIX",
                 hint="credentials belong into the environment, a profile or secrets=, "
                 "an endpoint into endpoint= or s3://https://ENDPOINT/BUCKET/PREFIX",
+                command="credentials belong into the environment or a profile, an endpoint into "
+                "--endpoint or s3://https://ENDPOINT/BUCKET/PREFIX",
             )
 
 
@@ -102,6 +104,7 @@ def checked_endpoint(endpoint: str) -> str:
         raise ConfigError(
             f"{redact(endpoint)}: expected an endpoint as https://HOST:PORT",
             hint="credentials belong into the environment, a profile or secrets=",
+            command="credentials belong into the environment or a profile",
         )
     return endpoint.rstrip("/")
 

@@ -87,9 +87,10 @@ class Google(CloudStore):
         self.client()
         if not self.signs:
             # obstore would ask the machine's metadata server for a token, which most have not
-            hint = "log in with 'gcloud auth application-default login', or give secrets="
+            command = "log in with 'gcloud auth application-default login'"
+            hint = f"{command}, or give secrets="
             text = "Google takes no anonymous writes"
-            raise self.failure(UnsupportedOperationError, name, text, hint=hint)
+            raise self.failure(UnsupportedOperationError, name, text, hint=hint, command=command)
 
 
 def _account_token(account: Mapping[str, str]) -> str | None:

@@ -91,8 +91,11 @@ class Get(NamedTuple):
             return content  # such as Amazon's "aws-chunked", which says nothing of the bytes
         if not whole:
             text = f"a range of an object that is stored as {encoding} cannot be decoded"
-            hint = "read all of it, or its stored bytes with raw=True"
-            raise self.store.failure(UnsupportedOperationError, name, text, hint=hint)
+            all_of_it = "read all of it, or its stored bytes with"
+            command, hint = f"{all_of_it} --raw", f"{all_of_it} raw=True"
+            raise self.store.failure(
+                UnsupportedOperationError, name, text, hint=hint, command=command
+            )
         return codecs.decode(content, encoding, self.store.address(name))
 
     def _checked(self, name: str, content: bytes, digest: Digest) -> bytes:

@@ -312,6 +312,7 @@ def _verdict(name: str, failures: dict[str, PkgdataError]) -> PkgdataError:
         return ConfigError(
             f"{name!r} is not here and no dataurl says where to fetch it",
             hint="give the package a dataurl in pkgdata.toml or pkgdata.declare()",
+            command="give the package a dataurl in its pkgdata.toml",
         )
     attempts = sorted(failures.items(), key=lambda pair: _usefulness(pair[1]))
     first = attempts[0][1]
@@ -332,16 +333,19 @@ def _verdict(name: str, failures: dict[str, PkgdataError]) -> PkgdataError:
             attempts=attempts,
         )
     hint = next((error.hint for _, error in attempts if error.hint), None)
+    command = next((error.command for _, error in attempts if error.hint), None)
     if hint is None and all(isinstance(error, ObjectNotFoundError) for _, error in attempts):
         hint = "the registry names this file but no mirror holds it; tell the package's authors"
     if hint is None:
-        hint = "'pkgdata where' shows every place that is looked into"
+        hint = ".where(name) shows every place that is looked into"
+        command = "'pkgdata where' shows every place that is looked into"
         if any(retry.POLICY.may_help(error) for _, error in attempts):
-            hint = f"try again later; {hint}"
+            hint, command = f"try again later; {hint}", f"try again later; {command}"
     return AllMirrorsFailedError(
         f"cannot fetch {name!r} from {'any of ' if len(attempts) > 1 else ''}"
         f"{len(attempts)} mirror{'s' if len(attempts) > 1 else ''}:\n{_lines(attempts)}",
         hint=hint,
+        command=command,
         name=name,
         attempts=attempts,
     )
