@@ -186,10 +186,11 @@ class Fetch:
     async def _rounds(self) -> None:
         ready: list[str] = []
         complete: set[str] = set()
+        lost: set[str] = set()
         most = 0
         for number in range(ROUNDS):
             if number:
-                await self._restarted(most)
+                await self._restarted(lost, most)
             places = await self._places()
             most = max(most, len(places))
             caches: dict[str, str] = {}
@@ -204,16 +205,24 @@ class Fetch:
             done = await self._bring(ready, found)
             ready += done
             complete.update(places[address].mark for address in done)
-            if len(done) == len(new):
+            lost = {*new} - {*done}
+            if not lost:
                 break
         else:
             raise StoreError(f"workers of {self._client!r} were lost in {ROUNDS} rounds in a row")
         await self._find_paths(ready)
 
-    async def _restarted(self, count: int) -> None:
-        """Wait a little until there are as many workers again: nannies start new ones."""
+    async def _alive(self) -> set[str]:
+        """Return the workers that the scheduler has."""
+        return set(await self._client.scheduler.ncores())
+
+    async def _restarted(self, lost: set[str], count: int) -> None:
+        """Wait until lost workers are missed, and a little for new ones of their nannies."""
         until = time.monotonic() + RESTART
-        while time.monotonic() < until and len(await self._client.scheduler.ncores()) < count:
+        while time.monotonic() < until:
+            alive = await self._alive()
+            if not alive & lost and len(alive) >= count:
+                break
             await asyncio.sleep(0.2)
 
     async def _places(self) -> dict[str, Home]:
@@ -339,7 +348,10 @@ class Fetch:
 
     async def _find_paths(self, ready: list[str]) -> None:
         """Put the paths on the first machine that answers into the report."""
+        alive = await self._alive()
         for address in ready:
+            if address not in alive:
+                continue  # connecting to it would take long
             found = (await self._call(paths, [address])).get(address)
             if isinstance(found, dict):
                 failed = self._report.failed

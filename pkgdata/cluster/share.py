@@ -246,7 +246,8 @@ class Share:
                 except Lost:
                     await asyncio.sleep(0.3)  # the scheduler is about to miss who has died
                 await loop.run_in_executor(pool, self.look)
-            if self.others or to is not None:
+            # the node's cache gets what was found in a slower one
+            if self.others or to is not None or self.data.node_cache is not None:
                 await loop.run_in_executor(pool, self._by_itself, to)
         finally:
             pool.shutdown(wait=False)
@@ -300,9 +301,9 @@ class Share:
     def _by_itself(self, to: Any) -> None:
         """Get what nobody else can give, and copy everything to a folder if that is wanted."""
         names = [*self.others]
-        if to is not None:
-            names += [name for name in self.entries if name not in self.failed]
-            names = [name for name in names if name not in self.refused]
+        if to is not None or self.data.node_cache is not None:
+            given_up = self.refused.union(self.failed)
+            names += [name for name in self.entries if name not in given_up]
         try:
             report = self.data.fetch(names, to=to, progress=self._watch())
         except BatchError as error:
