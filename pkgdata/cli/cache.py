@@ -262,7 +262,7 @@ def _why(args: Namespace) -> None:
     facts: dict[str, Any] = {"path": path, "what": _WHAT[parts[0]]}
     if os.path.isfile(path):
         found = os.stat(path)
-        facts |= {"size": found.st_size, "used": _day(max(found.st_atime, found.st_mtime))}
+        facts |= {"size": found.st_size, "used": max(found.st_atime, found.st_mtime)}
     if parts[0] in (stamps.OBJECTS, objects.DERIVED) and len(parts) > 3:
         digest = Digest(parts[1], parts[2] + parts[3])
         users = {name: uses.get(str(digest)) for name, uses in _users(cache).items()}
@@ -273,6 +273,8 @@ def _why(args: Namespace) -> None:
         text.json(facts)
         return
     used = facts.pop("packages", {})
+    if "used" in facts:
+        facts["used"] = _day(facts["used"])
     rows = [
         [name, text.size(one) if name == "size" else _yes_no(one)] for name, one in facts.items()
     ]
