@@ -264,21 +264,6 @@ class Cache:
 
         return self.obtain(digest, name, size, fill)
 
-    def at_work(self, digests: Iterable[Digest]) -> list[tuple[str | None, int]]:
-        """Return (owner, bytes) of the unfinished files of some objects: it changes with work.
-
-        Parameters
-        ----------
-        digests : iterable of Digest
-
-        Returns
-        -------
-        list of (str or None, int)
-        """
-        from .partial import busy
-
-        return busy(os.path.join(self.root, PARTIAL), {key_of(digest) for digest in digests})
-
     def bucket(self, name: str) -> str:
         """Return the folder of a bucket; create it if it is not here.
 

@@ -23,7 +23,7 @@ import tempfile
 import time
 from typing import NamedTuple
 
-from ..base import disk, fs, locks
+from ..base import disk, fs, locks, owners
 from ..base.hashes import short_key
 from ..base.progress import WAIT, Event, view
 from ..base.report import HostShare, Report, each_name, short
@@ -233,20 +233,20 @@ class _Crew:
         cache, left = self._data.cache, self._missing[::-1]
         patience = PATIENCE + min(LATER * self._here.node, MOST)
         began = changed = time.monotonic()
-        last: list[object] = []
+        last: object = None
         while left:
             while left and self._is_here(left[-1]):
                 left.pop()
             if self._shared.is_new():
                 return self._shared.failures()
             digests = [self._data.registry[name].digest for name in left]
-            work = cache.at_work(digest for digest in digests if digest is not None)
+            work = self._data._downloads().growing(cache, filter(None, digests))
             now = time.monotonic()
-            if [len(left), *work] != last:
-                last, changed = [len(left), *work], now
+            if (len(left), work) != last:
+                last, changed = (len(left), work), now
             if now - changed > patience:
                 # whoever worked there is stuck or dead, which is not waited for again
-                cache.stuck.update(owner for owner, _ in work)
+                cache.stuck.update(owners.of(path) for path, _ in work.values())
                 cache.lock_timeout = min(cache.lock_timeout, patience)
                 break
             self._touch()
