@@ -177,12 +177,14 @@ def _brought(args: Namespace, data: PackageData, report: Report) -> str:
         (data._settings.url_cache if data.registry[name].digest is None else data.cache).root
         for name in new
     }
+    # a cluster's machines have caches of their own
+    here = args.to is None and args.on in (None, "job", "mpi", "slurm")
     line = text.closing(
         "fetched",
         len(new),
         report.bytes,
         noun=noun,
-        place=f"into {' and '.join(sorted(places))}" if places and args.to is None else "",
+        place=f"into {' and '.join(sorted(places))}" if places and here else "",
         took=report.seconds,
         already_there=len(report.succeeded) - len(new),
     )

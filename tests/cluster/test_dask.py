@@ -16,6 +16,7 @@ from nodes import Nodes
 from origin import Origin, package
 
 import pkgdata
+from pkgdata import cli
 from pkgdata.base.progress import BYTES, DONE
 from pkgdata.core import declaration
 
@@ -298,11 +299,19 @@ def test_tokens_repeat_and_hold_nothing_of_the_environment(folders, monkeypatch)
     assert b"hunter2-example" not in b"".join(bytes(frame) for frame in sent[1])
 
 
-def test_a_text_is_a_scheduler(make, folders):
+def test_a_text_is_a_scheduler_and_a_timeline_has_rows_of_hosts(make, folders, capsys):
     data, _, nodes = make("textual", {"a.txt": b"a"}, 1)
     assert list(data.fetch(on=nodes.cluster.scheduler_address).succeeded) == ["a.txt"]
     file = folders / "scheduler.json"
     nodes.client.write_scheduler_file(str(file))
     assert list(data.fetch(on=str(file)).hosts) == [os.uname().nodename]
+    words = ["fetch", "textual", "--on", str(file), "--timeline", str(folders / "hosts.svg")]
+    nodes.add(1)
+    assert cli.main(words) == 0
+    line = capsys.readouterr().err.strip()
+    assert line.startswith("1 file of textual fetched (1 B in ")
+    assert line.endswith("; to 2 machines: 0 B from the origin, 1 B from each other")
+    rows = (folders / "hosts.svg").read_text()
+    assert f"{os.uname().nodename}:{nodes.cache(1)}"[-20:] in rows
     with pytest.raises(pkgdata.StoreError, match=r"no Dask scheduler at .*absent\.json"):
         data.fetch(on=str(folders / "absent.json"))
