@@ -271,7 +271,7 @@ def _orphans(args: Namespace) -> int:
         return code
     for one in found:
         upkeep.remove(one)
-    text.note(f"{len(found)} folders removed")
+    text.note(f"{text.counted(len(found), 'folder')} removed")
     return 0
 
 
@@ -290,7 +290,7 @@ def _check(args: Namespace) -> int:
         for one in found:
             line = f"{one.status:6} {one.dataset} {one.resource} {one.url}"
             text.say(f"{line}: {one.message}" if one.message else line)
-    text.note(f"{len(found)} sources checked, {failed} failed")
+    text.note(f"{text.counted(len(found), 'source')} checked, {failed} failed")
     return 3 if failed else 0
 
 
@@ -328,13 +328,13 @@ def _copy(args: Namespace) -> None:
     report = upkeep.copy(_catalog(args), args.dataset, args.where, force=args.force)
     if args.json:
         text.json(report.succeeded)
-    where = redact(args.where)
-    text.note(f"{args.dataset}: {len(report.succeeded)} files are in {where}")
+    count = text.counted(len(report.succeeded), "file")
+    text.note(f"{args.dataset}: {count} in {redact(args.where)}")
 
 
 def _site(args: Namespace) -> None:
     count, path = upkeep.write_site(_catalog(args), args.folder, args.title)
-    text.note(f"{count} datasets are in {path}")
+    text.note(f"{text.counted(count, 'dataset')} in {path}")
 
 
 def _version(_: Namespace) -> None:

@@ -12,7 +12,7 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 
 from ..base import fs, text, urls
 from ..base.config import conf
-from ..base.progress import BYTES, DONE, FAILED, START, WAIT, Bar, Event, silent, wanted
+from ..base.progress import BYTES, DONE, FAILED, RETRY, START, WAIT, Bar, Event, silent, wanted
 from ..bulk import planning
 from ..bulk.addresses import Options
 from ..bulk.commands import Copy, Sync, read
@@ -332,7 +332,7 @@ class Timeline:
                 flight = self._flights[event.name] = _Flight(event.name, now, now, there)
             flight.ended = now
             flight.state = event.state
-            if event.source and event.state != WAIT:
+            if event.source and event.state not in (WAIT, RETRY):
                 flight.source = event.source
             if event.state in (BYTES, DONE) and event.done > flight.bytes:
                 self._moved.append((now, event.done - flight.bytes))

@@ -224,3 +224,12 @@ def test_a_real_batch():
     assert {title.partition(": ")[0] for title in titles(root)} == set(files)
     assert all(": 5000 bytes" in title and server.url in title for title in titles(root))
     assert any(text.startswith("0.3 MB in ") for text in texts(root))
+
+
+def test_why_a_source_failed_is_no_source():
+    timeline = Timeline()
+    timeline(Event("a", "start", 0, 9, "https://one/"))
+    timeline(Event("a", "retry", 0, 9, "one: status 503", 1, 5))
+    timeline(Event("a", "done", 9, 9))
+    assert "https://one/" in timeline.svg()
+    assert "503" not in timeline.svg()
