@@ -50,6 +50,9 @@ _PATIENCE = 5.0
 #: Seconds between two looks at what others do, at first and at most.
 _SOON, _LATER = 0.01, 2.0
 
+#: Seconds that the others of a host give the one that is to take over from another host.
+_GRACE = 5.0
+
 #: Seconds after which one of those who put their name in place of a dead one's finds that it stays.
 _SETTLED = 0.15
 
@@ -175,8 +178,15 @@ class _Named:
                 self._close()
                 return False
         # on a local disk flock is enough: whoever had it and is gone has given it back
-        enough = alone or (self._flock is True and disk.is_local(os.path.dirname(self._path)))
+        enough = alone or (self._flock is True and self._is_local())
         return enough or self.note.take(self._flock is True)
+
+    def _is_local(self) -> bool:
+        return disk.is_local(os.path.dirname(self._path))
+
+    def leads(self) -> bool:
+        """Return True if no other process of this host watches those of other hosts."""
+        return self._flock is not False or self._is_local()
 
     def remove(self) -> None:
         """Remove the lock file."""
@@ -210,6 +220,9 @@ class _Native:
             self._lock.acquire(blocking=False)
         except TimeoutError:  # filelock's own is one
             return False
+        return True
+
+    def leads(self) -> bool:
         return True
 
     def remove(self) -> None:
@@ -296,7 +309,8 @@ class KeyLock:
                 # one of another host may have been killed long ago: that costs nobody a timeout
                 known, changed = note.holder, now - note.idle(when for _, _, when in seen)
             last = seen
-            if now - changed >= self.timeout:
+            patience = self.timeout if lock.leads() else self.timeout + min(self.timeout, _GRACE)
+            if now - changed >= patience:
                 if not note.take_over():
                     return ALONE
                 changed = now
@@ -305,7 +319,7 @@ class KeyLock:
             elif not explained and now - began >= _PATIENCE:
                 explained = True
                 _explain(self.path)
-            delay = max(_SOON, min(pause(now - began, left()), changed + self.timeout - now))
+            delay = max(_SOON, min(pause(now - began, left()), changed + patience - now))
             self._sleep(_SETTLED if note.unsure else delay)
             note.unsure = False
         return HELD

@@ -103,10 +103,12 @@ class Note:
             self._write(new)
             if os.path.isdir(self._path):
                 owners.set_aside(self._path)
-            os.replace(new, self._path)
+            if self._facts() in (None, self._seen):  # else another was faster
+                os.replace(new, self._path)
         except OSError:
-            fs.remove(new)
             return False  # another user's, in a folder where it is not ours to remove
+        finally:
+            fs.remove(new)
         self.unsure = True
         return True
 

@@ -415,19 +415,22 @@ def test_a_host_that_died_a_moment_ago_costs_what_is_left_of_the_timeout(shared,
 
 
 @posix
-def test_of_two_that_replace_a_dead_host_one_has_the_lock(shared, time, monkeypatch):
-    """The other host puts its name there a moment later."""
+@pytest.mark.parametrize("blind", [True, False])
+def test_of_two_that_replace_a_dead_host_one_has_the_lock(shared, time, monkeypatch, blind):
+    """The other comes a moment later: it looks again, or could not know yet."""
     monkeypatch.setattr(locks, "_try_flock", lambda fd, exclusive: True)
     late = locks._Named(shared)
     late.take()
 
-    def replaced() -> None:
+    def replace() -> None:
+        if blind:
+            late.note._seen = late.note._facts()
         assert late.note.take_over()
-        assert late.take()
+        assert late.take() == blind
 
-    time.at = [(60.05, replaced)]
+    time.at = [(60.05, replace)]
     lock = KeyLock(shared, 60, time.clock, time.sleep)
-    assert lock.acquire(lambda: time.now > 90, nothing) == DONE
+    assert lock.acquire(lambda: time.now > 90, nothing) == (DONE if blind else HELD)
     late.release()
 
 
@@ -445,6 +448,16 @@ def test_one_process_of_a_host_waits_for_the_other_hosts(shared, time, monkeypat
     assert asked == [shared + ".soft"]
     first.release()
     second.release()
+
+
+@posix
+def test_the_others_of_a_host_leave_it_to_one_to_take_over(shared, time):
+    first = locks._Named(shared)
+    assert not first.take()
+    lock = KeyLock(shared, 60, time.clock, time.sleep)
+    assert lock.acquire(never, nothing) == ALONE
+    assert 65 <= time.now < 66
+    first.release()
 
 
 @posix

