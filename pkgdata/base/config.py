@@ -130,9 +130,7 @@ class Field:
     __slots__ = ("default", "kind", "meaning")
 
     def __init__(self, kind: str, default: Any, meaning: str) -> None:
-        self.kind = kind
-        self.default = default
-        self.meaning = meaning
+        self.kind, self.default, self.meaning = kind, default, meaning
 
 
 #: Every setting. The variable is ``PKGDATA_`` and the name in capitals.
@@ -166,26 +164,23 @@ FIELDS: dict[str, Field] = {
     "delete_temporary_downloads_at_exit": Field("bool", True, "remove what could not be cached"),
 }
 
-_TRUE = frozenset({"1", "true", "yes", "on"})
-_FALSE = frozenset({"0", "false", "no", "off", ""})
+_WORDS = dict.fromkeys(("1", "true", "yes", "on"), True)
+_WORDS |= dict.fromkeys(("0", "false", "no", "off", ""), False)
 
 
 def _bool(text: Any) -> bool:
-    if isinstance(text, bool):
-        return text
-    word = str(text).lower()
-    if word not in _TRUE | _FALSE:
+    found = _WORDS.get(str(text).lower())
+    if found is None:
         raise ValueError("expected true or false")
-    return word in _TRUE
+    return found
 
 
 def _number(value: Any, cast: type, least: float) -> Any:
-    wrong = isinstance(value, bool) or (cast is int and isinstance(value, float))
     try:
         number = cast(value)
     except (TypeError, ValueError):
-        wrong = True
-    if wrong:
+        number = None
+    if number is None or isinstance(value, bool) or (cast is int and isinstance(value, float)):
         raise ValueError(f"expected {'a whole number' if cast is int else 'a number'}")
     if not number >= least:
         raise ValueError(f"expected at least {least:g}")
@@ -253,13 +248,10 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "bytes": lambda value: _number(value, int, 1),
     "seconds": lambda value: _number(value, float, 0),
     "map": _map,
-    "header": _only(
-        str, "a text in ASCII, in one line", lambda text: text.isascii() and text.isprintable()
-    ),
+    "header": _only(str, "a text in ASCII, in one line", lambda x: x.isascii() and x.isprintable()),
     "headers": _headers,
     "table": _only(dict, "a table"),
 }
-
 
 #: Keys with these words may hold a secret, which no message shows.
 _SECRETS = ("secret", "token", "password", "headers")

@@ -51,9 +51,7 @@ def name_problem(name: str, everywhere: bool = False) -> str | None:
 
     What a name must not do on any system, such as to leave its folder, is a problem in both cases.
     """
-    problem = _escape(name)
-    if problem is None and (everywhere or WINDOWS):
-        problem = _windows_problem(name)
+    problem = _escape(name) or (_windows_problem(name) if everywhere or WINDOWS else None)
     if problem is None and everywhere:
         problem = _not_unicode(name)
         if problem is None and any(len(part.encode()) > 255 for part in name.split("/")):
@@ -112,17 +110,16 @@ def make_dirs(path: str, bits: int = 0, follow: bool = True) -> None:
     except FileExistsError:
         if not _is_folder(path, follow):
             make_dirs(path, bits, follow)
-        return
     except FileNotFoundError:
         parent = os.path.dirname(path)
         if parent == path:
             raise
         make_dirs(parent, bits, follow)
         make_dirs(path, bits, follow)
-        return
-    if follow:
-        follow_mode(path, 0o777)
-    _add_bits(path, bits)
+    else:
+        if follow:
+            follow_mode(path, 0o777)
+        _add_bits(path, bits)
 
 
 def make_dirs_below(root: str, path: str) -> None:
@@ -151,10 +148,9 @@ def _is_folder(path: str, shared: bool) -> bool:
 
 
 def _add_bits(path: str, bits: int) -> None:
-    if bits and not WINDOWS:
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-        if mode & bits != bits:
-            _where_allowed(lambda: os.chmod(path, mode | bits))
+    mode = stat.S_IMODE(os.stat(path).st_mode) if bits and not WINDOWS else bits
+    if mode & bits != bits:
+        _where_allowed(lambda: os.chmod(path, mode | bits))
 
 
 def _where_allowed(action: Callable[[], None]) -> None:
@@ -279,11 +275,8 @@ class writing:
     ) -> None:
         from . import owners  # a hit writes nothing and needs no owner
 
-        self._path = path
-        self._aside = owners.aside(path)
-        self._sync = sync
-        self._follow = follow
-        self._if_absent = if_absent
+        self._path, self._aside = path, owners.aside(path)
+        self._sync, self._follow, self._if_absent = sync, follow, if_absent
         self._bits = bits
         self._mode = mode & 0o777 | 0o600  # the owner can replace a copy of a read-only file
         self._modified = modified
@@ -443,12 +436,10 @@ def link_or_copy(source: str, target: str) -> None:
     try:
         # a link to a symbolic link would share its text, which leads elsewhere from another folder
         os.link(os.path.realpath(source), target)
-        return
     except FileExistsError:
         raise
-    except OSError:
-        pass  # another file system, or one without links
-    copy(source, target)
+    except OSError:  # another file system, or one without links
+        copy(source, target)
 
 
 def copy(source: str, target: str) -> None:
@@ -480,7 +471,7 @@ def copy_atomic(
             found = os.fstat(read.fileno())
             how: dict[str, Any] = {}
             if alike:
-                how = {"mode": found.st_mode, "modified": found.st_mtime_ns}
+                how.update(mode=found.st_mode, modified=found.st_mtime_ns)
             with writing(target, sync, **how) as fd:
                 if by_blocks:
                     copy_content(read.fileno(), fd)
