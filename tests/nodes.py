@@ -42,6 +42,13 @@ class Nodes:
         self.cluster.sync(self.cluster._correct_state)
         self.client.wait_for_workers(len(self.cluster.worker_spec), timeout=60)
 
+    def whole(self):
+        """Wait until no worker is missing; start all again if a nanny has given up."""
+        try:
+            self.client.wait_for_workers(len(self.cluster.worker_spec), timeout=60)
+        except TimeoutError:
+            self.client.restart(timeout=120)
+
     def kill(self, label):
         """Kill the worker of a label in a report; return its cache."""
         root = label.partition(":")[2]

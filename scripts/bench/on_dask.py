@@ -202,7 +202,7 @@ class Bench:
         self, cluster: Any, count: int, kill: str = ""
     ) -> tuple[float, float, int, int, bool]:
         """Return origin over size, seconds, caches that have it, wrong files, whether killed."""
-        cluster.client.wait_for_workers(count)
+        cluster.whole()
         for number in range(count):
             shutil.rmtree(cluster.cache(number), ignore_errors=True)
         cluster.client.run(_warm)
