@@ -4,6 +4,7 @@
  *   granted   every request succeeds and excludes nobody, as on some network file systems
  *   ENOSYS    the call does not exist, as on Lustre mounted without -o flock
  *   ENOLCK    no locks are to be had, as on NFS without a lock daemon
+ *   EINTR     interrupted, again and again
  *
  * Anything else, or nothing, passes the request on to the kernel.
  *
@@ -29,6 +30,10 @@ int flock(int fd, int operation)
     }
     if (answer != NULL && strcmp(answer, "ENOLCK") == 0) {
         errno = ENOLCK;
+        return -1;
+    }
+    if (answer != NULL && strcmp(answer, "EINTR") == 0) {
+        errno = EINTR;
         return -1;
     }
     return (int)syscall(SYS_flock, fd, operation);

@@ -41,6 +41,9 @@ _NO_FLOCK = frozenset(
 #: Errors that say that something else than a plain file, or another user's, has a lock's name.
 _NO_FILE = fs.NOT_PLAIN | {errno.EACCES, errno.EPERM}
 
+#: What ``flock`` answers if another holds it, or a server is disturbed: it is asked again later.
+_REFUSED = frozenset({errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK, errno.EINTR})
+
 #: What NFS and FUSE say of a file that another host has removed.
 _REMOVED = frozenset({errno.ENOENT, getattr(errno, "ESTALE", errno.ENOENT)})
 
@@ -105,12 +108,13 @@ def _try_flock(fd: int, exclusive: bool) -> bool | None:
         import fcntl
     except ImportError:
         return None
+    how = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
     try:
-        fcntl.flock(fd, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+        (fcntl.flock if disk.is_local(fd) else _flock_once)(fd, how)
     except OSError as error:
         if error.errno in _NO_FLOCK:
             return None
-        if error.errno in (errno.EAGAIN, errno.EACCES, errno.EWOULDBLOCK):
+        if error.errno in _REFUSED:
             return False
         raise
     return True
@@ -130,6 +134,15 @@ def worth(path: str) -> str:
     finally:
         os.close(first)
         os.close(second)
+
+
+def _flock_once(fd: int, how: int) -> None:
+    """Call ``flock`` once: Python's repeats it as long as a server answers EINTR."""
+    import ctypes
+
+    if ctypes.CDLL(None, use_errno=True).flock(fd, how):
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
 
 
 def _is_there(fd: int) -> bool:

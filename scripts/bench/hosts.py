@@ -204,6 +204,7 @@ def run(options: argparse.Namespace, processes: int, work: Path, origin: Origin)
         "requests": len(origin.requests),
         "seconds": max(one["seconds"] for one in found),
         "wall": seconds,
+        "worked": [one["seconds"] for one in found if not one["waited"]],
         "errors": [one["error"] for one in found if one["error"]]
         + ["lost"] * (sum(process.count for process in started) - len(found)),
         "objects": len(paths),
