@@ -40,6 +40,9 @@ _PATIENCE = 30.0
 #: Errors of engines, by name, that mean: whoever worked on this ended, others go on.
 _LOSSES = {"KilledWorker", "WorkerCrashedError", "NodeDiedError", "OutOfMemoryError"}
 
+#: Seconds in which a result that is there is brought here.
+_GATHER = 10.0
+
 #: What a batch is to take, in seconds.
 _SECONDS = 1.0
 
@@ -59,6 +62,10 @@ class _Any:
         """Let a worker call `work`; return the future."""
         return self.on.submit(work, sent)
 
+    def result(self, future: Any) -> Any:
+        """Return what a future that has ended holds."""
+        return future.result()
+
     def cancel(self, futures: Iterable[Any]) -> None:
         """Drop what is under way."""
         for future in futures:
@@ -74,6 +81,9 @@ class _Dask(_Any):
     def submit(self, sent: bytes) -> Any:
         # a key of its own: the same batch, sent again, is not to be looked up
         return self.on.submit(work, sent, key=f"pkgdata-{os.urandom(8).hex()}")
+
+    def result(self, future: Any) -> Any:
+        return future.result(timeout=_GATHER)  # it waits for a batch whose result was lost
 
     def cancel(self, futures: Iterable[Any]) -> None:
         if futures := [*futures]:
@@ -295,7 +305,7 @@ class _Run:
 
     def _outcome(self, future: Any, part: list[Any]) -> Iterator[Any]:
         try:
-            seconds, answer = future.result()
+            seconds, answer = self.engine.result(future)
             value, error = pickle.loads(answer)  # noqa: S301 - the workers are the caller's own
         except ModuleNotFoundError as lack:
             raise ConfigError(
@@ -307,6 +317,10 @@ class _Run:
             self._again.append(part)
             return
         except Exception as failure:
+            if not future.done():  # its worker ended with the result; another one works on it
+                self.parts[future] = part
+                future.add_done_callback(self._ended.put)
+                return
             if not is_loss(failure):
                 raise
             yield from self._after_loss(part, failure)

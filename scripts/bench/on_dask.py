@@ -3,7 +3,8 @@
     python scripts/bench/on_dask.py [--only copies] [--rounds 3] [--write]
 
 All workers share this machine's cores, so the ratios are a lower bound of what machines of their
-own give. ``--write`` puts the result into results/on_dask.md; else it is printed alone.
+own give. ``--write`` puts the result into results/on_dask.md, that of some parts into a file of
+their names; else it is printed alone.
 """
 
 from __future__ import annotations
@@ -126,13 +127,9 @@ def copies(args: argparse.Namespace, work: Path) -> tuple[str, list[common.Aim]]
     title = f"{args.objects} objects of {args.bytes} bytes at {args.latency:g} ms"
     columns = ["case", "round", "seconds", "requests", "reported once", "right", "stray", "killed"]
     note = f"One process has {16} requests under way, so has each of {args.workers} workers."
+    ratio = common.ratio(runs["alone"], runs["workers"])
     aims = [
-        common.Aim(
-            "copies: alone / workers", common.ratio(runs["alone"], runs["workers"]), 2.3, True
-        ),
-        common.Aim(
-            "copies: alone / one killed", common.ratio(runs["alone"], runs["killed"]), 2.3, True
-        ),
+        common.Aim("copies: alone / workers", ratio, 2.3, True),
         common.Aim("copies: runs in which anything was wrong", wrong, 0),
     ]
     return common.table(title, columns, rows, note), aims
@@ -332,7 +329,8 @@ def main() -> None:
     page = "\n".join([head, *texts, common.aims_table(aims)])
     print(page)
     if args.write:
-        (common.ROOT / "scripts/bench/results/on_dask.md").write_text(page)
+        part = "" if args.only == ",".join(PARTS) else f"_{args.only.replace(',', '_')}"
+        (common.ROOT / f"scripts/bench/results/on_dask{part}.md").write_text(page)
 
 
 if __name__ == "__main__":
