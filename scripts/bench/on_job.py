@@ -265,7 +265,7 @@ def main() -> None:
         f"Connections for a file: {args.connections}; with more, the ends that a busy machine's "
         "ranges cut off are sent, too."
     )
-    tools = [("srun", "--version"), ("mpiexec", "--version")]
+    tools = [("slurmd", "-V"), ("mpiexec", "--version")]
     head = "# In the ranks of a job\n\n" + common.header(1, ["mpi4py", "requests"], tools)
     table = common.table(title, columns, rows, note)
     page = "\n".join([head, table, common.aims_table(aims(bench.runs))])
