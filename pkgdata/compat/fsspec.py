@@ -32,8 +32,8 @@ class PackageFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
 
     Examples
     --------
-    >>> import fsspec
-    >>> with fsspec.open("pkgdata://pkgdata/stars.csv", "rt") as file:
+    >>> files = PackageFileSystem()  # or fsspec.open("pkgdata://pkgdata/stars.csv", "rt")
+    >>> with files.open("pkgdata://pkgdata/stars.csv", "rt") as file:
     ...     file.readline()
     'name,ra_deg,dec_deg,vmag\\n'
     """
