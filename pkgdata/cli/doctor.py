@@ -66,7 +66,7 @@ def add(commands: Any) -> None:
 # -- doctor ----------------------------------------------------------------------------------------
 
 
-class Finding(NamedTuple):
+class Symptom(NamedTuple):
     """What was found of one thing: ``"ok"``, ``"note"`` or ``"wrong"``; and what to do."""
 
     state: str
@@ -88,11 +88,11 @@ def _doctor(args: Namespace) -> int:
     return 3 if any(one.state == "wrong" for one in findings) else 0
 
 
-def _of_settings() -> Iterator[Finding]:
+def _of_settings() -> Iterator[Symptom]:
     system = f"Python {platform.python_version()}, {platform.system()}"
-    yield Finding("ok", "pkgdata", f"{__version__}, {system}")
+    yield Symptom("ok", "pkgdata", f"{__version__}, {system}")
     files = [path for _, path in config.config_files() if os.path.exists(path)]
-    yield Finding("ok", "configuration", ", ".join(files) or "no file; all settings have defaults")
+    yield Symptom("ok", "configuration", ", ".join(files) or "no file; all settings have defaults")
     seen = set()
     for name in config.FIELDS:
         try:
@@ -100,109 +100,109 @@ def _of_settings() -> Iterator[Finding]:
         except PkgdataError as error:
             if error.message not in seen:  # a file that cannot be read spoils all settings
                 seen.add(error.message)
-                yield Finding("wrong", "setting", error.message, error.hint or "correct it")
+                yield Symptom("wrong", "setting", error.message, error.hint or "correct it")
     known = [f"PKGDATA_{name}" for name in (*map(str.upper, config.FIELDS), *_OTHERS)]
     for name in sorted(os.environ):
         if name.startswith("PKGDATA_") and name not in known:
             close = difflib.get_close_matches(name, known, 1)
             advice = f"did you mean {close[0]}?" if close else "'pkgdata config' lists all settings"
-            yield Finding("note", "variable", f"{name} is no setting", advice)
+            yield Symptom("note", "variable", f"{name} is no setting", advice)
 
 
-def _of_network() -> Iterator[Finding]:
+def _of_network() -> Iterator[Symptom]:
     if config.is_offline():
         where = config.resolve("offline" if config.conf.offline else "allow_internet")[1]
         advice = "files come from folders and caches alone; see 'pkgdata fetch --help' for --to"
-        yield Finding("note", "network", f"not used: pkgdata is offline ({where})", advice)
+        yield Symptom("note", "network", f"not used: pkgdata is offline ({where})", advice)
     proxies = sorted(name for name in os.environ if name.lower()[-6:] == "_proxy")
     proxies = [name for name in proxies if name.lower() != "no_proxy"]
     if proxies:
         found = ", ".join(f"{name}={urls.redact(os.environ[name])}" for name in proxies)
-        yield Finding("note", "proxy", found)
+        yield Symptom("note", "proxy", found)
     try:
         bundle = urls.ca_bundle()
     except PkgdataError as error:
-        yield Finding("wrong", "certificates", error.message, error.hint or "unset the variable")
+        yield Symptom("wrong", "certificates", error.message, error.hint or "unset the variable")
     else:
-        yield Finding("ok", "certificates", bundle or "those of Python's package certifi")
+        yield Symptom("ok", "certificates", bundle or "those of Python's package certifi")
 
 
-def _of_folders() -> Iterator[Finding]:
+def _of_folders() -> Iterator[Symptom]:
     for name, what in (("folders", "folder"), ("site_caches", "site cache")):
         paths, where = config.resolve(name)
         for path in paths:
             if os.access(path, os.R_OK | os.X_OK):
-                yield Finding("ok", what, path)
+                yield Symptom("ok", what, path)
             else:
                 why = "cannot be read" if os.path.exists(path) else "is not there"
-                yield Finding(
+                yield Symptom(
                     "wrong", what, f"{path} {why} (set by {where})", "correct the setting"
                 )
 
 
-def _of_cache() -> Iterator[Finding]:
+def _of_cache() -> Iterator[Symptom]:
     try:
         root, where = config.cache_dir()
     except CacheError as error:
-        yield Finding("wrong", "cache", error.message, error.hint or "")
+        yield Symptom("wrong", "cache", error.message, error.hint or "")
         return
     node = Settings("", {}, []).node
     if node is not None:
         state = "ok" if node.is_usable() else "note"
-        yield Finding(state, "node's cache", node.root)
+        yield Symptom(state, "node's cache", node.root)
     near = root
     while not os.path.exists(near):
         near = os.path.dirname(near)
     if not os.access(near, os.W_OK | os.X_OK):
         advice = "set PKGDATA_CACHE_DIR to a folder that can be written"
-        yield Finding("wrong", "cache", f"{root} cannot be written to ({where})", advice)
+        yield Symptom("wrong", "cache", f"{root} cannot be written to ({where})", advice)
         return
     free = disk.free_bytes(near)
     found = f"{root} ({where}), {text.size(free)} free"
     if free is not None and free < _LITTLE:
-        yield Finding("note", "cache", found, "'pkgdata cache prune' removes what is not used")
+        yield Symptom("note", "cache", found, "'pkgdata cache prune' removes what is not used")
     else:
-        yield Finding("ok", "cache", found)
+        yield Symptom("ok", "cache", found)
     with tempfile.TemporaryDirectory(prefix=".pkgdata-doctor-", dir=near) as folder:
         worth = locks.worth(os.path.join(folder, "lock"))
     advice = "" if worth == locks.GOOD else "nothing goes wrong; a file may be downloaded twice"
-    yield Finding("note" if advice else "ok", "locks", worth, advice)
+    yield Symptom("note" if advice else "ok", "locks", worth, advice)
     if os.path.isdir(root):
         yield from _of_contents(Cache(root))
 
 
-def _of_contents(cache: Cache) -> Iterator[Finding]:
+def _of_contents(cache: Cache) -> Iterator[Symptom]:
     space = upkeep.usage(cache)
     total = space["total"]
-    yield Finding(
+    yield Symptom(
         "ok", "contents", f"{text.counted(total.files, 'file')}, {text.size(total.bytes)}"
     )
     if space["unfinished"].files:
         found = f"{text.size(space['unfinished'].bytes)} of unfinished downloads"
         advice = "the next 'pkgdata fetch' resumes them; 'pkgdata cache prune' removes old ones"
-        yield Finding("note", "contents", found, advice)
+        yield Symptom("note", "contents", found, advice)
 
 
-def _of_package(name: str) -> Iterator[Finding]:
+def _of_package(name: str) -> Iterator[Symptom]:
     try:
         data = find_package(name)
         registry = data.registry
     except PkgdataError as error:
-        yield Finding("wrong", name, error.message, error.hint or f"pkgdata check {name}")
+        yield Symptom("wrong", name, error.message, error.hint or f"pkgdata check {name}")
         return
     here = sum(data.find(one) is not None for one in registry)
     found = f"{here} of {text.counted(len(registry), 'file')} here"
-    yield Finding("ok", name, found, "" if here == len(registry) else f"pkgdata fetch {name}")
+    yield Symptom("ok", name, found, "" if here == len(registry) else f"pkgdata fetch {name}")
     if not data.dataurl and not any(entry.urls for entry in registry.values()):
         if here == len(registry):
             return  # it ships them all
         advice = "write dataurl into its pkgdata.toml"
-        yield Finding("wrong", name, "nothing says where its files can be downloaded", advice)
+        yield Symptom("wrong", name, "nothing says where its files can be downloaded", advice)
     elif registry and not data._settings.is_offline:
         yield from _of_mirrors(data)
 
 
-def _of_mirrors(data: PackageData) -> Iterator[Finding]:
+def _of_mirrors(data: PackageData) -> Iterator[Symptom]:
     """Ask each mirror for the smallest file of a package."""
     entry = min(data.registry.values(), key=lambda one: (one.size is None, one.size or 0))
     for source in data._downloads().sources(entry):
@@ -212,14 +212,14 @@ def _of_mirrors(data: PackageData) -> Iterator[Finding]:
         except (PkgdataError, OSError) as error:
             why = getattr(error, "message", str(error)).partition("\n")[0]
             advice = getattr(error, "hint", None) or "tell the package's authors; others are tried"
-            yield Finding("wrong", "mirror", why, advice)
+            yield Symptom("wrong", "mirror", why, advice)
             continue
         took = text.seconds(time.monotonic() - began)
         if None not in (size, entry.size) and size != entry.size:
             why = f"{source.address}: {size} bytes instead of {entry.size}"
-            yield Finding("wrong", "mirror", why, "tell the package's authors")
+            yield Symptom("wrong", "mirror", why, "tell the package's authors")
         else:
-            yield Finding("ok", "mirror", f"{source.address} answers in {took}")
+            yield Symptom("ok", "mirror", f"{source.address} answers in {took}")
 
 
 # -- config and ci-key --------------------------------------------------------------------------
