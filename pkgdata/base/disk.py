@@ -110,17 +110,11 @@ def obstacle(path: str, reason: str) -> tuple[str, str]:
     return (reason, path) if os.path.isdir(at) else ("a file is in the way", at)
 
 
-def is_local(place: str | int) -> bool:
-    """Return True if a folder or open file is on a disk that no other kernel uses meanwhile."""
-    try:
-        return _is_local(os.stat(place).st_dev)
-    except OSError:
-        return False
-
-
 @functools.cache
-def _is_local(device: int) -> bool:
+def is_local(folder: str) -> bool:
+    """Return True if a folder is on a file system that no other kernel uses at the same time."""
     try:
+        device = os.stat(folder).st_dev
         wanted = f" {os.major(device)}:{os.minor(device)} "
         with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as mounts:
             kinds = [line.partition(" - ")[2].split()[0] for line in mounts if wanted in line]

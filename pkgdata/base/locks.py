@@ -102,7 +102,7 @@ def _explain(path: str) -> None:
     )
 
 
-def _try_flock(fd: int, exclusive: bool) -> bool | None:
+def _try_flock(fd: int, exclusive: bool, once: bool = False) -> bool | None:
     """Return True if granted, False if another holds it, None if there is no ``flock`` here."""
     try:
         import fcntl
@@ -110,7 +110,7 @@ def _try_flock(fd: int, exclusive: bool) -> bool | None:
         return None
     how = (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB
     try:
-        (fcntl.flock if disk.is_local(fd) else _flock_once)(fd, how)
+        (_flock_once if once else fcntl.flock)(fd, how)
     except OSError as error:
         if error.errno in _NO_FLOCK:
             return None
@@ -134,6 +134,11 @@ def worth(path: str) -> str:
     finally:
         os.close(first)
         os.close(second)
+
+
+def _server(path: str) -> tuple[bool, ...]:
+    """Return (True,), the `once` of `_try_flock`, where a server decides on locks, else nothing."""
+    return () if disk.is_local(os.path.dirname(path)) else (True,)
 
 
 def _flock_once(fd: int, how: int) -> None:
@@ -173,6 +178,8 @@ class _Named:
     def __init__(self, path: str) -> None:
         self._path = path
         self._fd = -1
+        #: Not empty where a server decides; and what ``flock`` answered last.
+        self._server = _server(path)
         self._flock: bool | None = False
         self.note = notes.Note(f"{path}.soft")
 
@@ -184,22 +191,19 @@ class _Named:
         if self._fd < 0:
             self._fd, self._flock = _open_lock_file(self._path), False
         if self._flock is False:
-            self._flock = _try_flock(self._fd, exclusive=True)
+            self._flock = _try_flock(self._fd, True, *self._server)
             if self._flock is False:
                 return False
             if not _is_there(self._fd):  # what was removed while we waited for it guards nothing
                 self._close()
                 return False
         # on a local disk flock is enough: whoever had it and is gone has given it back
-        enough = alone or (self._flock is True and self._is_local())
+        enough = alone or (self._flock is True and not self._server)
         return enough or self.note.take(self._flock is True)
-
-    def _is_local(self) -> bool:
-        return disk.is_local(os.path.dirname(self._path))
 
     def leads(self) -> bool:
         """Return True if no other process of this host watches those of other hosts."""
-        return self._flock is not False or self._is_local()
+        return self._flock is not False or not self._server
 
     def remove(self) -> None:
         """Remove the lock file."""
@@ -313,11 +317,16 @@ class KeyLock:
         last: list[tuple[str, int, int]] | None = None
         note, known, explained = lock.note, "", False
         while not lock.take():
-            if done():
-                return DONE
             now, seen = self._clock(), [*sign()]
-            if last is not None and seen != last:
+            grows = last is not None and seen != last
+            if grows:
                 changed = now
+            # while the same files grow they are not done: that saves a request
+            if (
+                not (grows and [one[0] for one in seen] == [one[0] for one in last or ()])
+                and done()
+            ):
+                return DONE
             if note.holder != known:
                 # one of another host may have been killed long ago: that costs nobody a timeout
                 known, changed = note.holder, now - note.idle(when for _, _, when in seen)
@@ -371,7 +380,8 @@ class UsageLock:
         self._fd = _open_lock_file(self.path)
         began, explained = time.monotonic(), False
         try:
-            while _try_flock(self._fd, self.exclusive) is False:
+            server = _server(self.path)
+            while _try_flock(self._fd, self.exclusive, *server) is False:
                 waited = time.monotonic() - began
                 if waited > self.timeout:
                     self._give_up()

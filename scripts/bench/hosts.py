@@ -64,10 +64,10 @@ def host(task: dict[str, Any]) -> None:
             one(task, report)
         children.append(pid)
     os.close(report)
-    traced = trace(children[-1]) if task["strace"] else None
     print(owners.token().partition("-")[0], flush=True)
     sys.stdin.readline()
     os.close(go)
+    traced = trace(children[-1]) if task["strace"] else None
     with os.fdopen(reports) as lines:
         found = [json.loads(line) for line in lines]
     for pid in children:
@@ -119,7 +119,12 @@ def one(task: dict[str, Any], report: int) -> None:
     os._exit(0)
 
 
+#: Seconds after which the calls of a process are counted: then it waits.
+SETTLED = 2.0
+
+
 def trace(pid: int) -> tuple[subprocess.Popen[bytes], str]:
+    time.sleep(SETTLED)
     path = f"/tmp/pkgdata-strace-{os.uname().nodename}-{os.getppid()}-{time.time_ns()}"
     process = subprocess.Popen(
         [
@@ -135,7 +140,6 @@ def trace(pid: int) -> tuple[subprocess.Popen[bytes], str]:
         ],
         stderr=subprocess.DEVNULL,
     )
-    time.sleep(0.3)  # until it is attached
     return process, path
 
 
@@ -212,7 +216,7 @@ def run(options: argparse.Namespace, processes: int, work: Path, origin: Origin)
         "left": left,
         "waiters": len(waiters),
         "cpu": sum(one["cpu"] for one in waiters),
-        "calls": [(one["calls"], one["seconds"]) for one in found if "calls" in one],
+        "calls": [(one["calls"], one["seconds"] - SETTLED) for one in found if "calls" in one],
     }
 
 

@@ -438,7 +438,7 @@ def test_a_host_that_died_a_moment_ago_costs_what_is_left_of_the_timeout(shared,
 @pytest.mark.parametrize("blind", [True, False])
 def test_of_two_that_replace_a_dead_host_one_has_the_lock(shared, time, monkeypatch, blind):
     """The other comes a moment later: it looks again, or could not know yet."""
-    monkeypatch.setattr(locks, "_try_flock", lambda fd, exclusive: True)
+    monkeypatch.setattr(locks, "_try_flock", lambda fd, *_: True)
     late = locks._Named(shared)
     late.take()
 

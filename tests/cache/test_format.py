@@ -246,7 +246,7 @@ def test_what_lies_there_for_a_moment_is_drawn(data, monkeypatch):
 
 def test_soft_lock_is_drawn(data, monkeypatch):
     seen: set[str] = set()
-    monkeypatch.setattr("pkgdata.base.locks._try_flock", lambda fd, exclusive: None)
+    monkeypatch.setattr("pkgdata.base.locks._try_flock", lambda fd, *_: None)
     data.get("unsized.txt", progress=lambda event: seen.update(paths_below(data.cache.root)))
     assert unmatched(seen) == set()
     assert any(path.endswith(".lock.soft") for path in seen)

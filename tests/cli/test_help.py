@@ -149,7 +149,7 @@ def test_the_doctor_as_json(shell, monkeypatch):
 @pytest.mark.parametrize("bad", ["locks", "space", "cache"])
 def test_the_doctor_says_what_to_do_about_the_cache(shell, monkeypatch, bad, tmp_path):
     if bad == "locks":
-        monkeypatch.setattr("pkgdata.base.locks._try_flock", lambda fd, exclusive: True)
+        monkeypatch.setattr("pkgdata.base.locks._try_flock", lambda fd, *_: True)
     elif bad == "space":
         monkeypatch.setattr("pkgdata.base.disk.free_bytes", lambda path: 1000)
     else:
