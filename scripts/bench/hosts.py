@@ -48,6 +48,7 @@ exec "$@"
 
 def host(task: dict[str, Any]) -> None:
     """Fork the processes of a host, let them begin at a signal, print what each reports."""
+    import ctypes  # noqa: F401 - what a miss imports is not measured
 
     warm(task)
     gc.freeze()
@@ -67,7 +68,7 @@ def host(task: dict[str, Any]) -> None:
     print(owners.token().partition("-")[0], flush=True)
     sys.stdin.readline()
     os.close(go)
-    traced = trace(children[-1]) if task["strace"] else None
+    traced = trace(children[-1], task["count"]) if task["strace"] else None
     with os.fdopen(reports) as lines:
         found = [json.loads(line) for line in lines]
     for pid in children:
@@ -120,11 +121,11 @@ def one(task: dict[str, Any], report: int) -> None:
 
 
 #: Seconds after which the calls of a process are counted: then it waits.
-SETTLED = 2.0
+SETTLED = 2.0  # and as many more as a crowd takes to get there, 10 for 1,000
 
 
-def trace(pid: int) -> tuple[subprocess.Popen[bytes], str]:
-    time.sleep(SETTLED)
+def trace(pid: int, crowd: int) -> tuple[subprocess.Popen[bytes], str]:
+    time.sleep(SETTLED + crowd / 10)
     path = f"/tmp/pkgdata-strace-{os.uname().nodename}-{os.getppid()}-{time.time_ns()}"
     process = subprocess.Popen(
         [
@@ -202,6 +203,7 @@ def run(options: argparse.Namespace, processes: int, work: Path, origin: Origin)
     )
     subprocess.run(["rm", "-rf", str(back)], check=True)
     waiters = [one for one in found if one["waited"]]
+    settled = SETTLED + processes // options.hosts / 10
     return {
         "processes": processes,
         "origin": origin.sent / sizes,
@@ -216,7 +218,7 @@ def run(options: argparse.Namespace, processes: int, work: Path, origin: Origin)
         "left": left,
         "waiters": len(waiters),
         "cpu": sum(one["cpu"] for one in waiters),
-        "calls": [(one["calls"], one["seconds"] - SETTLED) for one in found if "calls" in one],
+        "calls": [(one["calls"], one["seconds"] - settled) for one in found if "calls" in one],
     }
 
 
