@@ -17,6 +17,7 @@ from .objects import Cache
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from typing import Any
 
     from ..base.hashes import Digest
     from .partial import Partial
@@ -33,18 +34,12 @@ _failed: set[str] = set()
 class NodeCache(Cache):
     """A cache in front of the user's, which can be lost or full at any time."""
 
-    def find(
-        self,
-        digest: Digest,
-        name: str,
-        size: int | None = None,
-        tell: Callable[[str], object] | None = None,
-    ) -> str | None:
+    def find(self, *args: Any, **kwargs: Any) -> str | None:
         try:  # each time: another user may have made it since it was chosen
             found = os.stat(self.root)
         except OSError:
             return None
-        return super().find(digest, name, size, tell) if _is_own(found) else None
+        return super().find(*args, **kwargs) if _is_own(found) else None
 
     def is_usable(self) -> bool:
         """Return True if files can be put in; it is made if it is not there. Else warn, once."""

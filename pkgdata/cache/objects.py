@@ -77,21 +77,6 @@ BUCKETS = (OBJECTS, SIZES, STAMPS, PACKAGES, TREES, DERIVED, CONTENTS, PARTIAL, 
 
 _SEP = os.sep  # plain joining: names here are clean, and a batch asks thousands of times
 
-_TAG = """Signature: 8a477f597d28d172789f06886806bc55
-# This file marks a cache directory made by pkgdata; backup tools may skip it.
-# See https://bford.info/cachedir/
-"""
-_README = """This folder is the cache of pkgdata, a Python package that fetches data files.
-
-All files here can be fetched again. To see and to clear them:
-
-    pkgdata cache ls
-    pkgdata cache prune --older-than 90
-    pkgdata cache clear
-
-Do not change files in place: several packages may share one.
-"""
-
 
 def contents_file(root: str, key: str) -> str:
     """Return the file that says what a tree or a derived directory holds."""
@@ -287,14 +272,10 @@ class Cache:
         CacheError
             It cannot be created.
         """
-        tag = os.path.join(self.root, "CACHEDIR.TAG")
-        if os.path.exists(tag):
-            return
-        # umask decides on the root; who wants to share it sets its mode, which all below follows
-        os.makedirs(self.root, exist_ok=True)
-        readme = os.path.join(self.root, "README.txt")
-        fs.write_atomic(readme, _README.encode(), sync=False, follow=True)
-        fs.write_atomic(tag, _TAG.encode(), sync=False, follow=True)
+        if not os.path.exists(os.path.join(self.root, "CACHEDIR.TAG")):
+            from . import root
+
+            root.prepare(self.root)
 
     def translate(self, error: OSError) -> CacheError:
         """Return what an error of the system means for the cache.
@@ -303,23 +284,9 @@ class Cache:
         ----------
         error : OSError
         """
-        from ..base import disk  # a hit has no errors
+        from . import root
 
-        where = f" (set by {self.origin})" if self.origin not in ("", "default") else ""
-        if error.errno in disk.NO_SPACE:
-            return disk.no_space(f"in the cache {self.root}{where}", error.strerror or str(error))
-        found = error.strerror or str(error)
-        path = error.filename or self.root
-        if error.errno in disk.NO_FOLDER:
-            found, path = disk.obstacle(path, found)
-        # a home that cannot be used is nobody's choice; a folder that somebody set is to be right
-        no_home = self.origin == "default" and error.errno in disk.NO_FOLDER
-        return CacheError(
-            f"the cache {self.root}{where} cannot be used: {found}"
-            + (f": {path}" if path != self.root else ""),
-            hint="set PKGDATA_CACHE_DIR to a folder that can be written",
-            unwritable=no_home or error.errno in fs.UNWRITABLE,
-        )
+        return root.unusable(self.root, self.origin, error)
 
     def working_on(
         self,
@@ -497,31 +464,13 @@ class Cache:
         return target
 
     def tidy(self) -> None:
-        """Remove what dead processes left of objects that are here now, and their lock files.
-
-        What may be resumed stays; `pkgdata.cache.upkeep.sweep` removes more.
-        """
+        """Remove what dead processes left of objects that are here now, and their lock files."""
         # also after a fetch that found all: the one before may have been killed after its last file
         left = [*fs.listed(self.root, PARTIAL), *fs.listed(self.root, LOCKS)]
-        if not left:
-            return
-        from ..base import locks, owners
+        if left:
+            from . import root
 
-        for path in left:
-            key, owner = os.path.basename(path).partition(".")[0], owners.of(path)
-            try:
-                if path.endswith(".lock"):
-                    locks.remove_free(path)
-                elif (owner is None or owners.is_gone(owner)) and self._has(key):
-                    fs.discard(path)
-            except OSError:
-                pass  # another user's; it is not in the way
-
-    def _has(self, key: str) -> bool:
-        """Return True if an object is here with this key, which shortens its digest."""
-        alg, _, digits = key.partition("-")
-        found = fs.listed(self.root, OBJECTS, alg, digits[:2])
-        return any(os.path.basename(path).startswith(digits[2:]) for path in found)
+            root.tidy(self.root, left)
 
     def usage(self, exclusive: bool = False) -> UsageLock:
         """Return the lock that keeps files from being removed; a context manager.

@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 
-from ..base import disk, fs, hashes, locks, notes
+from ..base import disk, fs, locks, notes
 from ..base.config import conf
 from ..base.pool import Crew
 from ..base.progress import DONE, HIT, START, WAIT, Event, silent
@@ -30,12 +30,12 @@ from ..errors import PkgdataError
 from ..stores.wire import user_agent
 from ..transfer.fetch import LOGGER, Routes, report
 from ..transfer.sockets import Run, Server
+from .jobs import Queue, SmallFile
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable
 
-    from ..base.hashes import Hasher
     from ..base.progress import Callback
     from ..base.report import Report
     from ..cache.objects import Cache
@@ -67,116 +67,6 @@ def _section(entry: Entry) -> str:
     return f"{entry.digest.alg}{os.sep}{entry.digest.hex[:2]}"
 
 
-class _Job:
-    """One small file on its way through bulk into a group."""
-
-    __slots__ = (
-        *("_batch", "_count", "_fd", "_hasher"),
-        *("began", "digest", "entry", "path", "size", "target"),
-    )
-
-    def __init__(self, batch: Batch, entry: Entry, target: str) -> None:
-        assert entry.digest is not None  # others are fetched alone
-        self._batch = batch
-        self.entry = entry
-        self.digest = entry.digest
-        self.target = target
-        self.path = ""
-        self.size = 0
-        self._fd = -1
-        self._count = 0
-        self._hasher: Hasher | None = None
-
-    def begin(self, size: int) -> bool:
-        if size > SMALL or self.entry.size not in (None, size):
-            return False
-        self.size = size
-        self.path, self._fd = self._batch.group.create(self.digest)
-        self._hasher = hashes.new(self.digest.alg)
-        self._count, self.began = 0, time.monotonic()
-        self._batch.tell(self, START, 0)
-        return True
-
-    def feed(self, view: memoryview) -> None:
-        assert self._hasher is not None
-        self._hasher.update(view)
-        self._count += len(view)
-        while view:
-            view = view[os.write(self._fd, view) :]
-
-    def finish(self) -> bool:
-        hasher = self._hasher
-        assert hasher is not None
-        return self._count == self.size and hasher.hexdigest() == self.digest.hex
-
-    def keep(self) -> None:
-        """Hand the file over to the group."""
-        entry, fd, self._fd = self.entry, self._fd, -1
-        self._batch.group.add(
-            self.path, fd, self.digest, entry.name, self.size, entry.size is None, self
-        )
-
-    def adopt(self, path: str) -> bool:
-        """Return True if a file holds the right bytes, which are copied and verified on the way."""
-        try:
-            with os.fdopen(fs.open_plain(path, os.O_RDONLY), "rb") as file:
-                if not self.begin(os.fstat(file.fileno()).st_size):
-                    return False
-                self.feed(memoryview(file.read()))
-        except OSError:
-            self.abandon()  # removed by another process, or not readable
-            return False
-        good = self.finish()
-        if not good:
-            self.abandon()
-        return good
-
-    def abandon(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-            fs.remove(self.path)
-
-
-class _Queue:
-    """The jobs of bulk; what others are fetching is put off, what the dead left is taken over."""
-
-    def __init__(self, batch: Batch, jobs: Iterable[_Job], folder: str) -> None:
-        self._batch = batch
-        self._jobs = deque(sorted(jobs, key=lambda job: job.digest.hex[:2]))
-        self._lock = threading.Lock()
-        #: What other batches have claimed when its turn came, and what is fetched without a claim.
-        self.left: list[_Job] = []
-        self.alone: list[_Job] = []
-        # single fetches of others take no claims; their files tell
-        self._dead, self._busy = partial.standing(folder)
-
-    def __len__(self) -> int:
-        return len(self._jobs)
-
-    def popleft(self) -> _Job:
-        with self._lock:
-            while True:
-                job = self._jobs.popleft()
-                state = self._batch.claim(job.entry)
-                if state == WAIT:
-                    self.left.append(job)
-                elif state == START and key_of(job.digest) in self._busy:
-                    self.alone.append(job)
-                elif state == START and not self._adopt(job):
-                    return job
-
-    def appendleft(self, job: _Job) -> None:
-        self._jobs.appendleft(job)
-
-    def _adopt(self, job: _Job) -> bool:
-        """Take the bytes that a dead process left, if they are whole."""
-        if not any(map(job.adopt, self._dead.get(key_of(job.digest), ()))):
-            return False
-        self._batch.done(job)
-        return True
-
-
 class Batch:
     """Fetch files of one package, none of which is here; ``report`` is filled.
 
@@ -205,6 +95,8 @@ class Batch:
         self._durability: str = settings["durability"]
         self._retries: int = settings["retries"]
         self._show: Callback = silent
+        #: Bytes of the largest file that goes through bulk.
+        self.largest = SMALL
         self._crowd = (1 << 32) + crowd * _WORKERS
         self._lock = threading.Lock()
         #: Of the server that bulk asks now.
@@ -236,7 +128,7 @@ class Batch:
             self._report.new[event.name] = event.done
         self._show(event)
 
-    def tell(self, job: _Job, state: str, done: int) -> None:
+    def tell(self, job: SmallFile, state: str, done: int) -> None:
         """Report progress of bulk, in bytes."""
         self._show(Event(job.entry.name, state, done, job.size, self.url))
 
@@ -295,13 +187,13 @@ class Batch:
                 if not left and self._ours.pop(section, None) is not None:
                     self._claims.drop(int(section[-2:], 16))
 
-    def _brought(self, job: _Job, path: str) -> None:
+    def _brought(self, job: SmallFile, path: str) -> None:
         self.succeed(job.entry, path, job.size)
         self._drop(job.entry)
         if self._note is not None:
             self._note.touch()
 
-    def done(self, job: _Job) -> None:
+    def done(self, job: SmallFile) -> None:
         """Take over a job whose bytes are right."""
         self.tell(job, DONE, job.size)
         if LOGGER.isEnabledFor(20):  # INFO
@@ -465,13 +357,13 @@ class Batch:
         """Fetch in bulk from one mirror after the other; return what is left."""
         routes, turn, alone = Routes(self._mirrors), 0, []
         while len(entries) >= FEW and not self.stopped.is_set():
-            by_server: dict[tuple[str, str, int], list[_Job]] = {}
+            by_server: dict[tuple[str, str, int], list[SmallFile]] = {}
             for entry in entries:
                 route = routes.route(entry.name, entry.urls, turn)
                 if route is None:
                     alone.append(entry)
                 else:
-                    by_server.setdefault(route[0], []).append(_Job(self, entry, route[1]))
+                    by_server.setdefault(route[0], []).append(SmallFile(self, entry, route[1]))
             entries = []
             for key, jobs in by_server.items():
                 if len(jobs) < FEW:
@@ -482,7 +374,7 @@ class Batch:
         return alone + entries
 
     def _in_bulk(
-        self, key: tuple[str, str, int], jobs: list[_Job], alone: list[Entry]
+        self, key: tuple[str, str, int], jobs: list[SmallFile], alone: list[Entry]
     ) -> list[Entry]:
         """Fetch from one server; return what it did not give.
 
@@ -492,7 +384,7 @@ class Batch:
             self._cache.prepare()
             self.url = f"{key[0]}://{key[1]}:{key[2]}/"
             server = Server(*key, user_agent(), conf.headers)
-            queue = _Queue(self, jobs, self._cache.bucket(PARTIAL))
+            queue = Queue(self, jobs, self._cache.bucket(PARTIAL))
             with self._cache.usage():
                 self.group = partial.Group(self._cache, self._brought, self._durability)
                 try:
@@ -508,7 +400,7 @@ class Batch:
         done = {*self._report.succeeded, *(j.entry.name for j in (*queue.left, *queue.alone))}
         return [job.entry for job in jobs if job.entry.name not in done]
 
-    def _run_bulk(self, server: Server, queue: _Queue) -> None:
+    def _run_bulk(self, server: Server, queue: Queue) -> None:
         try:
             queue.appendleft(queue.popleft())
         except IndexError:
@@ -518,7 +410,7 @@ class Batch:
         def new(width: int) -> Run:
             return Run(server, queue, width, self._timeout, done, self.stopped.is_set)
 
-        def done(job: _Job) -> None:
+        def done(job: SmallFile) -> None:
             self.done(job)
             if not second and first.objects == 8 and first.bytes > 8 * _SECOND_THREAD:
                 first.narrow(self._connections - half)

@@ -34,7 +34,7 @@ from pkgdata.base import disk
 from pkgdata.base.progress import DONE, START
 from pkgdata.cache import partial, stamps
 from pkgdata.cache.objects import LOCKS, OBJECTS, PARTIAL
-from pkgdata.core import batch
+from pkgdata.core import batch, jobs
 from pkgdata.errors import (
     AccessDeniedError,
     AllMirrorsFailedError,
@@ -141,13 +141,13 @@ def test_a_file_that_is_larger_than_the_registry_lets_expect(server, monkeypatch
 def test_medium_files_use_a_second_thread(monkeypatch):
     files = make(60, 200_000)
     threads = set()
-    feed = batch._Job.feed
+    feed = jobs.SmallFile.feed
 
     def watch(job, view) -> None:
         threads.add(threading.current_thread().name)
         feed(job, view)
 
-    monkeypatch.setattr(batch._Job, "feed", watch)
+    monkeypatch.setattr(jobs.SmallFile, "feed", watch)
     with FaultServer(dict(files)) as server:
         report = declare(server.url, files=files).fetch()
         check_here(report, files, files)
