@@ -20,7 +20,7 @@
   partial-v1/<key>.<owner>.link        a second name of an object, for a moment
   partial-v1/<key>.<owner>.dir/        a tree or derived directory until it is complete
   hosts-v1/<md5 of server>.down        a server that failed recently; old ones mean nothing
-  hosts-v1/job-<key>.json              what failed for the ranks of a job; old ones mean nothing
+  hosts-v1/job-<md5 of files>.json     what failed for the ranks of a job; old ones mean nothing
   locks-v1/<key>.lock                  one writer per key
   locks-v1/<key>.lock.soft             who that is, for hosts that share no flock
   locks-v1/crowd-<number>.soft         whose batches work, of hosts that want the same files

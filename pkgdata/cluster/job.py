@@ -145,8 +145,8 @@ class _Note:
         node = platform.node()
         text = json.dumps({name: f"{short(error)} ({node})" for name, error in failed.items()})
         try:
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            fs.write_atomic(self._path, text.encode(), sync=False)
+            fs.make_dirs(os.path.dirname(self._path))
+            fs.write_atomic(self._path, text.encode(), sync=False, follow=True)
         except OSError:
             pass  # each then finds out itself
 

@@ -14,8 +14,9 @@ import pytest
 
 import pkgdata
 import pkgdata.cache.objects
-from pkgdata import Digest, Entry, PkgdataError, Registry
+from pkgdata import BatchError, Digest, Entry, PkgdataError, Registry
 from pkgdata.base import fs
+from pkgdata.base.hashes import short_key
 from pkgdata.base.progress import BYTES
 from pkgdata.stores.other import Kept, MemoryBody, MemoryStore
 from pkgdata.transfer import one as transfer
@@ -30,6 +31,7 @@ PLACEHOLDERS = {
     "<owner>": r"[0-9a-f]{10}-\d+-[0-9a-f]{8}",
     "<md5 of folder>": r"[0-9a-f]{32}",
     "<md5 of server>": r"[0-9a-f]{32}",
+    "<md5 of files>": r"[0-9a-f]{32}",
     "<package>": r"\w+",
 }
 
@@ -179,6 +181,12 @@ def do_everything(data, monkeypatch) -> set[str]:
     with monkeypatch.context() as patch:
         patch.setattr("pkgdata.core.batch.FEW", 1)
         data.fetch("maps/small.txt")
+        # a rank of a job tells the others what failed
+        for number in ("PROCID", "LOCALID", "NODEID"):
+            patch.setenv(f"SLURM_{number}", "0")
+        nowhere = pkgdata.PackageData("golden", dataurl=DEAD, registry=data.registry, retries=0)
+        with pytest.raises(BatchError):
+            nowhere.fetch("maps/large.bin", on="job")
     for name in ("maps/large.bin", "maps/small.txt", "unsized.txt"):
         data.get(name)
     during = in_the_making(data, monkeypatch)
@@ -211,6 +219,7 @@ def test_the_very_paths(data, monkeypatch):
     }
     recipe = hashlib.sha256(b"Unzip [] ").hexdigest()[:16]
     key = f"sha256-{sha(CUT).hex[:40]}"
+    asked = short_key("\n".join([data.cache.root, data.name, "maps/large.bin"]))
     expected = {"CACHEDIR.TAG", "README.txt", ".lock", ".claims"}
     for name, content in objects.items():
         expected.add(f"objects-v1/{at(sha(content))}/{name}")
@@ -224,6 +233,7 @@ def test_the_very_paths(data, monkeypatch):
         f"stamps-v1/{folder_key}.txt",
         f"packages-v1/{data.name}.txt",
         f"hosts-v1/{hashlib.md5(DEAD.rstrip('/').encode()).hexdigest()}.down",
+        f"hosts-v1/job-{asked}.json",
         f"partial-v1/{key}.part",
         f"partial-v1/{key}.note",
         f"partial-v1/{key}.spans",
