@@ -20,7 +20,8 @@ try:
     import click
     from distributed import Worker, WorkerPlugin
 except ImportError:
-    WorkerPlugin = click = None  # type: ignore[assignment] # making a `Stage` says what is missing
+    # making a `Stage` says what is missing
+    WorkerPlugin = click = None  # type: ignore[assignment,unused-ignore] # where they are there
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

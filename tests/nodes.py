@@ -10,7 +10,8 @@ import sys
 class Nodes:
     """A cluster of workers, each with its own cache, as on machines of their own."""
 
-    def __init__(self, work, site, count):
+    def __init__(self, work, site, count, caches=None):
+        self._caches = caches or 1000
         import distributed  # who imports this module may have to skip
 
         self._work, self._site, self._nanny = work, site, distributed.Nanny
@@ -31,7 +32,7 @@ class Nodes:
 
     def _spec(self, number):
         variables = {
-            "PKGDATA_CACHE_DIR": str(self.cache(number)),
+            "PKGDATA_CACHE_DIR": str(self.cache(number % self._caches)),
             "PYTHONPATH": os.pathsep.join([str(self._site), *sys.path]),
         }
         options = {"nthreads": 1, "env": variables, "local_directory": str(self._work)}

@@ -17,18 +17,20 @@ from ..base import owners
 from ..base.progress import BYTES, DONE, FAILED, START, Event
 from ..base.report import HostShare, Report, each_name
 from ..errors import CacheError, ConfigError, MissingExtraError, PkgdataError, StoreError
-from .peers import PATIENCE
+from .peers import GRACE, PATIENCE
 from .share import Found, Share
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
     from typing import Any
 
     from ..base.progress import Callback
 
 #: Rounds in which workers may be lost, and seconds that a new one is waited for in between.
 ROUNDS, RESTART = 10, 5.0
+#: Seconds between two looks at what another worker brings to a shared cache.
+_LOOK = 0.5
 #: Reports of progress a second from all workers together, and seconds between two of one at least.
 REPORTS, OFTEN = 200, 0.25
 
@@ -70,7 +72,7 @@ def fetch(data: Any, names: Any, on: Any, to: Any, progress: Callback | bool | N
 # -- on the workers --------------------------------------------------------------------------------
 
 
-class Home(NamedTuple):
+class Filled(NamedTuple):
     """Where a worker would put files: those with one mark share that cache."""
 
     host: str
@@ -92,7 +94,7 @@ def shares(worker: Any) -> dict[str, Share]:
 
 async def place(
     token: str, package: str, installed: bool, sent: bytes, names: Any, dask_worker: Any
-) -> Home:
+) -> Filled:
     """Begin a job on a worker; say which cache is its."""
     problem = "no package of this name can be imported there"
     try:
@@ -106,7 +108,7 @@ async def place(
         )
     # in a later round what has ended stays so, and what it was refused is known
     share = shares(dask_worker).setdefault(token, Share(dask_worker, token, data, names))
-    return Home(share.host, share.cache.root, await asyncio.to_thread(share.mark))
+    return Filled(share.host, share.cache.root, await asyncio.to_thread(share.mark))
 
 
 async def look(token: str, dask_worker: Any) -> Found:
@@ -225,7 +227,7 @@ class Fetch:
                 break
             await asyncio.sleep(0.2)
 
-    async def _places(self) -> dict[str, Home]:
+    async def _places(self) -> dict[str, Filled]:
         data = self._data
         about = {"package": data.name, "installed": data.package_dir is not None}
         sent = pickle.dumps(data)
@@ -236,7 +238,7 @@ class Fetch:
             )
         places = {}
         for address, answer in answers.items():
-            if isinstance(answer, Home):
+            if isinstance(answer, Filled):
                 places[address] = answer
             elif isinstance(answer, ImportError):
                 raise ConfigError(
@@ -247,7 +249,7 @@ class Fetch:
                 raise answer
         return places
 
-    def _name(self, places: dict[str, Home], chosen: Iterable[str]) -> None:
+    def _name(self, places: dict[str, Filled], chosen: Iterable[str]) -> None:
         """Name the machines for people: by the host, with the cache if it has several."""
         hosts = [places[address].host for address in chosen]
         for address, found in places.items():
@@ -378,24 +380,45 @@ class Fetch:
 async def stage(worker: Any, data: Any, names: Any, wait: float) -> None:
     """Bring a package's files to a worker that starts; return when they are there, or later.
 
-    The scheduler's log of the topic holds in which order workers came.
+    The scheduler's log of the topic holds in which order workers came, and whose cache is whose:
+    the first of those who share one fills it, and the others wait for that.
     """
     topic = f"pkgdata-stage-{data.name}"
     share = shares(worker)[topic] = Share(worker, topic, data, names)
-    await worker.scheduler.log_event(topic=topic, msg=worker.address)
+    mark = await asyncio.to_thread(share.mark)
+    await worker.scheduler.log_event(topic=topic, msg=(worker.address, mark))
 
-    async def order() -> Sequence[str]:
-        events = await worker.scheduler.events(topic=topic)
-        alive = {*await worker.scheduler.ncores(), worker.address}
-        recent = max(stamp for stamp, _ in events) - PATIENCE  # they may not be registered yet
-        came = dict(reversed([(address, stamp) for stamp, address in events]))
-        return [
-            one
-            for one, stamp in sorted(came.items(), key=lambda item: item[1])
-            if one in alive or stamp > recent
+    async def leaders() -> list[str]:
+        events = [
+            (stamp, *message) for stamp, message in await worker.scheduler.events(topic=topic)
         ]
+        alive = {*await worker.scheduler.ncores(), worker.address}
+        recent = max(stamp for stamp, *_ in events) - PATIENCE  # they may not be registered yet
+        came = {one: (stamp, mark) for stamp, one, mark in reversed(events)}
+        first: dict[str, str] = {}
+        for one, (stamp, mark) in sorted(came.items(), key=lambda item: item[1]):
+            if one in alive or stamp > recent:
+                first.setdefault(mark, one)
+        return list(first.values())
 
-    task = asyncio.create_task(share.bring(order))
+    async def order() -> list[str]:
+        found = await leaders()
+        return found if worker.address in found else [*found, worker.address]
+
+    async def bring() -> None:
+        last, changed = None, time.monotonic()
+        while worker.address not in await leaders():
+            found = await asyncio.to_thread(share.found)
+            if found != last:
+                last, changed = found, time.monotonic()
+            if not found.missing or time.monotonic() - changed > GRACE:
+                # what the first one cannot bring is asked for here, and fails here, too
+                await asyncio.to_thread(share.by_itself, None, True)
+                return
+            await asyncio.sleep(_LOOK)
+        await share.bring(order)
+
+    task = asyncio.create_task(bring())
     await asyncio.wait([task], timeout=wait)
     if task.done():
         task.result()

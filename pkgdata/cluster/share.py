@@ -248,7 +248,7 @@ class Share:
                 await loop.run_in_executor(pool, self.look)
             # the node's cache gets what was found in a slower one
             if self.others or to is not None or self.data.node_cache is not None:
-                await loop.run_in_executor(pool, self._by_itself, to)
+                await loop.run_in_executor(pool, self.by_itself, to)
         finally:
             pool.shutdown(wait=False)
             self.state = "ended"
@@ -298,10 +298,10 @@ class Share:
                 if not isinstance(why, CacheError):
                     self.refused.add(name)
 
-    def _by_itself(self, to: Any) -> None:
+    def by_itself(self, to: Any = None, entries: bool = False) -> None:
         """Get what nobody else can give, and copy everything to a folder if that is wanted."""
         names = [*self.others]
-        if to is not None or self.data.node_cache is not None:
+        if entries or to is not None or self.data.node_cache is not None:
             given_up = self.refused.union(self.failed)
             names += [name for name in self.entries if name not in given_up]
         try:

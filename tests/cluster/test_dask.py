@@ -54,11 +54,11 @@ def make(folders):
     """Return a function that makes a package, its origin and the nodes."""
     ended = []
 
-    def made(name, files, count, rate=0.0):
+    def made(name, files, count, rate=0.0, caches=None):
         origin = Origin(folders / "served", rate).__enter__()
         ended.append(lambda: origin.__exit__())
         package(folders / "site", name, files, folders / "served", origin.url)
-        nodes = Nodes(folders, folders / "site", count)
+        nodes = Nodes(folders, folders / "site", count, caches)
         ended.append(nodes.close)
         return pkgdata.declare(name), origin, nodes
 
@@ -226,6 +226,20 @@ def test_a_late_worker_is_served_by_a_neighbour(make):
     assert digests(nodes.cache(3)) == expected(files)
     assert origin.requests == []
     assert nodes.client.submit(pkgdata.declare("staged").get, "s.txt").result()
+
+
+@pytest.mark.slow
+def test_workers_of_a_stage_that_share_a_cache_ask_once(make):
+    from pkgdata.dask import Stage
+
+    files = {"large.bin": os.urandom(9 << 20), "s.txt": b"s", "t.txt": b"t"}
+    _, origin, nodes = make("stagedtogether", files, 4, caches=2)
+    began = time.monotonic()
+    nodes.client.register_plugin(Stage("stagedtogether"))
+    assert time.monotonic() - began < 50, "nobody waits for another's patience to end"
+    for number in range(2):
+        assert digests(nodes.cache(number)) == expected(files)
+    assert origin.sent == sum(map(len, files.values()))
 
 
 def test_a_stage_tells_what_it_cannot_bring(make):
