@@ -259,3 +259,9 @@ def test_a_hit_loads_no_library_of_the_network(tmp_path):
     assert found.isdisjoint(
         {"requests", "urllib3", "http", "ssl", "filelock", "tqdm", "pooch", "asyncio", "logging"}
     )
+
+
+def test_no_two_test_files_have_one_name():
+    """Pytest imports them by their names alone, and would collect neither."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert {name for name in names if names.count(name) > 1} == set()

@@ -105,7 +105,8 @@ def test_without_meta_json_there_is_no_meta(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "problem"), [(b"{", "as JSON"), (b"[" * 100_000, "as JSON"), (b"[1]", "found list")]
+    ("text", "problem"),
+    [(b"{", "not JSON"), (b"[" * 100_000, "nested too deeply"), (b"[1]", "found list")],
 )
 def test_a_wrong_meta_json_is_named_when_it_is_read(tmp_path, text, problem):
     ds = pkgdata.Dataset(make(tmp_path / "d", {"data/train/": b"", "meta.json": text}))
