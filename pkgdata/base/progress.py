@@ -68,13 +68,9 @@ class Event:
         attempt: int = 1,
         attempts: int = 1,
     ) -> None:
-        self.name = name
-        self.state = state
-        self.done = done
-        self.total = total
-        self.source = source
-        self.attempt = attempt
-        self.attempts = attempts
+        self.name, self.state, self.source = name, state, source
+        self.done, self.total = done, total
+        self.attempt, self.attempts = attempt, attempts
 
     def __repr__(self) -> str:
         return f"Event({self.name!r}, {self.state!r}, {self.done}/{self.total}, {self.source!r})"
@@ -150,22 +146,32 @@ class _View:
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._last: dict[str, tuple[float, Event]] = {}
+        self._watched = False
 
     def _note(self, event: Event) -> None:
         if event.state in _ENDED:
             self._last.pop(event.name, None)
         else:
             self._last[event.name] = time.monotonic(), event
-        if bool(self._last) != (self in _views):
-            self._watch(bool(self._last))
+        if self._last and not self._watched:
+            self._watch()
 
-    def _watch(self, on: bool) -> None:
+    def _watch(self) -> None:
         global _clock
         with _guard:
-            (_views.add if on else _views.discard)(self)
-            if on and (_clock is None or not _clock.is_alive()):  # after a fork it is not
+            self._watched = True
+            _views.add(self)
+            if _clock is None or not _clock.is_alive():  # after a fork it is not
                 _clock = threading.Thread(target=_tick, name="pkgdata-progress", daemon=True)
                 _clock.start()
+
+    def rest(self) -> None:
+        """Do without the thread if nothing is in flight. It asks: files come and go too fast."""
+        with self._lock:
+            if not self._last:
+                with _guard:
+                    _views.discard(self)
+                self._watched = False
 
     def tick(self, now: float) -> None:
         """Say what can be said without an event."""
@@ -187,19 +193,26 @@ class _View:
 
 def _tick() -> None:
     """Call `tick` of all views, until for a while none has anything in flight."""
+    global _clock
     idle = 0
-    while idle < 3:
+    while True:
         time.sleep(1)
         with _guard:
             views = [*_views]
-        idle = 0 if views else idle + 1
+            idle = 0 if views else idle + 1
+            if idle == 3:
+                _clock = None
+                return
         for one in views:
             one.tick(time.monotonic())
+            one.rest()
 
 
 def _new_guard() -> None:
     global _guard
     _guard = threading.Lock()  # the thread may have held it at the fork
+    for one in _views:
+        one._watched = False
 
 
 if hasattr(os, "register_at_fork"):
@@ -290,8 +303,7 @@ class Bar(_View):
         self._in_bytes, self._shown, self._delay = in_bytes, shown, delay
         self._bytes: dict[str, int] = {}
         self._ended = 0
-        self._bar = drawn
-        self._own = drawn is None
+        self._bar, self._own = drawn, drawn is None
 
     def __call__(self, event: Event) -> None:
         """Draw an event."""
@@ -363,8 +375,7 @@ class Bar(_View):
 class Bars(_View):
     """A bar for each object in flight, and one over the batch if it has several files.
 
-    In a batch, small objects show in the bar over all of them only. `total` are its bytes, if
-    known.
+    In a batch, small objects show in the bar over all only. `total` are its bytes, if known.
     """
 
     def __init__(self, files: int = 0, total: int | None = None) -> None:
@@ -388,8 +399,7 @@ class Bars(_View):
     def _draw(self, event: Event) -> None:
         self._note(event)
         if event.state in _ENDED:
-            bar = self._bars.pop(event.name, None)
-            if bar is not None:
+            if (bar := self._bars.pop(event.name, None)) is not None:
                 if event.state == DONE:
                     self._move(bar, event)
                 bar.close()
@@ -412,10 +422,10 @@ class Bars(_View):
     def _move(self, bar: Any, event: Event) -> None:
         if event.total is not None and bar.total != event.total:
             bar.total = event.total
-        if event.state not in (RETRY, BYTES):
-            _describe(bar, self._label(event.name, time.monotonic()))
         if event.state == RETRY:
             return
+        if event.state != BYTES:
+            _describe(bar, self._label(event.name, time.monotonic()))
         if event.done < bar.n:
             bar.reset(event.total)
             bar.initial = 0
@@ -483,15 +493,8 @@ def _drawn(title: str, total: int | None, in_bytes: bool, leave: bool, delay: fl
         from . import notebook
 
         kind = notebook.bar_class()
-    units: dict[str, Any] = {"unit": "file"}
+    how: dict[str, Any] = {"unit": "file"}
     if in_bytes:
-        units = {"unit": "B", "unit_scale": True, "unit_divisor": 1000}
-    return kind(
-        desc=escaped(title, but=""),
-        total=total,
-        dynamic_ncols=True,
-        leave=leave,
-        file=_Screen(),
-        delay=delay,
-        **units,
-    )
+        how = {"unit": "B", "unit_scale": True, "unit_divisor": 1000}
+    how.update(dynamic_ncols=True, leave=leave, file=_Screen(), delay=delay)
+    return kind(desc=escaped(title, but=""), total=total, **how)

@@ -381,13 +381,13 @@ class PackageData(report.InNotebook):
 
     def _look(self, names: Iterable[str], report: Report) -> list[Entry]:
         """Put what is here into a report; return what is not, or not on the node."""
-        rest = []
+        rest, offline = [], self._settings.is_offline
         for name in names:
             try:
                 path = self.find(name)
                 if path is not None:
                     report.succeeded[name] = path
-                elif self._settings.is_offline:  # before anything that speaks HTTP is imported
+                elif offline:  # before anything that speaks HTTP is imported
                     raise self._offline(name)
                 if path is None or self._lookup().note_use(path):
                     rest.append(self.registry[name])

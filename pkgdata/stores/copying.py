@@ -16,7 +16,6 @@ from typing import NamedTuple
 from ..base import owners, pool, progress
 from ..base.progress import BYTES, START, Event
 from ..base.report import HostShare, Report, each_name, one_name, plain_name
-from ..cluster import bulk
 from ..errors import ConfigError, ObjectExistsError, PkgdataError, PkgdataWarning, StoreError, warn
 from . import codecs
 from .objects import BLOCK, UNREADABLE, WHOLE, Attributes, is_marker
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from ..base.progress import Callback
+    from ..cluster import bulk
     from .base import Driver
 
     Item = tuple[Driver, str, str]
@@ -255,6 +255,8 @@ class _Copying(NamedTuple):
 
     def elsewhere(self, items: list[Item]) -> list[Copied]:
         """Copy what a worker of an engine is given; times are by the clock on the wall."""
+        from ..cluster import bulk  # it loads concurrent.futures, which a download is spared
+
         for proof in self.proofs:
             bulk.check(proof)
         made, ahead = self.in_worker(items, _Halt(bulk.cancelled())), time.time() - time.monotonic()
@@ -285,6 +287,8 @@ def _outcome(item: Item, copied: Copied | None, error: Exception | None) -> Copi
 
 def _on_workers(on: Any, items: Iterable[Item], how: _Copying) -> Iterator[Copied]:
     """Make copies on the workers of an engine, and yield what became of each."""
+    from ..cluster import bulk
+
     proofs: list[bulk.Proof] = []
     here, known, ahead = bulk.is_here(on), set(), time.time() - time.monotonic()
 
