@@ -31,11 +31,6 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def pytest_collection_finish() -> None:
-    """Leave ten thousand tests out of every collection of garbage."""
-    gc.freeze()
-
-
 @pytest.fixture(autouse=True, scope="module")
 def _collect():
     """Free what a module's tests made: servers and their contents lie in circles."""
