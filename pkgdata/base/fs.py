@@ -47,10 +47,7 @@ def _checked(name: str, problem: str | None) -> str:
 
 
 def name_problem(name: str, everywhere: bool = False) -> str | None:
-    """Return why a disk of this system, or of any system `everywhere`, cannot hold a name, or None.
-
-    What a name must not do on any system, such as to leave its folder, is a problem in both cases.
-    """
+    """Return why a disk of this system, or of any (`everywhere`), cannot hold a name, or None."""
     problem = _escape(name) or (_windows_problem(name) if everywhere or WINDOWS else None)
     if problem is None and everywhere:
         problem = _not_unicode(name)
@@ -98,12 +95,11 @@ def name_inside(folder: str, path: str) -> str | None:
     return None if name.startswith("../") or name in (".", "..") else name
 
 
-def make_dirs(path: str, bits: int = 0, follow: bool = True) -> None:
+def make_dirs(path: str, bits: int = 0, follow: bool = True, tries: int = 20) -> None:
     """Create a directory and its missing parents, each with the mode of the one above it.
 
-    A group can so share a cache: whichever member creates a folder, the others may write where the
-    parent lets them. Without `follow` the umask decides, as it does for what is no cache. Each new
-    one also gets the permission bits `bits`. Raises NotADirectoryError if a file is in the way.
+    A group can so share a cache: whoever makes a folder, the others may write where the parent lets
+    them. Without `follow` the umask decides. Each new one also gets the permission bits `bits`.
     """
     try:
         os.mkdir(path)
@@ -112,10 +108,10 @@ def make_dirs(path: str, bits: int = 0, follow: bool = True) -> None:
             make_dirs(path, bits, follow)
     except FileNotFoundError:
         parent = os.path.dirname(path)
-        if parent == path:
+        if parent == path or not tries:  # of a kernel's folder, nothing can be made below it
             raise
         make_dirs(parent, bits, follow)
-        make_dirs(path, bits, follow)
+        make_dirs(path, bits, follow, tries - 1)
     else:
         if follow:
             follow_mode(path, 0o777)
@@ -282,6 +278,9 @@ class writing:
         self._modified = modified
 
     def __enter__(self) -> int:
+        there = not self._follow and os.path.exists(self._path)  # a cache sets it aside
+        if there and not os.path.isfile(self._path) and not os.path.isdir(self._path):
+            raise OSError(errno.EINVAL, "it is a pipe, a socket or a device", self._path)
         self._fd = create_exclusive(self._aside, self._follow, self._mode)
         return self._fd
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..base import hashes
+from ..base.urls import redact
 from ..errors import ConfigError, ObjectNotFoundError, StoreError
 from ..stores.codecs import SUFFIXES
 from ..stores.file import FileStore, TreeStore
@@ -88,7 +89,7 @@ def target(stores: Stores, text: str, many: bool = False, always_folder: bool = 
     """
     address = parse(text)
     if address.pattern:
-        raise ConfigError(f"{text}: a destination has no wildcards")
+        raise ConfigError(f"{redact(text)}: a destination has no wildcards")
     if address.local and os.path.isfile(address.path):
         if address.folder or many or always_folder:
             raise ConfigError(f"{text}: it is a file, not a folder to copy into")

@@ -172,7 +172,10 @@ def _problem(root: str) -> str | None:
         if shared and fs.is_foreign(found):
             return f"{at} belongs to another user"
         if stat.S_ISLNK(found.st_mode):
-            return _problem(os.path.join(os.path.realpath(at), *parts[number + 1 :]))
+            real = os.path.realpath(at)
+            if os.path.islink(real):
+                return f"{at}: the link leads in a circle"
+            return _problem(os.path.join(real, *parts[number + 1 :]))
         above, shared = at, bool(found.st_mode & 0o022)
         if shared and not found.st_mode & stat.S_ISVTX:
             return f"others may change {at}"
@@ -187,6 +190,6 @@ def _make_private(folder: str) -> None:
         os.mkdir(folder, 0o700)
     except FileNotFoundError:
         _make_private(os.path.dirname(folder))
-        _make_private(folder)
+        os.makedirs(folder, 0o700, exist_ok=True)
     except FileExistsError:
         pass  # another process was faster

@@ -30,6 +30,13 @@ if TYPE_CHECKING:
     Found = tuple[str, Adopted]
 
 
+def _days(text: str) -> float:
+    days = float(text)
+    if not days >= 0:
+        raise ValueError  # nor is it NaN
+    return days
+
+
 def add(commands: Any) -> None:
     """Add these commands to the parser."""
     _, verbs = text.group(commands, "cache", "see and clean the files that were downloaded")
@@ -59,7 +66,7 @@ def add(commands: Any) -> None:
     text.add_json(rm)
 
     prune = text.command(verbs, "prune", _prune, "remove what was not used recently, and leftovers")
-    prune.add_argument("--older-than", type=float, default=90.0, metavar="DAYS", help="default: 90")
+    prune.add_argument("--older-than", type=_days, default=90.0, metavar="DAYS", help="default: 90")
     prune.add_argument("--dry-run", action="store_true", help="list only")
     text.add_json(prune)
 

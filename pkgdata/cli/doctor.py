@@ -117,7 +117,7 @@ def _of_network() -> Iterator[Symptom]:
     proxies = sorted(name for name in os.environ if name.lower()[-6:] == "_proxy")
     proxies = [name for name in proxies if name.lower() != "no_proxy"]
     if proxies:
-        found = ", ".join(f"{name}={urls.redact(os.environ[name])}" for name in proxies)
+        found = ", ".join(f"{name}={_proxy(os.environ[name])}" for name in proxies)
         yield Symptom("note", "proxy", found)
     try:
         bundle = urls.ca_bundle()
@@ -125,6 +125,11 @@ def _of_network() -> Iterator[Symptom]:
         yield Symptom("wrong", "certificates", error.message, error.hint or "unset the variable")
     else:
         yield Symptom("ok", "certificates", bundle or "those of Python's package certifi")
+
+
+def _proxy(text: str) -> str:
+    """Redact a proxy, which may stand there without a scheme."""
+    return urls.redact(text if "://" in text else f"http://{text}")
 
 
 def _of_folders() -> Iterator[Symptom]:

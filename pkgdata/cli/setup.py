@@ -94,6 +94,12 @@ def _init(args: Namespace) -> None:
             f"{args.package} is not the folder of a package",
             hint="name the folder with its __init__.py, such as src/mypkg",
         )
+    below = sorted(one.name for one in os.scandir(folder) if _has(one.path, "__init__.py"))
+    if not _has(folder, "__init__.py") and (below or _has(folder, *_MARKS)):
+        raise ConfigError(
+            f"{args.package} has no __init__.py: it is the folder of a project, not of a package",
+            hint=f"name the package: {os.path.join(folder, below[0] if below else 'src/mypkg')}",
+        )
     root = _project_root(folder)
     relative = os.path.relpath(os.path.abspath(folder), root).replace(os.sep, "/")
     known = {"name": name, "package": f"./{relative}", "folder": args.data}

@@ -54,7 +54,7 @@ SITES = {
 }
 
 #: Where pages have it.
-_SCRIPT = re.compile(r"<script[^>]*application/ld\+json[^>]*>(.*?)</script", re.DOTALL | re.I)
+_SCRIPT = re.compile(r"application/ld\+json[^>]{0,1000}>", re.I)
 
 #: Answers of Hugging Face that list files; each has a thousand.
 _PAGES = 100
@@ -252,7 +252,10 @@ def _croissant(record: str) -> Answer:
         with open(record, "rb") as file:
             content = file.read(MOST_JSON + 1)
     else:
-        parts = urlsplit(record)
+        try:
+            parts = urlsplit(record)
+        except ValueError as error:
+            raise RegistryError(f"{shown} is no address: {error}", file=record) from None
         where = record.partition("://")[2].partition("/")[2]
         rest = _client(parts.hostname or "", f"{parts.scheme}://{parts.netloc}")
         content = b""
@@ -265,7 +268,8 @@ def _croissant(record: str) -> Answer:
     text = content.decode("utf-8-sig", "replace")
     if text.lstrip()[:1] == "<":  # a page
         inside = _SCRIPT.search(text)
-        text = inside[1] if inside else text
+        if inside:
+            text = re.split("</script", text[inside.end() :], maxsplit=1, flags=re.I)[0]
 
     def wrong(why: str) -> RegistryError:
         return RegistryError(f"{shown}: {why}", file=record)
@@ -308,13 +312,20 @@ def _of_croissant(metadata: Answer) -> Iterator[Entry]:
             yield from _of_hugging_face(one.address("contentUrl"), _patterns(one, parts))
             continue
         digest, url = _croissant_digest(one), one.get("contentUrl")
-        if digest is None or not isinstance(url, str) or "://" not in url:
+        if digest is None or not isinstance(url, str) or not _is_address(url):
             left.append(str(one.get("name") or one.get("@id")))
         else:
             size = _croissant_size(one)
             yield Entry(_croissant_name(one), digest, size, (one.address("contentUrl"),))
     if left:
         warn(f"left out, as they have no digest or address: {', '.join(left[:5])}", PkgdataWarning)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        return bool(urlsplit(url).scheme and "://" in url)
+    except ValueError:
+        return False  # an odd host
 
 
 def _croissant_name(file: Answer) -> str:

@@ -512,3 +512,21 @@ def test_another_host_name_is_another_place():
         assert token.partition("-")[0] != owners.token().partition("-")[0]
         assert not owners.is_gone(token)
         child.communicate()
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="needs a folder that takes no files")
+def test_a_folder_that_cannot_be_made_anywhere_is_an_error():
+    with pytest.raises(FileNotFoundError):
+        fs.make_dirs("/proc/nosuch/folder")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such files")
+def test_a_pipe_or_device_is_not_replaced_by_a_file(tmp_path):
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    for path in (pipe, link):
+        with pytest.raises(OSError, match="a pipe, a socket or a device"):
+            fs.write_atomic(str(path), b"text")
+        assert stat.S_ISFIFO(os.stat(path).st_mode)
+    assert [name for name in os.listdir(tmp_path) if name.endswith(".tmp")] == []

@@ -203,3 +203,10 @@ def test_help_is_printed_at_once():
     )
     assert done.stdout.startswith("pkgdata 0.")
     assert "pkgdata.core" not in done.stderr
+
+
+def test_doctor_shows_no_login_of_a_proxy(shell, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "me:hush-hush@proxy.example.org:1")
+    shell("doctor")
+    assert "***@proxy.example.org:1" in shell.out
+    assert "hush" not in shell.out + shell.err

@@ -528,3 +528,12 @@ def test_a_hit_neither_writes_nor_locks(data, node):
     before = snapshot(node)
     assert is_below(pkgdata.declare("lookpkg").get(NAME), node)
     assert snapshot(node) == before
+
+
+@posix
+def test_links_in_a_circle_are_no_node_cache(tmp_path, monkeypatch):
+    (tmp_path / "one").symlink_to("two")
+    (tmp_path / "two").symlink_to("one")
+    monkeypatch.setenv("PKGDATA_NODE_CACHE", str(tmp_path / "one"))
+    with pytest.warns(CacheWarning, match="in a circle"):
+        assert pkgdata.declare("circle", registry={}).node_cache is None

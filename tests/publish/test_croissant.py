@@ -148,13 +148,27 @@ def test_what_is_damaged_is_named(tmp_path, distribution, error, words):
 
 
 @pytest.mark.parametrize(
-    "change", [{"md5": "x"}, {"md5": "AA=="}, {"md5": 3}, {"contentUrl": "a.csv"}]
+    "change",
+    [
+        {"md5": "x"},
+        {"md5": "AA=="},
+        {"md5": 3},
+        {"contentUrl": "a.csv"},
+        {"contentUrl": "https://[::1/b.csv"},
+    ],
 )
 def test_a_file_without_a_digest_or_an_address_is_left_out(tmp_path, change):
     files = [FILE, {**FILE, "name": "b.csv", **change}]
     with pytest.warns(PkgdataWarning, match=r"left out.*b\.csv"):
         found = records.from_record(damaged(tmp_path, distribution=files))
     assert [*found] == ["a.csv"]
+
+
+def test_a_page_of_many_beginnings_is_read_in_little_time(tmp_path):
+    page = tmp_path / "page.html"
+    page.write_text('<script type="application/ld+json">' * 50_000)  # by the square it is minutes
+    with pytest.raises(RegistryError):
+        records.from_record(str(page))
 
 
 def test_size_and_depth_are_bounded(tmp_path, monkeypatch):

@@ -116,3 +116,14 @@ def test_no_package(tmp_path, capsys, name):
     make(tmp_path / "not-a-name", {"x": b""})
     assert cli.main(["init", str(tmp_path / name)]) == 1
     assert "is not the folder of a package" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("folder", [".", "src"])
+def test_the_folder_of_a_project_is_no_package(package, folder, capsys):
+    project = package.parent.parent
+    before = sorted(project.rglob("*"))
+    assert cli.main(["init", str(project / folder)]) == 1
+    said = capsys.readouterr().err
+    assert "the folder of a project, not of a package" in said
+    assert "mypkg" in said
+    assert sorted(project.rglob("*")) == before
