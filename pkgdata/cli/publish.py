@@ -235,14 +235,15 @@ def _print_outcome(
     as_json: bool,
 ) -> None:
     """Print what became of each file, and what is left for the maintainer to do."""
-    bases = (plan.destination.dataurl for plan in work.plans)
+    bad = {one.mirror for one in findings if one.state != "ok"}
+    # what was not read back is no address to give to users
+    bases = [p.destination.dataurl for p in work.plans if p.destination.url not in bad]
     dataurl = [base for base in bases if base is not None]
     dois = [plan.destination.doi for plan in work.plans if plan.destination.doi]
     if as_json:
         text.json({**_as_json(findings), "dataurl": dataurl, "doi": dois, "pages": pages})
     else:
         _print_findings(findings)
-    bad = {one.mirror for one in findings if one.state != "ok"}
     for plan in work.plans:
         # a draft is read back well, but is not what the maintainer wanted to end with
         if plan.destination.url in bad or plan.destination.private:
