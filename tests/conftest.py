@@ -60,12 +60,30 @@ def isolated(tmp_path, monkeypatch):
     monkeypatch.setenv("PKGDATA_PROGRESS", "0")
 
 
-def pytest_terminal_summary(terminalreporter):
-    """Show the peak of pytest's own memory: a test that keeps what it made shows here."""
+def _peak() -> float:
+    """Return the most memory that this process has taken, in MiB; 0 on Windows."""
     try:
         import resource
     except ImportError:
-        return  # Windows
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    scale = 1 << 20 if sys.platform == "darwin" else 1 << 10
-    terminalreporter.write_line(f"peak memory of pytest itself: {peak / scale:.0f} MiB")
+    return peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+
+
+_peaks: list[float] = []
+
+
+def pytest_sessionfinish(session):
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["peak"] = _peak()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node):
+    _peaks.append(getattr(node, "workeroutput", {}).get("peak", 0))
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Show the peak of pytest's own memory: a test that keeps what it made shows here."""
+    found = ", ".join(f"{peak:.0f} MiB" for peak in [_peak(), *_peaks])
+    terminalreporter.write_line(f"peak memory of pytest itself, and of its workers: {found}")

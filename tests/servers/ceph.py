@@ -70,7 +70,7 @@ rgw enable usage log = false
 """
 
 _FOLDERS = ("mon", "osd")
-_TAKEN = "Address already in use"
+_TAKEN = ("Address already in use", "status 98")  # EADDRINUSE
 
 #: Who may do what in the cluster.
 _KEYS = {
@@ -117,7 +117,11 @@ class Ceph(S3):
             except BaseException as error:
                 self.stop()
                 # the ports were free when they were chosen; somebody was quicker to take one
-                if not (left and isinstance(error, ServerError) and _TAKEN in str(error)):
+                if not (
+                    left
+                    and isinstance(error, ServerError)
+                    and any(one in str(error) for one in _TAKEN)
+                ):
                     raise
 
     def stop(self) -> None:
