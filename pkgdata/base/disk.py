@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 #: Errors of a full disk or an exhausted quota.
 NO_SPACE = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})
 
-#: File systems of one kernel: whoever holds a lock there holds its ``flock``.
+#: File systems of one kernel: the holder of a lock there holds its ``flock``.
 _LOCAL = frozenset({"ext2", "ext3", "ext4", "f2fs", "overlay", "tmpfs", "xfs"})
 
 

@@ -98,8 +98,8 @@ def name_inside(folder: str, path: str) -> str | None:
 def make_dirs(path: str, bits: int = 0, follow: bool = True, tries: int = 20) -> None:
     """Create a directory and its missing parents, each with the mode of the one above it.
 
-    A group can so share a cache: whoever makes a folder, the others may write where the parent lets
-    them. Without `follow` the umask decides. Each new one also gets the permission bits `bits`.
+    A group can so share a cache: in a folder that one member makes, others may write where the
+    parent lets them. Without `follow` the umask decides. Each gets the permission `bits`, too.
     """
     try:
         os.mkdir(path)

@@ -197,7 +197,7 @@ class _Named:
             if not _is_there(self._fd):  # what was removed while we waited for it guards nothing
                 self._close()
                 return False
-        # on a local disk flock is enough: whoever had it and is gone has given it back
+        # on a local disk flock is enough: it ends with the process that held it
         enough = alone or (self._flock is True and not self._server)
         return enough or self.note.take(self._flock is True)
 

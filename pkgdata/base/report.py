@@ -50,7 +50,7 @@ def parse_json(
     most: int | None = MOST_JSON,
     **options: Any,
 ) -> Any:
-    """Return JSON, whoever wrote it; raise what `wrong` makes of the reason if that fails."""
+    """Return JSON that others wrote; raise what `wrong` makes of the reason if that fails."""
     import json  # few need it, and its import takes as long as opening a folder
 
     if most is not None and len(content) > most:

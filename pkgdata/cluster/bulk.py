@@ -37,7 +37,7 @@ _FIRST, _MOST = 16, 1000
 #: Seconds after which a caller is told that no worker is there.
 _PATIENCE = 30.0
 
-#: Errors of engines, by name, that mean: whoever worked on this ended, others go on.
+#: Errors of engines, by name, that mean: the worker that did this ended, others go on.
 _LOSSES = {"KilledWorker", "WorkerCrashedError", "NodeDiedError", "OutOfMemoryError"}
 
 #: Seconds in which a result that is there is brought here.
@@ -316,7 +316,7 @@ class _Run:
             self._closed = StoreError(f"the batch was cancelled, or the scheduler ended: {failure}")
             self._again.append(part)
             return
-        except Exception as failure:
+        except Exception as failure:  # each engine has errors of its own
             if not future.done():  # its worker ended with the result; another one works on it
                 self.parts[future] = part
                 future.add_done_callback(self._ended.put)

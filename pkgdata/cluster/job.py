@@ -3,7 +3,7 @@
 The environment of a rank only says who begins: the ranks on the node of rank 0. The others watch
 the user's cache, one process of each node, which is spared most of the questions. They take over
 if nothing grows any more, the later the higher their node's number. So nothing has to be connected
-or agreed on, and whoever is killed is replaced.
+or agreed on, and a killed rank is replaced.
 
 On ``"slurm"`` a batch script fetches once, sends the files with sbcast to the other nodes, and lets
 srun start one process on each, which verifies what came on its way into the node's cache.
@@ -83,7 +83,7 @@ def fetch(
     """Make sure that files are here, in step with the other ranks of the job."""
     here = seat()
     if here is None:
-        return data.fetch(names, to=to, progress=progress)  # type: ignore[no-any-return]
+        return data.fetch(names, to=to, progress=progress)  # type: ignore[no-any-return] # data is a PackageData, of a room above
     began = time.monotonic()
     wanted = list(dict.fromkeys(data.registry if names is None else each_name(names)))
     crew = _Crew(data, wanted, here, progress)
@@ -245,7 +245,7 @@ class _Crew:
             if (len(left), work) != last:
                 last, changed = (len(left), work), now
             if now - changed > patience:
-                # whoever worked there is stuck or dead, which is not waited for again
+                # the process there is stuck or dead, and not waited for again
                 cache.stuck.update(owners.of(path) for path, _ in work.values())
                 cache.lock_timeout = min(cache.lock_timeout, patience)
                 break

@@ -351,7 +351,7 @@ class _Stream:
         self._left -= len(self._block)
         if self._file is not None:
             try:
-                if self._file.readinto(self._block) != len(self._block):  # type: ignore[attr-defined]
+                if self._file.readinto(self._block) != len(self._block):  # type: ignore[attr-defined] # a raw file
                     raise OSError(f"what {self.name} sends has become shorter")
             except OSError as error:
                 self.error = error  # the others find that the digest is wrong

@@ -362,7 +362,7 @@ class Share:
                     self.cache.obtain(entry.digest, entry.name, entry.size, fill, None, sync)
                     return
                 except IntegrityError:
-                    time.sleep(0.5)  # whoever had wrong bytes has seen it and begins again
+                    time.sleep(0.5)  # the sender of wrong bytes has seen it and begins again
             self._from_mirrors([entry.name])
         except Refused:
             pass
