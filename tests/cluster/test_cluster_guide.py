@@ -16,7 +16,7 @@ from slurm import NODES, Slurm
 import pkgdata
 
 CHECKOUT = os.path.dirname(os.path.dirname(pkgdata.__file__))
-PAGE = Path(CHECKOUT, "docs", "howto", "cluster.md")
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "howto" / "cluster.md"
 MEGABYTE = 1 << 20
 WAIT = 120
 
