@@ -131,7 +131,9 @@ def site(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_site_builds_without_a_warning_or_a_dead_link(site):
-    reads = pytest.importorskip("sphinx.util.inventory", reason="needs Sphinx: pip install '.[docs]'")
+    reads = pytest.importorskip(
+        "sphinx.util.inventory", reason="needs Sphinx: pip install '.[docs]'"
+    )
     with open(site / "objects.inv", "rb") as file:
         inventory = reads.InventoryFile.load(file, "", lambda base, path: path)
     known = {name for kind, found in inventory.items() if kind.startswith("py:") for name in found}

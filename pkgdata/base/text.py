@@ -7,7 +7,6 @@ import functools
 import itertools
 import os
 import re
-import string
 import sys
 
 from ..errors import ConfigError, escaped, required
@@ -80,7 +79,11 @@ def template(module: str, name: str, /, **words: object) -> str:
     ``FILE#PART`` is what stands in the file between the line ``<!-- PART -->`` and the next such.
     """
     text = _template(os.path.join(os.path.dirname(os.path.abspath(module)), "templates", name))
-    return string.Template(text).substitute(words) if words else text
+    if not words:
+        return text
+    import string  # downloads are spared it
+
+    return string.Template(text).substitute(words)
 
 
 @functools.cache
@@ -373,6 +376,24 @@ def complain(line: str) -> None:
         print(escaped(line), file=sys.stderr)
     except OSError:
         pass  # nobody reads it; the work goes on
+
+
+def is_logged(level: int) -> bool:
+    """Return True if somebody may hear of such a level; below a warning, who imported logging."""
+    # a download that nobody watches is spared the import, which takes as long as a small file
+    if level < 30 and "logging" not in sys.modules:
+        return False
+    import logging
+
+    return logging.getLogger("pkgdata").isEnabledFor(level)
+
+
+def log(level: int, message: str, *values: object) -> None:
+    """Log to the logger ``pkgdata``."""
+    if is_logged(level):
+        import logging
+
+        logging.getLogger("pkgdata").log(level, message, *values, stacklevel=2)
 
 
 def say(line: str) -> None:

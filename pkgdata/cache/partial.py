@@ -464,12 +464,12 @@ class Group:
                 fs.remove(path)  # an error ended it; nobody would go on with these
 
     def _bring(self, path: str, target: str) -> None:
-        folder = os.path.dirname(target)
-        above = os.path.dirname(folder)
-        for one in (os.path.dirname(above), above):
-            if one not in self._folders:
+        folder = target.rpartition(os.sep)[0]
+        above = folder.rpartition(os.sep)[0]
+        if above not in self._folders:
+            for one in (os.path.dirname(above), above):
                 self._make(one)
-                self._folders.add(one)
+            self._folders.add(above)
         self._make(folder)
         fs.install(path, target)
 

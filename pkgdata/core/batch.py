@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 
-from ..base import disk, fs, locks, notes
+from ..base import disk, fs, locks, notes, text
 from ..base.config import conf
 from ..base.pool import Crew
 from ..base.progress import DONE, HIT, START, WAIT, Event, silent
@@ -28,7 +28,7 @@ from ..cache.objects import LOCKS
 from ..cache.stamps import CLAIMS, OBJECTS, PARTIAL, key_of
 from ..errors import PkgdataError
 from ..stores.wire import user_agent
-from ..transfer.fetch import LOGGER, Routes, report
+from ..transfer.fetch import Routes, report
 from ..transfer.sockets import Run, Server
 from .jobs import Queue, SmallFile
 
@@ -95,6 +95,7 @@ class Batch:
         self._durability: str = settings["durability"]
         self._retries: int = settings["retries"]
         self._show: Callback = silent
+        self._logs = text.is_logged(20)  # INFO
         #: Bytes of the largest file that goes through bulk.
         self.largest = SMALL
         self._crowd = (1 << 32) + crowd * _WORKERS
@@ -196,7 +197,7 @@ class Batch:
     def done(self, job: SmallFile) -> None:
         """Take over a job whose bytes are right."""
         self.tell(job, DONE, job.size)
-        if LOGGER.isEnabledFor(20):  # INFO
+        if self._logs:
             report(job.entry.name, self.url, job.size, time.monotonic() - job.began)
         with self._lock:
             job.keep()

@@ -35,14 +35,17 @@ _WEB = ("http", "https")
 #: Digits of a length, enough for all that a disk can hold.
 DIGITS = 19
 
+#: What follows the status code in its line, a line of a field, and the rest of such a line.
+_REASON, _REST = rb"(?: [^\0\r\n]*)?", rb"[^\0-\x08\n-\x1f\x7f]*"
+_FIELD = rb"[!#-'*+.0-9A-Z^-z|~-]+:" + _REST
 #: A head without its empty last line; lines may be folded, and end without a carriage return.
-_HEAD = re.compile(
-    rb"HTTP/1\.[01] [1-9]\d\d(?: [^\0\r\n]*)?\r?\n"
-    rb"(?:[!#-'*+.0-9A-Z^-z|~-]+:[^\0-\x08\n-\x1f\x7f]*\r?\n(?:[ \t][^\0-\x08\n-\x1f\x7f]*\r?\n)*)*"
-)
+#: (Compiled when it is first needed: a batch of small files gets along with the next.)
+_HEAD = rb"HTTP/1\.[01] [1-9]\d\d%b\r?\n(?:%b\r?\n(?:[ \t]%b\r?\n)*)*" % (_REASON, _FIELD, _REST)
+#: The head of a success that is written as all servers write it, so that one look is enough.
+PLAIN_HEAD = re.compile(rb"HTTP/1\.1 200%b\r\n(?:%b\r\n)*" % (_REASON, _FIELD))
 
 #: The line before a chunk: its length in bytes, and extensions that nobody uses.
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n")
+_CHUNK = rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n"
 
 
 class MalformedError(OSError, ValueError):
@@ -51,7 +54,7 @@ class MalformedError(OSError, ValueError):
 
 def check_head(head: bytes) -> None:
     """Refuse a head, without its empty last line, that is not as RFC 9112 wants it."""
-    if not _HEAD.fullmatch(head):
+    if not re.fullmatch(_HEAD, head):
         raise MalformedError("the head of the answer is malformed")
 
 
@@ -179,7 +182,7 @@ class Strict:
 
     def _read_next_chunk_size(self) -> int:
         line = self.fp.readline(_LINE + 1)
-        found = _CHUNK.fullmatch(line)
+        found = re.fullmatch(_CHUNK, line)
         if found is None:
             raise MalformedError("the length of a chunk is cut or malformed")
         return int(found[1], 16)

@@ -10,7 +10,6 @@ Jitter", AWS Architecture Blog, 2015), and never fall below a server's ``Retry-A
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import sys
 import time
@@ -53,7 +52,6 @@ if TYPE_CHECKING:
 #: Seconds for which a server that failed is tried last.
 DOWN_SECONDS = 600.0
 
-LOGGER = logging.getLogger("pkgdata")
 #: Servers of which this process has warned that others had to stand in for them.
 _warned: set[str] = set()
 
@@ -104,7 +102,7 @@ def fetch(
         except (StoreError, IncompleteTransferError, IntegrityError) as error:
             failures[address] = error
             why, turn = error.message.partition("\n")[0], (transfer.attempt, transfer.attempts)
-            LOGGER.info("%s (try %d of %d)", why, *turn)
+            text.log(20, "%s (try %d of %d)", why, *turn)
             host = address.split("/")[2] if "://" in address else address
             show(Event(name, RETRY, target.offset, size, why.replace(address, host), *turn))
             raise
@@ -117,7 +115,7 @@ def fetch(
 
 def report(name: str, address: str, count: int, took: float) -> None:
     """Log a download: from where, how many bytes, how long it took."""
-    LOGGER.info("%s: %s from %s", name, text.speed(count, took), address)
+    text.log(20, "%s: %s from %s", name, text.speed(count, took), address)
 
 
 def _warn_of(failures: Mapping[str, PkgdataError], name: str, address: str) -> None:
@@ -127,7 +125,7 @@ def _warn_of(failures: Mapping[str, PkgdataError], name: str, address: str) -> N
         if wrong or (bad != address and server not in _warned):
             _warned.add(server)
             why = error.message.partition("\n")[0]
-            LOGGER.warning("%s; %s came from %s", why, repr(name), address)
+            text.log(30, "%s; %s came from %s", why, repr(name), address)
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import socket
 import time
 
 from ..base.urls import headers_for, tls_context
-from ..stores.wire import DIGITS, check_head
+from ..stores.wire import DIGITS, PLAIN_HEAD
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -349,12 +349,9 @@ def parse_head(head: bytes) -> tuple[int, bool]:
 
     A ValueError means that it is not a plain ``200`` with one length and no coding.
     """
-    if head[:12] != b"HTTP/1.1 200" or head[12:13] not in b" \r":
-        raise ValueError("not HTTP/1.1 200")
-    check_head(head)
+    if not PLAIN_HEAD.fullmatch(head):
+        raise ValueError("not HTTP/1.1 200, or with odd lines")
     low = head.lower()
-    if b"\r\n " in low or b"\r\n\t" in low:
-        raise ValueError("a folded line")
     if low.count(b"\r\ncontent-length:") != 1 or b"\r\ntransfer-encoding:" in low:
         raise ValueError("no plain length")
     at = low.index(b"\r\ncontent-length:") + 17

@@ -175,7 +175,8 @@ class Bench:
     """A package of one file, its origin, and a cluster for each number of workers."""
 
     def __init__(self, args: argparse.Namespace, work: Path) -> None:
-        self.size, self.work, self.site = args.megabytes * 1_000_000, work, work / "site"
+        self.size, self.work = args.megabytes * 1_000_000, work
+        self.site = common.fresh(work / "site")
         served = common.fresh(work / "served")
         self.origin = origins.Origin(served, args.rate * 1e6)
         content = random.Random(0).randbytes(self.size)

@@ -432,3 +432,19 @@ def test_ctrl_c_while_another_process_is_waited_for(server, spawn):
     assert check_objects(root()) == len(FILES) - 4
     server.release()
     check_paths(first.paths(), FILES)
+
+
+def test_who_does_not_log_does_not_load_logging(tmp_path):
+    files = make(50)
+    code = (
+        "import sys, pkgdata\n"
+        "data = pkgdata.PackageData('p', dataurl=sys.argv[1], registry=sys.argv[2])\n"
+        "assert len(data.fetch().new) == 50\n"
+        "print([name for name in ('logging', 'traceback', 'requests') if name in sys.modules])\n"
+    )
+    (tmp_path / "registry.txt").write_text(registry(files).dumps())
+    with FaultServer(dict(files)) as server:
+        command = [sys.executable, "-c", code, server.url, str(tmp_path / "registry.txt")]
+        env = {**os.environ, "PYTHONPATH": checkout()}
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
