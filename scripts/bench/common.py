@@ -205,8 +205,8 @@ def header(
     programs = "; ".join(_first_line(argv) for argv in tools)
     return (
         f"- Python {platform.python_version()}, {versions}\n"
-        f"- {programs}\n"
-        f"- {platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores; "
+        + (f"- {programs}\n" if programs else "")
+        + f"- {platform.system()} {platform.machine()}, {_processor()}, {os.cpu_count()} cores; "
         f"load average at the end {os.getloadavg()[0]:.1f}\n"
         f"- {time.strftime('%Y-%m-%d', time.gmtime())}, median of {count} rounds\n"
     )
