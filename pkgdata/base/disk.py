@@ -1,10 +1,11 @@
-"""What disks promise: that bytes survive a power loss, and how many more fit."""
+"""What disks promise: that bytes survive a power loss, and how many more fit; temporary folders."""
 
 from __future__ import annotations
 
 import errno
 import functools
 import os
+import stat
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -121,3 +122,57 @@ def is_local(folder: str) -> bool:
     except (OSError, IndexError):
         return False  # not Linux
     return bool(kinds) and _LOCAL.issuperset(kinds)
+
+
+# -- temporary folders -------------------------------------------------------------------------
+
+
+class temporary:
+    """Give a folder that only this user may enter, until the block ends; in TMPDIR, or `near`.
+
+    Its name is ``pkgdata-<kind>.<owner>-<8 characters>.tmp``: what killed processes have left goes
+    when the next one is made.
+    """
+
+    def __init__(self, kind: str, near: str | None = None) -> None:
+        self._name, self._near = f"pkgdata-{kind}", near
+
+    def __enter__(self) -> str:
+        import tempfile
+
+        from . import owners  # a hit needs none of the two
+
+        top = self._near or tempfile.gettempdir()
+        sweep_temporary(top)
+        # what is not in TMPDIR stands next to a user's own folders
+        start = f"{'.' * bool(self._near)}{self._name}.{owners.token()}-"
+        self._path = tempfile.mkdtemp(owners.ASIDE, start, top)
+        return self._path
+
+    def __exit__(self, *_: object) -> None:
+        _discard(self._path)
+
+
+def sweep_temporary(top: str) -> None:
+    """Remove the folders of `temporary` that killed processes of this user have left in one."""
+    from . import fs, owners
+
+    for path in fs.listed(top):
+        name = os.path.basename(path).removeprefix(".")
+        if name.startswith("pkgdata-") and owners.is_aside(name) and owners.is_leftover(name):
+            try:
+                found = os.lstat(path)
+            except OSError:
+                continue  # another process was faster
+            # others may write to TMPDIR, too: a link or a stranger's folder is not touched
+            if stat.S_ISDIR(found.st_mode) and (fs.WINDOWS or found.st_uid == os.geteuid()):
+                _discard(path)
+
+
+def _discard(path: str) -> None:
+    from . import fs
+
+    try:
+        fs.discard(path)
+    except OSError:
+        pass  # a child of ours still writes there; the next process tries again

@@ -15,11 +15,10 @@ import random
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 
-from ..base import config, fs, pool, text
+from ..base import config, disk, fs, pool, text
 from ..core import scan
 from ..core.declaration import declare
 from ..core.package import PackageData
@@ -220,20 +219,16 @@ def add(commands: Any) -> None:
 
 def run() -> int:
     """Run the demo and print its table; return the exit code."""
-    root = tempfile.mkdtemp(prefix="pkgdata-demo-")
-    try:
-        with _undisturbed():
-            demo = Demo(root)
-            demo.step("publish into a web folder", demo.publish)
-            demo.step("first fetch", demo.first_fetch)
-            demo.step("second fetch is a hit", demo.second_fetch)
-            demo.step("predefined folder first", demo.folder_first)
-            demo.step("two processes at once", demo.two_processes)
-            demo.step("corrupted mirror", demo.lying_mirror)
-            demo.step("offline", demo.offline)
-            demo.site.close()
-    finally:
-        fs.remove_tree(root)  # not shutil's: objects of the cache are read-only
+    with disk.temporary("demo") as root, _undisturbed():
+        demo = Demo(root)
+        demo.step("publish into a web folder", demo.publish)
+        demo.step("first fetch", demo.first_fetch)
+        demo.step("second fetch is a hit", demo.second_fetch)
+        demo.step("predefined folder first", demo.folder_first)
+        demo.step("two processes at once", demo.two_processes)
+        demo.step("corrupted mirror", demo.lying_mirror)
+        demo.step("offline", demo.offline)
+        demo.site.close()
     print()
     text.table(
         ["STEP", "RESULT", "TIME", "WHAT HAPPENED"],

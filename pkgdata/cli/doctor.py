@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import os
 import platform
-import tempfile
 import time
 from typing import NamedTuple
 
@@ -168,7 +167,7 @@ def _of_cache() -> Iterator[Symptom]:
         yield Symptom("note", "cache", found, "'pkgdata cache prune' removes what is not used")
     else:
         yield Symptom("ok", "cache", found)
-    with tempfile.TemporaryDirectory(prefix=".pkgdata-doctor-", dir=near) as folder:
+    with disk.temporary("doctor", near) as folder:
         worth = locks.worth(os.path.join(folder, "lock"))
     advice = "" if worth == locks.GOOD else "nothing goes wrong; a file may be downloaded twice"
     yield Symptom("note" if advice else "ok", "locks", worth, advice)

@@ -10,12 +10,11 @@ import argparse
 import json
 import os
 import pathlib
-import tempfile
 from fnmatch import fnmatch
 from importlib import metadata
 from typing import NamedTuple
 
-from ..base import config, fs, text
+from ..base import config, disk, fs, text
 from ..base.urls import scheme
 from ..core import extract
 from ..core.declaration import find_package, installed, package_folder
@@ -249,7 +248,7 @@ def _facts(target: str) -> list[Fact]:
     """Look into an archive, a folder or an installed package."""
     if os.path.isfile(target):
         kind = "Unzip" if target.endswith((".whl", ".zip")) else "Untar"
-        with tempfile.TemporaryDirectory(prefix="pkgdata-check-") as folder:
+        with disk.temporary("check") as folder:
             extract.unpack(kind, target, folder, set, extract.Growth.of())
             return _facts_below(folder, target)
     if os.sep in target or "/" in target or target == ".":

@@ -372,7 +372,7 @@ def _send(data: Any, report: Report, names: list[str], began: float) -> None:
     """Send files to all nodes, and let these verify and keep them."""
     import tarfile
 
-    with tempfile.TemporaryDirectory(prefix="pkgdata-") as folder:
+    with disk.temporary("send") as folder:
         source = os.path.join(folder, "files.tar")
         with tarfile.open(source, "w", dereference=True) as tar:
             for name in names:

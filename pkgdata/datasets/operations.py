@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import os
-import tempfile
 from pathlib import Path
 
+from ..base import disk
 from ..base.report import InNotebook, each_name, read_json
 from ..base.text import Choice
 from ..core import scan
@@ -388,7 +388,7 @@ def _remote_manifest(store: Store, name: str, partitions: list[str] | None) -> M
     if found is not None:
         return found[0].part(partitions)
     if store.exists(repository.tgz_name(name)):
-        with tempfile.TemporaryDirectory(prefix="pkgdata-") as work:
+        with disk.temporary("dataset") as work:
             return Manifest(tgz.pull(store, name, work)[0])
     problem = f"is not in {store.url}, so there is nothing to compare it with"
     hint = "pkgdata dataset push puts it there"

@@ -12,11 +12,10 @@ from __future__ import annotations
 import contextlib
 import os
 import tarfile
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..base import fs, hashes
+from ..base import disk, fs, hashes
 from ..base.hashes import Digest
 from ..base.progress import ended, silent
 from ..core import extract
@@ -72,7 +71,7 @@ def check_links(root: str, choice: Choice) -> None:
 def push(store: Store, name: str, folder: str, choice: Choice, replace: bool, public: bool) -> int:
     """Write a dataset into a repository; return the bytes of the archive."""
     root, target = os.path.realpath(folder), repository.tgz_name(name)
-    with tempfile.TemporaryDirectory(prefix="pkgdata-") as work:
+    with disk.temporary("dataset") as work:
         path = Path(work, repository.tgz_name("temp"))
         with tarfile.open(path, "w:gz") as archive:
             for member, inside in _members(root, choice):

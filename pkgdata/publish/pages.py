@@ -7,14 +7,14 @@ somebody else in between is not overwritten: the commit is made again on top of 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 from itertools import chain
 
-from ..base import fs, hashes
+from ..base import disk, hashes
 from ..base.urls import redact
 from ..errors import AccessDeniedError, PublishError, StoreError
 from .destination import Destination, Held, find_token, hide
@@ -70,6 +70,7 @@ class Pages(Destination):
         self._token = None
         self._lock = threading.Lock()
         self._work: str | None = None
+        self._held = contextlib.ExitStack()
         self._tree: dict[str, tuple[str, int]] = {}
         self._staged: dict[str, str] = {}
 
@@ -187,16 +188,15 @@ class Pages(Destination):
         )
 
     def close(self) -> None:
-        work, self._work = self._work, None
-        if work is not None:
-            fs.remove_tree(work)
+        self._work = None
+        self._held.close()
 
     # -- git -----------------------------------------------------------------------------------
 
     def _fetch(self) -> None:
         """Bring the last commit of the branch, if there is one."""
         if self._work is None:
-            self._work = tempfile.mkdtemp(prefix="pkgdata-pages-")
+            self._work = self._held.enter_context(disk.temporary("pages"))
             self._git("init", "--quiet", "--bare", ".")
             self._git("remote", "add", "origin", self._remote)
         self._tree = {}

@@ -16,13 +16,12 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from ..base import fs, pool, urls
+from ..base import disk, fs, pool, urls
 from ..base.config import conf
 from ..base.progress import BYTES, DONE, FAILED, Event
 from ..core.package import PackageData
@@ -129,7 +128,7 @@ def clean_environment(home: str) -> dict[str, str]:
 
 def read_back(mirror: Mirror, progress: Callback) -> list[Finding]:
     """Download every file of a mirror without credentials and compare the digests, in order."""
-    with tempfile.TemporaryDirectory(prefix="pkgdata-check-", ignore_cleanup_errors=True) as work:
+    with disk.temporary("check") as work:
         found = dict(_run(mirror, work, progress))
     by_name = {entry.name: entry for entry in mirror.entries}
     missing = [name for name in by_name if name not in found]
