@@ -22,9 +22,10 @@ _DEVICES = frozenset(
 #: Errors that say "this directory cannot be written", as opposed to a full disk or a bad path.
 UNWRITABLE = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
-
 #: Errors of opening what is no plain file: a link, a folder, a pipe that nobody reads.
 NOT_PLAIN = frozenset({errno.ELOOP, errno.EISDIR, errno.ENXIO})
+
+SPECIAL = "it is a pipe, a socket or a device, not a file"
 
 
 def safe_name(name: str) -> str:
@@ -98,8 +99,7 @@ def name_inside(folder: str, path: str) -> str | None:
 def make_dirs(path: str, bits: int = 0, follow: bool = True, tries: int = 20) -> None:
     """Create a directory and its missing parents, each with the mode of the one above it.
 
-    A group can so share a cache: in a folder that one member makes, others may write where the
-    parent lets them. Without `follow` the umask decides. Each gets the permission `bits`, too.
+    So a group can share a cache. Without `follow` the umask decides. Each gets `bits`, too.
     """
     try:
         os.mkdir(path)
@@ -116,13 +116,6 @@ def make_dirs(path: str, bits: int = 0, follow: bool = True, tries: int = 20) ->
         if follow:
             follow_mode(path, 0o777)
         _add_bits(path, bits)
-
-
-def make_dirs_below(root: str, path: str) -> None:
-    """Create a directory and those above it up to a cache's root, see `make_dirs`; check each."""
-    for part in os.path.relpath(path, root).split(os.sep):
-        root = os.path.join(root, part)
-        make_dirs(root)
 
 
 def _is_folder(path: str, shared: bool) -> bool:
@@ -203,12 +196,27 @@ def walk_files(root: str) -> Iterator[tuple[str, str]]:
         stack.extend(reversed(folders))
 
 
-_PLAIN = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+#: How files are opened: without `O_NONBLOCK` one would wait until somebody writes into a pipe.
+READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 def plain(path: str, flags: int) -> int:
     """Open what others may have put there, with no link followed and no pipe waited for."""
-    return os.open(path, flags | _PLAIN, 0o666)
+    return os.open(path, flags | READING | getattr(os, "O_NOFOLLOW", 0), 0o666)
+
+
+def regular(path: str | os.PathLike[str], flags: int = 0) -> int:
+    """Open a user's file, to read it; OSError for a pipe or device that no shell handed over."""
+    fd = os.open(path, flags | READING)
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # of a folder the read is the error
+        return fd
+    os.close(fd)
+    # "<(command)" is a pipe, too, and the null device is the usual word for an empty file
+    handed = os.fspath(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/"))
+    if handed or os.path.realpath(path) == os.devnull:
+        return os.open(path, flags)
+    raise OSError(errno.EINVAL, SPECIAL, path)
 
 
 def open_plain(path: str, flags: int) -> int:
@@ -273,14 +281,13 @@ class writing:
 
         self._path, self._aside = path, owners.aside(path)
         self._sync, self._follow, self._if_absent = sync, follow, if_absent
-        self._bits = bits
         self._mode = mode & 0o777 | 0o600  # the owner can replace a copy of a read-only file
-        self._modified = modified
+        self._bits, self._modified = bits, modified
 
     def __enter__(self) -> int:
         there = not self._follow and os.path.exists(self._path)  # a cache sets it aside
         if there and not os.path.isfile(self._path) and not os.path.isdir(self._path):
-            raise OSError(errno.EINVAL, "it is a pipe, a socket or a device", self._path)
+            raise OSError(errno.EINVAL, SPECIAL, self._path)
         self._fd = create_exclusive(self._aside, self._follow, self._mode)
         return self._fd
 
@@ -461,23 +468,17 @@ def copy_atomic(
 
     Return False, with nothing done, if not `by_blocks` and the file system cannot share blocks.
     """
-
-    class NotHere(Exception):
-        pass
-
     try:
         with open(source, "rb") as read:
             found = os.fstat(read.fileno())
-            how: dict[str, Any] = {}
-            if alike:
-                how.update(mode=found.st_mode, modified=found.st_mtime_ns)
-            with writing(target, sync, **how) as fd:
+            mode, modified = (found.st_mode, found.st_mtime_ns) if alike else (0o666, None)
+            with writing(target, sync, mode=mode, modified=modified) as fd:
                 if by_blocks:
                     copy_content(read.fileno(), fd)
                 elif not _clone(read.fileno(), fd):
-                    raise NotHere
+                    raise NotImplementedError
         return True
-    except NotHere:
+    except NotImplementedError:
         return False
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 
+from . import fs
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -68,13 +70,6 @@ BLOCK = 1 << 20
 #: Bytes per read of a file's beginning: a larger buffer comes from mmap each time, which costs more
 #: than reading and hashing a small file.
 _FIRST = 1 << 16
-
-_READ = (
-    os.O_RDONLY
-    | getattr(os, "O_BINARY", 0)
-    | getattr(os, "O_CLOEXEC", 0)
-    | getattr(os, "O_NOINHERIT", 0)
-)
 
 
 class Digest:
@@ -251,7 +246,7 @@ def measure_file(path: str | os.PathLike[str], alg: str = "sha256") -> tuple[Dig
     """Hash a file and count its bytes, in one pass: the two belong together even while it grows."""
     hasher = new(alg)
     size = 0
-    fd = os.open(path, _READ)
+    fd = fs.regular(path)
     try:
         # only an empty read is the end, as some file systems return less than was asked for; a file
         # object and a large buffer would double the time of a small file, so these come late

@@ -6,6 +6,7 @@ import os
 import time
 
 from ..errors import BatchError, UnsupportedOperationError
+from . import fs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def parse_json(
 
 def read_json(path: str, wrong: Callable[[str], Exception], opener: Any = None) -> Any:
     """Return what a file holds as `parse_json` does; OSError if there is none."""
-    with open(path, "rb", opener=opener) as file:
+    with open(path, "rb", opener=opener or fs.regular) as file:
         return parse_json(file.read(MOST_JSON + 1), wrong)
 
 
@@ -77,7 +78,7 @@ def read_text(path: str, most: int | None = None) -> str:
     """
     content = _in_archive(path)
     if content is None:
-        with open(path, "rb") as file:
+        with open(path, "rb", opener=fs.regular) as file:
             content = file.read(-1 if most is None else most + 1)
     if most is not None and len(content) > most:
         raise ValueError(f"it has more than {most} bytes")

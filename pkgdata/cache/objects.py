@@ -58,7 +58,7 @@ from ..base import config, fs
 from ..base.hashes import Digest, short_key
 from ..errors import CacheError
 from . import stamps
-from .stamps import OBJECTS, PACKAGES, PARTIAL, SIZES, STAMPS, key_of
+from .stamps import OBJECTS, PACKAGES, PARTIAL, SIZES, STAMPS, key_of, make_dirs_below
 
 # a hit, which only looks, is spared what brings objects in: partial, staging, owners, locks
 TYPE_CHECKING = False
@@ -214,7 +214,7 @@ class Cache:
                 path = look()
                 if path is None and waited:
                     # a client of NFS remembers for a minute what was not there, if nobody makes it
-                    fs.make_dirs_below(self.root, os.path.dirname(self.path(digest, name)))
+                    make_dirs_below(self.root, os.path.dirname(self.path(digest, name)))
                     path = look()
                 path = path or self._under_other_name(digest, name, size)
                 if path is None:
@@ -244,7 +244,7 @@ class Cache:
         """
 
         def fill(partial: Partial) -> None:
-            with open(source, "rb") as file:
+            with open(source, "rb", opener=fs.regular) as file:
                 partial.fill(file, digest, name)
 
         return self.obtain(digest, name, size, fill)
@@ -377,7 +377,7 @@ class Cache:
         target = self.path(digest, name)
         if sync:
             os.fsync(partial.fd)
-        fs.make_dirs_below(self.root, os.path.dirname(target))
+        make_dirs_below(self.root, os.path.dirname(target))
         if size is None:
             stamps.record_sizes(self.root, [(digest, partial.offset)])
         fs.follow_mode(partial.path, 0o666, drop=0o222, fd=partial.fd)
@@ -453,7 +453,7 @@ class Cache:
         with self.working_on(key, here, None):
             if not here():
                 self.bucket(CONTENTS)
-                fs.make_dirs_below(self.root, os.path.dirname(target))
+                make_dirs_below(self.root, os.path.dirname(target))
                 partial = self.bucket(PARTIAL)
                 staging.sweep(partial, f"{key}.")
                 aside = os.path.join(partial, f"{key}.{owners.unique()}.dir")

@@ -41,6 +41,13 @@ def split(digest: Digest) -> tuple[str, str, str]:
     return digest.alg, digest.hex[:2], digest.hex[2:]
 
 
+def make_dirs_below(root: str, path: str) -> None:
+    """Create a directory and those above it up to a cache's root; check each."""
+    for part in os.path.relpath(path, root).split(os.sep):
+        root = os.path.join(root, part)
+        fs.make_dirs(root)
+
+
 def key_of(digest: Digest) -> str:
     """Return the short name that locks and unfinished files of a digest carry.
 
@@ -76,7 +83,7 @@ def record_sizes(root: str, facts: Iterable[tuple[Digest, int]]) -> None:
     for digest, size in facts:
         lines.setdefault(_sizes_file(root, digest), []).append(f"{digest.hex[2:]} {size}\n")
     for path, found in lines.items():
-        fs.make_dirs_below(root, os.path.dirname(path))
+        make_dirs_below(root, os.path.dirname(path))
         try:
             fs.append(path, "".join(found).encode())
         except PermissionError:
@@ -122,7 +129,7 @@ def record_uses(
     path = _packages_file(root, package)
     try:
         if lines:
-            fs.make_dirs_below(root, os.path.dirname(path))
+            make_dirs_below(root, os.path.dirname(path))
             fs.append(path, "".join(lines).encode())
     except OSError:
         pass  # a cache that is read only, or another user's record

@@ -351,7 +351,10 @@ def import_archive(cache: Cache, path: str | os.PathLike[str]) -> Imported:
 
     added, kept = [], 0
     try:
-        with tarfile.open(path, "r:") as archive:
+        with (
+            open(path, "rb", opener=fs.regular) as file,
+            tarfile.open(fileobj=file, mode="r:") as archive,
+        ):
             for info, digest, name in [_checked(path, info) for info in archive.getmembers()]:
                 if cache.find(digest, name, info.size) is not None:
                     kept += 1

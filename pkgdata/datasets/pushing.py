@@ -178,7 +178,7 @@ class Push:
         """Return digest, bytes, and the content of a small file."""
         if os.path.islink(path) and not os.path.exists(path):
             raise DatasetError(f"{path} is a link that leads nowhere", path=path)
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=fs.regular) as file:
             found = os.fstat(file.fileno())
             if found.st_mode & 0o111:
                 self._modes[name] = found.st_mode & 0o777
@@ -248,7 +248,7 @@ class Push:
         """Read a large file; what changed since it was hashed is not stored."""
         path = os.path.join(self._folder, *entry.name.split("/"))
         hasher = hashes.new("sha256")
-        with open(path, "rb", buffering=0) as file:
+        with open(path, "rb", buffering=0, opener=fs.regular) as file:
             while block := file.read(_BLOCK):
                 hasher.update(block)
                 yield block

@@ -204,16 +204,8 @@ def _nanoseconds(seconds: float) -> int:
     return int(seconds // 1) * 10**9 + round(seconds % 1 * 1e9)  # the product would be rounded
 
 
-#: How files are opened: a pipe would wait for who writes into it, without `O_NONBLOCK`.
-_READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
-
-
-#: Why something that is in a folder cannot be read or compared.
-SPECIAL = "it is a pipe, a socket or a device, not a file"
-
-
 def _no_file(found: os.stat_result) -> str:
-    return "it is a directory, not a file" if stat.S_ISDIR(found.st_mode) else SPECIAL
+    return "it is a directory, not a file" if stat.S_ISDIR(found.st_mode) else fs.SPECIAL
 
 
 def _validator(found: os.stat_result) -> str:
@@ -259,7 +251,7 @@ class FileStore(Store):
     def _error(self, error: Exception, name: str) -> StoreError:
         assert isinstance(error, OSError)
         address = self.address(name)
-        reason = SPECIAL if error.errno == errno.ENXIO else error.strerror or error
+        reason = fs.SPECIAL if error.errno == errno.ENXIO else error.strerror or error
         text = f"{address}: {reason}"
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP):
             text += _where_link_leads(self._path(name))
@@ -276,7 +268,7 @@ class FileStore(Store):
     ) -> Body:
         path, attributes = self._find(name)
         with self._naming(name):
-            fd = os.open(path, _READING)
+            fd = os.open(path, fs.READING)
         try:
             found = os.fstat(fd)
             if not stat.S_ISREG(found.st_mode):

@@ -13,8 +13,9 @@ import threading
 import weakref
 from urllib.parse import unquote, urlsplit
 
+from ..base import fs
 from ..errors import ConfigError, IncompleteTransferError, ObjectNotFoundError, StoreError
-from .file import SPECIAL, TreeStore
+from .file import TreeStore
 from .objects import Attributes, Body, Info, PieceBody
 from .sftp_protocol import Connection
 
@@ -123,7 +124,7 @@ class SftpStore(TreeStore):
     ) -> Body:
         path = self.path(name)
         if path in self._special:
-            raise self.failure(StoreError, name, SPECIAL)
+            raise self.failure(StoreError, name, fs.SPECIAL)
         with self._naming(name, StoreError):
             file = self.host().open(path)
         if start > (file.stat.size or 0) or validator not in (None, _validator(file.stat)):
