@@ -103,6 +103,10 @@ KINDS = {
     "known name in the query": lambda place, *_: f"http://{place}/?access_token={MARKER}",
     "unknown name in the query": lambda place, *_: f"http://{place}/?k={MARKER}",
     "query without a name": lambda place, *_: f"http://{place}/?{MARKER}",
+    "parameter of the path": lambda place, *_: f"http://{place}/a;token={MARKER}/",
+    "session in the path": lambda place, *_: f"http://{place}/a;jsessionid={MARKER}/b/",
+    "unknown parameter of the path": lambda place, *_: f"http://{place}/a;k={MARKER}/",
+    "part of the path": lambda place, *_: f"http://{place}/sig={MARKER}/",
     "signed URL": lambda place, *_: f"http://{place}/{SIGNED}",
     "header": _header,
     "netrc": _netrc,
@@ -217,6 +221,10 @@ def commands(scene):
     yield "where", "shown", "a.csv"
     yield "list"
     yield "list", "shown"
+    yield "list", "shown", "--json"
+    yield "doctor", "shown"
+    yield "doctor", "shown", "--json"
+    yield "where", "shown", "a.csv", "--json"
     yield "verify", "shown"
     yield ("config",)
     yield "cp", one, "out"

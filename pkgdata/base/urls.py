@@ -138,8 +138,12 @@ def quote_name(name: str) -> str:
     return quote(name, safe="/" + _SEGMENT_SAFE)
 
 
+#: A parameter of a path (RFC 3986, section 3.3), or a part of it that is written like one.
+_PARAMETER = r"([/;])([^/;=]+)=([^/;]*)"
+
+
 def redact(url: str) -> str:
-    """Hide the login, and all values of the query but those that are known to be harmless."""
+    """Hide the login, and all values of the query and path but those known to be harmless."""
     from urllib.parse import urlsplit, urlunsplit
 
     outer, _, inner = url.partition("://")
@@ -156,9 +160,35 @@ def redact(url: str) -> str:
     netloc = "***@" + parts.netloc.rpartition("@")[2] if "@" in parts.netloc else parts.netloc
     web = parts.scheme in ("http", "https")  # elsewhere a "?" stands for any character
     query = _redact_pairs(parts.query, web)
-    return urlunsplit(
-        parts._replace(netloc=netloc, query=query, fragment=_redact_pairs(parts.fragment, False))
-    )
+    fragment = _redact_pairs(parts.fragment, False)
+    path = _redact_path(parts.path, web)
+    return urlunsplit(parts._replace(netloc=netloc, path=path, query=query, fragment=fragment))
+
+
+def _redact_path(path: str, web: bool) -> str:
+    """Hide values as in ``/a;jsessionid=1/b``; in names of objects those that say what they are."""
+    if "=" not in path and "@" not in path:
+        return path
+    import re
+
+    def shown(found: re.Match[str]) -> str:
+        mark, key, value = found.groups()
+        return f"{mark}{key}=***" if _is_secret(mark, key, value, web) else found[0]
+
+    return re.sub(r"(?<=://)[^/@]+@", "***@", re.sub(_PARAMETER, shown, path))
+
+
+def _is_secret(mark: str, key: str, value: str, web: bool = True) -> bool:
+    if mark == "/":  # elsewhere "/key=5/" is a part of an object's name, as of a partitioned table
+        return web and _says_secret(key)
+    return _says_secret(key) or (web and not _is_harmless(f"{key}={value}", False))
+
+
+def _says_secret(name: str) -> bool:
+    from urllib.parse import unquote
+
+    name = unquote(name).lower()
+    return any(word in name for word in _SECRET_WORDS)
 
 
 def _redact_pairs(text: str, also_bare: bool) -> str:
@@ -202,22 +232,22 @@ def _is_odd_login(url: str, sure: bool = False) -> bool:
 
 def has_secret(url: str) -> bool:
     """Return True if a URL holds a login, or a value whose name says that it is a secret."""
+    import re
     from urllib.parse import urlsplit
 
     try:
         parts = urlsplit(url)
     except ValueError:
         return True
-    names = [
-        pair.partition("=")[0].lower() for pair in f"{parts.query}&{parts.fragment}".split("&")
-    ]
-    known = any(word in name for name in names for word in _SECRET_WORDS)
-    return "@" in parts.netloc or known or _is_odd_login(url)
+    names = [pair.partition("=")[0] for pair in f"{parts.query}&{parts.fragment}".split("&")]
+    names += [name for mark, name, _ in re.findall(_PARAMETER, parts.path) if mark == ";"]
+    return "@" in parts.netloc or any(map(_says_secret, names)) or _is_odd_login(url)
 
 
 def secrets_of(url: str, headers: Mapping[str, Any] = {}) -> set[str]:
     """Return the values that a request sends and that nobody else may see, for `redact_text`."""
     import base64
+    import re
     from urllib.parse import unquote_plus, urlsplit
 
     try:
@@ -229,6 +259,7 @@ def secrets_of(url: str, headers: Mapping[str, Any] = {}) -> set[str]:
     for pair in f"{parts.query}&{parts.fragment}".split("&"):
         if not _is_harmless(pair, True):
             found.add(pair.partition("=")[2] or pair)
+    found |= {one[2] for one in re.findall(_PARAMETER, parts.path) if _is_secret(*one)}
     for name, value in headers.items():
         text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
         if name.lower() not in _PLAIN_HEADERS:
@@ -377,7 +408,10 @@ def _netrc() -> tuple[Any, str, str]:
         if os.path.exists(path):
             import netrc
 
+            from . import fs
+
             try:
+                os.close(fs.regular(path))
                 return netrc.netrc(path), path, ""
             except (netrc.NetrcParseError, OSError, UnicodeDecodeError) as error:
                 kind = "no UTF-8" if isinstance(error, ValueError) else getattr(error, "msg", error)

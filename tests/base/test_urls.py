@@ -83,6 +83,14 @@ def test_join(base, name, joined):
         ("s3://bucket/?.csv", "s3://bucket/?.csv"),
         ("https://h/a#access_token=1", "https://h/a#access_token=***"),
         ("https://h/package@1.0/a", "https://h/package@1.0/a"),
+        ("https://h/a;token=1/b.csv", "https://h/a;token=***/b.csv"),
+        ("https://h/a;v=1;k=2;jsessionid=3?v=1", "https://h/a;v=1;k=***;jsessionid=***?v=1"),
+        ("https://h/a;%74oken=1", "https://h/a;%74oken=***"),
+        ("https://h/access_token=1/year=2020/b", "https://h/access_token=***/year=2020/b"),
+        ("https://h/web/https://me:pw@o/a", "https://h/web/https://***@o/a"),
+        ("s3://bucket/key=5/a;b=1;sig=2", "s3://bucket/key=5/a;b=1;sig=***"),
+        ("s3://https://h/bucket/a;sig=2", "s3://https://h/bucket/a;sig=***"),
+        ("/plain/a;b=1;token=2.csv", "/plain/a;b=1;token=***"),
         ("github:org/repo@v1", "github:org/repo@v1"),
         ("s3://bucket/a", "s3://bucket/a"),
         ("s3://", "s3://"),
@@ -116,11 +124,11 @@ def test_an_at_sign_in_a_path_is_no_login(url):
 
 def test_what_was_sent_is_hidden_in_a_text_also_quoted_cut_or_as_a_login():
     sent = urls.secrets_of(
-        "https://me:s3cr%2Fet@h/a?k=MARKER&v=1",
+        "https://me:s3cr%2Fet@h/a;j=parameter?k=MARKER&v=1",
         {"Authorization": "Basic bWU6aGlkZGVu", "X-Own": "own1"},
     )
-    text = "/a?k=MARKER&v=1 s3cr/et s3cr%2Fet bWU6aGlkZGVu hidden own1 MARK"
-    assert urls.redact_text(text, sent) == "/a?k=***&v=1 *** *** *** *** *** ***"
+    text = "/a?k=MARKER&v=1 s3cr/et s3cr%2Fet bWU6aGlkZGVu hidden own1 parameter MARK"
+    assert urls.redact_text(text, sent) == "/a?k=***&v=1" + " ***" * 7
 
 
 @pytest.mark.parametrize(
@@ -131,6 +139,8 @@ def test_what_was_sent_is_hidden_in_a_text_also_quoted_cut_or_as_a_login():
         ("{'Authorization': 'Bearer MARKER', 'a': 'b'}", "{'Authorization': '***', 'a': 'b'}"),
         ('{"api_key": "a b"}', '{"api_key": "***"}'),
         ("no such file: a/b.csv", "no such file: a/b.csv"),
+        ("GET /a;jsessionid=MARKER HTTP/1.1", "GET /a;jsessionid=*** HTTP/1.1"),
+        ("at https://h/a;k=MARKER, no", "at https://h/a;k=*** no"),
     ],
 )
 def test_secrets_are_hidden_in_texts_of_libraries_and_servers(text, shown):
