@@ -376,7 +376,7 @@ class guarded:
     def __exit__(self, _: object, error: BaseException | None, *rest: object) -> None:
         if error is None:
             return
-        if type(error.__cause__).__name__ in ("error", "EOFError", "ZstdError"):
+        if type(error.__cause__).__name__ in ("error", "EOFError", "LZMAError", "ZstdError"):
             error = error.__cause__  # of a codec's StoreError
         elif isinstance(error, errors.PkgdataError) or not isinstance(error, _damages()):
             return

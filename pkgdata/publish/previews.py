@@ -2,7 +2,8 @@
 
 Pictures, FITS, HDF5, NetCDF and Parquet are read by the libraries that the publisher has installed.
 A file that cannot be shown, for whatever reason, has no preview. No more is read of a file than is
-shown of it, and nothing outside it: what HDF5 keeps in other files is left out.
+shown of it, and nothing outside it: what HDF5 keeps in other files is left out. What would take too
+much memory when unpacked, by the sizes that the file declares, is not read; the preview says so.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import csv
 import importlib
 import io
 import logging
+import math
 import struct
 import warnings
 import zlib
@@ -23,7 +25,7 @@ from ..stores import codecs
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from typing import Any
 
     from .destination import Item
@@ -34,12 +36,12 @@ _SIDE, _ROWS, _COLUMNS, _LINES = 192, 6, 8, 24
 #: Characters of a cell and of a line.
 _CELL, _LINE = 40, 120
 
-#: Bytes read of a text or a table; bytes of what is sampled for a picture; bytes of a picture that
-#: is shown as it is, where no library makes a smaller one.
-_HEAD, _SAMPLED, _AS_IT_IS = 1 << 16, 1 << 28, 100_000
+#: Bytes read of a text or a table; bytes of a picture that is shown as it is, where no library
+#: makes a smaller one.
+_HEAD, _AS_IT_IS = 1 << 16, 100_000
 
-#: Pixels of a PNG, which is decoded whole.
-_PIXELS = 50_000_000
+#: Bytes in memory of a member of a zip, for each byte that the archive's directory has of it.
+_LISTED = 16
 
 #: Characters of all previews of a page: it is to open quickly on a phone.
 _PAGE = 3_000_000
@@ -59,6 +61,8 @@ class Preview:
     #: The first one has the names of the columns.
     rows: list[list[str]] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
+    #: Why there is neither picture nor rows; it becomes one of the facts.
+    why: str = ""
 
     def __len__(self) -> int:
         cells = sum(len(cell) for row in self.rows for cell in row)
@@ -89,10 +93,20 @@ def preview(name: str, path: str) -> Preview | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return make(path, lower)
+            found = make(path, lower)
     except Exception as error:  # whatever a library raises: no file needs a preview
         logging.getLogger("pkgdata").debug("no preview of %s: %s", path, error)
         return None
+    if found is not None and found.why and not found.image:
+        found.facts = "; ".join(filter(None, [found.facts, found.why]))
+    return found
+
+
+def _fits_in(found: Preview, count: int) -> bool:
+    """Return True if so many bytes may be unpacked; else the preview says that they are not."""
+    if count > codecs.MOST_MEMORY:
+        found.why = f"not shown, as {text.size(count)} would be unpacked"
+    return count <= codecs.MOST_MEMORY
 
 
 def _head(path: str, lower: str, size: int = _HEAD) -> bytes:
@@ -115,19 +129,23 @@ def _picture(path: str, lower: str) -> Preview | None:
         return _as_it_is(path)
     # other formats have decoders that few people look after
     with image_of.open(path, formats=("PNG", "JPEG")) as image:
-        facts = f"{image.width} × {image.height} pixels"
-        if image.format == "PNG" and image.width * image.height > _PIXELS:
-            return Preview(facts)
+        found = Preview(f"{image.width} × {image.height} pixels")
+        # but for these a large JPEG is decoded at a smaller scale
+        whole = image.format == "PNG" or "progressive" in image.info
+        if whole and not _fits_in(found, 4 * image.width * image.height):
+            return found
         if image.mode.startswith(("I", "F")):
-            return Preview(facts, _plot(_library("numpy").asarray(image)))
-        image.draft("RGB", (2 * _SIDE, 2 * _SIDE))  # a large JPEG is decoded at a smaller scale
+            _draw(found, _library("numpy").asarray(image))
+            return found
+        image.draft("RGB", (2 * _SIDE, 2 * _SIDE))
         small = _library("PIL.ImageOps").exif_transpose(image)
         small.thumbnail((_SIDE, _SIDE))
         kind = "PNG" if image.format == "PNG" else "JPEG"
         clear = small.mode in ("RGBA", "LA", "PA") or "transparency" in small.info
         out = io.BytesIO()
         small.convert("RGBA" if clear and kind == "PNG" else "RGB").save(out, kind)
-    return Preview(facts, _data_url(out.getvalue(), f"image/{kind.lower()}"))
+    found.image = _data_url(out.getvalue(), f"image/{kind.lower()}")
+    return found
 
 
 def _as_it_is(path: str) -> Preview | None:
@@ -148,24 +166,26 @@ def _shape(data: Any) -> str:
     return f"{' × '.join(map(str, data.shape)) or 'one value'}, {data.dtype}"
 
 
-def _sampled(data: Any) -> Any:
-    """Return pixels of the last two dimensions of what has a shape and can be sliced."""
+def _draw(found: Preview, data: Any, upside_down: bool = False) -> None:
+    """Add a picture of the last two dimensions of what has a shape and can be sliced."""
     shape = data.shape
     coloured = len(shape) == 3 and shape[-1] in (3, 4)
     height, width = shape[:2] if coloured else shape[-2:]
-    count = height * width * (shape[-1] if coloured else 1)
-    if min(height, width) < 2 or count * data.dtype.itemsize > _SAMPLED:
-        return None
     step = max(1, -(-max(height, width) // _SIDE))
     cut = slice(None, None, step)
     index = (cut, cut, 0) if coloured else (0,) * (len(shape) - 2) + (cut, cut)
-    return data[index]
+    # a chunk is unpacked whole, however little of it is asked for
+    chunks = getattr(data, "chunks", None) or (1,) * len(shape)
+    taken = (
+        chunk * (-(-size // chunk) if at is cut or coloured else 1)
+        for size, chunk, at in zip(shape, chunks, index, strict=True)
+    )
+    if min(height, width) > 1 and _fits_in(found, math.prod(taken) * data.dtype.itemsize):
+        found.image = _plot(data[index], upside_down)
 
 
 def _plot(plane: Any, upside_down: bool = False) -> str:
     """Return a picture of numbers, of whose range the lowest and highest hundredth are cut off."""
-    if plane is None:
-        return ""
     numpy = _library("numpy")
     values = numpy.ma.filled(numpy.ma.asarray(plane).astype(float), numpy.nan)
     good = numpy.isfinite(values)
@@ -202,8 +222,10 @@ def _plot(plane: Any, upside_down: bool = False) -> str:
 
 def _numpy(path: str, lower: str) -> Preview:
     data = _library("numpy").load(path, mmap_mode="r", allow_pickle=False)
-    numbers = data.dtype.kind in "biuf"
-    return Preview(_shape(data), _plot(_sampled(data)) if data.ndim > 1 and numbers else "")
+    found = Preview(_shape(data))
+    if data.ndim > 1 and data.dtype.kind in "biuf":
+        _draw(found, data)
+    return found
 
 
 def _fits(path: str, lower: str) -> Preview:
@@ -219,8 +241,7 @@ def _fits(path: str, lower: str) -> Preview:
         for unit in islice(units, 8):
             if unit.is_image and len(unit.shape) > 1:
                 found.facts = f"{' × '.join(map(str, unit.shape))} pixels"
-                section = unit.section
-                found.image = _plot(_sampled(_Lazy(section, unit.shape, unit.header)), True)
+                _draw(found, _Lazy(unit), True)
                 break
             if not unit.is_image:
                 names = unit.columns.names[:_COLUMNS]
@@ -234,9 +255,12 @@ def _fits(path: str, lower: str) -> Preview:
 class _Lazy:
     """An image of a FITS file, of which only the pixels asked for are read."""
 
-    def __init__(self, section: Any, shape: tuple[int, ...], header: Mapping[str, Any]) -> None:
-        self.section, self.shape = section, shape
-        self.dtype = _library("numpy").dtype(f"u{abs(header['BITPIX']) // 8}")
+    def __init__(self, unit: Any) -> None:
+        self.section, self.shape = unit.section, unit.shape
+        self.dtype = _library("numpy").dtype(f"u{abs(unit.header['BITPIX']) // 8}")
+        # of a compressed image whose tiles are not known, all may be one
+        packed = hasattr(unit, "compression_type")
+        self.chunks = getattr(unit, "tile_shape", unit.shape) if packed else None
 
     def __getitem__(self, index: Any) -> Any:
         return self.section[index]
@@ -270,7 +294,7 @@ def _hdf5(path: str, lower: str) -> Preview:
         # bytes of other files of this computer may be named as a dataset's
         own = dataset and not node.external and not node.is_virtual
         if own and not found.image and node.ndim > 1 and node.dtype.kind in "iuf":
-            found.image = _plot(_sampled(node))
+            _draw(found, node)
         return len(found.lines) >= _LINES or None  # anything but None ends the visit
 
     with h5py.File(path, "r") as file:
@@ -294,9 +318,10 @@ def _netcdf(path: str, lower: str) -> Preview:
             drawn = variable.ndim > 1 and variable.dtype.kind in "iuf" and not found.image
             # the newer format is HDF5, whose bytes may be elsewhere
             if drawn and not hdf5:
-                found.image = _plot(_sampled(variable))
+                _draw(found, variable)
     if hdf5:
-        found.image = (preview("it.h5", path) or found).image
+        other = preview("it.h5", path) or found
+        found.image, found.why = other.image, other.why
     return found
 
 
@@ -330,20 +355,35 @@ def _parquet(path: str, lower: str) -> Preview:
         facts, names = file.metadata, file.schema_arrow.names
         found = Preview(f"{facts.num_rows} rows × {len(names)} columns")
         found.rows = _cells([names[:_COLUMNS]])
-        if facts.num_row_groups and facts.row_group(0).total_byte_size <= _SAMPLED:
+        group = facts.row_group(0) if facts.num_row_groups else None
+        if group is not None and _fits_in(found, group.total_byte_size):
             for batch in islice(file.iter_batches(_ROWS, columns=names[:_COLUMNS]), 1):
                 columns = [column.to_pylist() for column in batch.columns]
                 found.rows += _cells(zip(*columns, strict=True))
     return found
 
 
+def _directory(path: str) -> int:
+    """Return the bytes of a zip's directory (APPNOTE 6.3.10, sections 4.3.14 and 4.3.16)."""
+    with open(path, "rb") as file:
+        file.seek(max(0, file.seek(0, 2) - (1 << 16) - 100))
+        tail = file.read()
+    start, large = tail.rfind(b"PK\5\6"), tail.rfind(b"PK\6\6")
+    (size,) = struct.unpack("<I", tail[start + 12 : start + 16])
+    if size == 0xFFFFFFFF and large >= 0:
+        (size,) = struct.unpack("<Q", tail[large + 40 : large + 48])
+    return int(size)
+
+
 def _zip(path: str, lower: str) -> Preview:
-    zipfile = _library("zipfile")
+    zipfile, found = _library("zipfile"), Preview()
+    if not _fits_in(found, _LISTED * _directory(path)):
+        return found
     with zipfile.ZipFile(path) as archive:
         members = sorted(archive.infolist(), key=lambda one: one.filename)
     files = [one for one in members if not one.is_dir()]
     total = text.size(sum(one.file_size for one in files))
-    found = Preview(f"{text.counted(len(files), 'file')}, {total} unpacked")
+    found.facts = f"{text.counted(len(files), 'file')}, {total} unpacked"
     above: list[str] = []
     for one in files:
         *folders, last = one.filename.split("/")

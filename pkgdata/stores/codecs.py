@@ -29,6 +29,10 @@ _PIECE = 1 << 20
 #: stop: a kilobyte stands for 32 MB at most.
 _ZSTD_AT_ONCE = 1 << 10
 
+#: Bytes of memory that a decoder may take, or a piece of a file of which a part is shown: what is
+#: declared above that is refused. ``xz -9`` takes 65 MB; zstd refuses more than 128 MB by itself.
+MOST_MEMORY = 1 << 28
+
 #: Words that mean "as it is".
 _NONE = ("", "none", "identity")
 
@@ -239,7 +243,7 @@ def _decode_members(blocks: Iterable[bytes | memoryview], encoding: str) -> Iter
     most, module = _PIECE, _module(encoding)
     new: Callable[[], Any] = {
         "gzip": lambda: module.decompressobj(_GZIP),
-        "xz": lambda: module.LZMADecompressor(),
+        "xz": lambda: module.LZMADecompressor(memlimit=MOST_MEMORY),
         "bzip2": lambda: module.BZ2Decompressor(),
         "zstd": lambda: module.ZstdDecompressor(),
     }[encoding]
@@ -250,6 +254,10 @@ def _decode_members(blocks: Iterable[bytes | memoryview], encoding: str) -> Iter
         data, hungry = memoryview(bytes(block)), True
         while data or not hungry:
             if decoder.eof:
+                # padding between streams, see The .xz File Format, section 2.2
+                if encoding == "xz" and not data[0]:
+                    data = memoryview(bytes(data).lstrip(b"\0"))
+                    continue
                 decoder = new()
             begun = True
             taken = data[:most] if hungry else data[:0]
@@ -362,10 +370,10 @@ def opened(path: str, encoding: str) -> Any:
 
     if not encoding:
         return open(path, "rb")
-    names = {"gzip": "gzip", "xz": "lzma", "bzip2": "bz2", "zstd": "compression.zstd"}
+    names = {"gzip": "gzip", "bzip2": "bz2", "zstd": "compression.zstd"}
     try:
         return importlib.import_module(names[encoding]).open(path)
-    except (KeyError, ModuleNotFoundError):  # zstd is in Python since 3.14
+    except (KeyError, ModuleNotFoundError):  # zstd is in Python since 3.14; xz has no limit there
         return _Decoded(path, encoding)
 
 

@@ -9,6 +9,7 @@ import lzma
 import os
 import random
 import stat
+import struct
 import subprocess
 import sys
 import tarfile
@@ -364,6 +365,15 @@ def test_an_archive_that_grows_past_the_limit(
     data = serve(name, content, extract_limit=2)
     assert_refused(tmp_path, data, name, processor, f"grows past {limit} bytes")
     assert serve(name, content, extract_limit=20_000).get(name, processor=processor)
+
+
+def test_a_tar_whose_decoder_asks_for_much_memory(serve, tmp_path):
+    stored = bytearray(make_tar([entry("zeros", bytes(100))], "w:xz"))
+    size = 4 * (stored[12] + 1)
+    stored[stored.index(b"\x21\x01", 12) + 2] = 36  # a dictionary of 1 GiB
+    stored[12 + size - 4 : 12 + size] = struct.pack("<I", zlib.crc32(stored[12 : 12 + size - 4]))
+    data = serve("x.tar.xz", bytes(stored))
+    assert_refused(tmp_path, data, "x.tar.xz", UNTAR(), "Memory usage limit exceeded")
 
 
 def test_a_bomb_is_refused_before_much_is_written(serve, tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import gzip
 import html
 import logging
 import struct
+import types
 import zipfile
 import zlib
 
@@ -16,6 +17,7 @@ from publishing import CHECKOUT
 from pkgdata import Digest, Entry
 from pkgdata.publish import landing, previews
 from pkgdata.publish.previews import Preview, preview
+from pkgdata.stores import codecs
 
 DATA = CHECKOUT / "pkgdata" / "data"
 
@@ -125,6 +127,45 @@ def test_all_that_is_shown_is_escaped(tmp_path):
     assert found.count("<script") == 2, "the metadata and ours"
 
 
+class Pieces:
+    """What has chunks, and must not be read."""
+
+    dtype = types.SimpleNamespace(itemsize=8)
+
+    def __init__(self, shape, chunks):
+        self.shape, self.chunks = shape, chunks
+
+    def __getitem__(self, _):
+        pytest.fail("it was read")
+
+
+@pytest.mark.parametrize(
+    ("shape", "chunks"),
+    [
+        ((4, 4), (1 << 14, 1 << 14)),  # one chunk is 2 GB
+        ((1000, 1000, 1000), (1000, 100, 100)),  # a plane has a part of each of 100 chunks
+        ((1 << 13, 1 << 13), None),
+        ((4, 4, 3), (1 << 13, 1 << 13, 1)),
+    ],
+)
+def test_what_takes_much_memory_is_not_unpacked(shape, chunks):
+    found = Preview("HDF5")
+    previews._draw(found, Pieces(shape, chunks))
+    assert found.image == ""
+    assert found.why.startswith("not shown, as ")
+
+
+def test_a_directory_of_many_members_is_not_read(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for number in range(100):
+            archive.writestr(f"{number}.txt", "")
+    before = preview("a.zip", str(tmp_path / "a.zip"))
+    assert before.facts == "100 files, 0 B unpacked"
+    monkeypatch.setattr(codecs, "MOST_MEMORY", 60_000)
+    found = preview("a.zip", str(tmp_path / "a.zip"))
+    assert (found.facts, found.lines) == ("not shown, as 83 kB would be unpacked", [])
+
+
 # -- with the libraries that a publisher may have -------------------------------------------------
 
 
@@ -138,9 +179,21 @@ def test_pictures(tmp_path):
     found = preview("a.JPG", str(tmp_path / "a.jpg"))
     assert found.image.startswith("data:image/jpeg;base64,")
     image.new("I;16", (300, 300)).save(tmp_path / "b.png")
-    assert size_of(preview("b.png", str(tmp_path / "b.png")).image) == (300, 300)
+    assert size_of(preview("b.png", str(tmp_path / "b.png")).image) == (150, 150)
     image.new("RGB", (10, 10)).save(tmp_path / "c.gif")
     assert made(tmp_path, "c.png", (tmp_path / "c.gif").read_bytes()) is None, "not another decoder"
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("kind", ["png", "jpg"])
+def test_large_pictures_that_would_be_decoded_whole(tmp_path, monkeypatch, kind):
+    image = pytest.importorskip("PIL.Image")
+    image.new("RGB", (1000, 500), "red").save(tmp_path / f"a.{kind}", progressive=True)
+    monkeypatch.setattr(codecs, "MOST_MEMORY", 1_000_000)
+    found = preview(f"a.{kind}", str(tmp_path / f"a.{kind}"))
+    assert found.facts == "1000 × 500 pixels; not shown, as 2 MB would be unpacked"
+    image.new("RGB", (1000, 500), "red").save(tmp_path / "a.jpg")
+    assert preview("a.jpg", str(tmp_path / "a.jpg")).image, "read at a smaller scale"
 
 
 @pytest.mark.integration
@@ -170,6 +223,20 @@ def test_fits(tmp_path):
 
 
 @pytest.mark.integration
+def test_tiles_of_fits(tmp_path, monkeypatch):
+    fits = pytest.importorskip("astropy.io.fits")
+    numpy = pytest.importorskip("numpy")
+    path = str(tmp_path / "a.fits")
+    pixels = numpy.zeros((1000, 4, 400), dtype="int16")
+    fits.CompImageHDU(pixels, tile_shape=(1000, 1, 100)).writeto(path)
+    assert preview("a.fits", path).image
+    monkeypatch.setattr(codecs, "MOST_MEMORY", 3_000_000)
+    found = preview("a.fits", path)
+    assert found.facts == "1000 × 4 × 400 pixels; not shown, as 3.2 MB would be unpacked"
+    assert found.image == ""
+
+
+@pytest.mark.integration
 def test_hdf5_and_nothing_of_other_files(tmp_path):
     h5py = pytest.importorskip("h5py")
     (tmp_path / "secret").write_bytes(bytes(range(256)) * 16)
@@ -182,6 +249,10 @@ def test_hdf5_and_nothing_of_other_files(tmp_path):
     with h5py.File(tmp_path / "b.h5", "w") as file:
         file.create_dataset("x", (64, 64), "u1", external=[(str(tmp_path / "secret"), 0, 4096)])
     assert preview("b.h5", str(tmp_path / "b.h5")).image == ""
+    with h5py.File(tmp_path / "c.h5", "w") as file:
+        file.create_dataset("x", (4, 4), "u1", maxshape=(None, None), chunks=(1 << 15, 1 << 15))
+    found = preview("c.h5", str(tmp_path / "c.h5"))
+    assert (found.facts, found.image) == ("HDF5; not shown, as 1.07 GB would be unpacked", "")
 
 
 @pytest.mark.integration
@@ -210,3 +281,8 @@ def test_parquet(tmp_path):
     assert found.facts == "100 rows × 2 columns"
     assert found.rows[:3] == [["a", "b"], ["0", "x y"], ["1", "x y"]]
     assert len(found.rows) == 7
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codecs, "MOST_MEMORY", 100)
+        found = preview("a.parquet", str(tmp_path / "a.parquet"))
+    assert found.facts.startswith("100 rows × 2 columns; not shown, as ")
+    assert len(found.rows) == 1

@@ -8,8 +8,10 @@ import gzip
 import io
 import lzma
 import random
+import struct
 import sys
 import types
+import zlib
 
 import pytest
 from hypothesis import given, settings
@@ -286,6 +288,46 @@ def test_suffixes():
 
 
 ZEROS = bytes(1 << 20)
+
+
+def greedy(count=100):
+    """Return xz bytes that ask for a dictionary of 1 GiB (The .xz File Format, 3.1 and 5.3.1)."""
+    stored = bytearray(lzma.compress(bytes(count)))
+    size = 4 * (stored[12] + 1)
+    stored[stored.index(b"\x21\x01", 12) + 2] = 36
+    stored[12 + size - 4 : 12 + size] = struct.pack("<I", zlib.crc32(stored[12 : 12 + size - 4]))
+    return bytes(stored)
+
+
+def test_xz_that_asks_for_much_memory_is_refused(tmp_path):
+    assert lzma.decompress(greedy()) == bytes(100), "it is well made"
+    with pytest.raises(StoreError, match="Memory usage limit"):
+        codecs.decode(greedy(), "xz")
+    # the first stream is modest
+    (tmp_path / "a.xz").write_bytes(lzma.compress(b"1") + greedy())
+    with (
+        codecs.opened(str(tmp_path / "a.xz"), "xz") as file,
+        pytest.raises(StoreError, match="Memory usage limit"),
+    ):
+        while file.read(1 << 20):
+            pass
+
+
+def test_streams_of_xz_with_padding_between_and_behind_them(tmp_path):
+    content = lzma.compress(b"1") + bytes(8) + lzma.compress(b"2") + bytes(2_000_000)
+    assert codecs.decode(content, "xz") == b"12"
+    (tmp_path / "a.xz").write_bytes(content)
+    with codecs.opened(str(tmp_path / "a.xz"), "xz") as file:
+        assert (file.read(1) + file.read(1), file.read(1)) == (b"12", b"")
+
+
+def test_zstd_that_asks_for_much_memory_is_refused():
+    zstandard = pytest.importorskip("zstandard")
+    far = zstandard.ZstdCompressionParameters(window_log=29)
+    coder = zstandard.ZstdCompressor(compression_params=far).compressobj()
+    content = coder.compress(bytes(1000)) + coder.flush()
+    with pytest.raises(StoreError, match="memory"):
+        codecs.decode(content, "zstd")
 
 
 @pytest.mark.slow
