@@ -9,6 +9,7 @@ from ..base import fs, text
 from ..base.config import conf
 from ..base.progress import Bar, Event, view, wanted
 from ..base.report import read_json
+from ..base.urls import scheme
 from ..core import scan
 from ..core.registry import Registry
 from ..errors import PublishError
@@ -239,6 +240,7 @@ def _print_outcome(
     # what was not read back is no address to give to users
     bases = [p.destination.dataurl for p in work.plans if p.destination.url not in bad]
     dataurl = [base for base in bases if base is not None]
+    here = [base for base in dataurl if scheme(base) == "file"]
     dois = [plan.destination.doi for plan in work.plans if plan.destination.doi]
     if as_json:
         text.json({**_as_json(findings), "dataurl": dataurl, "doi": dois, "pages": pages})
@@ -258,6 +260,11 @@ def _print_outcome(
         where = settings.toml if settings is not None else "pkgdata.toml"
         # JSON's list is the same as TOML's for plain texts
         text.note(f"for {where}:\ndataurl = {json.dumps(dataurl, ensure_ascii=False)}")
+    for base in here:
+        text.note(
+            f"{base} only serves this machine; once a web server shows the folder, publish again "
+            "with --url URL, which is then the dataurl"
+        )
     for plan in work.plans:
         total = sum(item.size for item in plan.to_send)
         place, kept = f"to {plan.destination.url}", len(plan.there)

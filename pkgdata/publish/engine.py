@@ -228,7 +228,9 @@ class Publication:
             shown = previews(self.items) if shown is None else shown
             names = sums.keys() | landing.listed(one.page)
             entries = [entry for name, entry in self.registry.items() if name in names]
-            content = landing.page(about.at(one.destination, doi), entries, base, shown, sums)
+            # a path of this machine says nothing to visitors
+            known = None if urls.scheme(base) == "file" else base
+            content = landing.page(about.at(one.destination, doi), entries, known, shown, sums)
             if content != one.page:
                 landing.publish_page(one.destination, content)
             found.append(urls.join(public(base), PAGE))

@@ -14,11 +14,10 @@ import mimetypes
 import os
 import re
 import shlex
-import tempfile
 from html import escape, unescape
 from typing import NamedTuple
 
-from ..base import hashes, text, urls
+from ..base import disk, hashes, text, urls
 from ..errors import PublishError
 from ..stores import public
 from .destination import PAGE, Item
@@ -38,6 +37,9 @@ _MARK = 'content="pkgdata publish"'
 
 #: The names on a page, as its rows have them; older pages have them between tags.
 _LISTED = re.compile(r'<tr data-name="([^"]*)"|<td class="name"><a [^>]*>([^<]*)</a>')
+
+#: What stands on a page for the address of a folder that nobody serves yet; see page.js.
+_SOMEWHERE = "https://HOST/FOLDER/"
 
 #: A page of at most so many files shows their previews opened.
 _FEW = 20
@@ -79,11 +81,11 @@ def _order(version: str) -> list[tuple[int, str]]:
 def page(
     about: About,
     entries: Sequence[Entry],
-    base: str,
+    base: str | None,
     previews: Mapping[str, Preview] | None = None,
     sums: Mapping[str, Digest] | None = None,
 ) -> str:
-    """Return the page of files below a public base URL.
+    """Return the page of files below a public base URL; None if it is not known.
 
     Previews are by name; so are ``sums``: digests of files whose entry has another kind of digest
     than Croissant knows.
@@ -95,7 +97,7 @@ def page(
         title=text.html(about.title),
         lead=_optional("lead", about.description),
         facts="\n".join(_facts(about, entries)),
-        uses=_uses(about, entries[0], base),
+        uses=_uses(about, entries[0], base or _SOMEWHERE),
         cite=_optional("cite", about.citation),
         rows="\n".join(_row(entry, previews.get(entry.name), opened) for entry in entries),
         croissant=_in_script(croissant(about, entries, base, sums)),
@@ -182,7 +184,7 @@ def _row(entry: Entry, preview: Preview | None, opened: str) -> str:
     return _part(
         "parts.html#row",
         key=escape(entry.name),
-        href=escape("./" + urls.quote_name(entry.name)),
+        href=escape(address(None, entry)),
         name=name,
         bytes=entry.size,
         size=text.size(entry.size),
@@ -216,25 +218,28 @@ def _cells(kind: str, cells: Iterable[str]) -> str:
     return "".join(_part(f"parts.html#{kind}", text=text.html(cell)) for cell in cells)
 
 
-def address(base: str, entry: Entry) -> str:
-    """Return the public address of a file below a base URL."""
-    return urls.join(public(base), entry.name)
+def address(base: str | None, entry: Entry) -> str:
+    """Return the public address of a file below a base URL; relative to the page without one."""
+    return urls.join(public(base), entry.name) if base else f"./{urls.quote_name(entry.name)}"
 
 
 # -- Croissant ---------------------------------------------------------------------------------
 
 
 def croissant(
-    about: About, entries: Sequence[Entry], base: str, sums: Mapping[str, Digest] | None = None
+    about: About,
+    entries: Sequence[Entry],
+    base: str | None,
+    sums: Mapping[str, Digest] | None = None,
 ) -> dict[str, Any]:
-    """Return the metadata of files below a public base URL; ``sums`` are as for `page`."""
+    """Return the metadata of files below a public base URL; it and ``sums`` are as for `page`."""
     found: dict[str, Any] = json.loads(text.template(__file__, "croissant.json"))
     doi, count = _doi(about), text.counted(len(entries), "file")
     facts = {
         "name": about.title,
         "description": about.description or f"{count} of {about.title}",
         "license": _license_url(about.license) or about.license,
-        "url": about.homepage or urls.join(public(base), PAGE),
+        "url": about.homepage or (urls.join(public(base), PAGE) if base else f"./{PAGE}"),
         "version": about.version,
         "citeAs": about.citation,
         "identifier": f"https://doi.org/{doi}" if doi else "",
@@ -247,7 +252,9 @@ def croissant(
     return found
 
 
-def _file_object(number: int, entry: Entry, base: str, digest: Digest | None) -> dict[str, Any]:
+def _file_object(
+    number: int, entry: Entry, base: str | None, digest: Digest | None
+) -> dict[str, Any]:
     kind, packed = mimetypes.guess_type(entry.name)
     plain = re.fullmatch(r"[\w./-]+", entry.name, re.ASCII)  # mlcroissant takes no blank in an @id
     found = {
@@ -293,7 +300,7 @@ def check_page(destination: Destination) -> str:
 
 def publish_page(destination: Destination, content: str) -> None:
     """Put the page to a destination."""
-    with tempfile.TemporaryDirectory(prefix="pkgdata-page-") as folder:
+    with disk.temporary("page") as folder:
         path = os.path.join(folder, PAGE)
         with open(path, "w", encoding="utf-8", newline="\n") as file:
             file.write(content)

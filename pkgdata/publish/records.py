@@ -22,7 +22,7 @@ import os
 import re
 from fnmatch import fnmatchcase
 from typing import NamedTuple
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ..base import fs
 from ..base.hashes import Digest
@@ -93,9 +93,9 @@ def from_record(record: str) -> Record:
     for pattern, site in _NAMES.items():
         if found := re.fullmatch(pattern, name):
             return _registry(_of_number(site, *found.groups()), record)
-    if doi is None and (os.path.isfile(record) or record.startswith(("https://", "http://"))):
+    if doi is None and (_is_here(record) or record.startswith(("https://", "http://"))):
         metadata = _croissant(record)
-        return _registry(_of_croissant(metadata), record, _about(metadata))
+        return _registry(_of_croissant(metadata, record), record, _about(metadata))
     if doi is None:
         raise ConfigError(f"{redact(record)!r} names no record", hint=f"expected {_EXPECTED}")
     return _registry(_of_page(doi[1], _target(doi[1])), record)
@@ -245,11 +245,15 @@ def _files_of(answer: Answer) -> list[Answer]:
 # -- Croissant -----------------------------------------------------------------------------------
 
 
+def _is_here(record: str) -> bool:
+    return os.path.exists(record) and not os.path.isdir(record)
+
+
 def _croissant(record: str) -> Answer:
     """Read Croissant from a file or an address."""
     shown = redact(record)
-    if os.path.isfile(record):
-        with open(record, "rb") as file:
+    if _is_here(record):
+        with open(record, "rb", opener=fs.regular) as file:
             content = file.read(MOST_JSON + 1)
     else:
         try:
@@ -302,7 +306,7 @@ def _all(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _of_croissant(metadata: Answer) -> Iterator[Entry]:
+def _of_croissant(metadata: Answer, record: str) -> Iterator[Entry]:
     parts = [one for one in _all(metadata["distribution"]) if isinstance(one, Answer)]
     left = []
     for one in parts:
@@ -312,6 +316,8 @@ def _of_croissant(metadata: Answer) -> Iterator[Entry]:
             yield from _of_hugging_face(one.address("contentUrl"), _patterns(one, parts))
             continue
         digest, url = _croissant_digest(one), one.get("contentUrl")
+        if isinstance(url, str) and url.startswith("./") and _is_address(record):
+            url = one["contentUrl"] = urljoin(record, url)  # of our own page, and wherever that is
         if digest is None or not isinstance(url, str) or not _is_address(url):
             left.append(str(one.get("name") or one.get("@id")))
         else:

@@ -104,7 +104,7 @@ def test_our_own_page_tells_the_registry_again(tmp_path, capsys):
     assert run(here, *place).returncode == 0
     page = tmp_path / "web" / "index.html"
     page.write_text(
-        page.read_text("utf-8").replace((tmp_path / "web").as_uri() + "/", url), "utf-8"
+        page.read_text("utf-8").replace('"contentUrl":"./', f'"contentUrl":"{url}'), "utf-8"
     )
     registry = tmp_path / "again.txt"
     assert cli.main(["registry", "update", str(registry), "--from", str(page)]) == 0
@@ -117,6 +117,21 @@ def test_our_own_page_tells_the_registry_again(tmp_path, capsys):
         n: (e.digest, e.size) for n, e in published.items()
     }
     assert all(entry.urls[0].startswith(url) for entry in found.values())
+
+
+def test_addresses_next_to_a_page_that_is_read_where_it_is_served(tmp_path, httpserver):
+    here = make(tmp_path / "files")
+    assert run(here, "--to", f"file:{tmp_path / 'web'}", "--index").returncode == 0
+    page = (tmp_path / "web" / "index.html").read_bytes()
+    httpserver.expect_request("/sky/index.html").respond_with_data(page, content_type="text/html")
+    found = records.from_record(httpserver.url_for("/sky/index.html"))
+    assert found["stars.csv"].urls == (httpserver.url_for("/sky/stars.csv"),)
+    assert len(found) == 4
+    with (
+        pytest.warns(PkgdataWarning, match="left out"),
+        pytest.raises(RegistryError, match="shows no files"),
+    ):
+        records.from_record(str(tmp_path / "web" / "index.html"))
 
 
 def damaged(tmp_path, **changes):

@@ -10,7 +10,7 @@ import os
 import subprocess
 import sys
 import warnings
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 import pytest
 from chromium import Chromium
@@ -368,8 +368,45 @@ def test_the_metadata_are_those_of_the_files(tmp_path):
     for name, content in ODD.items():
         assert files[name]["sha256"] == sha(content)
         assert files[name]["contentSize"] == f"{len(content)} B"
-        path = unquote(urlsplit(files[name]["contentUrl"]).path)
-        assert path == str(tmp_path / "web" / name)
+        assert unquote(files[name]["contentUrl"]) == f"./{name}", "it is not served yet"
+
+
+def test_a_folder_that_is_not_served_yet(tmp_path):
+    here, web = make(tmp_path / "files", ODD), tmp_path / "web"
+    done = run(here, "--to", f"file:{web}", "--index")
+    assert done.returncode == 0
+    text = (web / "index.html").read_text("utf-8")
+    assert str(tmp_path) not in text, "nothing of this machine"
+    assert "https://HOST/FOLDER/" in text
+    assert f"{web.as_uri()} only serves this machine" in done.stderr
+    assert "publish again with --url URL" in done.stderr
+
+
+@pytest.mark.integration
+def test_the_page_of_a_folder_that_is_served_later(tmp_path, browser):
+    here, web = make(tmp_path / "files", ODD), tmp_path / "web"
+    assert run(here, "--to", f"file:{web}", "--index").returncode == 0
+    with Nginx(tmp_path / "nginx", web, "types { text/html html; }") as server:
+        browser.open(f"{server.url}index.html")
+        code = browser.evaluate("document.querySelector('#panel-python code').textContent")
+        assert f"dataurl='{server.url}'" in code
+        done = run(here, "--to", f"file:{web}", "--url", server.url)
+        assert done.returncode == 0
+        assert "only serves this machine" not in done.stderr
+        assert server.url in (web / "index.html").read_text("utf-8"), "the page is made again"
+        found = metadata((web / "index.html").read_text("utf-8"))
+        assert {one["contentUrl"].startswith(server.url) for one in found["distribution"]} == {True}
+
+
+def test_a_folder_that_is_not_read_back_is_no_dataurl(tmp_path):
+    here, web, other = make(tmp_path / "files"), tmp_path / "web", tmp_path / "other"
+    other.mkdir()
+    done = run(here, "--to", f"file:{web}", "--url", other.as_uri(), "--index")
+    assert done.returncode == 3
+    assert "dataurl" not in done.stderr
+    assert "only serves" not in done.stderr
+    done = run(here, "--to", f"file:{web}", "--url", other.as_uri(), "--json")
+    assert json.loads(done.stdout)["dataurl"] == []
 
 
 @pytest.mark.integration

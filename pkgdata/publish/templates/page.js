@@ -23,3 +23,7 @@ document.addEventListener("keydown", event => {
   }
 });
 search();
+// a page that was written before anybody served its folder
+for (const code of document.querySelectorAll(".panel code")) {
+  code.textContent = code.textContent.replaceAll("https://HOST/FOLDER/", new URL(".", location).href);
+}
