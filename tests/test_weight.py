@@ -119,6 +119,28 @@ def test_http_says_what_is_missing(folder):
 
 
 @needs_toml
+@pytest.mark.parametrize("platform", ["darwin", "win32"])
+def test_elsewhere_the_one_that_is_needed_is_named(folder, platform):
+    code = f"""
+import sys
+import pkgdata
+from pkgdata.base import config
+from pkgdata.errors import MissingExtraError
+
+sys.platform = {platform!r}
+for action in (lambda: pkgdata.declare("bare").get("a.csv"), config.user_cache):
+    try:
+        action()
+    except MissingExtraError as error:
+        print(error)
+"""
+    done = run(folder, BARE + code)
+    named = "finding the folders of a user needs the package platformdirs, which is not installed"
+    assert done.stdout.count(named) == 2
+    assert done.stdout.count("pip install platformdirs") == 2
+
+
+@needs_toml
 def test_another_mirror_helps(folder):
     toml = folder / "bare" / "pkgdata.toml"
     toml.write_text(
