@@ -22,12 +22,9 @@ try:
 except ImportError:
     # making a `Stage` says what is missing
     WorkerPlugin = click = None  # type: ignore[assignment,unused-ignore] # where they are there
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Iterable
-    from typing import Any
+import os
+from collections.abc import Iterable
+from typing import Any
 
 __all__ = ["Stage"]
 

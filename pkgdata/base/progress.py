@@ -13,16 +13,16 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 
 from ..errors import escaped
 from . import text
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import Any
 
-    Callback = Callable[["Event"], None]
+Callback = Callable[["Event"], None]
 
 #: States of an object's transfer.
 START, BYTES, WAIT, RETRY = "start", "bytes", "wait", "retry"

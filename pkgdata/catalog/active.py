@@ -11,26 +11,21 @@ import inspect
 import os
 import re
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ..base import fs, hashes
 from ..base.config import cache_dir
+from ..base.hashes import Digest
 from ..cache.unpinned import UrlCache
 from ..core.lookup import url_cache_root
 from ..core.package import PackageData
 from ..core.registry import Entry, Registry
 from ..errors import BatchError, CatalogError, OfflineError
 from . import objects, places
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-    from typing import Any
-
-    from ..base.hashes import Digest
 
 _current: ContextVar[Any] = ContextVar("pkgdata_catalog", default=None)
 

@@ -14,17 +14,14 @@ import dataclasses
 import inspect
 import itertools
 import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..errors import CatalogError
 from . import active
 from . import library as library  # sets `active.default`, which definitions are prepared by
 from .definition import Definition
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
 
 
 class _DataPath:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import copy
 import inspect
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ..errors import CatalogError
 from . import active, objects, places
 from .active import ATTRIBUTE
 from .resources import Resource
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
 
 
 class Definition(active.Described):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
 
 from ..base.report import Rows
 from ..errors import CatalogError, PkgdataWarning, UnknownDatasetError, warn
@@ -12,12 +15,6 @@ from .active import of_class
 from .definition import Definition
 from .index import Index, IndexEntry, Installed
 from .repository import Repository
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from contextlib import AbstractContextManager
-    from typing import Any
 
 
 class Catalog:

@@ -25,18 +25,15 @@ import difflib
 import json
 import os
 import re
+from collections.abc import Iterable, Iterator
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..base import config, fs, owners
 from ..base.report import read_json
 from ..errors import CatalogError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
 
 #: Ends the name of a folder in which something is being made.
 ASIDE = ".pkgdata"

@@ -17,20 +17,16 @@ import inspect
 import os
 import sys
 import threading
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from ..errors import CatalogError
 from . import active, places
 from .active import Context
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from types import ModuleType
-    from typing import Any
-
-    from .definition import Definition
+from .definition import Definition
 
 #: Marks (time and size) of definition modules when they were loaded.
 _loaded: dict[str, tuple[int, int]] = {}

@@ -17,15 +17,12 @@ import csv
 import itertools
 import os
 import struct
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 from ..errors import CatalogError, MissingExtraError
 from .objects import Base
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import IO, Any
 
 #: numpy's names of the element types, by the third byte.
 ELEMENTS = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from argparse import Namespace
+from typing import Any
 
 from .. import __version__
 from ..base import text
@@ -13,11 +15,6 @@ from ..catalog.active import Context
 from ..catalog.library import Catalog
 from ..catalog.objects import dumps
 from ..errors import CatalogError, escaped
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from typing import Any
 
 _TERMS = (
     "regular expressions, all of which must match: plain for names, tag:, task:, repo: and type: "

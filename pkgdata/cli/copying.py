@@ -7,26 +7,22 @@ import os
 import sys
 import threading
 import time
+from argparse import Namespace
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 from ..base import fs, text, urls
 from ..base.config import conf
 from ..base.progress import BYTES, DONE, FAILED, RETRY, START, WAIT, Bar, Event, silent, wanted
+from ..base.report import Tally
 from ..bulk import planning
 from ..bulk.addresses import Options
 from ..bulk.commands import Copy, Sync, read
 from ..cluster import dask
 from ..errors import PkgdataError, escaped
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Callable, Iterable
-    from typing import Any
-
-    from ..base.report import Tally
-    from ..stores.copying import Copied
+from ..stores.copying import Copied
 
 
 def add(commands: Any) -> None:

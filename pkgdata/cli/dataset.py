@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from argparse import Namespace
+from typing import Any
 
 from .. import datasets
 from ..base import text
-from ..datasets import Config, repository
+from ..datasets import Config, Outcome, repository
 from ..datasets.home import unknown
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from typing import Any
-
-    from ..datasets import Outcome
 
 _ABOUT = """A dataset is named and never changes: data/PARTITION/..., and next to
 it meta.json, README.md and other files. The repository is any store; it is set in datasets.toml

@@ -17,6 +17,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from ..base import config, disk, fs, pool, text
 from ..core import scan
@@ -24,11 +26,6 @@ from ..core.declaration import declare
 from ..core.package import PackageData
 from ..errors import OfflineError, PkgdataError
 from . import template
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import Any
 
 #: Bytes of the one large sample: enough for a progress bar and for two processes to meet.
 _LARGE = 48 << 20

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+from argparse import Namespace
+from collections.abc import Sequence
+from typing import Any
 
 from ..base import fs, text
 from ..base.config import conf
-from ..base.progress import Bar, Event, view, wanted
+from ..base.progress import Bar, Callback, Event, view, wanted
 from ..base.report import read_json
 from ..base.urls import scheme
 from ..core import scan
@@ -16,18 +19,8 @@ from ..errors import PublishError
 from ..publish import destinations_for, engine, records
 from ..publish.engine import Publication
 from ..publish.landing import About
-from ..publish.plan import load_registry, odd_names, settings_of, write_registry
-from ..publish.readback import mirrors_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Sequence
-    from typing import Any
-
-    from ..base.progress import Callback
-    from ..publish.plan import Plan, PublishTable
-    from ..publish.readback import Finding, Mirror
+from ..publish.plan import Plan, PublishTable, load_registry, odd_names, settings_of, write_registry
+from ..publish.readback import Finding, Mirror, mirrors_of
 
 _ABOUT = "upload files, write their registry, prove it by a download"
 

@@ -5,24 +5,18 @@ from __future__ import annotations
 import datetime
 import sys
 import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator
 from email.utils import formatdate
+from typing import Any
 
 from ..base import text
 from ..bulk import addresses
-from ..bulk.addresses import objects, stored
+from ..bulk.addresses import Address, Stores, objects, stored
 from ..bulk.commands import Removal
 from ..errors import ConfigError, ObjectNotFoundError
-from ..stores import Info
+from ..stores import Info, Store
 from ..stores.naming import expand_brackets
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Callable, Iterator
-    from typing import Any
-
-    from ..bulk.addresses import Address, Stores
-    from ..stores import Store
 
 #: Bytes of a range that are read at a time.
 _PIECE = 8 << 20

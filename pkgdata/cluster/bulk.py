@@ -15,21 +15,16 @@ import re
 import sys
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import BrokenExecutor, CancelledError, Executor
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..base import owners, pool
 from ..base.urls import has_secret
 from ..errors import ConfigError, PkgdataWarning, StoreError, warn
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, TypeVar
-
-    T = TypeVar("T")
-    R = TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 #: Items of the first batch, and of the largest.
 _FIRST, _MOST = 16, 1000

@@ -11,21 +11,15 @@ import asyncio
 import os
 import pickle
 import time
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from ..base import owners
-from ..base.progress import BYTES, DONE, FAILED, START, Event
+from ..base.progress import BYTES, DONE, FAILED, START, Callback, Event
 from ..base.report import HostShare, Report, each_name
 from ..errors import CacheError, ConfigError, MissingExtraError, PkgdataError, StoreError
 from .peers import GRACE, PATIENCE
 from .share import Found, Share
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
-
-    from ..base.progress import Callback
 
 #: Rounds in which workers may be lost, and seconds that a new one is waited for in between.
 ROUNDS, RESTART = 10, 5.0

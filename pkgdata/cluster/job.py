@@ -21,21 +21,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ..base import disk, fs, locks, owners
 from ..base.hashes import short_key
-from ..base.progress import WAIT, Event, view
+from ..base.progress import WAIT, Callback, Event, view
 from ..base.report import HostShare, Report, each_name, short
 from ..errors import BatchError, CacheWarning, ConfigError, PkgdataError, StoreError, warn
 from .mpi import keep
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from ..base.progress import Callback
 
 #: Variables that hold a rank, its number on its node, how many the node has, and the node's number.
 #: The first row that is there counts; Slurm is last, for the others may run within it.

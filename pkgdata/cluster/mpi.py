@@ -14,8 +14,11 @@ import pickle
 import platform
 import time
 import zlib
+from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 from ..base import fs, owners
+from ..base.progress import Callback
 from ..base.report import HostShare, Report, each_name
 from ..errors import (
     BatchError,
@@ -25,13 +28,6 @@ from ..errors import (
     MissingExtraError,
     PkgdataError,
 )
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import IO, Any
-
-    from ..base.progress import Callback
 
 #: Bytes that go through the network at a time, that a cache takes of them at a time, and of the
 #: largest file that shares a block with others.

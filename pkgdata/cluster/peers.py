@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from concurrent import futures
+from typing import Any
 
 from ..base import fs, hashes
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
-
-    Intervals = Sequence[tuple[int, int]]
+Intervals = Sequence[tuple[int, int]]
 
 #: Seconds in which a worker answers, if only that it has nothing new; that it may take to begin;
 #: and that one which gives no answer is waited for while the scheduler takes it for alive.

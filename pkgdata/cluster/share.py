@@ -15,23 +15,17 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..base import fs, hashes
-from ..base.progress import BYTES, DONE, FAILED, HIT, START, WAIT
+from ..base.progress import BYTES, DONE, FAILED, HIT, START, WAIT, Event
 from ..base.report import HostShare, each_name
 from ..errors import BatchError, CacheError, IntegrityError, PkgdataError
 from .peers import ANSWER, GRACE, Assembly, Lost, Peers, Refused, piece
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator, Sequence
-    from typing import Any
-
-    from ..base.progress import Event
-
-    Order = Sequence[str] | Callable[[], Awaitable[Sequence[str]]]
+Order = Sequence[str] | Callable[[], Awaitable[Sequence[str]]]
 
 #: Bytes of one answer, and files in one question for small ones: of so many bytes each at most.
 BLOCK, WANTS, SMALL = 8 << 20, 1000, 1 << 20

@@ -13,16 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from .. import datasets
 from ..datasets import Dataset
 from ..datasets.config import TGZ, etc_file, etc_home, read_file
 from ..errors import AlreadyPublishedError, ConfigError, DatasetError, UnknownNameError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
 
 __all__ = [
     "Config",

@@ -8,18 +8,14 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import Any
 
 from fsspec.implementations.local import LocalFileOpener, LocalFileSystem
 from fsspec.spec import AbstractFileSystem
 
 from ..core.declaration import announced, declaration_of, find_package, package_folder
+from ..core.package import PackageData
 from ..errors import ConfigError, UnknownNameError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
-
-    from ..core.package import PackageData
 
 __all__ = ["PackageFileSystem"]
 

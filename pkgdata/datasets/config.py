@@ -13,16 +13,12 @@ working directory.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
+from typing import Any
 
 from ..base import config, urls
 from ..errors import ConfigError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
-
-    from ..stores import Store
+from ..stores import Store
 
 #: Forms of a dataset in a repository: our own, and etcetera's ``NAME.tgz``.
 FORMS = OWN, TGZ = "pkgdata", "etcetera"

@@ -24,6 +24,8 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
@@ -31,15 +33,8 @@ from ..base import fs, owners
 from ..base.config import conf
 from ..cache import staging
 from ..errors import DatasetError, RegistryError, UnknownNameError
+from .config import Config
 from .repository import Manifest
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from contextlib import AbstractContextManager
-
-    from .config import Config
-
 
 #: Stray files that a message names.
 _NAMED = 3

@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ..base import disk
 from ..base.report import InNotebook, each_name, read_json
 from ..base.text import Choice
 from ..core import scan
+from ..core.registry import Registry
 from ..errors import DatasetError, UnknownNameError
+from ..stores import Store
 from . import repository, tgz
 from .config import Config
 from .home import Home, check, check_name, home_of, taken, unknown
 from .repository import Manifest, store_of
-from .transfers import pull, shown
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator
-    from typing import Any
-
-    from ..core.registry import Registry
-    from ..stores import Store
-    from .transfers import Progress
+from .transfers import Progress, pull, shown
 
 #: Partitions that `create` makes, as etcetera does.
 PARTITIONS = ("train", "test")

@@ -9,33 +9,26 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from collections.abc import Iterable
 from dataclasses import InitVar, dataclass
 from typing import NamedTuple
 
 from ..base import disk, fs, hashes, pool
 from ..base.config import conf
 from ..base.hashes import Digest
-from ..base.progress import ended, silent
-from ..cache.partial import Group
+from ..base.progress import Callback, ended, silent
+from ..cache.objects import Cache
+from ..cache.partial import Group, Partial
 from ..cache.stamps import OBJECTS, split
+from ..core.registry import Entry, Registry
 from ..errors import IncompleteTransferError, IntegrityError, StoreError
-from ..stores import Source, codecs
+from ..stores import Body, Source, Store, codecs
 from ..transfer.fetch import fetch
 from . import repository
+from .repository import Manifest, Outcome, Spot
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from ..base.progress import Callback
-    from ..cache.objects import Cache
-    from ..cache.partial import Partial
-    from ..core.registry import Entry, Registry
-    from ..stores import Body, Store
-    from .repository import Manifest, Outcome, Spot
-
-    #: An entry, its digest, and where its bytes are.
-    Wanted = tuple[Entry, Digest, Spot]
+#: An entry, its digest, and where its bytes are.
+Wanted = tuple[Entry, Digest, Spot]
 
 #: Bytes between two wanted files of a pack that are read too: another request would cost more.
 _GAP = 128 << 10

@@ -7,29 +7,22 @@ is sent is what was hashed, even if files change meanwhile.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from dataclasses import InitVar, dataclass
 
 from ..base import fs, hashes, pool
 from ..base.hashes import Digest
-from ..base.progress import ended, silent
+from ..base.progress import Callback, ended, silent
+from ..base.text import Choice
 from ..core import scan
 from ..core.registry import Entry, Registry
 from ..errors import DatasetError, ObjectExistsError
-from ..stores import Attributes, codecs
+from ..stores import Attributes, Store, codecs
 from . import repository
-from .repository import Manifest, Spot
+from .repository import Manifest, Outcome, Spot
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ..base.progress import Callback
-    from ..base.text import Choice
-    from ..stores import Store
-    from .repository import Outcome
-
-    #: A digest and the bytes of the file.
-    Member = tuple[Digest, bytes]
+#: A digest and the bytes of the file.
+Member = tuple[Digest, bytes]
 
 #: Bytes of a pack: as many as a store moves as one piece. Fewer would cost requests, more memory.
 PACK = 8 << 20

@@ -35,24 +35,18 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 from ..base import fs, urls
 from ..base.config import is_offline
+from ..base.hashes import Digest
 from ..core.registry import Entry, Registry
 from ..errors import ObjectNotFoundError, OfflineError, RegistryError, UnsupportedOperationError
-from ..stores import codecs
-from .config import OWN, TGZ
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-
-    from ..base.hashes import Digest
-    from ..stores import Store
-    from .config import Config
+from ..stores import Store, codecs
+from .config import OWN, TGZ, Config
 
 #: What this release writes; it reads no other.
 FORM = 1

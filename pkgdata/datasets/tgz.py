@@ -12,26 +12,20 @@ from __future__ import annotations
 import contextlib
 import os
 import tarfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ..base import disk, fs, hashes
 from ..base.hashes import Digest
-from ..base.progress import ended, silent
+from ..base.progress import Callback, ended, silent
+from ..base.text import Choice
 from ..core import extract
 from ..core.registry import Entry, Registry
 from ..errors import DatasetError
-from ..stores import codecs
+from ..stores import Store, codecs
 from . import repository
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from typing import IO
-
-    from ..base.progress import Callback
-    from ..base.text import Choice
-    from ..stores import Store
 
 _BLOCK = 1 << 18
 

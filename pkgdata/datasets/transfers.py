@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..base.config import cache_dir, conf
-from ..base.progress import DONE, WAIT, Bars, Event, silent, view
+from ..base.progress import DONE, WAIT, Bars, Callback, Event, silent, view
 from ..base.report import each_name
 from ..base.text import Choice
 from ..cache.objects import Cache
@@ -19,6 +20,7 @@ from ..errors import (
     UnknownNameError,
     warn,
 )
+from ..stores import Store
 from . import repository, tgz
 from .config import FORMS, OWN, TGZ, Config
 from .home import Home, Pulled, check, home_of, taken, unknown
@@ -26,14 +28,7 @@ from .pulling import Pull, build
 from .pushing import Push
 from .repository import Manifest, Outcome, store_of
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ..base.progress import Callback
-    from ..stores import Store
-
-    Progress = bool | Callback | None
+Progress = bool | Callback | None
 
 
 def shown(

@@ -8,23 +8,19 @@ file or folder at `Resource.transient_path`; `pkgdata.catalog.prepare` renames t
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from ...base import fs, hashes
 from ...base.hashes import Digest
+from ...core.registry import Entry
 from ...errors import CatalogError
 from .. import active, places
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import os
-    from collections.abc import Mapping, Sequence
-    from contextlib import AbstractContextManager
-    from typing import Any
-
-    from ...core.registry import Entry
 
 #: Where resources are being made, by their `id`: several threads may make the same ones.
 _aside: ContextVar[Mapping[int, Path] | None] = ContextVar("pkgdata_catalog_aside", default=None)

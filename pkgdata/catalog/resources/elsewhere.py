@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from ...base import fs, owners
 from ...errors import CatalogError
@@ -11,11 +13,6 @@ from .. import places
 from ..active import of_class
 from ..definition import Definition, Part
 from . import Resource, ValueResource, parse_digest, verify
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
 
 
 def resolve(target: Any, wanted_by: Definition) -> Any:

@@ -5,25 +5,21 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 from ...base import fs
+from ...base.hashes import Digest
 from ...base.report import each_name
 from ...core import extract
+from ...core.registry import Entry
 from ...errors import AllMirrorsFailedError, CatalogError, IntegrityError
 from ...stores import codecs
 from .. import active
 from . import FileResource, Resource, digest_of, verify
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
-    from typing import IO, Any
-
-    from ...base.hashes import Digest
-    from ...core.registry import Entry
-
-    Transform = Callable[[IO[bytes]], IO[bytes]]
+Transform = Callable[[IO[bytes]], IO[bytes]]
 
 #: Where snapshots of the Wayback Machine are; the setting ``rewrite`` may send it elsewhere.
 ARCHIVE = "https://web.archive.org/web/"

@@ -5,23 +5,19 @@ from __future__ import annotations
 import difflib
 import inspect
 import os
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ...base import fs
+from ...base.hashes import Digest
 from ...base.report import each_name
 from ...core import extract
+from ...core.registry import Entry
 from ...errors import CatalogError, ExtractionError
 from .. import active
 from . import FolderResource, HashCheck, Resource, digest_of
 from .files import compression, unpacked
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-    from typing import Any
-
-    from ...base.hashes import Digest
-    from ...core.registry import Entry
 
 
 class ArchiveDownloader(FolderResource):

@@ -9,16 +9,13 @@ provider's own tools find them. ``docs/howto/cloudfiles.md`` lists what differs 
 from __future__ import annotations
 
 import posixpath
+from typing import Any
 
 from ...stores.other import _contents
 from . import compression, exceptions, paths
 from .compression import transcode
 from .files import CloudFile, CloudFiles, ResumableTransfer
 from .monitor import IOEnum, TransmissionMonitor, bar_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 __all__ = [
     "CloudFile",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from ...errors import ConfigError, StoreError
 from ...stores import codecs
 from .exceptions import DecompressionError, UnsupportedCompressionType
 from .monitor import bar_of
 from .paths import listed
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from typing import Any
 
 #: What ``compress=`` may be.
 COMPRESSION_TYPES = (

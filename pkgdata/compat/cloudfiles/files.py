@@ -8,6 +8,8 @@ import itertools
 import json
 import os
 import sqlite3
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ...base import fs, pool
 from ...base.report import parse_json
@@ -18,11 +20,6 @@ from .monitor import TransmissionMonitor, bar_of
 from .place import each
 from .read import Reading
 from .write import ObjectCopy, Writing, jsonify, moved, pairs
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
 
 _SLICE = "We only support the complete set slice. `:`. Got: "
 

@@ -9,14 +9,11 @@ import math
 import threading
 import time
 import uuid
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 from ...base.progress import Bar
 from .paths import listed
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
 
 
 class IOEnum(enum.Enum):

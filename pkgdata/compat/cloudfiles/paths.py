@@ -11,18 +11,14 @@ import os
 import posixpath
 import re
 import sys
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from ...base import fs
 from ...base.report import read_json
 from ...base.urls import redact, scheme
 from ...errors import ConfigError
 from .exceptions import UnsupportedProtocolError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
 
 PRECOMPUTED_SUFFIX = "|neuroglancer-precomputed:"
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import functools
 import os
 import posixpath
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from ...base import pool
@@ -17,7 +19,7 @@ from ...base.progress import Bar
 from ...base.report import parse_json
 from ...base.urls import redact
 from ...errors import AccessDeniedError, ConfigError, ObjectNotFoundError
-from ...stores import Store, codecs
+from ...stores import Info, Store, codecs
 from ...stores.file import FileStore
 from ...stores.naming import read_secrets
 from ...stores.reading import Get
@@ -25,16 +27,9 @@ from . import compression
 from . import paths as paths_
 from .exceptions import UnsupportedProtocolError
 from .monitor import bar_of
+from .paths import ExtractedPath
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any, TypeVar
-
-    from ...stores import Info
-    from .paths import ExtractedPath
-
-    R = TypeVar("R")
+R = TypeVar("R")
 
 _WEB = ("http", "https")
 _PROTOCOLS = ("file", "gs", "s3", "az", "mem", *_WEB)

@@ -11,6 +11,8 @@ import json
 import os
 import posixpath
 import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 from ...base import pool
 from ...errors import ConfigError, ObjectNotFoundError
@@ -19,14 +21,7 @@ from ...stores.copying import Recipe
 from . import compression
 from .monitor import IOEnum, TransmissionMonitor, recorded
 from .paths import listed
-from .place import Arguments, each
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import Any
-
-    from .place import CloudPlace
+from .place import Arguments, CloudPlace, each
 
 #: Names that go into one call of the store's bulk deletion.
 _DELETED_AT_ONCE = 1000

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 from ...base.config import conf
 from ...catalog import active, library, places, repository
+from ...catalog.definition import Definition
 from ...catalog.repository import datamaestro_folder
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from types import ModuleType
-    from typing import Any
-
-    from ...catalog.definition import Definition
 
 
 class Repository(repository.Repository):

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ...catalog.active import of_class
 from ...catalog.decorators import Dataset, dataset, datatags, datatasks, hook, metadataset
 from ...catalog.definition import Definition, Part
 from ...errors import CatalogError
 from .context import Context, DatafolderPath, Repository
 from .xpm import Config, Constant, Meta, Option, Param, argument, constant, field
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 #: datamaestro's names of a definition.
 AbstractDataset = DatasetWrapper = DataDefinition = Definition

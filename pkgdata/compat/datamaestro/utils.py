@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import functools
 import json
+from collections.abc import Callable
+from typing import Any
 
 from ...catalog.active import CachedFile
 from ...catalog.objects import encoded
 from ...catalog.resources import FileChecker, HashCheck
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
 
 __all__ = ["CachedFile", "FileChecker", "HashCheck", "JsonEncoder", "XPMEncoder", "deprecated"]
 

@@ -6,11 +6,9 @@ types of data.
 
 from __future__ import annotations
 
-from ...catalog import objects
+from typing import Any
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from ...catalog import objects
 
 
 class _Annotation:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pkgdata.catalog import CSV, IDX, File, dataset, datatags, datatasks, linkfile
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 _DATA = Path(__file__).resolve().parents[3] / "data"
 

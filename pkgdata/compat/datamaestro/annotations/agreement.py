@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from ....catalog.decorators import hook
+from ....catalog.definition import Definition
 from ....errors import CatalogError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from ....catalog.definition import Definition
 
 
 @hook("pre-use")

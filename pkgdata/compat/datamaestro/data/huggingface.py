@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from . import Base
+from typing import Any
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from . import Base
 
 
 class HuggingFaceDataset(Base):

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from ....catalog.resources import FileResource, FolderResource, Resource, ValueResource
 from ....catalog.resources.elsewhere import reference
 from ....catalog.resources.folders import FilesCopy
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from pathlib import Path
-    from typing import Any
 
 __all__ = [
     "Download",

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import importlib
+from typing import Any
 
 from ....catalog.resources import ValueResource
 from ....errors import MissingExtraError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 __all__ = ["HFDownloader", "hf_download", "load"]
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ....catalog.resources.elsewhere import links
 from ....catalog.resources.folders import FilesDownloader
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-    from typing import Any
 
 __all__ = ["Datasets", "FilesDownloader", "List"]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from ....catalog.resources import ValueResource
+from typing import Any
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
+from ....catalog.resources import ValueResource
 
 
 class Todo(ValueResource):
