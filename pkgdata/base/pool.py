@@ -422,10 +422,7 @@ def answer(main: dict[str, Any], sent: bytes) -> bytes:
 
 
 def spread(
-    function: Callable[[list[T]], list[R]],
-    items: Iterable[T],
-    processes: int,
-    first: int = CHUNK,
+    function: Callable[[list[T]], list[R]], items: Iterable[T], processes: int, first: int = CHUNK
 ) -> Iterator[R]:
     """Call a function for lists of items in worker processes; yield its results in any order.
 

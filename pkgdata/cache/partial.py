@@ -17,11 +17,7 @@ import time
 
 from ..base import disk, fs, hashes, locks, owners
 from ..base.hashes import Digest
-from ..errors import (
-    CacheError,
-    PkgdataError,
-    StoreError,
-)
+from ..errors import CacheError, PkgdataError, StoreError
 from . import staging, stamps
 from .stamps import OBJECTS, PARTIAL, key_of
 

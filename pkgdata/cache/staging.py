@@ -24,13 +24,7 @@ import time
 from typing import NamedTuple
 
 from ..base import disk, fs, locks, owners
-from ..errors import (
-    CacheLockTimeoutError,
-    CacheWarning,
-    ExtractionError,
-    PkgdataError,
-    warn,
-)
+from ..errors import CacheLockTimeoutError, CacheWarning, ExtractionError, PkgdataError, warn
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -267,12 +267,7 @@ _ONCE = ("once", "owner")
 
 
 def check(
-    folder: str,
-    name: str,
-    digest: Digest | None,
-    size: int | None,
-    policy: str,
-    stamps: Stamps,
+    folder: str, name: str, digest: Digest | None, size: int | None, policy: str, stamps: Stamps
 ) -> tuple[str, str | None] | None:
     """Look for a file in a folder and check it; None if there is no such file.
 

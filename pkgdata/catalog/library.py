@@ -178,11 +178,7 @@ class Catalog:
     # -- data ----------------------------------------------------------------------------------
 
     def prepare(
-        self,
-        dataset: Any,
-        *,
-        download: bool = True,
-        variant: Mapping[str, Any] | None = None,
+        self, dataset: Any, *, download: bool = True, variant: Mapping[str, Any] | None = None
     ) -> Any:
         """Fetch what is missing of a dataset and return its data; see `prepare_dataset`.
 

@@ -58,11 +58,7 @@ class Repository:
     DESCRIPTION: str = ""
 
     def __init__(
-        self,
-        context: Any = None,
-        *,
-        name: str | None = None,
-        package: ModuleType | None = None,
+        self, context: Any = None, *, name: str | None = None, package: ModuleType | None = None
     ) -> None:
         self.module = package_of(package or sys.modules[type(self).__module__])
         found = sys.modules[self.module]

@@ -21,17 +21,7 @@ from ..datasets import Dataset
 from ..datasets.config import TGZ, etc_file, etc_home, read_file
 from ..errors import AlreadyPublishedError, ConfigError, DatasetError, UnknownNameError
 
-__all__ = [
-    "Config",
-    "Dataset",
-    "create",
-    "dataset",
-    "ls",
-    "pull",
-    "purge",
-    "push",
-    "register",
-]
+__all__ = ["Config", "Dataset", "create", "dataset", "ls", "pull", "purge", "push", "register"]
 
 __version__ = "0.0.12"
 

@@ -194,10 +194,7 @@ def get_data(name: str, package: str | None = None) -> str:
 
 
 def get_pkg_data_fileobj(
-    data_name: str,
-    package: str | None = None,
-    encoding: str | None = None,
-    cache: bool = True,
+    data_name: str, package: str | None = None, encoding: str | None = None, cache: bool = True
 ) -> AbstractContextManager[IO[Any]]:
     """Open a package's data file, decompressed if need be; fetch it if it is not here.
 
@@ -227,10 +224,7 @@ def get_pkg_data_fileobj(
 
 
 def get_pkg_data_contents(
-    data_name: str,
-    package: str | None = None,
-    encoding: str | None = None,
-    cache: bool = True,
+    data_name: str, package: str | None = None, encoding: str | None = None, cache: bool = True
 ) -> Any:
     """Return the contents of a package's data file.
 
@@ -294,10 +288,7 @@ def get_pkg_data_filenames(
 
 
 def get_pkg_data_fileobjs(
-    datadir: str,
-    package: str | None = None,
-    pattern: str = "*",
-    encoding: str | None = None,
+    datadir: str, package: str | None = None, pattern: str = "*", encoding: str | None = None
 ) -> Iterator[IO[Any]]:
     """Yield the open data files in a folder of a package; each is closed after its turn.
 

@@ -64,10 +64,7 @@ def migrate_astropy(
 
 
 def migrate_pooch(
-    data: PackageData,
-    *,
-    source: str | os.PathLike[str] | None = None,
-    dry_run: bool = False,
+    data: PackageData, *, source: str | os.PathLike[str] | None = None, dry_run: bool = False
 ) -> list[Adopted]:
     """Adopt what is in a folder of pooch's, or list it in a dry run. No network is used.
 

@@ -317,6 +317,5 @@ def find_package(name: str, names: Mapping[str, str] | None = None) -> PackageDa
         )
     known = ", ".join(sorted(names)) or "none are installed"
     raise ConfigError(
-        f"{name!r} is no package with a pkgdata.toml",
-        hint=f"packages that announce data: {known}",
+        f"{name!r} is no package with a pkgdata.toml", hint=f"packages that announce data: {known}"
     )

@@ -57,11 +57,7 @@ class Entry:
     __slots__ = ("digest", "name", "size", "urls")
 
     def __init__(
-        self,
-        name: str,
-        digest: Digest | None,
-        size: int | None = None,
-        urls: tuple[str, ...] = (),
+        self, name: str, digest: Digest | None, size: int | None = None, urls: tuple[str, ...] = ()
     ) -> None:
         self.name = name
         self.digest = digest

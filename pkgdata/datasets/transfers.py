@@ -144,13 +144,7 @@ def push(
 
 
 def _push_tgz(
-    store: Store,
-    name: str,
-    folder: str,
-    choice: Choice,
-    config: Config,
-    force: bool,
-    dry_run: bool,
+    store: Store, name: str, folder: str, choice: Choice, config: Config, force: bool, dry_run: bool
 ) -> Outcome:
     stored = repository.tgz_name(name)
     if not force and store.exists(stored):

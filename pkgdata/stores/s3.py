@@ -22,11 +22,7 @@ from xml.sax.saxutils import escape
 
 from ..base import pool
 from ..base.hashes import Digest
-from ..errors import (
-    ObjectNotFoundError,
-    StoreError,
-    UnsupportedOperationError,
-)
+from ..errors import ObjectNotFoundError, StoreError, UnsupportedOperationError
 from . import naming, providers
 from .cloud import CloudStore
 from .cloudclient import accepted

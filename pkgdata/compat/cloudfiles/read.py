@@ -179,11 +179,7 @@ class Reading(Arguments):
         return self.protocol == "file" and os.path.isdir(self.place.local(name))
 
     def size(
-        self,
-        paths: Any,
-        total: int | None = None,
-        progress: Any = None,
-        return_sum: bool = False,
+        self, paths: Any, total: int | None = None, progress: Any = None, return_sum: bool = False
     ) -> Any:
         """Return the bytes of objects as they are stored.
 

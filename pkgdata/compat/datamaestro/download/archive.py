@@ -9,13 +9,7 @@ from ....catalog import active
 from ....catalog.resources import folders
 from . import folder_of
 
-__all__ = [
-    "ArchiveDownloader",
-    "TarDownloader",
-    "ZipDownloader",
-    "tardownloader",
-    "zipdownloader",
-]
+__all__ = ["ArchiveDownloader", "TarDownloader", "ZipDownloader", "tardownloader", "zipdownloader"]
 
 
 class ArchiveDownloader(folders.ArchiveDownloader):
