@@ -6,12 +6,9 @@ import errno
 import functools
 import os
 import stat
+from collections.abc import Callable
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..errors import CacheError
+from ..errors import CacheError
 
 #: Errors of a full disk or an exhausted quota.
 NO_SPACE = frozenset({errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)})

@@ -20,17 +20,14 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from ..errors import CacheLockTimeoutError
 from . import disk, fs, notes, owners
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
-
-    #: What changes while others work: path, bytes and time in ns of each file.
-    Signs = Iterable[tuple[str, int, int]]
+#: What changes while others work: path, bytes and time in ns of each file.
+Signs = Iterable[tuple[str, int, int]]
 
 #: What ``flock`` answers where the file system (Lustre without ``-o flock``, some NFS and FUSE)
 #: has none.

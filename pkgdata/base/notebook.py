@@ -6,17 +6,14 @@ The objects are known by the names of their classes: those of the rows above are
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from ..errors import PkgdataError
 from . import text
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any
-
-    #: A title, facts with their labels, and a table with its head.
-    View = tuple[str, dict[str, object], Sequence[str], Sequence[Sequence[object]]]
+#: A title, facts with their labels, and a table with its head.
+View = tuple[str, dict[str, object], Sequence[str], Sequence[Sequence[object]]]
 
 #: Rows of a table; what a page of a notebook holds.
 _MOST = 30

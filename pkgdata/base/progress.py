@@ -14,13 +14,10 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 from ..errors import escaped
 from . import text
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import Any
 
 Callback = Callable[["Event"], None]
 

@@ -8,13 +8,10 @@ import itertools
 import os
 import re
 import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from ..errors import ConfigError, escaped, required
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any
 
 
 def size(count: float | None) -> str:

@@ -14,22 +14,16 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from ..base import urls
 from ..base.text import Choice
 from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
-from ..stores import Store
+from ..stores import Info, Store
+from ..stores.file import FileStore, TreeStore
 from ..stores.objects import is_marker
 from ..stores.store import split
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from typing import Any
-
-    from ..stores import Info
-    from ..stores.file import FileStore, TreeStore
 
 #: Schemes whose first part is a bucket, in which names are not quoted.
 _BUCKETS = ("s3", "gs", "az", "mem")

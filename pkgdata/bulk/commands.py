@@ -8,29 +8,22 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from ..base import fs
-from ..base.progress import silent
+from ..base.progress import Callback, silent
 from ..base.report import Tally, each_name
 from ..base.text import Choice, counted
 from ..errors import ConfigError, ObjectNotFoundError, PkgdataError
 from ..stores import codecs
-from ..stores.copying import Recipe, copies, job_copies
+from ..stores.base import Driver
+from ..stores.copying import Copied, Item, Recipe, copies, job_copies
 from ..stores.file import FileStore, TreeStore
 from ..stores.reading import decoded
 from . import addresses, planning
 from .addresses import Address, Options, Stores, names_in
 from .planning import FolderPair, Target, Unit
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any
-
-    from ..base.progress import Callback
-    from ..stores.base import Driver
-    from ..stores.copying import Copied, Item
-
 
 #: Objects that are removed with one call.
 _AT_ONCE = 1000

@@ -5,26 +5,22 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
 from ..base import hashes
+from ..base.hashes import Digest
+from ..base.text import Choice
 from ..base.urls import redact
 from ..errors import ConfigError, ObjectNotFoundError, StoreError
+from ..stores import Info, Store
 from ..stores.codecs import SUFFIXES
+from ..stores.copying import Item
 from ..stores.file import FileStore, TreeStore
 from ..stores.objects import is_marker
 from .addresses import Address, Options, Stores, is_a_folder, is_folder, names_in, parse, takes
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from ..base.hashes import Digest
-    from ..base.text import Choice
-    from ..stores import Info, Store
-    from ..stores.copying import Item
 
 #: MiB of the parts in which pkgdata and other tools upload large objects; of very large ones there
 #: are 9,000.

@@ -14,17 +14,14 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Callable, Collection, Iterator
+from typing import IO, Any
 
 from ..base import disk, fs, hashes, locks, owners
 from ..base.hashes import Digest
 from ..errors import CacheError, PkgdataError, StoreError
 from . import staging, stamps
 from .stamps import OBJECTS, PARTIAL, key_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
-    from typing import IO, Any
 
 
 class Partial:

@@ -21,17 +21,12 @@ import errno
 import os
 import stat
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from typing import IO, Any, NamedTuple
 
 from ..base import disk, fs, locks, owners
+from ..base.locks import Signs
 from ..errors import CacheLockTimeoutError, CacheWarning, ExtractionError, PkgdataError, warn
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import IO, Any
-
-    from ..base.locks import Signs
 
 #: Tries to replace something that others replace and remove at the same time.
 _TRIES = 20

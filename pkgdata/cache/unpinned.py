@@ -34,6 +34,8 @@ import contextlib
 import errno
 import os
 import shutil
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 from ..base import disk, fs, owners
 from ..base.hashes import short_key
@@ -41,15 +43,9 @@ from ..base.report import read_json
 from ..base.urls import has_secret
 from ..errors import CacheError, PkgdataWarning, warn
 from . import staging
+from .objects import Cache
 from .partial import Partial
 from .stamps import PARTIAL
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import Any
-
-    from .objects import Cache
 
 #: The bucket of the validators. A change of their format takes the next number here.
 VALIDATORS = "validators-v1"

@@ -10,24 +10,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any
 
 from ..base import disk, fs, hashes, owners
 from ..base.config import cache_dir, conf
+from ..base.locks import Signs
 from ..cache import staging, stamps
 from ..cache.objects import Cache
 from ..errors import CacheError, CatalogError, FolderWarning, PkgdataError, warn
 from . import active, places
+from .definition import Definition
 from .resources import FileResource, FolderResource, Resource
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from typing import Any
-
-    from ..base.locks import Signs
-    from .definition import Definition
 
 #: Datasets that are being prepared, each for the one before it.
 _stack: ContextVar[tuple[str, ...]] = ContextVar("pkgdata_catalog_stack", default=())

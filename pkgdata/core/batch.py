@@ -18,30 +18,23 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 
 from ..base import disk, fs, locks, notes, text
 from ..base.config import conf
 from ..base.pool import Crew
-from ..base.progress import DONE, HIT, START, WAIT, Event, silent
+from ..base.progress import DONE, HIT, START, WAIT, Callback, Event, silent
+from ..base.report import Report
 from ..cache import partial
-from ..cache.objects import LOCKS
+from ..cache.objects import LOCKS, Cache
 from ..cache.stamps import CLAIMS, OBJECTS, PARTIAL, key_of
 from ..errors import PkgdataError
 from ..stores.wire import user_agent
-from ..transfer.fetch import Routes, report
+from ..transfer.fetch import Mirrors, Routes, report
 from ..transfer.sockets import Run, Server
 from .jobs import Queue, SmallFile
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..base.progress import Callback
-    from ..base.report import Report
-    from ..cache.objects import Cache
-    from ..transfer.fetch import Mirrors
-    from .lookup import Settings
-    from .registry import Entry
+from .lookup import Settings
+from .registry import Entry
 
 #: A file of more bytes is fetched alone, so that it can be resumed and split into ranges.
 SMALL = 8 << 20

@@ -5,31 +5,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from ..base import fs, hashes, owners
+from ..base.hashes import Digest
 from ..base.pool import Crew
-from ..base.progress import WAIT, Event
+from ..base.progress import WAIT, Callback, Event
+from ..base.report import Report
 from ..cache import partial, staging
+from ..cache.objects import Cache
+from ..cache.partial import Partial
 from ..cache.stamps import PARTIAL, key_of, record_uses
 from ..errors import CacheError, PkgdataError
+from ..stores import Source
 from ..transfer.fetch import Health, Mirrors, configured, fetch, shown
-from .lookup import url_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any
-
-    from ..base.hashes import Digest
-    from ..base.progress import Callback
-    from ..base.report import Report
-    from ..cache.objects import Cache
-    from ..cache.partial import Partial
-    from ..stores import Source
-    from .lookup import Settings
-    from .registry import Entry, Registry
-
+from .lookup import Settings, url_of
+from .registry import Entry, Registry
 
 #: Files that are copied to a node at the same time: a network's disk answers each after a while.
 _COPIES = 4

@@ -9,19 +9,14 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Iterable
+from typing import Any
 
 from ..base import fs, hashes
 from ..base.progress import START, WAIT
 from ..cache import partial
 from ..cache.stamps import key_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import Any
-
-    from ..base.hashes import Hasher
-    from .registry import Entry
+from .registry import Entry
 
 
 class SmallFile:
@@ -42,7 +37,7 @@ class SmallFile:
         self.size = 0
         self._fd = -1
         self._count = 0
-        self._hasher: Hasher | None = None
+        self._hasher: hashes.Hasher | None = None
 
     def begin(self, size: int) -> bool:
         """Open a file for so many bytes; return False if it is no such file after all."""

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from ..base import fs, hashes, pool
-from ..base.progress import ended, silent
+from ..base.hashes import Digest
+from ..base.progress import Callback, ended, silent
+from ..base.text import Choice
 from .registry import Entry, Registry
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from ..base.hashes import Digest
-    from ..base.progress import Callback
-    from ..base.text import Choice
-
-    Job = tuple[str, str, str]  # name, path, algorithm
+Job = tuple[str, str, str]  # name, path, algorithm
 
 #: Files from this size on are hashed in threads; below it, handing a file to a thread and fighting
 #: over the interpreter lock cost more than a second core brings.

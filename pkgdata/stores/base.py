@@ -7,25 +7,18 @@ with, threads and retries; reading, writing and copying stand on it, and `Store`
 from __future__ import annotations
 
 import contextlib
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 from ..base import pool, retry
 from ..base.config import conf
+from ..base.hashes import Digest
 from ..base.urls import canonical, redact
-from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
-from .objects import BLOCK, Attributes, Body, Info, counted
+from ..errors import ConfigError, ObjectNotFoundError, PkgdataError, UnsupportedOperationError
+from .objects import BLOCK, Attributes, Blocks, Body, Info, counted
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any, TypeVar
-
-    from ..base.hashes import Digest
-    from ..errors import PkgdataError
-    from .objects import Blocks
-
-    E = TypeVar("E", bound=PkgdataError)
-    R = TypeVar("R")
+E = TypeVar("E", bound=PkgdataError)
+R = TypeVar("R")
 
 
 class Primitives:

@@ -9,22 +9,17 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
 
 from ..base import fs, hashes, pool
+from ..base.hashes import Digest
 from ..errors import ObjectNotFoundError, StoreError, UnsupportedOperationError
+from .base import Primitives
 from .cloudclient import CloudClient, as_md5
 from .listing import BucketListing
-from .objects import Attributes, Body, Feed, Info, PieceBody, already_there
+from .objects import Attributes, Blocks, Body, Feed, Info, PieceBody, already_there
 from .writing import write_whole
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any
-
-    from ..base.hashes import Digest
-    from .base import Primitives
-    from .objects import Blocks
 
 #: Least bytes that a stream gives at a time: fewer cost more calls.
 _CHUNK = 1 << 20

@@ -13,7 +13,10 @@ import html
 import os
 import re
 import threading
+from collections.abc import Callable, Collection, Iterator, Mapping
 from datetime import timedelta
+from types import ModuleType
+from typing import Any
 
 from ..base import fs, retry
 from ..base.config import conf
@@ -35,13 +38,7 @@ from .objects import already_there
 from .store import Store
 from .wire import user_agent
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
-    from types import ModuleType
-    from typing import Any
-
-    Credentials = tuple[dict[str, Any], Callable[[], Any] | None, bool]
+Credentials = tuple[dict[str, Any], Callable[[], Any] | None, bool]
 
 _STATUS = re.compile(r"status code: (\d{3})|Status\((\d{3})|status: (\d{3})")
 _CODE = re.compile(r"(?:<Code>|\(code: )([A-Za-z0-9]+)(?:</Code>|\))")

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Generator, Iterable, Iterator
+from types import ModuleType
+from typing import IO, Any
 
 from ..base import fs
 from ..base.config import conf
 from ..errors import ConfigError, ExtractionError, MissingExtraError, StoreError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator
-    from types import ModuleType
-    from typing import IO, Any
 
 #: What a store without ``Content-Encoding`` appends to a name, by encoding.
 SUFFIXES = {"gzip": ".gz", "br": ".br", "zstd": ".zstd", "xz": ".xz", "bzip2": ".bz2"}

@@ -11,28 +11,25 @@ import contextlib
 import itertools
 import threading
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from ..base import owners, pool, progress
-from ..base.progress import BYTES, START, Event
+from ..base.progress import BYTES, START, Callback, Event
 from ..base.report import HostShare, Report, each_name, one_name, plain_name
 from ..errors import ConfigError, ObjectExistsError, PkgdataError, PkgdataWarning, StoreError, warn
 from . import codecs
+from .base import Driver
 from .objects import BLOCK, UNREADABLE, WHOLE, Attributes, is_marker
 from .reading import length, read_on
 from .writing import guess_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any
-
-    from ..base.progress import Callback
     from ..cluster import bulk
-    from .base import Driver
 
-    Item = tuple[Driver, str, str]
-    Tell = Callable[[int, int | None], None]
+Item = tuple[Driver, str, str]
+Tell = Callable[[int, int | None], None]
 
 #: Seconds that an interrupted call waits for copies under way to clear up behind them.
 _CLEARING = 5.0

@@ -12,7 +12,9 @@ import errno
 import os
 import stat
 import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from operator import itemgetter
+from typing import Any
 
 from ..base import disk, fs, owners, urls
 from ..base.config import conf
@@ -23,19 +25,12 @@ from ..errors import (
     StoreError,
     UnsafeNameError,
 )
+from .base import Primitives
 from .codecs import SUFFIXES
-from .objects import WHOLE, Attributes, Body, Feed, Info, already_there
+from .objects import WHOLE, Attributes, Blocks, Body, Feed, Info, already_there
 from .store import Store
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-    from typing import Any
-
-    from .base import Primitives
-    from .objects import Blocks
-
-    Rows = Callable[[str], Iterable[tuple[str, Info]]]
+Rows = Callable[[str], Iterable[tuple[str, Info]]]
 
 
 def walk(

@@ -17,15 +17,12 @@ import os
 import sqlite3
 import threading
 import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ..base import owners
 from ..base.pool import chunks
 from ..errors import ConfigError, StoreError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
 
 WAITING, TAKEN, DONE, FAILED = range(4)
 

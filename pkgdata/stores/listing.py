@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import quote, unquote, unquote_plus, urlencode, urlsplit
 from xml.etree import ElementTree
 
@@ -18,11 +20,6 @@ from ..base import fs
 from ..errors import ObjectNotFoundError, StoreError, UnsafeNameError
 from .cloudclient import CloudClient, accepted
 from .http import own_login, request
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
 
 
 class BucketListing(CloudClient):

@@ -5,16 +5,13 @@ from __future__ import annotations
 import importlib
 import os
 import re
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from ..base import urls
 from ..base.report import read_json
 from ..base.urls import quote_name, redact, scheme
 from ..errors import ConfigError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
 
 #: Schemes and where their drivers are.
 _DRIVERS = {

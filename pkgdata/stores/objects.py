@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
+from ..base.hashes import Digest
 from ..errors import (
     IncompleteTransferError,
     ObjectExistsError,
@@ -11,14 +13,7 @@ from ..errors import (
     UnsupportedOperationError,
 )
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-    from typing import Any
-
-    from ..base.hashes import Digest
-
-    Blocks = Iterable[bytes | memoryview]
+Blocks = Iterable[bytes | memoryview]
 
 #: Up to this many bytes an object is moved as one piece; above it in blocks.
 WHOLE = 8 << 20

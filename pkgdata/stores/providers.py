@@ -11,22 +11,18 @@ import hmac
 import json
 import os
 import time
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
+from typing import Any
 
 from ..base import hashes
 from ..base.hashes import Digest
 from ..errors import ConfigError, MissingExtraError, UnsupportedOperationError
 from . import naming
+from .base import Primitives
 from .cloud import SHA256, CloudStore
+from .cloudclient import Credentials
 from .objects import UNREADABLE, Attributes
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from typing import Any
-
-    from .base import Primitives
-    from .cloudclient import Credentials
 
 
 def picked(known: Mapping[str, Any], needed: tuple[str, ...], *others: str) -> dict[str, Any]:

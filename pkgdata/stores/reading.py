@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from ..base import hashes, pool, progress
 from ..base.hashes import Digest
+from ..base.progress import Callback
 from ..base.report import each_name, one_name, parse_json, plain_name
 from ..errors import (
     ConfigError,
@@ -18,17 +20,9 @@ from ..errors import (
 from . import codecs
 from .base import Driver
 from .naming import expand_brackets
-from .objects import BLOCK, Result
+from .objects import BLOCK, Body, Info, Result
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any, TypeVar
-
-    from ..base.progress import Callback
-    from .objects import Body, Info
-
-    R = TypeVar("R")
+R = TypeVar("R")
 
 
 class Get(NamedTuple):

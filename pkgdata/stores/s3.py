@@ -15,7 +15,8 @@ import hmac
 import os
 import re
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
@@ -24,17 +25,10 @@ from ..base import pool
 from ..base.hashes import Digest
 from ..errors import ObjectNotFoundError, StoreError, UnsupportedOperationError
 from . import naming, providers
+from .base import Primitives
 from .cloud import CloudStore
-from .cloudclient import accepted
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
-    from typing import Any
-
-    from .base import Primitives
-    from .cloudclient import Credentials
-    from .objects import Attributes, Blocks
+from .cloudclient import Credentials, accepted
+from .objects import Attributes, Blocks
 
 #: Keys that one S3 request deletes.
 _DELETED_AT_ONCE = 1000

@@ -11,21 +11,15 @@ import posixpath
 import sys
 import threading
 import weakref
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ..base import fs
 from ..errors import ConfigError, IncompleteTransferError, ObjectNotFoundError, StoreError
 from .file import TreeStore
-from .objects import Attributes, Body, Info, PieceBody
-from .sftp_protocol import Connection
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable
-    from typing import Any
-
-    from .objects import Feed, Stat
-    from .sftp_protocol import OpenFile
+from .objects import Attributes, Body, Feed, Info, PieceBody, Stat
+from .sftp_protocol import Connection, OpenFile
 
 #: Permission bits of a file that everybody may read, and those that a directory then needs.
 FILE_MODE, FOLDER_BITS = 0o644, 0o555

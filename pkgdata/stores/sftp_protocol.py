@@ -16,7 +16,8 @@ import subprocess
 import tempfile
 import threading
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
 
 from ..errors import (
     AccessDeniedError,
@@ -28,12 +29,7 @@ from ..errors import (
 )
 from .objects import Stat
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any, TypeVar
-
-    T = TypeVar("T")
+T = TypeVar("T")
 
 #: Kinds of packets.
 _INIT, _VERSION, _OPEN, _CLOSE, _READ, _WRITE = 1, 2, 3, 4, 5, 6

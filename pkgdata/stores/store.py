@@ -10,26 +10,20 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from urllib.parse import unquote
 
 from ..base import pool, urls
 from ..base.config import conf
-from ..base.progress import ended, view
-from ..base.report import InNotebook, each_name, one_name, plain_name
+from ..base.progress import Callback, ended, view
+from ..base.report import InNotebook, Report, each_name, one_name, plain_name
 from ..errors import ConfigError, ObjectExistsError
 from . import copying, naming, writing
 from .objects import Attributes, Result
 from .reading import Get, ReadableStore
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
-    from typing import Any
-
-    from ..base.progress import Callback
-    from ..base.report import Report
-
-    Content = bytes | bytearray | memoryview | os.PathLike[str] | Any
+Content = bytes | bytearray | memoryview | os.PathLike[str] | Any
 
 
 class Store(InNotebook, ReadableStore):

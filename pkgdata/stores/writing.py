@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import IO, Any, NamedTuple
 
 from ..base import pool, progress
+from ..base.progress import Callback
 from ..base.report import Report, plain_name
 from ..errors import ConfigError, ObjectExistsError
 from . import codecs
+from .base import Driver
 from .objects import BLOCK, WHOLE, Attributes
 from .reading import length
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-    from typing import IO, Any
-
-    from ..base.progress import Callback
-    from .base import Driver
 
 #: Bytes that a large object has in memory while it is written: its first ones and four parts.
 _LARGE = 40 << 20
