@@ -77,6 +77,16 @@ def silent(_: Event) -> None:
     """Show nothing."""
 
 
+def signing(show: Callback, sign: Callable[[], object]) -> Callback:
+    """Return a callback that also calls ``sign``: others who wait see that there is work."""
+
+    def shown(event: Event) -> None:
+        sign()
+        show(event)
+
+    return shown
+
+
 def ended(name: str, size: int, error: Exception | None = None) -> Event:
     """Return the event of an object that is done, or that failed if there is an error."""
     return Event(name, DONE if error is None else FAILED, size, size)
@@ -175,7 +185,7 @@ class _View:
 
     def _silence(self, now: float, name: str | None = None) -> str:
         """Return why nothing moves: of one object, or if that is so of all in flight."""
-        found = [self._last[name]] if name is not None else [*self._last.values()]
+        found = [last for one, last in self._last.items() if name in (None, one)]
         since, event = max(found, key=lambda pair: pair[0], default=(now, None))
         if event is None or event.state == WAIT:
             return f"waiting for {event.source}" if event else ""
@@ -345,8 +355,7 @@ class Bar(_View):
     def tick(self, now: float) -> None:
         with self._lock:
             if self._own and self._bar is not None:
-                why = self._silence(now)
-                _describe(self._bar, self._title + (f" ({why})" if why else ""))
+                _describe(self._bar, self._title, self._silence(now))
 
     def update(self, count: int) -> None:
         """Advance by some objects or bytes, where there are no events."""
@@ -370,17 +379,13 @@ class Bar(_View):
 
 
 class Bars(_View):
-    """A bar for each object in flight, and one over the batch if it has several files.
-
-    In a batch, small objects show in the bar over all only. `total` are its bytes, if known.
-    """
+    """A bar for each object in flight, and one over a batch, which alone shows the small ones."""
 
     def __init__(self, files: int = 0, total: int | None = None) -> None:
         super().__init__()
         self._bars: dict[str, Any] = {}
-        self._all = (
-            Bar("all files", files, total, in_bytes=total is not None) if files > 1 else None
-        )
+        batch = files > 1
+        self._all = Bar("all files", files, total, in_bytes=total is not None) if batch else None
 
     def __call__(self, event: Event) -> None:
         """Draw an event."""
@@ -407,14 +412,10 @@ class Bars(_View):
             bar = self._bars[event.name] = _drawn(label, event.total, True, leave=not self._all)
         self._move(bar, event)
 
-    def _label(self, name: str, now: float) -> str:
-        why = self._silence(now, name) if name in self._last else ""
-        return os.path.basename(name) + (f" ({why})" if why else "")
-
     def tick(self, now: float) -> None:
         with self._lock:
             for name, bar in self._bars.items():
-                _describe(bar, self._label(name, now))
+                _describe(bar, os.path.basename(name), self._silence(now, name))
 
     def _move(self, bar: Any, event: Event) -> None:
         if event.total is not None and bar.total != event.total:
@@ -422,7 +423,8 @@ class Bars(_View):
         if event.state == RETRY:
             return
         if event.state != BYTES:
-            _describe(bar, self._label(event.name, time.monotonic()))
+            why = self._silence(time.monotonic(), event.name)
+            _describe(bar, os.path.basename(event.name), why)
         if event.done < bar.n:
             bar.reset(event.total)
             bar.initial = 0
@@ -431,8 +433,8 @@ class Bars(_View):
         bar.update(event.done - bar.n)
 
 
-def _describe(bar: Any, label: str) -> None:
-    label = escaped(label, but="")
+def _describe(bar: Any, label: str, why: str) -> None:
+    label = escaped(f"{label} ({why})" if why else label, but="")
     if bar.desc != f"{label}: ":
         bar.set_description(label)
 
@@ -468,16 +470,16 @@ class _Screen:
         return getattr(self._file, name)
 
     def write(self, text: str) -> None:
-        try:
-            self._file.write(text)
-        except (OSError, ValueError):
-            pass  # a pipe that nobody reads, a closed file
+        self._try(self._file.write, text)
 
     def flush(self) -> None:
+        self._try(self._file.flush)
+
+    def _try(self, action: Callable[..., object], *given: str) -> None:
         try:
-            self._file.flush()
+            action(*given)
         except (OSError, ValueError):
-            pass
+            pass  # a pipe that nobody reads, a closed file
 
 
 def _drawn(title: str, total: int | None, in_bytes: bool, leave: bool, delay: float = 0) -> Any:

@@ -280,11 +280,17 @@ class Report(InNotebook):
         )
 
 
-class Tally:
-    """What became of many objects: counts and the first errors, in little memory.
+def tried(fetch: Callable[..., Report], *args: Any, **options: Any) -> Report:
+    """Return the report of a fetch, also of one that raises because some files failed."""
+    try:
+        return fetch(*args, **options)
+    except BatchError as error:
+        report: Report = error.report
+        return report
 
-    A `Report` has the name and error of each instead.
-    """
+
+class Tally:
+    """What became of many objects: counts and the first errors; a `Report` has each of them."""
 
     def __init__(self) -> None:
         self.done = 0

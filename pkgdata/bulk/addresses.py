@@ -22,6 +22,7 @@ from ..base.text import Choice
 from ..errors import ConfigError, ObjectNotFoundError, UnsupportedOperationError
 from ..stores import Info, Store
 from ..stores.file import FileStore, TreeStore
+from ..stores.naming import split_bucket
 from ..stores.objects import is_marker
 from ..stores.store import split
 
@@ -106,7 +107,9 @@ def parse(text: str, literal: bool = False) -> Address:
     if kind in ("http", "https"):
         return _web(text)
     if kind in _BUCKETS:
-        base, key = _bucket(text, kind)
+        base, _, key = split_bucket(text)
+        if base.endswith("/"):
+            raise ConfigError(f"{urls.redact(text)}: expected {kind}://BUCKET/NAME")
     else:
         base, key = _mount(text)
     return at(base, key, literal)
@@ -138,23 +141,6 @@ def _web(text: str) -> Address:
         return Address(text, "", True, True, "")
     base, name = split(text)
     return Address(base, name, False, False, "")
-
-
-def _bucket(text: str, kind: str) -> tuple[str, str]:
-    """Cut a URL into its bucket's and the name there."""
-    head, _, rest = text.partition("://")
-    head += "://"
-    if rest.startswith(("http://", "https://")):
-        protocol, _, rest = rest.partition("://")
-        host, _, rest = rest.partition("/")
-        head += f"{protocol}://{host}/"
-    elif kind == "az" and ".blob." in rest.partition("/")[0]:
-        host, _, rest = rest.partition("/")
-        head += f"{host}/"
-    bucket, _, key = rest.partition("/")
-    if not bucket:
-        raise ConfigError(f"{urls.redact(text)}: expected {kind}://BUCKET/NAME")
-    return head + bucket, key
 
 
 def _mount(text: str) -> tuple[str, str]:

@@ -27,8 +27,8 @@ from typing import Any, NamedTuple
 from ..base import disk, fs, locks, owners
 from ..base.hashes import short_key
 from ..base.progress import WAIT, Callback, Event, view
-from ..base.report import HostShare, Report, each_name, short
-from ..errors import BatchError, CacheWarning, ConfigError, PkgdataError, StoreError, warn
+from ..base.report import HostShare, Report, each_name, short, tried
+from ..errors import CacheWarning, ConfigError, PkgdataError, StoreError, warn
 from .mpi import keep
 
 #: Variables that hold a rank, its number on its node, how many the node has, and the node's number.
@@ -85,10 +85,7 @@ def fetch(
         failed = crew.wait()
         far = crew.far()
         good = [name for name in wanted if name not in failed]
-        try:
-            report: Report = data.fetch(good, to=to, progress=crew.show)
-        except BatchError as error:
-            report = error.report
+        report = tried(data.fetch, good, to=to, progress=crew.show)
         crew.tell(report.failed, failed)
     finally:
         crew.leave()
@@ -314,10 +311,7 @@ def fetch_slurm(
     if lacking:
         raise ConfigError(f"on='slurm' needs {' and '.join(lacking)}, which PATH does not have")
     began = time.monotonic()
-    try:
-        report: Report = data.fetch(names, to=to, progress=progress)
-    except BatchError as error:
-        report = error.report  # the others go to the nodes all the same
+    report = tried(data.fetch, names, to=to, progress=progress)  # what came goes to the nodes
     origin = HostShare(sum(report.new.values()), 0, time.monotonic() - began, len(report.new))
     report.hosts[platform.node()] = origin
     bundles = _bundles(data, report.succeeded)

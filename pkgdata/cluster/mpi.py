@@ -19,9 +19,8 @@ from typing import IO, Any
 
 from ..base import fs, owners
 from ..base.progress import Callback
-from ..base.report import HostShare, Report, each_name
+from ..base.report import HostShare, Report, each_name, tried
 from ..errors import (
-    BatchError,
     CacheError,
     ConfigError,
     IntegrityError,
@@ -187,9 +186,7 @@ class _Work:
     def _fetched(self, names: list[str], to: Any, progress: Callback | bool | None) -> Report:
         report = Report(lambda again: report)
         try:
-            report = self._data.fetch(names, to=to, progress=progress)
-        except BatchError as error:
-            report = error.report
+            report = tried(self._data.fetch, names, to=to, progress=progress)
             report.failed = {name: _portable(one) for name, one in report.failed.items()}
         except Exception as error:  # whatever it is, the others wait for this rank
             report.failed = dict.fromkeys(names, _portable(error))

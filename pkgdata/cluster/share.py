@@ -21,8 +21,8 @@ from typing import Any, NamedTuple
 
 from ..base import fs, hashes
 from ..base.progress import BYTES, DONE, FAILED, HIT, START, WAIT, Event
-from ..base.report import HostShare, each_name
-from ..errors import BatchError, CacheError, IntegrityError, PkgdataError
+from ..base.report import HostShare, each_name, tried
+from ..errors import CacheError, IntegrityError, PkgdataError
 from .peers import ANSWER, GRACE, Assembly, Lost, Peers, Refused, piece
 
 Order = Sequence[str] | Callable[[], Awaitable[Sequence[str]]]
@@ -283,10 +283,7 @@ class Share:
 
     def _from_mirrors(self, names: list[str]) -> None:
         if names:
-            try:
-                report = self.data.fetch(names, progress=self._watch())
-            except BatchError as error:
-                report = error.report
+            report = tried(self.data.fetch, names, progress=self._watch())
             self.failed.update(report.failed)
             for name, why in report.failed.items():
                 if not isinstance(why, CacheError):
@@ -298,11 +295,8 @@ class Share:
         if entries or to is not None or self.data.node_cache is not None:
             given_up = self.refused.union(self.failed)
             names += [name for name in self.entries if name not in given_up]
-        try:
-            report = self.data.fetch(names, to=to, progress=self._watch())
-        except BatchError as error:
-            report = error.report
-            self.failed.update(report.failed)
+        report = tried(self.data.fetch, names, to=to, progress=self._watch())
+        self.failed.update(report.failed)
         if to is not None:
             self._paths = report.succeeded
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from ..base import fs, hashes, owners
 from ..base.hashes import Digest
 from ..base.pool import Crew
-from ..base.progress import WAIT, Callback, Event
+from ..base.progress import WAIT, Callback, Event, signing
 from ..base.report import Report
 from ..cache import partial, staging
 from ..cache.objects import Cache
@@ -199,18 +199,10 @@ def fetch_all(
         _fetch_missing(data, entries, report, view, crowd)
         return
     with node.turn(f"fetch-{crowd:08x}", lambda: False) as turn:
-
-        def signing(*sizes: Any) -> Callback:
-            show = view(*sizes)
-
-            def shown(event: Event) -> None:
-                turn.touch()
-                show(event)
-
-            return shown
-
         entries = data._look([entry.name for entry in entries], report)
-        _fetch_missing(data, entries, report, signing, crowd)
+        _fetch_missing(
+            data, entries, report, lambda *sizes: signing(view(*sizes), turn.touch), crowd
+        )
         crew = Crew(_COPIES)
         crew.add(functools.partial(_copy, data, report, turn), entries)
         crew.wait()

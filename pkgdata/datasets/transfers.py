@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from ..base.config import cache_dir, conf
-from ..base.progress import DONE, WAIT, Bars, Callback, Event, silent, view
+from ..base.progress import DONE, WAIT, Bars, Callback, Event, signing, silent, view
 from ..base.report import each_name
 from ..base.text import Choice
 from ..cache.objects import Cache
@@ -366,7 +366,7 @@ class _Pulling:
         cache = _user_cache()
         with cache.usage():  # what is in the cache stays there until the links are made
             show = shown(self._progress, self.outcome.files, self.outcome.size)
-            fetching = self._fetching(record, cache, _signing(show, sign))
+            fetching = self._fetching(record, cache, signing(show, sign))
             fetching.run(self.outcome)
             build(record.here(), fetching.here, cache, aside)
 
@@ -380,7 +380,7 @@ class _Pulling:
 
     def _unpack(self, aside: str, sign: Callable[[], None]) -> Pulled:
         self._check_whole()
-        show = _signing(shown(self._progress), sign)
+        show = signing(shown(self._progress), sign)
         registry, size = tgz.pull(self._store, self._name, aside, show)
         self.outcome.form, self.outcome.digest = TGZ, registry.digest()
         manifest = Manifest(registry)
@@ -388,16 +388,6 @@ class _Pulling:
         self.outcome.size, self.outcome.moved_bytes = manifest.size, size
         self.outcome.objects = 1
         return Pulled(manifest)
-
-
-def _signing(show: Callback, sign: Callable[[], None]) -> Callback:
-    """Return a callback that also shows processes that wait that this one is at work."""
-
-    def signing(event: Event) -> None:
-        sign()
-        show(event)
-
-    return signing
 
 
 def _user_cache() -> Cache:

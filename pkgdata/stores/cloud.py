@@ -359,9 +359,10 @@ class CloudStore(BucketListing):
 
     def _shares(self, other: CloudStore) -> bool:
         """Return True if another store is of the same bucket, with the same rights."""
-        mine, its = self._options, other._options
-        rights = ("secrets", "anonymous")
-        return self._whose() == other._whose() and all(mine.get(k) == its.get(k) for k in rights)
+        return self._whose() == other._whose() and self._rights() == other._rights()
+
+    def _rights(self) -> list[Any]:
+        return [self._options.get(name) for name in ("secrets", "anonymous")]
 
     def _whose(self) -> tuple[str, str, str | None]:
         return self._place.kind, self._place.bucket, self._endpoint()

@@ -75,11 +75,8 @@ def layer(name: str, encoding: str | None, head: bytes = b"") -> str | None:
         inside = next(filter(None, decode_blocks([head], encoding)), b"")
     except (StoreError, MissingExtraError):
         return None
-    return (
-        encoding
-        if encoding in _STARTS and bytes(inside[:8]).startswith(_STARTS[encoding])
-        else None
-    )
+    start = _STARTS.get(encoding)
+    return encoding if start and bytes(inside[:8]).startswith(start) else None
 
 
 def canonical(encoding: str | None) -> str | None:

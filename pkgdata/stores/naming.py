@@ -58,23 +58,34 @@ def _other(url: str) -> str:
     return "other.FsspecStore"
 
 
+def split_bucket(url: str) -> tuple[str, str | None, str]:
+    """Cut a URL into that of its bucket, the service that it names, and what follows the bucket."""
+    head, _, rest = url.partition("://")
+    head, endpoint = f"{head}://", None
+    if rest.startswith(("http://", "https://")):
+        protocol, _, rest = rest.partition("://")
+        host, _, rest = rest.partition("/")
+        endpoint = f"{protocol}://{host}"
+        head += f"{endpoint}/"
+    elif scheme(url) == "az" and ".blob." in rest.partition("/")[0]:
+        host, _, rest = rest.partition("/")
+        endpoint = f"https://{host}"
+        head += f"{host}/"
+    bucket, _, name = rest.partition("/")
+    return head + bucket, endpoint, name
+
+
 class BucketUrl:
     """A bucket, a prefix in it, and the service that has it, of a URL: see `Store`."""
 
     def __init__(self, url: str, endpoint: str | None = None) -> None:
         self.kind = scheme(url)
-        rest = url.partition("://")[2]
-        if rest.startswith(("http://", "https://")):
-            protocol, _, rest = rest.partition("://")
-            host, _, rest = rest.partition("/")
-            endpoint = endpoint or f"{protocol}://{host}"
-        elif self.kind == "az" and ".blob." in rest.partition("/")[0]:
-            host, _, rest = rest.partition("/")
-            endpoint = endpoint or f"https://{host}"
-        self.bucket, _, prefix = rest.partition("/")
+        base, own, prefix = split_bucket(url)
+        self.bucket = base.rpartition("/")[2]
         self.prefix = prefix.strip("/")
+        endpoint = endpoint or own
         self.endpoint = checked_endpoint(endpoint) if endpoint else None
-        if not re.fullmatch(_BUCKET, self.bucket) or "?" in rest:
+        if not re.fullmatch(_BUCKET, self.bucket) or "?" in prefix:
             raise ConfigError(
                 f"{redact(url)}: expected {self.kind}://BUCKET/PREFIX",
                 hint="credentials belong into the environment, a profile or secrets=, "

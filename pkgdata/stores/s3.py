@@ -279,7 +279,9 @@ class S3(CloudStore):
     # -- copies by the service -----------------------------------------------------------------
 
     def clone(self, name: str, source: Primitives, source_name: str) -> bool:
-        if not isinstance(source, S3) or not self._same_rights(source):
+        if not isinstance(source, S3) or self._rights() != source._rights():
+            return False
+        if _service(self._endpoint()) != _service(source._endpoint()):
             return False
         if self._keys() is None:
             size = source.info(source_name).size or 0
@@ -305,12 +307,6 @@ class S3(CloudStore):
                 raise
             return False
         return True
-
-    def _same_rights(self, other: S3) -> bool:
-        mine, its = self._options, other._options
-        rights = ("secrets", "anonymous")
-        same = all(mine.get(key) == its.get(key) for key in rights)
-        return same and _service(self._endpoint()) == _service(other._endpoint())
 
     def _clone_parts(
         self,

@@ -17,7 +17,7 @@ import pytest
 from ...base import config, text
 from ...base.config import conf
 from ...base.progress import BYTES, START
-from ...base.report import HIT
+from ...base.report import HIT, short, tried
 from ...base.urls import redact
 from ...core import declaration
 from ...core.package import PackageData
@@ -152,19 +152,17 @@ class RunFiles:
                 wanted.setdefault(package, []).append(name)
         for package, names in wanted.items():
             try:
-                report = self._data(package).fetch(names)
-            except BatchError as error:
-                report = error.report
+                report = tried(self._data(package).fetch, names)
             except (PkgdataError, OSError) as error:
                 # declared by a test module, which the controller does not import
-                yield f"pkgdata: {package} is left to the tests: {_first_line(error)}"
+                yield f"pkgdata: {package} is left to the tests: {short(error)}"
                 continue
             here = report.succeeded
             self._paths.update({(package, name): path for name, path in here.items()})
             size = text.size(sum(os.path.getsize(path) for path in here.values()))
             yield f"pkgdata: {len(here)} of {len(names)} files of {package} are here, {size}"
             for name, failure in report.failed.items():
-                yield f"pkgdata: not {name!r}: {_first_line(failure)}"
+                yield f"pkgdata: not {name!r}: {short(failure)}"
 
     # -- tests -----------------------------------------------------------------------------
 
@@ -215,7 +213,7 @@ class RunFiles:
         except PkgdataError as error:
             if not _is_unreachable(error):
                 raise
-            why = self._unreachable[package] = f"there is no network: {_first_line(error)}"
+            why = self._unreachable[package] = f"there is no network: {short(error)}"
             return None, why
 
     # -- isolation -------------------------------------------------------------------------
@@ -308,12 +306,6 @@ def _has_no_route(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
-
-
-def _first_line(error: Exception) -> str:
-    """Return the most useful line of an error: of several mirrors, that of the first one."""
-    attempts = getattr(error, "attempts", ())
-    return str(attempts[0][1] if attempts else error).splitlines()[0]
 
 
 def _written(mark: pytest.Mark) -> str:
