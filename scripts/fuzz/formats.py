@@ -12,7 +12,6 @@ is one.
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import hashlib
 import io
@@ -21,13 +20,14 @@ import random
 import shutil
 import sys
 import tarfile
-import tempfile
 import time
 import traceback
 import warnings
 import zipfile
 from collections import Counter
 from pathlib import Path
+
+import cases
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -298,31 +298,9 @@ def one_case(seed: int, number: int, top: Path, counts: dict[str, Counter[str]])
 
 
 def main() -> int:
-    """Run cases until the time is over; print the table and the findings."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--case", type=int, help="only this one")
-    args = parser.parse_args()
-    counts: dict[str, Counter[str]] = {name: Counter() for name in FORMATS}
-    findings = []
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as top:
-        cache = str(Path(top) / "cache")
-        os.environ.update(PKGDATA_CACHE_DIR=cache, PKGDATA_CONFIG=os.devnull, HOME=top)
-        warnings.simplefilter("ignore")
-        number, end = args.case or 0, time.monotonic() + args.seconds
-        while True:
-            found = one_case(args.seed, number, Path(top), counts)
-            findings += [found] if found else []
-            number += 1
-            if args.case is not None or time.monotonic() > end:
-                break
-    columns = ["tried", "right", "error", "wrong", "strange", "slow", "large"]
-    print(f"| format (seed {args.seed}) | {' | '.join(columns)} |\n|{' --- |' * 8}")
-    for name, count in counts.items():
-        print(f"| {name} | {' | '.join(str(count[column]) for column in columns)} |")
-    print("\n".join(findings[:20]))
-    return int(bool(findings))
+    """Run cases until the time is over."""
+    columns = ["right", "error", "wrong", "strange", "slow", "large"]
+    return cases.run(__doc__ or "", one_case, "format", FORMATS, columns)
 
 
 if __name__ == "__main__":

@@ -12,21 +12,20 @@ its number, and ``--case N`` repeats it alone. The exit code is 1 if there is on
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import hashlib
 import os
 import random
 import socket
 import sys
-import tempfile
 import threading
 import time
 import traceback
-import warnings
 from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
+
+import cases
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -265,38 +264,17 @@ def one_case(seed: int, number: int, server: Server, counts: dict[str, Counter[s
 
 
 def main() -> int:
-    """Run cases until the time is over; print the table and the findings."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--case", type=int, help="only this one")
-    args = parser.parse_args()
-    counts: dict[str, Counter[str]] = {name: Counter() for name in CLIENTS}
-    findings = []
-    with tempfile.TemporaryDirectory(prefix="fuzz-") as top:
-        os.environ.update(
-            PKGDATA_CACHE_DIR=str(Path(top) / "cache"),
-            PKGDATA_REMOTE_TIMEOUT=str(SILENCE),
-            PKGDATA_RETRIES="0",
-            PKGDATA_PROGRESS="0",
-            PKGDATA_CONFIG=os.devnull,
-            HOME=top,
-        )
-        warnings.simplefilter("ignore")
-        server, end = Server(), time.monotonic() + args.seconds
-        number = args.case or 0
-        while True:
-            found = one_case(args.seed, number, server, counts)
-            findings += [found] if found else []
-            number += 1
-            if args.case is not None or time.monotonic() > end:
-                break
-    columns = ["tried", "right bytes", "error", "wrong", "strange", "hung"]
-    print(f"| client (seed {args.seed}) | {' | '.join(columns)} |\n|{' --- |' * 7}")
-    for name, count in counts.items():
-        print(f"| {name} | {' | '.join(str(count[column]) for column in columns)} |")
-    print("\n".join(findings[:20]))
-    return int(bool(findings))
+    """Run cases until the time is over."""
+    server = Server()
+    os.environ.update(
+        PKGDATA_REMOTE_TIMEOUT=str(SILENCE), PKGDATA_RETRIES="0", PKGDATA_PROGRESS="0"
+    )
+
+    def case(seed: int, number: int, _: Path, counts: dict[str, Counter[str]]) -> str:
+        return one_case(seed, number, server, counts)
+
+    columns = ["right bytes", "error", "wrong", "strange", "hung"]
+    return cases.run(__doc__ or "", case, "client", CLIENTS, columns)
 
 
 if __name__ == "__main__":
