@@ -72,10 +72,7 @@ def read_json(path: str, wrong: Callable[[str], Exception], opener: Any = None) 
 
 
 def read_text(path: str, most: int | None = None) -> str:
-    """Return a file's text; OSError if there is none, ValueError with the line if not UTF-8.
-
-    ValueError too if it has more than `most` bytes.
-    """
+    """Return a file's text; OSError if there is none, ValueError if not UTF-8 or too long."""
     content = _in_archive(path)
     if content is None:
         with open(path, "rb", opener=fs.regular) as file:

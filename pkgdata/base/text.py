@@ -213,10 +213,7 @@ def command(
     as_json: bool = False,
     **more: Any,
 ) -> Any:
-    """Add a command with its function and arguments, each ``"name: help"``; return its parser.
-
-    The function returns the exit code; None is 0.
-    """
+    """Add a command with its function and arguments, each ``"name: help"``; return its parser."""
     parser = _add_parser(commands, name, about, more)
     parser.set_defaults(run=run)
     for one in arguments:
@@ -310,10 +307,7 @@ def _compiled(line: str) -> re.Pattern[str]:
 
 
 def add_choice(parser: Any, removes: bool = False) -> None:
-    """Add ``--exclude`` and ``--include``, the arguments of `Choice`, to the parser of a command.
-
-    If it removes, also ``--max-delete``.
-    """
+    """Add ``--exclude``, ``--include`` and, for what removes, ``--max-delete`` to a command."""
     for flag, what in (("--exclude", "skip"), ("--include", "take only")):
         parser.add_argument(
             flag,

@@ -109,10 +109,7 @@ class Turn:
 
 
 def growth(paths: Iterable[str]) -> list[tuple[str, int, int]]:
-    """Return what changes while another process works on files, or on what lies below folders.
-
-    That are path, bytes and time in ns of each.
-    """
+    """Return path, bytes and time (ns) of files, and of what is below folders: they grow."""
     found = []
     left = [*paths]
     while left:

@@ -101,10 +101,7 @@ def usage(cache: Cache) -> dict[str, Space]:
 
 
 def prune(cache: Cache, days: float, dry_run: bool = False, now: float | None = None) -> Pruned:
-    """Remove what was not used for so many days, and what nobody will finish.
-
-    `now` is in seconds since the epoch.
-    """
+    """Remove what was not used for so many days, and what nobody will finish."""
     now = time.time() if now is None else now
     if not os.path.isdir(cache.root):
         return Pruned([], 0, 0)

@@ -30,10 +30,7 @@ REPORTS, OFTEN = 200, 0.25
 
 
 def client(text: str) -> Any:
-    """Return a Dask client for a scheduler's address, or for the file that it wrote.
-
-    It is a context manager.
-    """
+    """Return a Dask client, a context manager, for an address or the file of a scheduler."""
     try:
         from distributed import Client
     except ImportError as error:

@@ -127,10 +127,7 @@ class Batch:
         self._show(Event(job.entry.name, state, done, job.size, self.url))
 
     def succeed(self, entry: Entry, path: str | None = None, new: int | None = None) -> None:
-        """Put an entry into the report; ``path`` is its place in the cache by default.
-
-        ``new`` are its bytes, if this batch brought it.
-        """
+        """Put an entry into the report; ``path`` is its place, ``new`` the bytes that came."""
         if new is not None:
             self._report.new[entry.name] = new
         if path is None:

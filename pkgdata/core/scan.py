@@ -59,10 +59,7 @@ def compare(
     choice: Choice | None = None,
     progress: Callback = silent,
 ) -> Comparison:
-    """Compare a directory with a registry; progress is reported at the end of each file.
-
-    A file that the choice does not take is not extra.
-    """
+    """Compare a directory with a registry; what the choice does not take is not extra."""
     here = dict(files(folder))
     extra = sorted(name for name in here.keys() - set(registry) if choice is None or choice(name))
     result = Comparison([], extra, {})

@@ -34,10 +34,7 @@ Progress = bool | Callback | None
 def shown(
     progress: Progress, files: int = 0, total: int | None = None, folder: str | None = None
 ) -> Callback:
-    """Return the caller's callback, or the bar that the settings ask for.
-
-    Only for a bar are the files of ``folder`` counted.
-    """
+    """Return the caller's callback, or the bar of the settings, for which ``folder`` is counted."""
     show = view(progress, files, total, conf.progress)
     if folder is not None and isinstance(show, Bars):
         show = Bars(*_measure(folder))

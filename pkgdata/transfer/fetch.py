@@ -206,11 +206,8 @@ class Health:
     means nothing. It changes the order in which mirrors are tried, never the outcome.
     """
 
-    def __init__(self, root: str, clock: Callable[[], float] | None = None) -> None:
-        import time
-
+    def __init__(self, root: str) -> None:
         self._folder = os.path.join(root, "hosts-v1")
-        self._clock = clock or time.time
 
     def _file(self, url: str) -> str:
         server = "/".join(url.split("/", 3)[:3]).rpartition("@")[2]
@@ -219,7 +216,7 @@ class Health:
     def is_down(self, url: str) -> bool:
         """Return True if the server of a URL failed recently."""
         try:
-            return self._clock() - os.stat(self._file(url)).st_mtime < DOWN_SECONDS
+            return time.time() - os.stat(self._file(url)).st_mtime < DOWN_SECONDS
         except OSError:
             return False
 
