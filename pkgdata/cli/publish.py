@@ -337,10 +337,7 @@ def _add_registry(commands: Any) -> None:
     text.add_choice(check)
 
     update = text.command(
-        verbs,
-        "update",
-        _update_registry,
-        "add the files of a DOI's record or of a Croissant file",
+        verbs, "update", _update_registry, "add the files of a DOI's record or of a Croissant file"
     )
     default = "registry.txt"
     update.add_argument(

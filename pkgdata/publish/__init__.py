@@ -6,17 +6,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from typing import Any
 
 from ..base import urls
 from ..base.report import each_name
 from ..errors import PublishError
 from ..stores import canonical
 from .destination import Destination, Held, Item
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from typing import Any
 
 __all__ = ["Destination", "Held", "Item", "destination_for", "destinations_for"]
 

@@ -6,18 +6,14 @@ import getpass
 import importlib
 import os
 import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from ..base import hashes
+from ..base.hashes import Digest
 from ..base.urls import SHORTEST, redact
 from ..errors import IntegrityError, PublishError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from ..base.hashes import Digest
 
 #: The name of a page next to the files.
 PAGE = "index.html"

@@ -14,30 +14,23 @@ no notes have to be kept here.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Collection, Sequence
 
 from ..base import hashes, pool, text, urls
 from ..base.hashes import Digest
-from ..base.progress import BYTES, DONE, START, Event, silent
-from ..core.registry import Entry
+from ..base.progress import BYTES, DONE, START, Callback, Event, silent
+from ..core.registry import Entry, Registry
 from ..errors import ObjectExistsError, PkgdataError, PublishError
 from ..stores import public
 from . import landing, plan, readback
-from .destination import PAGE, Item
+from .destination import PAGE, Destination, Held, Item
 from .landing import About
+from .plan import Plan
 from .previews import previews
 from .readback import OK, Finding, Mirror
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Sequence
-
-    from ..base.progress import Callback
-    from ..core.registry import Registry
-    from .destination import Destination, Held
-    from .plan import Plan
-
-    #: Takes the stage, the number of files and their bytes; returns what gets each event.
-    Show = Callable[[str, int, int], Callback]
+#: Takes the stage, the number of files and their bytes; returns what gets each event.
+Show = Callable[[str, int, int], Callback]
 
 #: Seconds between two looks at a place that shows files with a delay.
 _PAUSE = 5.0

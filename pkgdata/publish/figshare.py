@@ -17,7 +17,10 @@ an interrupted run goes on with the article that it made. What Figshare has of i
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
+from ..base.hashes import Digest
 from ..errors import (
     IncompleteTransferError,
     IntegrityError,
@@ -25,17 +28,9 @@ from ..errors import (
     PublishError,
     StoreError,
 )
-from .destination import Held, Sending
+from .destination import Held, Item, Sending
 from .rest import UPLOAD, Answer, status_of
 from .services import NumberedService, basename
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
-
-    from ..base.hashes import Digest
-    from .destination import Item
 
 #: Where a token is looked for.
 VARIABLES = ("FIGSHARE_TOKEN",)
@@ -185,13 +180,7 @@ class Figshare(NumberedService):
             self._every.append(file)
         return file
 
-    def _send(
-        self,
-        item: Item,
-        file: Answer,
-        md5: Digest,
-        moved: Callable[[int], None],
-    ) -> Held:
+    def _send(self, item: Item, file: Answer, md5: Digest, moved: Callable[[int], None]) -> Held:
         number = file.number("id")
         if file.get("status") == "created":
             self._send_parts(item, file, moved)

@@ -24,23 +24,16 @@ import contextlib
 import os
 import re
 import unicodedata
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from ..base.hashes import hash_blocks, short_key
+from ..base.hashes import Digest, hash_blocks, short_key
 from ..base.urls import join, redact
 from ..errors import PublishError, StoreError
-from .destination import Held, Sending
-from .rest import UPLOAD, has_code, status_of
+from .destination import Held, Item, Sending
+from .rest import UPLOAD, Answer, has_code, status_of
 from .services import Service
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
-
-    from ..base.hashes import Digest
-    from .destination import Item
-    from .rest import Answer
 
 #: Bytes that an asset must stay below, and assets that a release may have: "About releases" in
 #: GitHub's documentation.
@@ -82,10 +75,7 @@ class GitHub(Service):
     service, api, holder = "GitHub", "https://api.github.com", "release"
     key, variables = "github", VARIABLES
     rights = "it needs 'contents: write' for the repository"
-    headers = (
-        ("Accept", "application/vnd.github+json"),
-        ("X-GitHub-Api-Version", "2022-11-28"),
-    )
+    headers = (("Accept", "application/vnd.github+json"), ("X-GitHub-Api-Version", "2022-11-28"))
 
     def __init__(self, url: str, *, endpoint: str | None = None, **options: Any) -> None:
         super().__init__(url, endpoint=endpoint or os.environ.get("GITHUB_API_URL"), **options)

@@ -12,18 +12,13 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
 
 from ..base import disk, hashes
 from ..base.urls import redact
 from ..errors import AccessDeniedError, PublishError, StoreError
-from .destination import Destination, Held, find_token, hide
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-
-    from .destination import Item
+from .destination import Destination, Held, Item, find_token, hide
 
 #: What GitHub takes: bytes of a file, and of a site.
 FILE_LIMIT, SITE_LIMIT = 100 << 20, 1 << 30

@@ -13,6 +13,8 @@ import logging
 import os
 import posixpath
 import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from ..base import disk, fs, owners, text
 from ..base.config import conf
@@ -31,14 +33,7 @@ from ..stores import Store, public
 from ..stores.file import FileStore
 from ..stores.naming import BucketUrl, web_address
 from ..stores.sftp import SftpStore
-from .destination import PAGE, Destination, Held, Sending
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any
-
-    from .destination import Item
+from .destination import PAGE, Destination, Held, Item, Sending
 
 #: Under this name the digest is kept with each object, since buckets report an MD5 at best, and
 #: none of what was sent in parts.

@@ -8,26 +8,20 @@ from __future__ import annotations
 
 import os
 import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from ..base import config, fs, owners, pool, urls
-from ..base.progress import silent
+from ..base.progress import Callback, Event, silent
+from ..base.text import Choice
 from ..core import scan
 from ..core.declaration import ABOUT, TABLES, find_package
+from ..core.package import PackageData
 from ..core.registry import Entry, Registry
 from ..errors import AlreadyPublishedError, ConfigError, PublishError
-from .destination import PAGE, Item, stamp_of
+from .destination import PAGE, Destination, Held, Item, stamp_of
 from .landing import About
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping, Sequence
-    from typing import Any
-
-    from ..base.progress import Callback, Event
-    from ..base.text import Choice
-    from ..core.package import PackageData
-    from .destination import Destination, Held
 
 
 @dataclass

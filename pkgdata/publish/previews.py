@@ -17,18 +17,14 @@ import math
 import struct
 import warnings
 import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 from ..base import text
 from ..stores import codecs
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from typing import Any
-
-    from .destination import Item
+from .destination import Item
 
 #: Pixels along the longer side of a picture, rows and columns of a table, lines of a text.
 _SIDE, _ROWS, _COLUMNS, _LINES = 192, 6, 8, 24

@@ -18,12 +18,13 @@ import subprocess
 import sys
 import threading
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ..base import disk, fs, pool, urls
 from ..base.config import conf
-from ..base.progress import BYTES, DONE, FAILED, Event
+from ..base.progress import BYTES, DONE, FAILED, Callback, Event
 from ..core.package import PackageData
 from ..core.registry import Entry, Registry
 from ..errors import (
@@ -33,13 +34,6 @@ from ..errors import (
     ObjectNotFoundError,
     PublishError,
 )
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-    from typing import Any
-
-    from ..base.progress import Callback
 
 #: States of a file on a mirror.
 OK, ABSENT, WRONG, REFUSED, UNREACHABLE = "ok", "absent", "wrong", "refused", "failed"
@@ -62,11 +56,7 @@ class Mirror:
     """
 
     def __init__(
-        self,
-        name: str,
-        dataurl: str | None,
-        entries: Sequence[Entry],
-        optional: Iterable[str] = (),
+        self, name: str, dataurl: str | None, entries: Sequence[Entry], optional: Iterable[str] = ()
     ) -> None:
         self.name = urls.redact(name)
         # a relative path means one from here, not from where the other process runs

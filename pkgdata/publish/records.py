@@ -20,8 +20,9 @@ import base64
 import functools
 import os
 import re
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from ..base import fs
@@ -38,11 +39,6 @@ from ..errors import (
     warn,
 )
 from .rest import Answer, Rest, is_loopback
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
-    from typing import Any
 
 #: Where the services are.
 SITES = {
@@ -113,8 +109,7 @@ def _registry(entries: Iterable[Entry], record: str, about: dict[str, str] | Non
         found[entry.name] = entry
     if not found:
         raise RegistryError(
-            f"{record} shows no files",
-            hint="they may be restricted, under embargo, or elsewhere",
+            f"{record} shows no files", hint="they may be restricted, under embargo, or elsewhere"
         )
     registry = Record(found[name] for name in sorted(found))
     registry.about = about or {}

@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ..base.urls import redact
 from ..core.registry import Entry, Registry
 from ..errors import AlreadyPublishedError, IntegrityError, PublishError, StoreError
-from .destination import Destination, Held, checked_token, find_token
-from .rest import Rest, status_of
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-    from typing import Any
-
-    from .destination import Item
-    from .rest import Answer
+from .destination import Destination, Held, Item, checked_token, find_token
+from .rest import Answer, Rest, status_of
 
 
 class Service(Destination):

@@ -15,21 +15,15 @@ once after one that was killed while it made the draft may make another.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 from urllib.parse import quote
 
 from ..base.urls import join
 from ..errors import PublishError, StoreError
-from .destination import Held, Sending
-from .rest import UPLOAD
+from .destination import Held, Item, Sending
+from .rest import UPLOAD, Answer
 from .services import NumberedService, basename
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-    from typing import Any
-
-    from .destination import Item
-    from .rest import Answer
 
 #: Bytes of a record, and of each file, and files of a record: the quickstart of Zenodo's interface.
 LARGEST, MOST = 50 * 10**9, 100
@@ -205,11 +199,7 @@ class Zenodo(NumberedService):
         assert self._record is not None
         with Sending(item, moved, "md5") as sending:
             made = self._rest.json(
-                "PUT",
-                self._at(item.name),
-                data=sending.body(),
-                ok=(200, 201),
-                **UPLOAD,
+                "PUT", self._at(item.name), data=sending.body(), ok=(200, 201), **UPLOAD
             )
         held, sent = self._held(made), sending.digest("md5")
         if held.digest != sent or held.size != item.size:
