@@ -25,15 +25,10 @@ from urllib.parse import urlsplit
 from ..base import disk, fs, pool, urls
 from ..base.config import conf
 from ..base.progress import BYTES, DONE, FAILED, Callback, Event
+from ..base.report import tried
 from ..core.package import PackageData
 from ..core.registry import Entry, Registry
-from ..errors import (
-    AccessDeniedError,
-    BatchError,
-    IntegrityError,
-    ObjectNotFoundError,
-    PublishError,
-)
+from ..errors import AccessDeniedError, IntegrityError, ObjectNotFoundError, PublishError
 
 #: States of a file on a mirror.
 OK, ABSENT, WRONG, REFUSED, UNREACHABLE = "ok", "absent", "wrong", "refused", "failed"
@@ -268,10 +263,7 @@ def _fetch(
             told = time.monotonic()
             tell(event.name, BYTES, event.done, event.total)
 
-    try:
-        report = data.fetch(progress=show)
-    except BatchError as error:
-        report = error.report
+    report = tried(data.fetch, progress=show)
     for name, entry in registry.items():
         if name in report.succeeded:
             tell(name, OK, entry.size or 0, entry.size)

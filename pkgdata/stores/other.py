@@ -17,10 +17,12 @@ import contextlib
 import ftplib
 import itertools
 import socket
+import ssl
 import textwrap
 import threading
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from ..base import fs
@@ -33,20 +35,11 @@ from ..errors import (
     ObjectNotFoundError,
     StoreError,
 )
+from .base import Primitives
 from .file import TreeStore
 from .naming import read_secrets
-from .objects import Attributes, Body, Info, PieceBody, already_there, stopped
+from .objects import Attributes, Blocks, Body, Feed, Info, PieceBody, already_there, stopped
 from .store import Store
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import ssl
-    from collections.abc import Callable, Iterator, Mapping
-    from typing import Any
-
-    from .base import Primitives
-    from .objects import Blocks, Feed
-
 
 # -- memory ------------------------------------------------------------------------------------
 

@@ -14,14 +14,9 @@ Byte counts that are negative count from the end.
 from __future__ import annotations
 
 import gzip
+from collections.abc import Mapping
 
-from .server import Reply
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from .server import Fault, FaultServer, Request
+from .server import Fault, FaultServer, Reply, Request
 
 PAGE = b"<!DOCTYPE html>\n<html><title>Please log in</title></html>\n"
 LFS_POINTER = (

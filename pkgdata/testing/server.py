@@ -18,17 +18,14 @@ from __future__ import annotations
 import hashlib
 import os
 import socket
+import ssl
 import struct
 import threading
 from collections.abc import Callable, Iterator, MutableMapping
 from dataclasses import dataclass, field
 from http.client import responses
+from typing import BinaryIO
 from urllib.parse import quote, unquote, urlsplit
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import ssl
-    from typing import BinaryIO
 
 Fault = Callable[["FaultServer", "Request"], "Reply"]
 

@@ -13,12 +13,14 @@ import contextlib
 import os
 import sys
 import time
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 from ..base import fs, hashes, retry, text, urls
 from ..base.config import conf
-from ..base.progress import DONE, FAILED, HIT, RETRY, Event, silent
+from ..base.hashes import Digest
+from ..base.progress import DONE, FAILED, HIT, RETRY, Callback, Event, silent
 from ..errors import (
     AccessDeniedError,
     AllMirrorsFailedError,
@@ -30,24 +32,14 @@ from ..errors import (
     PkgdataError,
     StoreError,
 )
-from ..stores import Source, canonical, open_store
-from .one import Transfer, unexpected_page
+from ..stores import Body, Source, canonical, open_store
+from .one import Target, Transfer, unexpected_page
 from .ranges import Limits
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
-    from typing import Any, TypeVar
+T = TypeVar("T")
 
-    from ..base.hashes import Digest
-    from ..base.progress import Callback
-    from ..stores import Body
-    from .one import Target
-
-    T = TypeVar("T")
-
-    #: Scheme, host and port of a server, and the target of the request to it.
-    Route = tuple[tuple[str, str, int], str]
+#: Scheme, host and port of a server, and the target of the request to it.
+Route = tuple[tuple[str, str, int], str]
 
 #: Seconds for which a server that failed is tried last.
 DOWN_SECONDS = 600.0

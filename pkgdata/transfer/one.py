@@ -11,9 +11,12 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Protocol
 
 from ..base import disk, hashes
 from ..base.config import conf
+from ..base.hashes import Digest
 from ..base.progress import BYTES, START, Event, silent
 from ..base.urls import quoted
 from ..errors import (
@@ -24,29 +27,29 @@ from ..errors import (
     StoreError,
     UnsupportedOperationError,
 )
-from ..stores import Source, codecs
+from ..stores import Body, Primitives, Source, codecs
 from .ranges import SHARES_FILES, Limits, Ranges, gaps
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Sequence
-    from typing import Protocol
 
-    from ..base.hashes import Digest, Hasher
-    from ..stores import Body, Primitives
+class Target(Protocol):
+    """A file that this process alone writes to."""
 
-    class Target(Protocol):
-        """A file that this process alone writes to."""
+    path: str
+    fd: int
+    offset: int
+    later: list[tuple[int, int]]
 
-        path: str
-        fd: int
-        offset: int
-        later: list[tuple[int, int]]
+    def validator(self, address: str) -> str | None:
+        """Return what was noted of a source."""
 
-        def validator(self, address: str) -> str | None: ...
-        def note(self, address: str, validator: str | None) -> None: ...
-        def record(self, front: int, later: list[tuple[int, int]]) -> None: ...
-        def restart(self) -> None: ...
+    def note(self, address: str, validator: str | None) -> None:
+        """Note by what a source tells versions apart."""
+
+    def record(self, front: int, later: list[tuple[int, int]]) -> None:
+        """Record which bytes are there."""
+
+    def restart(self) -> None:
+        """Begin again, without any bytes."""
 
 
 #: A connection that broke is opened again at once if it brought at least this many new bytes.
@@ -115,7 +118,7 @@ class Transfer:
             self._givers.append("an earlier process")
             self._hash_what_is_there()
 
-    def _new_hasher(self) -> Hasher:
+    def _new_hasher(self) -> hashes.Hasher:
         return hashes.new(self.digest.alg if self.digest else "sha256")
 
     def _hash_what_is_there(self) -> None:

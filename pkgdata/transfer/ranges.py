@@ -19,16 +19,12 @@ import errno
 import os
 import threading
 import time
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from ..base import hashes
 from ..errors import IncompleteTransferError, PkgdataError, StoreError, UnsupportedOperationError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    from ..base.hashes import Hasher
-    from ..stores import Body, Source
+from ..stores import Body, Source
 
 #: Positioned reads and writes are what lets several threads share a file.
 SHARES_FILES = hasattr(os, "pwrite") and hasattr(os, "preadv")
@@ -96,7 +92,7 @@ class Ranges:
         fd: int,
         size: int,
         spans: list[Span],
-        hasher: Hasher,
+        hasher: hashes.Hasher,
         front: int,
         sources: Sequence[Source],
         limits: Limits,

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import base64
+import builtins
 import datetime
 import itertools
 import json
 import os
 import posixpath
+from collections.abc import Iterator
 from email.utils import formatdate
+from typing import Any
 
 from ...base import pool
 from ...base.report import parse_json
 from ...errors import ObjectNotFoundError, UnsupportedOperationError
+from ...stores import Info
 from . import compression
 from . import paths as paths_
 from .monitor import IOEnum, TransmissionMonitor, recorded
 from .paths import listed
 from .place import Arguments, each
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    import builtins
-    from collections.abc import Iterator
-    from typing import Any
-
-    from ...stores import Info
 
 
 class Reading(Arguments):

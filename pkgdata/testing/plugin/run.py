@@ -11,29 +11,24 @@ import errno
 import functools
 import os
 import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
 from ...base import config, text
 from ...base.config import conf
-from ...base.progress import BYTES, START
+from ...base.progress import BYTES, START, Callback, Event
 from ...base.report import HIT, short, tried
 from ...base.urls import redact
 from ...core import declaration
 from ...core.package import PackageData
 from ...errors import BatchError, ConfigError, OfflineError, PkgdataError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
-    from typing import Any
-
-    from ...base.progress import Callback, Event
-
-    #: Package and name.
-    Need = tuple[str, str]
-    #: Package, name, kind of place, path or URL, bytes. A list, since it travels as JSON.
-    Row = list[Any]
+#: Package and name.
+Need = tuple[str, str]
+#: Package, name, kind of place, path or URL, bytes. A list, since it travels as JSON.
+Row = list[Any]
 
 #: Settings that count in an isolated test too, by variable.
 _KEPT = frozenset({"PKGDATA_OFFLINE", "PKGDATA_PROGRESS"})
