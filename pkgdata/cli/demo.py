@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.server
+import logging
 import os
 import random
 import shutil
@@ -156,13 +157,18 @@ class Demo:
     def lying_mirror(self) -> str:
         """Put a corrupted mirror first."""
         mirror = _Site(self._folder("mirror"))
+        told: list[Any] = []
+        logger = logging.getLogger("pkgdata")
+        logger.addFilter(told.append)  # which returns None, so that the warning is not printed
         try:
             with open(os.path.join(mirror.folder, "spectrum.fits"), "wb") as file:
                 file.write(b"?" * os.path.getsize(os.path.join(self.site.folder, "spectrum.fits")))
             data = self._data("cache4", dataurl=[mirror.url, self.site.url])
             path = data.get("spectrum.fits")
         finally:
+            logger.removeFilter(told.append)
             mirror.close()
+        _check(len(told) == 1, f"{len(told)} warnings")
         _check(mirror.requests == ["/spectrum.fits"], "the mirror was not asked")
         with open(path, "rb") as file:
             _check(file.read(6) == b"SIMPLE", "wrong bytes in the cache")

@@ -22,6 +22,7 @@ def test_the_demo_passes(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert "7 of 7 steps did what they promise" in done.stdout
+    assert "warning" not in done.stderr, "a step that went as it should looks like a fault"
 
 
 def test_a_step_that_breaks_its_word_fails_the_demo(monkeypatch, capsys):
