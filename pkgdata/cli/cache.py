@@ -106,8 +106,9 @@ def _add_migrate(commands: Any) -> None:
         "--from",
         dest="origin",
         choices=("astropy", "pooch"),
+        metavar="LIBRARY",  # a line of usage holds it in a narrow terminal
         required=True,
-        help="the library that downloaded them",
+        help="astropy or pooch, which downloaded them",
     )
     migrate.add_argument(
         "--source",

@@ -175,8 +175,8 @@ class Demo:
             mirror.close()
         _check(len(told) == 1, f"{len(told)} warnings")
         _check(mirror.requests == ["/spectrum.fits"], "the mirror was not asked")
-        with open(path, "rb") as file:
-            _check(file.read(6) == b"SIMPLE", "wrong bytes in the cache")
+        with open(path, "rb") as found:
+            _check(found.read(6) == b"SIMPLE", "wrong bytes in the cache")
         return "its bytes were refused; those of the next mirror are in the cache"
 
     def offline(self) -> str:

@@ -61,8 +61,8 @@ def test_each_place_is_stronger_than_the_next(files, monkeypatch):
     seen.append(config.resolve("retries"))
     with conf.set_temp("retries", 7):
         seen.append(config.resolve("retries"))
-        assert pkgdata.declare("nopkg", retries=8).setting("retries") == 8
-        assert pkgdata.declare("nopkg").setting("retries") == 7
+        assert pkgdata.declare("declaredpkg", retries=8).setting("retries") == 8
+        assert pkgdata.declare("declaredpkg").setting("retries") == 7
     assert seen == [
         (4, "default"),
         (1, f"site file {second}"),
@@ -291,8 +291,8 @@ def test_wrong_values_in_code():
         conf.tries = 1
     with pytest.raises(AttributeError, match="no setting 'tries'"):
         _ = conf.tries
-    with pytest.raises(ConfigError, match=r"declare\('nopkg'\): unknown key 'foldres'"):
-        pkgdata.declare("nopkg", foldres=["/a"])
+    with pytest.raises(ConfigError, match=r"declare\('declaredpkg'\): unknown key 'foldres'"):
+        pkgdata.declare("declaredpkg", foldres=["/a"])
 
 
 def test_every_default_passes_its_own_check(monkeypatch):
