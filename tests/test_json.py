@@ -190,7 +190,7 @@ def test_headers_of_the_environment(monkeypatch, kind):
 
 
 def test_a_long_toml_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr("pkgdata.base.config.MOST_TOML", 1000)
+    monkeypatch.setattr("pkgdata.base.report.MOST_TOML", 1000)
     path = tmp_path / "pkgdata.toml"
     path.write_bytes(b'a = "' + b"b" * 1000 + b'"')
     with pytest.raises(ConfigError, match=f"{path}: it has more than 1000 bytes"):

@@ -11,7 +11,7 @@ import os
 import sys
 
 from ..errors import CacheError, ConfigError, required
-from .report import MOST_TOML, InNotebook, read_text
+from .report import InNotebook, read_toml
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,11 +29,10 @@ _raw = getattr(os.environ, "_data", None)
 
 def environment_reader(names: list[str]) -> Callable[[], list[object]]:
     """Return a fast function whose results are equal while none of some variables changes."""
-    if isinstance(_raw, dict):
-        encode = getattr(os.environ, "encodekey", None)
-        if encode is not None:
-            keys, get = [encode(name) for name in names], _raw.get
-            return lambda: list(map(get, keys))
+    encode = getattr(os.environ, "encodekey", None)
+    if isinstance(_raw, dict) and encode is not None:
+        keys, get = [encode(name) for name in names], _raw.get
+        return lambda: list(map(get, keys))
     return lambda: [os.environ.get(name) for name in names]
 
 
@@ -99,11 +98,11 @@ def config_files() -> list[tuple[str, str]]:
     """Return kind ("user" or "site") and path of the configuration files, strongest first."""
     own, sites = _config_folders()
     chosen = os.environ.get("PKGDATA_CONFIG")
-    chosen = chosen and os.path.abspath(expand_path(chosen, "PKGDATA_CONFIG"))
-    paths = [("site", os.path.join(site, "config.toml")) for site in sites]
+    named = map(os.path.abspath, _right(expand_path, chosen, "PKGDATA_CONFIG") if chosen else ())
+    paths = [("user", path) for path in (named if chosen else [os.path.join(own, "config.toml")])]
+    paths += [("site", os.path.join(site, "config.toml")) for site in sites]
     # without a home directory, or with an empty part in XDG_CONFIG_DIRS, a path is relative and
     # would be looked for in the working directory, which must not be able to redirect downloads
-    paths = [("user", chosen or os.path.join(own, "config.toml")), *paths]
     return [pair for pair in paths if os.path.isabs(pair[1])]
 
 
@@ -114,7 +113,6 @@ def _config_folders() -> tuple[str, list[str]]:
         sites = [site for site in listed if os.path.isabs(site)] or ["/etc/xdg"]
         user = _xdg("XDG_CONFIG_HOME", "~/.config")
         return os.path.join(user, "pkgdata"), [os.path.join(site, "pkgdata") for site in sites]
-
     platformdirs = required("platformdirs", _FOLDERS)
     user = _ask(lambda: platformdirs.user_config_dir("pkgdata", appauthor=False))
     site = platformdirs.site_config_dir("pkgdata", appauthor=False, multipath=True)
@@ -198,6 +196,8 @@ def _paths(value: Any, path: Callable[[Any], str] | None = None) -> tuple[str, .
 def _root(value: Any) -> str:
     """Return a path as it is: each node expands it, and skips it if a variable is not set there."""
     path = os.fspath(value)
+    if path.count("${") > path.count("}") or not path.strip("/"):
+        raise ValueError("expected a folder of its own, such as /tmp/pkgdata-$USER or ${TMPDIR}/x")
     return path if path[0] in "$~" or os.path.isabs(path) else _path(path)
 
 
@@ -253,24 +253,22 @@ _CONVERT: dict[str, Callable[[Any], Any]] = {
     "table": _only(dict, "a table"),
 }
 
+#: What is expected where a value is of another form altogether.
+_FORMS = {
+    "path": "a path",
+    "map": "a table of texts",
+    "headers": 'URLs and their headers, such as {"https://HOST/": {"Accept": "text/csv"}}',
+}
+
 #: Keys with these words may hold a secret, which no message shows.
 _SECRETS = ("secret", "token", "password", "headers")
 
 
 def shown(value: Any) -> Any:
-    """Return a value without secrets: of headers the names alone, of URLs neither login nor key."""
-    if isinstance(value, (list, tuple)):
-        return type(value)(map(shown, value))
-    if isinstance(value, dict):
-        return {
-            shown(key): dict.fromkeys(one, "***") if isinstance(one, dict) else shown(one)
-            for key, one in value.items()
-        }
-    if isinstance(value, str) and "://" in value:
-        from .urls import redact, redact_text
+    """Return a value without secrets, see `pkgdata.base.urls.harmless`."""
+    from . import urls  # few are shown
 
-        return redact_text(redact(value))
-    return value
+    return urls.harmless(value)
 
 
 def as_kind(kind: str, value: Any) -> Any:
@@ -279,15 +277,15 @@ def as_kind(kind: str, value: Any) -> Any:
     kinds = [word for word in words if word in _CONVERT]
     if isinstance(value, str) and value in words and value not in kinds:
         return value
-    problems = []
+    problems = [] if kinds else [f"expected one of {', '.join(words)}"]
     for one in kinds:
         try:
             return _CONVERT[one](value)
-        except (ValueError, TypeError, AttributeError) as error:
-            problems.append(str(error).removeprefix("expected "))
-    if not kinds:
-        raise ValueError(f"expected one of {', '.join(words)}")
-    raise ValueError(f"expected {' or '.join(problems)}")
+        except ValueError as error:
+            problems.append(str(error))
+        except (TypeError, AttributeError):
+            problems.append(f"expected {_FORMS.get(one, 'a list of folders')}")
+    raise ValueError(" or ".join(problems).replace(" or expected ", " or "))
 
 
 def check(values: Mapping[str, Any], kinds: Mapping[str, Any], source: str) -> dict[str, Any]:
@@ -311,16 +309,7 @@ def check(values: Mapping[str, Any], kinds: Mapping[str, Any], source: str) -> d
 
 def read(path: str, kinds: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Read a TOML file and `check` it, if it is ours; `ConfigError` too if it cannot be read."""
-    if sys.version_info >= (3, 11):
-        import tomllib
-    else:
-        tomllib = required("tomli", "TOML")
-    try:
-        found: dict[str, Any] = tomllib.loads(read_text(path, MOST_TOML))
-    except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (ValueError, RecursionError) as error:  # of thousands of brackets
-        raise ConfigError(f"{path}: {error}", hint="fix the TOML syntax") from None
+    found = read_toml(path)
     return found if kinds is None else check(found, kinds, path)
 
 
@@ -328,6 +317,21 @@ def convert(name: str, value: Any, source: str) -> Any:
     """Bring a setting's value, which came from `source`, to its type; see `check`."""
     field = FIELDS.get(name)
     return check({name: value}, {name: field.kind} if field else FIELDS, source)[name]
+
+
+#: What is wrong, for who looks at all of it; None raises the first such error.
+wrong: list[ConfigError] | None = None
+
+
+def _right(action: Callable[..., Any], *arguments: Any) -> list[Any]:
+    """Return a list of what an action returns, empty if that is `wrong`."""
+    try:
+        return [action(*arguments)]
+    except ConfigError as error:
+        if wrong is None:
+            raise
+        wrong.append(error)
+        return []
 
 
 def unknown_key(name: str, known: Mapping[str, object], source: str) -> ConfigError:
@@ -432,7 +436,7 @@ def state() -> tuple[object, object]:
     return _process, None if _overrides is None else _overrides.get(None)
 
 
-_files: dict[str, tuple[tuple[int, int], dict[str, Any]]] = {}
+_files: dict[str, tuple[tuple[int, int, bool], dict[str, Any]]] = {}
 
 
 def _file_settings(kind: str, path: str) -> dict[str, Any]:
@@ -443,28 +447,27 @@ def _file_settings(kind: str, path: str) -> dict[str, Any]:
         if kind == "user" and (chosen := os.environ.get("PKGDATA_CONFIG")):
             raise ConfigError(f"PKGDATA_CONFIG = {chosen!r}: there is no such file") from None
         return {}
-    mark = (found.st_mtime_ns, found.st_size)
+    mark = (found.st_mtime_ns, found.st_size, wrong is None)
     if path not in _files or _files[path][0] != mark:
-        kinds = {name: field.kind for name, field in FIELDS.items()}
-        _files[path] = (mark, read(path, kinds))
+        given = {key: value for table in _right(read, path) for key, value in table.items()}
+        good = {key: one for key in given for one in _right(convert, key, given[key], path)}
+        _files[path] = mark, good
     return _files[path][1]
 
 
 def sources(name: str) -> Iterator[tuple[Any, str]]:
     """Yield (value, where it is set) from the strongest place to the default."""
-    temporary = _temporary()
-    if name in temporary:
-        yield temporary[name], "pkgdata.conf.set_temp"
-    if name in _process:
-        yield _process[name], "pkgdata.conf"
-    variable = f"PKGDATA_{name.upper()}"
-    text = os.environ.get(variable)
-    if text:
-        yield convert(name, text, variable), variable
-    for kind, path in config_files():
-        settings = _file_settings(kind, path)
+    for settings, where in (_temporary(), "pkgdata.conf.set_temp"), (_process, "pkgdata.conf"):
         if name in settings:
-            yield settings[name], f"{kind} file {path}"
+            yield settings[name], where
+    variable = f"PKGDATA_{name.upper()}"
+    if text := os.environ.get(variable):
+        for value in _right(convert, name, text, variable):
+            yield value, variable
+    for kind, path in config_files():
+        for settings in _right(_file_settings, kind, path):
+            if name in settings:
+                yield settings[name], f"{kind} file {path}"
     yield FIELDS[name].default, "default"
 
 
@@ -489,9 +492,7 @@ def resolve(name: str) -> tuple[Any, str]:
 def cache_dir() -> tuple[str, str]:
     """Return the folder of the user cache and where it is set; `CacheError` without a home."""
     path, where = resolve("cache_dir")
-    if path is None:
-        path = os.path.join(user_cache(), "pkgdata")
-    return path, where
+    return path or os.path.join(user_cache(), "pkgdata"), where
 
 
 def is_offline() -> bool:

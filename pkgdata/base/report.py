@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 
-from ..errors import BatchError, UnsupportedOperationError
+from ..errors import BatchError, ConfigError, UnsupportedOperationError, required
 from . import fs
 
 TYPE_CHECKING = False
@@ -85,6 +86,21 @@ def read_text(path: str, most: int | None = None) -> str:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ValueError(f"line {line}: not UTF-8 text ({error.reason})") from None
+
+
+def read_toml(path: str) -> dict[str, Any]:
+    """Return the tables of a TOML file; `ConfigError` if it cannot be read."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        tomllib = required("tomli", "TOML")
+    try:
+        found: dict[str, Any] = tomllib.loads(read_text(path, MOST_TOML))
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror or error}") from None
+    except (ValueError, RecursionError) as error:  # of thousands of brackets
+        raise ConfigError(f"{path}: {error}", hint="fix the TOML syntax") from None
+    return found
 
 
 def is_file(path: str) -> bool:

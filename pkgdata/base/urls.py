@@ -273,6 +273,18 @@ def secrets_of(url: str, headers: Mapping[str, Any] = {}) -> set[str]:
     return found | set(map(unquote_plus, found))
 
 
+def harmless(value: Any) -> Any:
+    """Return a value without secrets: of headers the names alone, of URLs neither login nor key."""
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(harmless, value))
+    if isinstance(value, dict):
+        return {
+            harmless(key): dict.fromkeys(one, "***") if isinstance(one, dict) else harmless(one)
+            for key, one in value.items()
+        }
+    return redact_text(redact(value)) if isinstance(value, str) and "://" in value else value
+
+
 def redact_text(text: str, sent: Iterable[str] = ()) -> str:
     """Hide secrets in somebody else's text: in URLs, by names that say so, and those `sent`."""
     import re

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import os
 import platform
 import time
@@ -20,7 +21,7 @@ from ..testing import ci_key
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from typing import Any
 
     from ..core.package import PackageData
@@ -75,9 +76,13 @@ class Symptom(NamedTuple):
 
 
 def _doctor(args: Namespace) -> int:
-    findings = [*_of_settings(), *_of_network(), *_of_folders(), *_of_cache()]
-    for package in args.packages:
-        findings += _of_package(package)
+    config.wrong = []
+    try:
+        findings = _checked("setting", _of_settings)
+        findings += [one for what, check in _CHECKS.items() for one in _checked(what, check)]
+        findings += [one for name in args.packages for one in _checked(name, _of_package, name)]
+    finally:
+        config.wrong = None
     rows = [[one.state, one.what, one.found] for one in findings]
     value = [one._asdict() for one in findings]
     text.json_or_table(args.json, value, ["STATE", "WHAT", "FOUND"], rows)
@@ -87,19 +92,32 @@ def _doctor(args: Namespace) -> int:
     return 3 if any(one.state == "wrong" for one in findings) else 0
 
 
+def _checked(what: str, check: Callable[..., Iterator[Symptom]], *given: str) -> list[Symptom]:
+    """Return what a check finds; an error that ends it is one more finding."""
+    found = []
+    try:
+        for one in check(*given):
+            found.append(one)
+    except (PkgdataError, OSError) as error:
+        found.append(_wrong(what, error, f"pkgdata check {given[0]}" if given else "correct it"))
+    return found
+
+
+def _wrong(what: str, error: Exception, otherwise: str) -> Symptom:
+    why = getattr(error, "message", str(error)).partition("\n")[0]
+    advice = getattr(error, "command", None) or getattr(error, "hint", None)
+    return Symptom("wrong", what, why, advice or otherwise)
+
+
 def _of_settings() -> Iterator[Symptom]:
     system = f"Python {platform.python_version()}, {platform.system()}"
     yield Symptom("ok", "pkgdata", f"{__version__}, {system}")
     files = [path for _, path in config.config_files() if os.path.exists(path)]
     yield Symptom("ok", "configuration", ", ".join(files) or "no file; all settings have defaults")
-    seen = set()
     for name in config.FIELDS:
-        try:
-            config.resolve(name)
-        except PkgdataError as error:
-            if error.message not in seen:  # a file that cannot be read spoils all settings
-                seen.add(error.message)
-                yield Symptom("wrong", "setting", error.message, error.hint or "correct it")
+        config.resolve(name)
+    for error in {one.message: one for one in config.wrong or ()}.values():
+        yield _wrong("setting", error, "correct it, or remove it: the default holds then")
     known = [f"PKGDATA_{name}" for name in (*map(str.upper, config.FIELDS), *_OTHERS)]
     for name in sorted(os.environ):
         if name.startswith("PKGDATA_") and name not in known:
@@ -118,12 +136,10 @@ def _of_network() -> Iterator[Symptom]:
     if proxies:
         found = ", ".join(f"{name}={_proxy(os.environ[name])}" for name in proxies)
         yield Symptom("note", "proxy", found)
-    try:
-        bundle = urls.ca_bundle()
-    except PkgdataError as error:
-        yield Symptom("wrong", "certificates", error.message, error.hint or "unset the variable")
-    else:
-        yield Symptom("ok", "certificates", bundle or "those of Python's package certifi")
+
+
+def _of_certificates() -> Iterator[Symptom]:
+    yield Symptom("ok", "certificates", urls.ca_bundle() or "those of Python's package certifi")
 
 
 def _proxy(text: str) -> str:
@@ -135,28 +151,22 @@ def _of_folders() -> Iterator[Symptom]:
     for name, what in (("folders", "folder"), ("site_caches", "site cache")):
         paths, where = config.resolve(name)
         for path in paths:
-            if os.access(path, os.R_OK | os.X_OK):
+            if os.path.isdir(path) and os.access(path, os.R_OK | os.X_OK):
                 yield Symptom("ok", what, path)
-            else:
-                why = "cannot be read" if os.path.exists(path) else "is not there"
-                yield Symptom(
-                    "wrong", what, f"{path} {why} (set by {where})", "correct the setting"
-                )
+                continue
+            why = "cannot be read" if os.path.exists(path) else "is not there"
+            reason, at = disk.obstacle(path, "")
+            found = f"{path} {why}{reason and f': {reason}: {at}'} (set by {where})"
+            yield Symptom("wrong", what, found, "correct the setting, or make the folder")
 
 
 def _of_cache() -> Iterator[Symptom]:
-    try:
-        root, where = config.cache_dir()
-    except CacheError as error:
-        yield Symptom("wrong", "cache", error.message, error.hint or "")
-        return
-    node = Settings("", {}, []).node
-    if node is not None:
-        state = "ok" if node.is_usable() else "note"
-        yield Symptom(state, "node's cache", node.root)
+    root, where = config.cache_dir()
     near = root
-    while not os.path.exists(near):
+    while not os.path.lexists(near):
         near = os.path.dirname(near)
+    if not os.path.isdir(near):
+        raise Cache(root, origin=where).translate(OSError(errno.ENOTDIR, "it is no folder"))
     if not os.access(near, os.W_OK | os.X_OK):
         advice = "set PKGDATA_CACHE_DIR to a folder that can be written"
         yield Symptom("wrong", "cache", f"{root} cannot be written to ({where})", advice)
@@ -175,6 +185,21 @@ def _of_cache() -> Iterator[Symptom]:
         yield from _of_contents(Cache(root))
 
 
+def _of_node() -> Iterator[Symptom]:
+    node = Settings("", {}, []).node
+    if node is not None:
+        yield Symptom("ok" if node.is_usable() else "note", "node's cache", node.root)
+
+
+_CHECKS = {
+    "network": _of_network,
+    "certificates": _of_certificates,
+    "folder": _of_folders,
+    "node's cache": _of_node,
+    "cache": _of_cache,
+}
+
+
 def _of_contents(cache: Cache) -> Iterator[Symptom]:
     space = upkeep.usage(cache)
     total = space["total"]
@@ -188,12 +213,8 @@ def _of_contents(cache: Cache) -> Iterator[Symptom]:
 
 
 def _of_package(name: str) -> Iterator[Symptom]:
-    try:
-        data = find_package(name)
-        registry = data.registry
-    except PkgdataError as error:
-        yield Symptom("wrong", name, error.message, error.hint or f"pkgdata check {name}")
-        return
+    data = find_package(name)
+    registry = data.registry
     here = sum(data.find(one) is not None for one in registry)
     found = f"{here} of {text.counted(len(registry), 'file')} here"
     yield Symptom("ok", name, found, "" if here == len(registry) else f"pkgdata fetch {name}")
@@ -214,9 +235,7 @@ def _of_mirrors(data: PackageData) -> Iterator[Symptom]:
         try:
             size = source.store.info(source.name).size
         except (PkgdataError, OSError) as error:
-            why = getattr(error, "message", str(error)).partition("\n")[0]
-            advice = getattr(error, "hint", None) or "tell the package's authors; others are tried"
-            yield Symptom("wrong", "mirror", why, advice)
+            yield _wrong("mirror", error, "tell the package's authors; others are tried")
             continue
         took = text.seconds(time.monotonic() - began)
         if None not in (size, entry.size) and size != entry.size:

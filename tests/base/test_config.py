@@ -214,6 +214,9 @@ WRONG = [
     ("cache_dir", "/scratch/$NOT_SET_HERE/x", "expected $NOT_SET_HERE to be set"),
     ("folders", "/a" + os.pathsep + "/b/${NOT_SET}", "expected ${NOT_SET} to be set"),
     ("rewrite", "https://no-equals-sign/", "expected PREFIX=REPLACEMENT"),
+    ("node_cache", "/", "expected a folder of its own, such as /tmp/pkgdata-$USER"),
+    ("node_cache", "/tmp/$USER" + os.pathsep + "//", "expected a folder of its own"),
+    ("node_cache", "${HOME", "expected a folder of its own, such as /tmp/pkgdata-$USER"),
 ]
 
 
@@ -241,6 +244,10 @@ def test_a_wrong_variable_is_named(monkeypatch, name, text, complaint):
         ("dataurl = 1", "expected a text"),
         ("rewrite = 1", "rewrite = 1: "),
         ("[rewrite]\na = 1", "expected a table of texts"),
+        ("rewrite = 1", "rewrite = 1: expected a table of texts"),
+        ("folders = 1", "folders = 1: expected a list of folders"),
+        ("cache_dir = 1", "cache_dir = 1: expected a path"),
+        ("headers = 1", "headers: expected URLs and their headers, such as {"),
         ("offline = 'perhaps'", "expected true or false"),
         ("retries = [", "Invalid"),
     ],
@@ -590,3 +597,19 @@ def test_a_chosen_file_that_is_not_there_is_an_error(files, tmp_path, monkeypatc
     monkeypatch.setenv("PKGDATA_CONFIG", str(tmp_path / "no.toml"))
     with pytest.raises(ConfigError, match=r"PKGDATA_CONFIG = '.*no\.toml': there is no such file"):
         _ = conf.retries
+
+
+@pytest.mark.parametrize("text", ["[1]", "1", '"x"', "null", '{"https://h/": [1]}'])
+def test_headers_of_another_form_say_what_is_expected(monkeypatch, text):
+    monkeypatch.setenv("PKGDATA_HEADERS", text)
+    with pytest.raises(ConfigError) as caught:
+        _ = conf.headers
+    form = 'URLs and their headers, such as {"https://HOST/": {"Accept": "text/csv"}}'
+    assert caught.value.message == f"PKGDATA_HEADERS: headers: expected {form}"
+
+
+def test_headers_that_are_no_json_say_so(monkeypatch):
+    monkeypatch.setenv("PKGDATA_HEADERS", "{")
+    with pytest.raises(ConfigError, match=r"^PKGDATA_HEADERS: headers: not JSON: ") as caught:
+        _ = conf.headers
+    assert "expected not" not in caught.value.message
