@@ -95,8 +95,8 @@ def _packages_file(root: str, package: str) -> str:
     return os.path.join(root, PACKAGES, f"{stem}.txt")
 
 
-def used_by(root: str) -> dict[str, dict[str, str]]:
-    """Return what each package has used of a cache, as far as is recorded: names by digest."""
+def used_by(root: str) -> dict[str, set[tuple[str, str]]]:
+    """Return what each package has used of a cache, as far as is recorded: digests and names."""
     import re
 
     found = {}
@@ -107,13 +107,13 @@ def used_by(root: str) -> dict[str, dict[str, str]]:
     return found
 
 
-def _uses(root: str, package: str) -> dict[str, str]:
+def _uses(root: str, package: str) -> set[tuple[str, str]]:
     try:
         with open(_packages_file(root, package), encoding="utf-8", opener=fs.plain) as file:
             pairs = (line.rstrip("\n").partition(" ") for line in file if line.endswith("\n"))
-            return {digest: name for digest, _, name in pairs if name}
+            return {(digest, name) for digest, _, name in pairs if name}
     except (OSError, ValueError):
-        return {}
+        return set()
 
 
 def record_uses(
@@ -123,9 +123,9 @@ def record_uses(
 
     With ``new`` what is recorded is not read.
     """
-    there = {} if new else _uses(root, package)
-    uses = {str(digest): name for digest, name in facts if digest is not None}
-    lines = [f"{digest} {name}\n" for digest, name in uses.items() if there.get(digest) != name]
+    there = set() if new else _uses(root, package)
+    uses = dict.fromkeys((str(digest), name) for digest, name in facts if digest is not None)
+    lines = [f"{digest} {name}\n" for digest, name in uses if (digest, name) not in there]
     path = _packages_file(root, package)
     try:
         if lines:
@@ -135,12 +135,12 @@ def record_uses(
         pass  # a cache that is read only, or another user's record
 
 
-def forget_uses(root: str, package: str, digests: Collection[str]) -> None:
-    """Take digests out of a package's record."""
+def forget_uses(root: str, package: str, uses: Collection[tuple[str, str]]) -> None:
+    """Take digests with these names out of a package's record."""
     path = _packages_file(root, package)
-    kept = {digest: name for digest, name in _uses(root, package).items() if digest not in digests}
+    kept = sorted(_uses(root, package).difference(uses))
     if kept:
-        lines = "".join(f"{digest} {name}\n" for digest, name in kept.items())
+        lines = "".join(f"{digest} {name}\n" for digest, name in kept)
         fs.write_atomic(path, lines.encode(), sync=False, follow=True)
     elif os.path.lexists(path):
         fs.discard(path)

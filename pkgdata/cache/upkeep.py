@@ -76,6 +76,11 @@ class Pruned(NamedTuple):
     folders: int
     leftovers: int
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the objects; names of one digest are links to the same bytes."""
+        return sum({item.digest: item.size for item in self.objects}.values())
+
 
 def usage(cache: Cache) -> dict[str, Space]:
     """Return what each kind of content takes, and the total; hard links are counted once."""

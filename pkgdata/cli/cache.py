@@ -21,11 +21,13 @@ from ..errors import CacheError, ConfigError, PkgdataError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from typing import Any
 
     from ..compat.migrate import Adopted
 
+    #: Digests, each with a name.
+    Uses = set[tuple[str, str]]
     #: Package, and what of it was adopted.
     Found = tuple[str, Adopted]
 
@@ -160,8 +162,8 @@ def _rows(items: list[upkeep.CachedObject], as_json: bool, node: Cache | None = 
     text.json_or_table(as_json, value, head, rows)
 
 
-def _users(cache: Cache) -> dict[str, dict[str, str]]:
-    """Return the names of files by digest, of each package that is known to use some.
+def _users(cache: Cache) -> dict[str, Uses]:
+    """Return the digests and names of files of each package that is known to use some.
 
     Of those that are installed here the registry tells, of others what the cache has recorded.
     """
@@ -169,13 +171,12 @@ def _users(cache: Cache) -> dict[str, dict[str, str]]:
     for name, data in announced():
         if isinstance(data, PackageData):
             pinned = (entry for entry in data.registry.values() if entry.digest is not None)
-            found[name] = found.get(name, {}) | {str(one.digest): one.name for one in pinned}
+            found[name] = found.get(name, set()) | {(str(one.digest), one.name) for one in pinned}
     return found
 
 
-def _used_by(cache: Cache, package: str) -> dict[str, str]:
-    """Return the names of a package's files by digest; an error names packages that have some."""
-    users = _users(cache)
+def _used_by(cache: Cache, users: dict[str, Uses], package: str) -> Uses:
+    """Return the uses of a package; an error names packages that have some."""
     if package in users:
         return users[package]
     close = difflib.get_close_matches(package, users, 3) or sorted(users)[:10]
@@ -190,12 +191,13 @@ def _ls(args: Namespace) -> None:
     found = [item for cache in caches for item in upkeep.items(cache)]
     found.sort(key=lambda item: item.name)
     if args.files or args.packages:
-        uses = [_used_by(caches[-1], package) for package in args.packages]
-        if uses:
-            found = [item for item in found if any(str(item.digest) in one for one in uses)]
+        if args.packages:
+            known = _users(caches[-1])
+            uses = {d for name in args.packages for d, _ in _used_by(caches[-1], known, name)}
+            found = [item for item in found if str(item.digest) in uses]
         _rows(found, args.json, caches[0] if len(caches) > 1 else None)
         return
-    users = _users(caches[-1])
+    users = {name: _digests(uses) for name, uses in _users(caches[-1]).items()}
     groups: dict[str, list[upkeep.CachedObject]] = {}
     for item in found:
         digest = str(item.digest)
@@ -230,31 +232,38 @@ def _day(seconds: float) -> str:
     return datetime.date.fromtimestamp(seconds).isoformat()
 
 
-def _wanted(cache: Cache, package: str, names: list[str]) -> set[str]:
-    """Return the digests of a package's files, or of those of some names."""
-    uses = _used_by(cache, package)
+def _wanted(uses: Uses, package: str, names: list[str]) -> Uses:
+    """Return the uses of a package, or those under some names."""
+    known = {name for _, name in uses}
     for name in names:
-        if name not in uses.values():
-            close = difflib.get_close_matches(name, uses.values(), 3)
+        if name not in known:
+            close = difflib.get_close_matches(name, known, 3)
             hint = f"did you mean {' or '.join(map(repr, close))}?" if close else None
             raise CacheError(f"{package} has no file {name!r}", hint=hint)
-    return {digest for digest, name in uses.items() if not names or name in names}
+    return {use for use in uses if not names or use[1] in names}
+
+
+def _digests(uses: Iterable[tuple[str, str]]) -> set[str]:
+    return {digest for digest, _ in uses}
 
 
 def _rm(args: Namespace) -> None:
     began, caches = time.monotonic(), _caches()
-    wanted = _wanted(caches[-1], args.package, args.names)
-    others = [uses for name, uses in _users(caches[-1]).items() if name != args.package]
-    shared = {digest for digest in wanted if any(digest in uses for uses in others)}
-    found, kept = [], 0
+    users = _users(caches[-1])
+    own = _used_by(caches[-1], users, args.package)
+    wanted = _wanted(own, args.package, args.names)
+    digests, renamed = _digests(wanted), _digests(own - wanted)
+    shared = {d for name, uses in users.items() if name != args.package for d in _digests(uses)}
+    found, here = [], set()
     for cache in caches:
-        chosen = [item for item in upkeep.items(cache) if str(item.digest) in wanted]
-        gone = [item for item in chosen if str(item.digest) not in shared]
-        kept += len(chosen) - len(gone)
+        chosen = [item for item in upkeep.items(cache) if str(item.digest) in digests]
+        here |= {str(item.digest) for item in chosen}
+        gone = [item for item in chosen if str(item.digest) not in shared | renamed]
         found.append(upkeep.remove(cache, gone, args.dry_run))
     if not args.dry_run:
         stamps.forget_uses(caches[-1].root, args.package, wanted)
-    _print_removed(args, caches, found, began, kept)
+    kept = len(here & shared), len(here & renamed - shared)
+    _print_removed(args, caches, found, began, *kept)
 
 
 def _why(args: Namespace) -> None:
@@ -271,26 +280,34 @@ def _why(args: Namespace) -> None:
     if os.path.isfile(path):
         found = os.stat(path)
         facts |= {"size": found.st_size, "used": max(found.st_atime, found.st_mtime)}
+    uses: list[tuple[str, str]] = []
     if parts[0] in (stamps.OBJECTS, objects.DERIVED) and len(parts) > 3:
         digest = Digest(parts[1], parts[2] + parts[3])
-        users = {name: uses.get(str(digest)) for name, uses in _users(cache).items()}
-        facts |= {"digest": str(digest), "packages": {n: one for n, one in users.items() if one}}
+        own = ((package, use) for package, each in _users(cache).items() for use in each)
+        uses = sorted((package, name) for package, (one, name) in own if one == str(digest))
+        facts |= {"digest": str(digest), "packages": dict(reversed(uses))}
         if parts[0] == stamps.OBJECTS and os.path.isfile(path):
             facts["intact"] = hash_file(path, digest.alg) == digest
+            if not facts["intact"]:
+                facts["what"] = "a damaged file: its bytes are not those of its digest"
+    user = " ".join(map(shlex.quote, uses[0])) if uses else ""
+    if len(parts) > 1 and not os.path.exists(path):
+        hint = f"pkgdata get {user}" if user else "'pkgdata cache ls --files' lists what is there"
+        raise CacheError(f"{path} is missing: {facts['what']} would lie there", hint=hint)
     if args.json:
         text.json(facts)
         return
-    used = facts.pop("packages", {})
+    facts.pop("packages", None)
     if "used" in facts:
         facts["used"] = _day(facts["used"])
     rows = [
         [name, text.size(one) if name == "size" else _yes_no(one)] for name, one in facts.items()
     ]
-    rows += [["used by", f"{package}: {name}"] for package, name in used.items()]
-    rows += [
-        ["remove it", f"pkgdata cache rm {shlex.quote(p)} {shlex.quote(n)}"]
-        for p, n in used.items()
-    ][:1]
+    rows += [["used by", f"{package}: {name}"] for package, name in uses]
+    if not facts.get("intact", True):
+        rows.append(["replace it", f"rm -f {shlex.quote(path)}; the next use downloads it again"])
+    elif user:
+        rows.append(["remove it", f"pkgdata cache rm {user}"])
     text.table(["FACT", "VALUE"], rows)
 
 
@@ -332,21 +349,22 @@ def _prune(args: Namespace) -> None:
 
 
 def _print_removed(
-    args: Namespace, caches: list[Cache], pruned: list[upkeep.Pruned], began: float, kept: int = 0
+    args: Namespace, caches: list[Cache], pruned: list[upkeep.Pruned], began: float, *kept: int
 ) -> None:
-    old = [item for items, _, _ in pruned for item in items]
-    folders, leftovers = sum(one[1] for one in pruned), sum(one[2] for one in pruned)
+    old = [item for one in pruned for item in one.objects]
+    folders, leftovers = sum(one.folders for one in pruned), sum(one.leftovers for one in pruned)
     if old or args.json:
         _rows(old, args.json)
     line = text.closing(
         "would be removed" if args.dry_run else "removed",
         len(old),
-        sum(item.size for item in old),
+        sum(one.bytes for one in pruned),
         place=f"from {' and '.join(cache.root for cache in caches)}",
         took=None if args.dry_run else time.monotonic() - began,
         trees_and_unpacked_archives=folders,
         leftovers=leftovers,
-        used_by_other_packages=kept,
+        used_by_other_packages=sum(kept[:1]),
+        used_under_other_names=sum(kept[1:]),
     )
     text.note(line)
 
@@ -368,7 +386,8 @@ def _export(args: Namespace) -> None:
     began = time.monotonic()
     cache, names = _cache(), args.names or None
     if args.package:
-        wanted = _wanted(cache, args.package, args.names)
+        uses = _used_by(cache, _users(cache), args.package)
+        wanted = _digests(_wanted(uses, args.package, args.names))
         there = {str(item.digest) for item in upkeep.items(cache)}
         names = sorted(wanted & there)
     written = upkeep.export_archive(cache, args.archive, names)
