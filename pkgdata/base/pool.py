@@ -308,6 +308,7 @@ def python(code: str, **options: Any) -> subprocess.Popen[Any]:
     into first: a folder that holds data may hold anybody's ``socket.py``.
     """
     import os
+    import signal
     import subprocess
     import sys
 
@@ -316,9 +317,15 @@ def python(code: str, **options: Any) -> subprocess.Popen[Any]:
     found = sys.path[1:] if sys.path[:1] in ([""], [os.getcwd()]) else sys.path
     path = [place for place in found if place]
     path += [ours] * (ours not in path)
-    return subprocess.Popen(
-        [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}\n{code}"], **options
-    )
+    words = [sys.executable, "-c", f"import sys; sys.path[:] = {path!r}\n{code}"]
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        return subprocess.Popen(words, **options)
+    # Ctrl-C reaches it too, from its very start; the parent alone reacts, and ends it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        return subprocess.Popen(words, **options)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Worker:
@@ -377,8 +384,7 @@ def serve() -> None:
     import sys
     import threading
 
-    # Ctrl-C reaches this process too; the parent alone reacts to it
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where `python` cannot block it
     signal.signal(signal.SIGTERM, lambda number, _: _told_to_end.append(number))
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what anybody prints must not stand among the answers

@@ -9,6 +9,7 @@ SIGTERM.
 from __future__ import annotations
 
 import argparse
+import atexit
 import contextlib
 import difflib
 import importlib
@@ -20,6 +21,7 @@ import signal
 import sys
 import textwrap
 import threading
+import time
 import warnings
 
 from .. import __version__
@@ -175,7 +177,7 @@ def _overview(top: Parser) -> str:
 def parser(command: str | None = None) -> Parser:
     """Return the parser of one command, or of all if it is none of them."""
     top = Parser(prog="pkgdata")
-    top.add_argument("--version", action="version", version=f"pkgdata {__version__}")
+    top.add_argument("-V", "--version", action="version", version=f"pkgdata {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", prog="pkgdata")
     wanted = [name for name, verbs in MODULES.items() if command in verbs]
     for name in wanted or MODULES:
@@ -188,18 +190,24 @@ def parser(command: str | None = None) -> Parser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line, by default of this process; return the exit code."""
-    text.open_streams()
-    warnings.showwarning = _show_warning
-    words = sys.argv[1:] if argv is None else [*argv]
-    if words == ["--version"]:
-        print(f"pkgdata {__version__}")
-        return 0
-    command = next((word for word in words if word[:1] != "-" or word in ("-h", "--help")), None)
+    with _interruptible(to_the_end=argv is None):
+        return _main(sys.argv[1:] if argv is None else [*argv])
+
+
+def _main(words: list[str]) -> int:
     try:
+        text.open_streams()
+        warnings.showwarning = _show_warning
+        while words[:1] == ["help"]:
+            words = [*words[1:], "--help"]
+        if words in (["--version"], ["-V"], ["version"]):  # without the parser of any command
+            print(f"pkgdata {__version__}")
+            return 0
+        command = next((one for one in words if one[:1] != "-" or one in ("-h", "--help")), None)
         args, extra = parser(command).parse_known_args(words)
         if extra:
             args.leaf.take(extra, args)
-        with _interruptible(), _reporting(getattr(args, "verbose", 0), hasattr(args, "quiet")):
+        with _reporting(getattr(args, "verbose", 0), hasattr(args, "quiet")):
             code: int = args.run(args) or 0
         sys.stdout.flush()
         return code
@@ -247,24 +255,39 @@ def _reporting(verbose: int, quiet: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
-    """Let what ends a job or a terminal do as Ctrl-C does: temporary files are removed."""
+def _interruptible(to_the_end: bool) -> Iterator[None]:
+    """Let Ctrl-C, and what ends a job or a terminal, interrupt the work once.
 
-    def interrupt(number: int, _: object) -> NoReturn:
-        raise KeyboardInterrupt(number)
+    Temporary files are then removed; if that takes more than a second, the next signal ends the
+    process. ``to_the_end``: also while this process ends.
+    """
+    first: list[float] = []
 
-    ours = []
+    def interrupt(number: int, _: object) -> None:
+        # a second KeyboardInterrupt would break off what tidies up, or be printed with a traceback
+        if not first:
+            first.append(time.monotonic())
+            raise KeyboardInterrupt(number)
+        if time.monotonic() - first[0] > 1:
+            os.write(2, b"\npkgdata: interrupted\n")  # print() may be what is under way
+            os._exit(128 + number)
+
+    ours: dict[signal.Signals, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        known = [one for one in signal.Signals if one.name in ("SIGTERM", "SIGHUP")]
+        known = [one for one in signal.Signals if one.name in ("SIGINT", "SIGTERM", "SIGHUP")]
         # what nohup ignores stays ignored
-        ours = [one for one in known if signal.getsignal(one) is signal.SIG_DFL]
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        ours = {one: was for one in known if (was := signal.getsignal(one)) in usual}
     for one in ours:
         signal.signal(one, interrupt)
     try:
         yield
     finally:
-        for one in ours:
-            signal.signal(one, signal.SIG_DFL)
+        for one, was in ours.items():
+            if first and to_the_end:  # Python itself would let it end the process at the very last
+                atexit.register(signal.signal, one, signal.SIG_IGN)
+            else:
+                signal.signal(one, was)
 
 
 def template(name: str, /, **words: str) -> str:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -88,6 +89,53 @@ def test_an_interrupted_copy_leaves_nothing(tmp_path, gate, parallel, ending):
     assert process.returncode == 128 + ending
     assert err.decode().strip() == "pkgdata: interrupted"
     assert tree(target) == {}
+
+
+@pytest.mark.parametrize("words", [["cp", "-", "to"], ["cp", "-", "to", "-p", "2"], ["fetch"]])
+@pytest.mark.parametrize("pause", [0, 0.002, 0.02, 0.2])
+def test_who_presses_ctrl_c_many_times_sees_one_line(tmp_path, gate, words, pause):
+    if words == ["fetch"]:
+        toml = f"[package]\nname = 'p'\ndataurl = '{urls(gate, '').decode().strip()}'\n"
+        write(tmp_path / "p" / "pkgdata.toml", toml.encode())
+        write(tmp_path / "p" / "registry.txt", f"slow {'0' * 64}\n".encode())
+        words = ["fetch", str(tmp_path / "p")]
+    process = command(*words, cwd=tmp_path, start_new_session=True)
+    process.stdin.write(urls(gate, "slow"))
+    process.stdin.close()
+    process.stdin = None
+    assert gate.reached.wait(60)
+    for _ in range(4):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        time.sleep(pause)
+    _, err = process.communicate(timeout=60)
+    assert err.decode().strip() == "pkgdata: interrupted"
+    assert process.returncode == 130
+
+
+def test_what_tidies_up_for_too_long_is_ended_by_another_ctrl_c(tmp_path):
+    code = """
+import sys, time
+from pkgdata import cli
+def run(args):
+    try:
+        print("on", flush=True)
+        time.sleep(60)
+    finally:
+        time.sleep(60)
+cli.importlib.import_module("pkgdata.cli.doctor")._doctor = run
+sys.argv[1:] = ["doctor"]
+sys.exit(cli.main())
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdout.readline() == b"on\n"
+    for pause in (1.2, 0):
+        process.send_signal(signal.SIGINT)
+        time.sleep(pause)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err.decode().strip()) == (130, "pkgdata: interrupted")
 
 
 def test_an_interrupted_read_of_a_pipe_leaves_nothing(tmp_path):

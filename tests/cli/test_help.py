@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import re
 import shlex
@@ -135,58 +133,6 @@ def test_names_may_stand_behind_an_option(shell, monkeypatch):
     assert seen == [["a", "b"]] * 3 + [[]]
 
 
-def test_the_doctor_as_json(shell, monkeypatch):
-    monkeypatch.setenv("PKGDATA_OFFLINE", "1")
-    assert shell("doctor", "--json", "-q", "nopkg") == 3
-    assert shell.err == ""
-    found = {one["what"]: one for one in json.loads(shell.out)}
-    assert all(list(one) == ["state", "what", "found", "advice"] for one in found.values())
-    assert found["network"]["state"] == "note"
-    assert found["nopkg"]["state"] == "wrong"
-    assert found["cache"]["state"] == found["locks"]["state"] == "ok"
-
-
-@pytest.mark.parametrize("bad", ["locks", "space", "cache"])
-def test_the_doctor_says_what_to_do_about_the_cache(shell, monkeypatch, bad, tmp_path):
-    if bad == "locks":
-        monkeypatch.setattr("pkgdata.base.locks._try_flock", lambda fd, *_: True)
-    elif bad == "space":
-        monkeypatch.setattr("pkgdata.base.disk.free_bytes", lambda path: 1000)
-    else:
-        (tmp_path / "file").write_text("")
-        monkeypatch.setenv("PKGDATA_CACHE_DIR", str(tmp_path / "file" / "cache"))
-    code = shell("doctor", "--json")
-    rows = [one for one in json.loads(shell.out) if one["state"] != "ok"]
-    expected = {"locks": "twice", "space": "pkgdata cache prune", "cache": "PKGDATA_CACHE_DIR"}
-    assert expected[bad] in rows[-1]["advice"]
-    assert code == (3 if bad == "cache" else 0)
-
-
-def test_a_file_of_the_cache_is_explained(shell, tmp_path):
-    from pkgdata import Cache, Digest
-    from pkgdata.cache import stamps
-
-    digest = Digest("sha256", hashlib.sha256(b"abc").hexdigest())
-    (tmp_path / "abc").write_bytes(b"abc")
-    cache = Cache(shell.lines("cache", "path")[0])
-    path = cache.add(str(tmp_path / "abc"), digest, "abc")
-    stamps.record_uses(cache.root, "odd name/x", [(digest, "maps/abc")])
-    assert shell("cache", "why", path, "--json") == 0, shell.err
-    facts = json.loads(shell.out)
-    assert facts["digest"] == str(digest)
-    assert facts["intact"] is True
-    assert facts["packages"] == {"odd name/x": "maps/abc"}
-    assert shell("cache", "why", path) == 0
-    assert "pkgdata cache rm 'odd name/x' maps/abc" in shell.out
-    assert shell("cache", "why", str(tmp_path)) == 1
-    assert "is not in the cache" in shell.err
-    os.chmod(path, 0o644)
-    with open(path, "wb") as file:
-        file.write(b"xyz")
-    assert shell("cache", "why", path) == 0
-    assert "intact  no" in " ".join(shell.out.split()).replace("intact no", "intact  no")
-
-
 def test_completion_knows_the_options_of_all_commands():
     from pkgdata.cli.setup import candidates
 
@@ -205,8 +151,25 @@ def test_help_is_printed_at_once():
     assert "pkgdata.core" not in done.stderr
 
 
-def test_doctor_shows_no_login_of_a_proxy(shell, monkeypatch):
-    monkeypatch.setenv("HTTPS_PROXY", "me:hush-hush@proxy.example.org:1")
-    shell("doctor")
-    assert "***@proxy.example.org:1" in shell.out
-    assert "hush" not in shell.out + shell.err
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["help"], ["--help"]),
+        (["help", "get"], ["get", "--help"]),
+        (["help", "cache", "rm"], ["cache", "rm", "--help"]),
+        (["help", "help"], ["--help"]),
+        (["version"], ["--version"]),
+        (["-V"], ["--version"]),
+    ],
+)
+def test_words_of_other_tools(shell, words, same):
+    assert shell(*same) == 0
+    expected = shell.out
+    assert shell(*words) == 0, shell.err
+    assert shell.out == expected
+    assert expected
+
+
+def test_help_on_what_is_no_command(shell):
+    assert shell("help", "gte") == 2
+    assert "did you mean 'pkgdata get' or " in shell.err
