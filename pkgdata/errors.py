@@ -8,7 +8,7 @@
   ├─ RegistryError              ValueError; .file .line
   │  └─ UnknownNameError        KeyError; .name .close
   ├─ IntegrityError             .name .source .expected .actual .attempts
-  ├─ StoreError                 OSError; .url (redacted) .transient .retry_after
+  ├─ StoreError                 OSError; .url (redacted) .transient .retry_after .patience
   │  ├─ ObjectNotFoundError     FileNotFoundError
   │  ├─ ObjectExistsError       FileExistsError
   │  ├─ AccessDeniedError       PermissionError
@@ -167,11 +167,15 @@ class IntegrityError(PkgdataError):
 
 
 class StoreError(PkgdataError, OSError):
-    """A store could not do what was asked; a retry may help if it is ``transient``."""
+    """A store could not do what was asked; a retry may help if it is ``transient``.
+
+    Its ``patience`` is for how many seconds; None is as long as is configured.
+    """
 
     url: str = ""
     transient: bool = False
     retry_after: float | None = None
+    patience: float | None = None
 
 
 class ObjectNotFoundError(StoreError, FileNotFoundError):

@@ -27,6 +27,12 @@ def asked(error: Exception) -> float:
     return getattr(error, "retry_after", None) or 0.0
 
 
+def patience(error: Exception) -> float:
+    """Return for how many seconds waits and retries are worth it at most."""
+    found = getattr(error, "patience", None)
+    return float("inf") if found is None else found
+
+
 class Policy(NamedTuple):
     """Which failures are retried, how often, and after which waits (all in seconds)."""
 
@@ -41,9 +47,10 @@ class Policy(NamedTuple):
     sleep: Callable[[float], object] | None = None
     uniform: Callable[[float, float], float] | None = None
 
-    def may_help(self, error: Exception) -> bool:
-        """Return True if a failure is worth a retry."""
-        return self.transient(error) and asked(error) <= self.longest_asked
+    def may_help(self, error: Exception, waited: float = 0.0) -> bool:
+        """Return True if a failure is worth a retry, after the seconds that were waited."""
+        known = self.transient(error) and asked(error) <= self.longest_asked
+        return known and waited < patience(error)
 
     def following(self, wait: float) -> float:
         """Return the wait that follows one; the very first follows `first`."""
@@ -57,18 +64,20 @@ class Policy(NamedTuple):
 
     def call(self, action: Callable[[], R]) -> R:
         """Call an action until it succeeds, fails for good or has failed too often."""
-        wait, left = self.first, self.retries
+        wait, waited, left = self.first, 0.0, self.retries
         while True:
             try:
                 return action()
             except Exception as error:
                 left = left() if callable(left) else left
-                if left <= 0 or not self.may_help(error):
+                if left <= 0 or not self.may_help(error, waited):
                     raise
                 left -= 1
-                lower_bound = asked(error)
+                lower_bound, room = asked(error), patience(error) - waited
             wait = self.following(wait)
-            self.pause(max(wait, lower_bound))
+            pause = min(max(wait, lower_bound), room)
+            self.pause(pause)
+            waited += pause
 
 
 #: The policy of everything that has no reason for another one.

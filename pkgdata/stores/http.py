@@ -39,11 +39,13 @@ from .naming import in_its_region
 from .objects import Attributes, Body, Info, stopped
 from .store import Store
 from .wire import (
+    ANSWERED,
     MalformedError,
     cause,
     innermost,
     is_length,
     new_session,
+    patience,
     reason,
     redirect_target,
     user_agent,
@@ -145,6 +147,8 @@ def _ask(
     options: dict[str, Any],
 ) -> requests.Response:
     """Send a request, and follow redirects: each host gets what is meant for it, no other."""
+    from urllib.parse import urlsplit
+
     import requests
     from requests import cookies as jars
     from urllib3.exceptions import HTTPError
@@ -165,6 +169,7 @@ def _ask(
             allow_redirects=False,
             **{"verify": verify, **options, "stream": True},
         )
+        ANSWERED.add(urlsplit(at).hostname)
         target = redirect_target(response, at) if follow else None
         if follow and target is None and 300 <= response.status_code <= 400:
             target = in_its_region(at, response.headers.get("x-amz-bucket-region"))
@@ -487,4 +492,5 @@ def _translate(error: Exception, address: str) -> StoreError:
         hint += "set it to an HTTP proxy"
     passing = (requests.RequestException, urllib3.exceptions.HTTPError)
     transient = isinstance(error, passing) and not isinstance(error, permanent) and not malformed
-    return StoreError(f"{address}: {words}", url=address, transient=transient, hint=hint)
+    said = f"{address}: {words}"
+    return StoreError(said, url=address, transient=transient, patience=patience(error), hint=hint)

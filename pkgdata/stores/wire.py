@@ -29,6 +29,11 @@ HEAD_SECONDS, HEAD_BYTES, INTERIM = 60.0, 1 << 16, 16
 #: Bytes of the line before a chunk, and of all trailers.
 _LINE, _TRAILERS = 1 << 12, 1 << 16
 
+#: Hosts that have answered this process, and seconds for which the name of another one is looked
+#: up again where no name server answers.
+ANSWERED: set[str | None] = set()
+_NO_ANSWER = 2.0
+
 #: Schemes that a redirect may lead to.
 _WEB = ("http", "https")
 
@@ -315,6 +320,23 @@ def innermost(error: BaseException) -> BaseException:
     return error
 
 
+def patience(error: BaseException) -> float | None:
+    """Return for how many seconds a retry is worth it; None if the host's name is not the reason.
+
+    A name that was never reached is unknown, or there is no network: neither changes soon.
+    """
+    import socket
+
+    import urllib3.exceptions
+
+    seen = innermost(error)
+    if not isinstance(seen, urllib3.exceptions.NameResolutionError):
+        return None
+    if getattr(getattr(seen, "conn", None), "host", None) in ANSWERED:
+        return None
+    return _NO_ANSWER if getattr(seen.__cause__, "errno", 0) == socket.EAI_AGAIN else 0.0
+
+
 def cause(error: Exception) -> BaseException | None:
     """Return what failed by its type and in our words, and the system's own error behind it.
 
@@ -334,6 +356,13 @@ def cause(error: Exception) -> BaseException | None:
     return found
 
 
+def _unknown(error: BaseException) -> str:
+    import socket
+
+    again = getattr(error.__cause__, "errno", 0) == socket.EAI_AGAIN
+    return "there seems to be no network" if again else "no such host is known here"
+
+
 def reason(error: BaseException) -> str:
     """Return in few words why a connection failed, without the URL that libraries print in full."""
     import requests
@@ -341,7 +370,7 @@ def reason(error: BaseException) -> str:
 
     seen = innermost(error)
     table: tuple[tuple[type[BaseException], str], ...] = (
-        (urllib3.exceptions.NameResolutionError, "cannot resolve the host name"),
+        (urllib3.exceptions.NameResolutionError, f"cannot resolve the host name; {_unknown(seen)}"),
         (requests.exceptions.ConnectTimeout, "timed out while connecting"),
         (requests.exceptions.Timeout, "timed out while waiting for bytes"),
         (TimeoutError, "timed out while waiting for bytes"),

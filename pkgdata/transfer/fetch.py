@@ -242,10 +242,11 @@ def first_good(
     failures: dict[str, PkgdataError] = {}
     pending, wait, slept = [(source, 0.0) for source in sources], policy.first, 0.0
     for left in range(retries, -1, -1):
-        again = []
+        again, patience = [], 0.0
         for source, due in pending:
             if due > slept:
                 again.append((source, due))
+                patience = float("inf")
                 continue
             try:
                 found = attempt(source)
@@ -259,14 +260,15 @@ def first_good(
                 MissingExtraError,
             ) as error:
                 failures[source.address] = error
-                if policy.may_help(error):
+                if policy.may_help(error, slept):
                     again.append((source, slept + retry.asked(error)))
+                    patience = max(patience, retry.patience(error))
         if not again or not left:
             break
         wait = policy.following(wait)
         # the first that may be asked again ends a wait; the last round has all of them
         first_due = (min if left > 1 else max)(due for _, due in again)
-        pause = max(wait, first_due - slept)
+        pause = min(max(wait, first_due - slept), patience - slept)
         policy.pause(pause)
         slept = max(slept + pause, first_due)  # rounding must not leave it short of the due time
         pending = again

@@ -154,3 +154,15 @@ def test_stores_follow_the_setting(tmp_path, monkeypatch):
             store.trying(action)
         assert action.calls == count + 1
     assert len(waits) == 3
+
+
+def test_patience_bounds_the_waits():
+    errors = [StoreError("a", transient=True, patience=2.0) for _ in range(50)]
+    action, waits = Action(*errors), []
+    with pytest.raises(StoreError):
+        retrying(action, 50, waits.append)
+    assert sum(waits) == pytest.approx(2.0)
+    action, waits = Action(StoreError("a", transient=True, patience=0.0)), []
+    with pytest.raises(StoreError):
+        retrying(action, 50, waits.append)
+    assert (action.calls, waits) == (1, [])

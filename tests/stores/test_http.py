@@ -238,6 +238,30 @@ def test_unknown_host_is_named(monkeypatch):
     assert "network connection" in caught.value.hint
 
 
+@pytest.mark.parametrize(
+    ("code", "said", "patience"),
+    [
+        (socket.EAI_NONAME, "no such host is known here", 0.0),
+        (socket.EAI_AGAIN, "there seems to be no network", 2.0),
+    ],
+)
+def test_a_host_without_an_address_is_not_asked_for_long(server, code, said, patience):
+    fetch(server.url)
+    with pytest.MonkeyPatch.context() as patch:
+
+        def resolve(*_args, **_more):
+            raise socket.gaierror(code, "no")
+
+        patch.setattr(socket, "getaddrinfo", resolve)
+        with pytest.raises(StoreError, match=f"cannot resolve the host name; {said}") as caught:
+            fetch("http://data.example.org/")
+        assert caught.value.patience == patience
+        http.session().close()  # the connection that is kept
+        with pytest.raises(StoreError, match="cannot resolve the host name") as caught:
+            fetch(server.url)
+        assert caught.value.patience is None, "it has answered before"
+
+
 def test_malformed_url_is_final():
     with pytest.raises(StoreError) as caught:
         fetch("http:///nowhere/")

@@ -56,6 +56,10 @@ class Play:
         return first_good(NAME, self.sources, self.attempt, retries, self.slept.append, uniform)
 
 
+def nameless(patience):
+    return StoreError("cannot resolve", transient=True, patience=patience)
+
+
 # -- rounds ------------------------------------------------------------------------------------
 
 
@@ -194,6 +198,21 @@ def test_retry_after_is_never_undercut(afters, others):
 
 
 # -- verdicts ----------------------------------------------------------------------------------
+
+
+def test_a_name_that_is_not_resolved_is_not_waited_for_long():
+    play = Play(one=[nameless(0.0)] * 9, two=[nameless(2.0)] * 9)
+    with pytest.raises(AllMirrorsFailedError):
+        play.run(retries=8, uniform=lambda low, high: high)
+    assert play.asked == ["one", "two", "two", "two"]
+    assert sum(play.slept) == 2.0
+
+
+def test_another_mirror_is_waited_for_as_ever():
+    play = Play(one=[nameless(2.0)] * 9, two=[busy()] * 4)
+    assert play.run(uniform=lambda low, high: high) == "two"
+    assert sum(play.slept) > 10
+    assert play.asked.count("one") < 5
 
 
 def verdict(**scripts):
