@@ -247,8 +247,8 @@ class Lines(_View):
             done = before if event.state in (WAIT, RETRY) else event.done
             done = 0 if event.state == FAILED else done
             self._bytes += done - before
-            if event.state in (START, HIT):
-                self._said_bytes += done - before  # they were here before: they are no speed
+            if event.state in (START, HIT) or done < before:
+                self._said_bytes += done - before  # here before, or taken back: they are no speed
             if event.state in _ENDED:
                 self._ended += 1
             else:
@@ -331,7 +331,7 @@ class Bar(_View):
         done = 0 if event.state == FAILED else event.done
         if event.state not in _ENDED:
             self._bytes[event.name] = done
-        if self._own and event.state in (START, HIT):
+        if self._own and (event.state in (START, HIT) or done < before):
             _skip(self._bar, done - before)
         else:
             self._bar.update(done - before)
@@ -440,7 +440,7 @@ def _describe(bar: Any, label: str, why: str) -> None:
 
 
 def _skip(bar: Any, count: int) -> None:
-    """Advance a bar by bytes that were here, or came by another process: they are no speed."""
+    """Move a bar by bytes that are no speed: were here, came to others, or are taken back."""
     bar.initial += count
     bar.n += count
     bar.last_print_n += count

@@ -154,6 +154,30 @@ def test_over_a_batch_bytes_that_were_here_are_no_speed():
     bar(ended("a", 500))
 
 
+@pytest.mark.parametrize(
+    "events",
+    [
+        [Event("a", START, 80, 100), Event("a", FAILED)],
+        [Event("a", START, 80, 100), Event("a", BYTES, 90, 100), Event("a", FAILED)],
+        [Event("a", START, 80, 100), Event("a", BYTES, 0, 100)],
+        [Event("a", START, 80, 100), Event("a", RETRY, 80, 100), Event("a", START, 0, 100)],
+        [Event("a", HIT, 80, 80), Event("a", START, 0, 100)],
+        [Event("a", START, 80, 100), Event("a", WAIT, 10, 100, "another"), ended("a", 100)],
+    ],
+)
+def test_no_speed_is_below_zero(clock, capsys, events):
+    bar, bars, lines = Bar("all files", files=9, total=1000), Bars(), Lines("", 9, 1000)
+    for event in events:
+        for one in (bar, bars, lines):
+            one(event)
+        for drawn in (bar._bar, *bars._bars.values()):
+            assert drawn.n - drawn.initial >= 0
+    assert lines._bytes - lines._said_bytes >= 0
+    bar.close()
+    clock.after(10, lines)
+    assert "-" not in capsys.readouterr().err.replace("all files:", "").rpartition("pkgdata:")[2]
+
+
 @pytest.mark.parametrize("error", [BrokenPipeError(32, "Broken pipe"), ValueError("closed file")])
 def test_a_screen_that_breaks_ends_no_download(monkeypatch, error):
     class Broken(io.StringIO):
