@@ -8,11 +8,11 @@ import time
 
 from ..base import text
 from ..base.config import conf
-from ..base.progress import DONE, view
+from ..base.progress import DONE, START, view
 from ..cluster import job
 from ..core.declaration import announced, find_package
 from ..core.package import PackageData
-from ..errors import BatchError, ConfigError
+from ..errors import BatchError, ConfigError, PkgdataError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -80,24 +80,40 @@ def _find(args: Namespace) -> PackageData:
             broken.append(name)
         elif args.name in data.registry:
             found.append(data)
+    # the samples of pkgdata itself give way: nobody has asked for them
+    found = [data for data in found if data.name != "pkgdata"] or found
     if len(found) == 1:
         return found[0]
     names = ", ".join(data.name for data in found)
     unread = f"; broken: {', '.join(broken)}, see 'pkgdata list'" if broken else ""
+    hint = f"name the package: pkgdata {args.command} PKG {args.name}"
+    if not found and _is_package(args.name):
+        hint = f"{args.name} is a package: pkgdata {args.command} {args.name} NAME, or for all of "
+        hint += f"its files: pkgdata fetch {args.name}"
     raise ConfigError(
-        f"{args.name!r} is in the registry of {names or 'no installed package'}{unread}",
-        hint=f"name the package: pkgdata {args.command} PKG {args.name}",
+        f"{args.name!r} is in the registry of {names or 'no installed package'}{unread}", hint=hint
     )
+
+
+def _is_package(name: str) -> bool:
+    try:
+        find_package(name)
+    except (PkgdataError, OSError):
+        return False
+    return True
 
 
 def _get(args: Namespace) -> None:
     data = _find(args)
     data._settings.may_be_temporary = False  # the path is to be good when this program has ended
     show, began, new = view(conf.progress), time.monotonic(), []
+    resumed: list[int] = []
 
     def watch(event: Event) -> None:
+        if event.state == START:
+            resumed.append(event.done)
         if event.state == DONE:
-            new.append(event.done)
+            new.append(event.done - min(resumed, default=0))
         show(event)
 
     path = data.get(args.name, progress=watch)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from shells import ROOT, write
@@ -171,3 +172,42 @@ def test_nothing_is_adopted_into_a_cache_that_cannot_be_kept(kind, package, tmp_
     done = run(*words, check=False, **variables)
     assert done.returncode == 1
     assert "cannot be used" in done.stderr
+
+
+def announce(folder, name, *files):
+    """Install a package with some files of one byte."""
+    write(folder / name / "__init__.py", b"")
+    toml = f"[package]\nname = '{name}'\ndataurl = 'mirror'\n"
+    write(folder / name / "pkgdata.toml", toml.encode())
+    digest = hashlib.sha256(b"1").hexdigest()
+    write(folder / name / "registry.txt", "".join(f"{f} {digest}\n" for f in files).encode())
+    for file in files:
+        write(folder / name / "mirror" / file, b"1")
+    info = folder / f"{name}-1.0.dist-info"
+    write(info / "METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n".encode())
+    write(info / "entry_points.txt", f"[pkgdata.packages]\n{name} = {name}\n".encode())
+
+
+def test_a_name_of_the_samples_too_is_that_of_the_users_package(shell, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    assert shell.lines("get", "stars.csv")[0].endswith("pkgdata/data/stars.csv")
+    announce(tmp_path / "lib", "starmaps", "stars.csv", "mine.csv")
+    (path,) = shell.lines("get", "stars.csv")
+    assert Path(path).read_bytes() == b"1"
+    assert any("starmaps/mirror" in line for line in shell.lines("where", "stars.csv"))
+    announce(tmp_path / "lib", "moonmaps", "stars.csv")
+    assert shell("get", "stars.csv") == 1
+    assert "'stars.csv' is in the registry of moonmaps, starmaps\n" in shell.err
+
+
+def test_a_package_where_a_name_is_expected(shell, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path / "lib")
+    announce(tmp_path / "lib", "starmaps", "stars.csv")
+    for verb in ("get", "where"):
+        assert shell(verb, "starmaps") == 1
+        assert (
+            f"Hint: starmaps is a package: pkgdata {verb} starmaps NAME, or for all of its files: "
+            "pkgdata fetch starmaps\n"
+        ) in shell.err
+    assert shell("get", "nosuch.csv") == 1
+    assert "Hint: name the package: pkgdata get PKG nosuch.csv" in shell.err
