@@ -15,7 +15,7 @@ from importlib import metadata
 from typing import NamedTuple
 
 from ..base import config, disk, fs, text
-from ..base.urls import scheme
+from ..base.urls import redact, scheme
 from ..core import extract
 from ..core.declaration import find_package, installed, package_folder
 from ..core.lookup import module_of
@@ -28,6 +28,11 @@ if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
     from typing import Any
+
+    from ..core.package import PackageData
+
+#: Schemes of what other machines cannot reach; "" is that of a path.
+_HERE = ("", "file", "mem")
 
 #: Stands for the version while a destination is asked for its address.
 _VERSION = "0version0"
@@ -55,8 +60,9 @@ def add(commands: Any) -> None:
         "check",
         _check,
         "prove that a package or wheel has what its data need",
-        description="Looks for pkgdata.toml, the registry, a digest for each of its names, and the "
-        "right import name. The exit code is 3 if something is missing or wrong.",
+        description="Looks for pkgdata.toml, the registry, a digest for each of its names, the "
+        "right import name, and a dataurl that others can reach. The exit code is 3 if something "
+        "is missing or wrong.",
         as_json=True,
     )
     check.add_argument(
@@ -241,6 +247,11 @@ def _check(args: Namespace) -> int:
     text.json_or_table(args.json, value, ["STATE", "PACKAGE", "WHAT"], rows)
     if any(fact.state == "missing" for fact in found):
         text.note("'pkgdata init FOLDER' prints what the build needs to put the files into a wheel")
+    if any(fact.what.startswith("dataurl: ") for fact in found):
+        text.note(
+            "who installs it on another machine downloads from dataurl in pkgdata.toml: write "
+            "https://HOST/FOLDER there, or what 'pkgdata publish' prints, and build again"
+        )
     return 0 if all(fact.state == "ok" for fact in found) else 3
 
 
@@ -314,7 +325,27 @@ def _facts_of(name: str, folder: str) -> list[Fact]:
     if bare:
         what = f"{file}: {text.counted(len(bare), 'name')} without a digest, such as {bare[0]!r}"
         return [*found, Fact("wrong", name, what)]
-    return [*found, Fact("ok" if registry else "empty", name, f"{file}: {count}")]
+    found.append(Fact("ok" if registry else "empty", name, f"{file}: {count}"))
+    why = _out_of_reach(data, folder)
+    return [*found, Fact("wrong", name, why)] if why else found
+
+
+def _out_of_reach(data: PackageData, folder: str) -> str | None:
+    """Return why others could not download what a package does not ship; None if they can."""
+    top = os.path.join(folder, "")
+    inside = [url for url in data.dataurl if os.path.normpath(url).startswith(top)]
+    near = [url for url in data.dataurl if scheme(url) in _HERE and url not in inside]
+    if len(near) + len(inside) < len(data.dataurl):
+        return None
+    for entry in data.registry.values():
+        shipped = [os.path.join(folder, "data", entry.name.removeprefix("data/"))]
+        shipped += [os.path.join(url, entry.name) for url in inside]
+        if any(map(os.path.isfile, shipped)) or any(scheme(one) not in _HERE for one in entry.urls):
+            continue
+        if near:
+            return f"dataurl: {redact(near[0])} is on this machine alone"
+        return f"dataurl: there is none to download {entry.name!r} from"
+    return None
 
 
 # -- completion --------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import json
 import shutil
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -78,7 +79,8 @@ def project(folder: Path, kind: str, filled: bool = True) -> Path:
 
 def init(folder: Path, capsys) -> str:
     """Run ``init``, paste what it prints where it says, and return that."""
-    assert cli.main(["init", str(folder / "src" / "mypkg"), "--no-workflow"]) == 0
+    words = ["--no-workflow", "--to", "github:me/mypkg@v{version}"]
+    assert cli.main(["init", str(folder / "src" / "mypkg"), *words]) == 0
     said = capsys.readouterr().out
     target = None
     for line in said.splitlines():
@@ -188,12 +190,13 @@ def test_lines_that_are_there_are_not_asked_for(tmp_path, capsys):
     ]
 
 
-TOML = b"[package]\nname = 'mypkg'\n"
+URL = b"dataurl = 'https://example.org/'\n"
+TOML = b"[package]\nname = 'mypkg'\n" + URL
 
 FOLDERS = {
     "no digest": ({"registry.txt": b"", "pkgdata.toml": TOML}, {"registry.txt: 0 names": "empty"}),
     "name": (
-        {"registry.txt": REGISTRY, "pkgdata.toml": b"[package]\nname = 'other'\n"},
+        {"registry.txt": REGISTRY, "pkgdata.toml": b"[package]\nname = 'other'\n" + URL},
         {"pkgdata.toml has the name 'other'": "wrong"},
     ),
     "registry": ({"pkgdata.toml": TOML}, {"registry.txt": "missing"}),
@@ -260,3 +263,47 @@ def test_an_installed_package_without_its_toml_says_so(tmp_path, monkeypatch, ca
 def test_the_name_of_a_module_is_no_package(tmp_path):
     with pytest.raises(UnknownNameError, match=r"mypkg\._data has none, and is no package"):
         pkgdata.declare("mypkg._data").get("stars.csv")
+
+
+BOTH = f"a.txt {sha(b'a')}\nsub/b.txt {sha(b'b')}\n".encode()
+ALONE = " is on this machine alone"
+OUT_OF_REACH = {
+    "none": ("", {}, "there is none to download 'a.txt' from"),
+    "file": ("'file:///srv/web'", {}, f"file:///srv/web{ALONE}"),
+    "path": ("['/srv/web', 'file:/b']", {}, f"/srv/web{ALONE}"),
+    "not all inside": ("", {"data/a.txt": b"a"}, "there is none to download 'sub/b.txt' from"),
+    "folder that is not shipped": ("'../web'", {}, f"[...]{ALONE}"),
+    "all inside": ("", {"data/a.txt": b"a", "data/sub/b.txt": b"b"}, None),
+    "a folder inside": ("'my'", {"my/a.txt": b"a", "data/sub/b.txt": b"b"}, None),
+    "elsewhere too": ("['file:///srv/web', 'github:me/x@v1']", {}, None),
+}
+
+
+@pytest.mark.parametrize("case", OUT_OF_REACH)
+def test_a_dataurl_that_others_cannot_reach_is_a_problem(tmp_path, capsys, case):
+    url, files, why = OUT_OF_REACH[case]
+    toml = "[package]\nname = 'mypkg'\n" + (f"dataurl = {url}\n" if url else "")
+    names = {"pkgdata.toml": toml.encode(), "registry.txt": BOTH, **files}
+    make(tmp_path / "mypkg", names)
+    with zipfile.ZipFile(tmp_path / "mypkg-1.0-py3-none-any.whl", "w") as wheel:
+        for name, content in names.items():
+            wheel.writestr(f"mypkg/{name}", content)
+    for target in (tmp_path / "mypkg", tmp_path / "mypkg-1.0-py3-none-any.whl"):
+        code, found = check(capsys, target)
+        wrong = [what for what, state in found.items() if state != "ok"]
+        if why is None:
+            assert (code, wrong) == (0, [])
+            continue
+        assert code == 3
+        assert len(wrong) == 1
+        assert wrong[0].startswith("dataurl: ")
+        assert wrong[0].endswith(why.removeprefix("[...]"))
+        assert cli.main(["check", str(target)]) == 3
+        assert "write https://HOST/FOLDER there" in capsys.readouterr().err
+
+
+def test_a_file_with_an_address_of_its_own_needs_no_dataurl(tmp_path, capsys):
+    registry = f"a.txt {sha(b'a')} https://example.org/a.txt\n".encode()
+    toml = b"[package]\nname = 'mypkg'\n"
+    make(tmp_path / "mypkg", {"pkgdata.toml": toml, "registry.txt": registry})
+    assert check(capsys, tmp_path / "mypkg")[0] == 0

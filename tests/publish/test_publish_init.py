@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from publishing import environment, make, run
@@ -73,6 +74,16 @@ def test_the_helper_finds_the_published_file(package, tmp_path):
     text = (package / "registry.txt").read_text()
     assert text.startswith("# The data files of mypkg")
     assert list(Registry.parse(text)) == ["a.txt"]
+
+
+def test_the_helper_is_the_function_of_the_tutorial(package):
+    init(package, "--no-workflow")
+    tutorial = Path(__file__).parents[2] / "docs" / "tutorials" / "author.md"
+    lines = [line.strip() for line in tutorial.read_text("utf-8").splitlines()]
+    (line,) = [line for line in lines if line.startswith("get_data = ")]
+    line = line.replace("__name__", '"mypkg"')
+    helper = (package / "_data.py").read_text()
+    assert helper.endswith(f"\n\nimport pkgdata\n\n{line}\n")
 
 
 def test_the_workflow_runs_commands_that_exist(package, tmp_path):
