@@ -155,16 +155,21 @@ def _wrapped(cell: str, width: int) -> list[str]:
 
 
 def json(value: object) -> None:
-    """Print a value as JSON."""
-    print(as_json(value, indent=2))
+    """Print a value as JSON, which is UTF-8 or, where that is not the encoding, ASCII."""
+    encoding = codecs.lookup(getattr(sys.stdout, "encoding", None) or "utf-8").name
+    print(as_json(value, indent=2, ensure_ascii=encoding != "utf-8"))
 
 
 def as_json(value: object, **how: Any) -> str:
-    """Return a value as JSON, in which no character is one that a terminal obeys."""
+    """Return a value as JSON, in which no character is one that a terminal obeys.
+
+    A byte of a name that is not UTF-8 is an escape, as Python reads it: 0x80 is ``\\udc80``.
+    """
     from json import dumps
 
-    found = dumps(value, ensure_ascii=False, **how)
-    return "".join(f"\\u{ord(c):04x}" if escaped(c) != c else c for c in found)
+    found = dumps(value, **{"ensure_ascii": False, **how})
+    odd = (c for c in set(found) if escaped(c) != c or "\ud800" <= c <= "\udfff")
+    return found.translate({ord(c): f"\\u{ord(c):04x}" for c in odd})
 
 
 def json_or_table(

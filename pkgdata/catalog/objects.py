@@ -14,12 +14,12 @@ from __future__ import annotations
 import copy
 import dataclasses
 import inspect
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from ..base.text import as_json
 from ..errors import CatalogError
 
 _NONE = object()
@@ -315,4 +315,4 @@ def _class_of(value: Any) -> type:
 
 def dumps(value: Any, encoder: str = "normal", indent: int | None = None) -> str:
     """Return a value as JSON."""
-    return json.dumps(encoded(value, encoder), indent=indent, ensure_ascii=False)
+    return as_json(encoded(value, encoder), indent=indent)

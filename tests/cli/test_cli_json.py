@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import os
 import re
+import sys
 from pathlib import Path
 
 import pytest
+from shells import write
 
 from pkgdata import cli
+from pkgdata.base import text
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "commands.md"
 TABLE = dict(re.findall(r"^\| `([a-z -]+(?: PKG)?)` \| (.*) \|$", PAGE.read_text("utf-8"), re.M))
@@ -97,3 +102,30 @@ def test_why_and_config_and_list_and_head(found, shell):
     assert set(found("list")["pkgdata"]) == {"files", "dataurl"}
     assert found("head", "pkg/mirror/a.txt")["pkg/mirror/a.txt"]["Content-Length"] == 1
     assert found("verify", "./pkg") == {"a.txt": "ok"}
+
+
+def test_names_that_are_not_utf_8_are_valid_json(shell, monkeypatch):
+    name = os.fsdecode(b"b\xe9.txt")  # as Latin-1 has it
+    write(shell.home / "data" / name, b"1")
+    write(shell.home / "data" / "ü\u202e\U0001f30d.txt", b"2")
+    names = {name, "ü\u202e\U0001f30d.txt"}
+    write(shell.home / "r.txt", b"")
+    head = ["head", *(f"data/{one}" for one in names)]
+    for words in (["ls", "data"], head, ["registry", "check", "data", "r.txt"]):
+        assert shell(*words, "--json", "-q") in (0, 3), shell.err
+        told = shell.raw.decode("utf-8", "strict")
+        assert r"b\udce9.txt" in told
+        assert r"ü\u202e" in told
+        assert names <= {os.path.basename(one) for one in _texts(json.loads(told))}
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BytesIO(), "latin-1"))
+    text.json(sorted(names))
+    sys.stdout.flush()
+    assert set(json.loads(sys.stdout.buffer.getvalue().decode("ascii"))) == names
+
+
+def _texts(value):
+    if isinstance(value, dict):
+        return [one for pair in value.items() for part in pair for one in _texts(part)]
+    if isinstance(value, list):
+        return [one for part in value for one in _texts(part)]
+    return [value] if isinstance(value, str) else []
