@@ -461,7 +461,7 @@ def ca_bundle() -> str | None:
     value = os.environ[name]
     paths = value.split(os.pathsep) if name == "SSL_CERT_DIR" else [value]
     for path in paths:
-        if os.path.isdir(path) or (name != "SSL_CERT_DIR" and os.access(path, os.R_OK)):
+        if os.path.isdir(path) or (name != "SSL_CERT_DIR" and _can_be_read(path)):
             return path
     from ..errors import StoreError
 
@@ -469,6 +469,16 @@ def ca_bundle() -> str | None:
         f"{name}={value}: nothing that can be read is there, to say which servers to trust",
         hint=f"set {name} to the certificates of those to trust, or unset it",
     )
+
+
+def _can_be_read(path: str) -> bool:
+    from . import fs
+
+    try:
+        os.close(fs.regular(path))
+    except OSError:  # a pipe, too: its reader would wait
+        return False
+    return True
 
 
 def tls_context() -> ssl.SSLContext:

@@ -8,7 +8,6 @@ that are there then.
 from __future__ import annotations
 
 import asyncio
-import os
 import pickle
 import time
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from typing import Any, NamedTuple
 
 from ..base import owners
 from ..base.progress import BYTES, DONE, FAILED, START, Callback, Event
-from ..base.report import HostShare, Report, each_name
+from ..base.report import HostShare, Report, each_name, read_json
 from ..errors import CacheError, ConfigError, MissingExtraError, PkgdataError, StoreError
 from .peers import GRACE, PATIENCE
 from .share import Found, Share
@@ -33,13 +32,18 @@ def client(text: str) -> Any:
     """Return a Dask client, a context manager, for an address or the file of a scheduler."""
     try:
         from distributed import Client
+        from distributed.comm.addressing import parse_address, parse_host_port
     except ImportError as error:
         raise missing() from error
     try:
-        if not text.endswith(".json"):
-            return Client(text, set_as_default=False)
-        os.stat(text)  # a client would wait for it
-        return Client(scheduler_file=text, set_as_default=False)
+        address = text
+        if text.endswith(".json"):  # for one that is not there, or no file, a client would wait
+            found = read_json(text, ValueError)
+            address = str(found.get("address") if isinstance(found, dict) else found)
+        kind, place = parse_address(address)
+        if kind in ("tcp", "tls"):
+            parse_host_port(place)  # a client that begins without a port never ends
+        return Client(address, set_as_default=False)
     except (OSError, ValueError) as error:
         raise StoreError(
             f"there is no Dask scheduler at {text}: {error}",

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from pkgdata.base import urls
-from pkgdata.errors import ConfigError
+from pkgdata.errors import ConfigError, StoreError
 
 
 @pytest.mark.parametrize(
@@ -186,3 +188,14 @@ def test_a_rewritten_url_is_not_rewritten_again():
     assert urls.rewrite("https://a/x", {"https://a/": "https://b/", "https://b/": "c"}) == (
         "https://b/x"
     )
+
+
+@pytest.mark.skipif(os.name == "nt", reason="has no such pipes")
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_certificates_are_not_read_from_a_pipe_that_nobody_writes_to(tmp_path, monkeypatch, name):
+    os.mkfifo(tmp_path / "pipe")
+    for one in urls._CA_NAMES:
+        monkeypatch.delenv(one, raising=False)
+    monkeypatch.setenv(name, str(tmp_path / "pipe"))
+    with pytest.raises(StoreError, match=f"{name}=.*nothing that can be read is there"):
+        urls.ca_bundle()

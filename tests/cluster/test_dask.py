@@ -329,3 +329,18 @@ def test_a_text_is_a_scheduler_and_a_timeline_has_rows_of_hosts(make, folders, c
     assert f"{os.uname().nodename}:{nodes.cache(1)}"[-20:] in rows
     with pytest.raises(pkgdata.StoreError, match=r"no Dask scheduler at .*absent\.json"):
         data.fetch(on=str(folders / "absent.json"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("text", ["nosuch", "tcp://nosuch", "pipe.json", "list.json", "none.json"])
+def test_what_is_no_scheduler_ends_the_command(tmp_path, text):
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "list.json").write_text("[1]")
+    (tmp_path / "none.json").write_text("{}")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a").write_bytes(b"1")
+    words = [sys.executable, "-m", "pkgdata", "cp", "-r", "data", "out", "--on", text]
+    env = {**os.environ, "PYTHONPATH": str(Path(pkgdata.__file__).parent.parent)}
+    done = subprocess.run(words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert f"there is no Dask scheduler at {text}" in done.stderr
