@@ -79,8 +79,6 @@ def free_bytes(path: str) -> int | None:
 
 def no_space(what: str, detail: str = "") -> CacheError:
     """Return the error for a full disk: `what` such as "for 'x' in /cache", `detail` the reason."""
-    from ..errors import CacheError
-
     return CacheError(
         f"no space {what}{detail and ': '}{detail}",
         hint="free some ('pkgdata cache prune'), or set PKGDATA_CACHE_DIR to a larger disk",

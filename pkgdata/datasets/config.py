@@ -169,8 +169,6 @@ class Config:
         ConfigError
             None is set, or the settings do not fit together.
         """
-        from ..stores import Store
-
         if not self.url:
             raise ConfigError(
                 "no repository is set, so datasets can be neither pushed nor pulled",

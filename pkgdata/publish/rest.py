@@ -18,7 +18,8 @@ import logging
 import reprlib
 import textwrap
 import time
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from ..base import hashes, retry
@@ -33,18 +34,17 @@ from ..errors import (
     PublishError,
     StoreError,
 )
+from ..stores import http
+from ..stores.http import TRANSIENT
 from ..stores.wire import redirect_target
 from .destination import hide
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
-    from typing import TypeVar
-
     import requests
 
-    K = TypeVar("K")
-    R = TypeVar("R")
+K = TypeVar("K")
+R = TypeVar("R")
 
 #: Seconds that the rate limits of one request are waited for, in all.
 PATIENCE = 900.0
@@ -273,8 +273,6 @@ class Rest:
         return host == home or (family != home and f".{host}".endswith(f".{family}"))
 
     def _send(self, method: str, url: str, options: Mapping[str, Any]) -> requests.Response:
-        from ..stores import http
-
         anonymous = bool(options.get("anonymous"))
         sent: dict[str, Any] = {key: options.get(key) for key in ("params", "json", "data")}
         headers = {"Accept": "application/json", **self._headers, **(options.get("headers") or {})}
@@ -301,8 +299,6 @@ class Rest:
     # -- refusals ----------------------------------------------------------------------------
 
     def _refusal(self, response: requests.Response, shown: str) -> StoreError:
-        from ..stores.http import TRANSIENT
-
         status = response.status_code
         message, details = _said(response)
         limited, asked = self._limit(response, message)

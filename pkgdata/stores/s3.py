@@ -28,6 +28,7 @@ from . import naming, providers
 from .base import Primitives
 from .cloud import CloudStore
 from .cloudclient import Credentials, accepted
+from .http import own_login, request
 from .objects import Attributes, Blocks
 
 #: Keys that one S3 request deletes.
@@ -216,8 +217,6 @@ class S3(CloudStore):
         headers: Mapping[str, str],
         body: bytes,
     ) -> Any:
-        from .http import own_login, request
-
         region = self._region()
         base = self._endpoint() or f"https://s3.{region}{_AMAZON}"
         headers = {key.lower(): value for key, value in headers.items()}
@@ -459,8 +458,6 @@ def _keys(given: Any, secrets: dict[str, Any]) -> Callable[[], Any]:
 
 def _ask_region(endpoint: str, bucket: str, timeout: float) -> str | None:
     """Ask a service where a bucket is, which Amazon tells everybody."""
-    from .http import own_login, request
-
     try:
         url = f"{endpoint}/{bucket}"
         found = request("HEAD", url, {}, timeout, login=own_login, follow=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -35,8 +36,6 @@ def deprecated(message: str, function: Callable[..., Any]) -> Callable[..., Any]
 
     @functools.wraps(function, updated=())
     def wrapped(*args: Any, **options: Any) -> Any:
-        import logging
-
         logging.getLogger("pkgdata").warning(message)
         return function(*args, **options)
 

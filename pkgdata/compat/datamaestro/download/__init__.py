@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,6 @@ class Download(Resource):
 
 def initialized(method: Any) -> Any:
     """Have ``postinit()`` run once before a method."""
-    import functools
 
     @functools.wraps(method)
     def wrapper(self: Any, *args: Any, **options: Any) -> Any:
