@@ -210,7 +210,8 @@ class Report(InNotebook):
     failed : dict of str to Exception
         Error by name.
     new : dict of str to int
-        Bytes by name of what `PackageData.fetch` brought here; the rest was here already.
+        Bytes by name of what `PackageData.fetch` brought here; the rest was here already, as are
+        the bytes of a download that was resumed.
     seconds : float
         How long it took.
     hosts : dict of str to HostShare

@@ -93,6 +93,8 @@ class Batch:
         self.largest = SMALL
         self._crowd = (1 << 32) + crowd * _WORKERS
         self._lock = threading.Lock()
+        #: Bytes of files that are resumed, by name.
+        self._left: dict[str, int] = {}
         #: Of the server that bulk asks now.
         self.url = ""
         #: Set to end everything early.
@@ -118,8 +120,11 @@ class Batch:
         """Report progress of a file that is fetched alone, or end when the batch does."""
         if self.stopped.is_set():
             raise KeyboardInterrupt
+        if event.state == START:  # what an earlier process has left; a mirror may begin again at 0
+            here = self._left.get(event.name, event.done)
+            self._left[event.name] = min(here, event.done)
         if event.state == DONE:
-            self._report.new[event.name] = event.done
+            self._report.new[event.name] = event.done - self._left.pop(event.name, 0)
         self._show(event)
 
     def tell(self, job: SmallFile, state: str, done: int) -> None:

@@ -140,6 +140,16 @@ def test_the_closing_line_of_fetch(package, tmp_path):
     assert more == f"export PKGDATA_FOLDERS={out}:$PKGDATA_FOLDERS\n"
 
 
+@pytest.mark.parametrize("words", [["get", "a.txt"], ["fetch"]])
+def test_bytes_that_an_earlier_command_brought_are_no_speed(words, package, tmp_path):
+    digest = hashlib.sha256(b"a" * 1000).hexdigest()
+    write(tmp_path / "cache" / "partial-v1" / f"sha256-{digest[:40]}.part", b"a" * 600)
+    verb, *names = words
+    said = run(verb, package, *names).stderr
+    total = "400 B in " if verb == "get" else "(900 B in "
+    assert total in said
+
+
 def test_the_closing_lines_of_the_cache(package, tmp_path):
     place = tmp_path / "cache"
     run("fetch", package)
