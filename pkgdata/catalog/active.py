@@ -11,6 +11,7 @@ import inspect
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -28,6 +29,9 @@ from ..errors import BatchError, CatalogError, OfflineError
 from . import objects, places
 
 _current: ContextVar[Any] = ContextVar("pkgdata_catalog", default=None)
+
+#: Python's parser of syntax trees is not safe in threads (CPython issue 106905).
+_PARSING = threading.Lock()
 
 #: The catalog of all that is installed; `library` sets it.
 default: Any = None
@@ -160,7 +164,8 @@ class Described(Notes):
         if code is not None:
             return int(code.co_firstlineno)
         try:
-            return inspect.getsourcelines(self.target)[1]
+            with _PARSING:
+                return inspect.getsourcelines(self.target)[1]
         except (OSError, TypeError):
             return None
 

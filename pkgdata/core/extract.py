@@ -43,8 +43,7 @@ if TYPE_CHECKING:
     #: Members, and what opens one by its number, which must grow from call to call.
     Archive = tuple[list["Member"], Callable[[int], IO[bytes]]]
 
-#: Bytes that the headers of one tar member may have: its name, its link and its pax values are read
-#: into memory, of which 1 MB of archive can otherwise take gigabytes.
+#: Bytes that the headers of one tar member may have, which are in memory: name, link, pax values.
 _LONGEST_HEADER = 1 << 16
 
 #: Characters that names may have on average, and their folders: all of them are in memory.
@@ -393,12 +392,13 @@ class guarded:
 def _zip(path: str, growth: Growth) -> Iterator[Archive]:
     import zipfile
 
-    with zipfile.ZipFile(path) as archive:
-        infos = archive.infolist()
-        if len(infos) > growth.members:
-            raise _too_many(path, f"holds more than {growth.members} members")
-        members = [_zip_member(archive, info) for info in infos]
-        yield members, lambda number: archive.open(infos[number])
+    if codecs.zip_directory(path) // (46 + _LONG_NAMES) <= growth.members:  # it is read whole
+        with zipfile.ZipFile(path) as archive:
+            if len(infos := archive.infolist()) <= growth.members:
+                members = [_zip_member(archive, info) for info in infos]
+                yield members, lambda number: archive.open(infos[number])
+                return
+    raise _too_many(path, f"holds more than {growth.members} members")
 
 
 def _zip_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Member:

@@ -359,21 +359,9 @@ def _parquet(path: str, lower: str) -> Preview:
     return found
 
 
-def _directory(path: str) -> int:
-    """Return the bytes of a zip's directory (APPNOTE 6.3.10, sections 4.3.14 and 4.3.16)."""
-    with open(path, "rb") as file:
-        file.seek(max(0, file.seek(0, 2) - (1 << 16) - 100))
-        tail = file.read()
-    start, large = tail.rfind(b"PK\5\6"), tail.rfind(b"PK\6\6")
-    (size,) = struct.unpack("<I", tail[start + 12 : start + 16])
-    if size == 0xFFFFFFFF and large >= 0:
-        (size,) = struct.unpack("<Q", tail[large + 40 : large + 48])
-    return int(size)
-
-
 def _zip(path: str, lower: str) -> Preview:
     zipfile, found = _library("zipfile"), Preview()
-    if not _fits_in(found, _LISTED * _directory(path)):
+    if not _fits_in(found, _LISTED * codecs.zip_directory(path)):
         return found
     with zipfile.ZipFile(path) as archive:
         members = sorted(archive.infolist(), key=lambda one: one.filename)

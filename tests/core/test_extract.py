@@ -407,6 +407,28 @@ def test_more_members_than_the_limit(serve, tmp_path, name, content, kind):
     assert len(data.get(name, processor=kind())) == len(FILES)
 
 
+def test_the_directory_of_a_zip_of_too_many_members_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "x.zip"
+    path.write_bytes(make_zip({f"{number}": b"" for number in range(2000)}))
+    assert codecs.zip_directory(str(path)) > 2000 * 46
+    monkeypatch.setattr(zipfile, "ZipFile", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(ExtractionError, match="holds more than 3 members"):
+        extract.unpack("Unzip", str(path), str(tmp_path), set, extract.Growth(1, 3))
+
+
+def test_the_directory_of_a_large_zip_stands_elsewhere(tmp_path):
+    plain = make_zip({"a": b"1"})
+    end = plain.rindex(b"PK\5\6")
+    size = int.from_bytes(plain[end + 12 : end + 16], "little")
+    record = b"PK\6\6" + (44).to_bytes(8, "little") + bytes(28) + size.to_bytes(8, "little")
+    tail = plain[end : end + 12] + b"\xff" * 4 + plain[end + 16 :]
+    path = tmp_path / "x.zip"
+    path.write_bytes(plain[:end] + record + bytes(28) + tail)
+    assert codecs.zip_directory(str(path)) == size
+    path.write_bytes(b"no zip")
+    assert codecs.zip_directory(str(path)) == 0
+
+
 def long_header(kind):
     """Return a tar of which a header says that 1 GiB of it follows, all zeros."""
     info = tarfile.TarInfo("././@LongLink")
