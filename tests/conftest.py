@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
+import subprocess
 import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.configuration import set_hypothesis_home_dir
 from servers.fixtures import azurite, ceph, gcs, moto
+
+from pkgdata.base import retry
 
 __all__ = ["azurite", "ceph", "gcs", "isolated", "moto"]
 
@@ -45,7 +49,7 @@ def pytest_make_parametrize_id(val: object) -> str | None:
 
 @pytest.fixture(autouse=True)
 def isolated(tmp_path, monkeypatch):
-    """Keep every test away from the user's files, settings and network proxies."""
+    """Keep every test away from the user's files, settings and proxies; begin with empty memory."""
     for name in list(os.environ):
         if name.startswith("PKGDATA_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
@@ -58,6 +62,38 @@ def isolated(tmp_path, monkeypatch):
     monkeypatch.delenv("ASTROPY_CACHE_DIR", raising=False)
     monkeypatch.setenv("PKGDATA_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("PKGDATA_PROGRESS", "0")
+    if "pkgdata.stores.other" in sys.modules:  # mem:// is kept as long as the process
+        for objects in sys.modules["pkgdata.stores.other"]._contents.values():
+            objects.clear()
+
+
+@pytest.fixture
+def short_waits(monkeypatch):
+    """Wait a hundredth of the time before something is tried again."""
+    usual = retry.POLICY
+    quick = usual._replace(first=usual.first / 100, longest=usual.longest / 100)
+    monkeypatch.setattr(retry, "POLICY", quick)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Return a function that mounts a file system of a size such as "4m", or changes its size."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if sys.platform != "linux" or os.geteuid() or not shutil.which("mount"):
+        pytest.skip("needs root on Linux, to mount a small file system")
+
+    def mount(size: str):
+        how = f"remount,size={size}" if os.path.ismount(folder) else f"size={size},mode=755"
+        command = ["mount", "-t", "tmpfs", "-o", how, "tmpfs", str(folder)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            pytest.skip(f"cannot mount a small file system: {done.stderr.strip()}")
+        return folder
+
+    yield mount
+    if os.path.ismount(folder):
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def _peak() -> float:

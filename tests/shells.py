@@ -53,6 +53,16 @@ class Shell:
         return self.out.splitlines()
 
 
+def parsers(parser=None):
+    """Yield the parser of the command line and those of all its commands."""
+    parser = parser or cli.parser()
+    yield parser
+    for action in parser._actions:
+        if isinstance(action.choices, dict):
+            for below in action.choices.values():
+                yield from parsers(below)
+
+
 def write(path, content=b"content"):
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

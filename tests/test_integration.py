@@ -293,24 +293,9 @@ def test_only_the_rest_is_sent_after_a_kill(large, tmp_path):
 # -- disk full --------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 10 MB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("needs root on Linux, to mount a tmpfs")
-    command = ["mount", "-t", "tmpfs", "-o", "size=10m", "tmpfs", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"needs the right to mount a tmpfs: {done.stderr.strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_file_larger_than_the_disk(large, small_disk, tmp_path):
     folder, registry = large
-    root = str(small_disk / "cache")
+    root = str(small_disk("10m") / "cache")
     with Nginx(tmp_path / "nginx", folder) as server:
         data = PackageData("p", dataurl=server.url, registry=registry, cache_dir=root)
         with pytest.raises(CacheError, match=f"{20 * MEGABYTE} bytes are needed") as caught:
@@ -321,12 +306,13 @@ def test_file_larger_than_the_disk(large, small_disk, tmp_path):
 
 def test_disk_that_fills_up_meanwhile(large, small_disk, tmp_path):
     folder, _ = large
-    root = str(small_disk / "cache")
+    disk = small_disk("10m")
+    root = str(disk / "cache")
     served = tmp_path / "served"
     served.mkdir()
     with open(folder / "small.bin", "rb") as file:
         (served / "part.bin").write_bytes(file.read(8 * MEGABYTE))
-    other = small_disk / "other.bin"
+    other = disk / "other.bin"
 
     def fill_up(event) -> None:
         if event.state == "bytes" and not other.exists():

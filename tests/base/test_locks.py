@@ -31,6 +31,9 @@ class Time:
     def clock(self) -> float:
         return self.now
 
+    def lock(self, path: str, timeout: float = 60) -> KeyLock:
+        return KeyLock(path, timeout, self.clock, self.sleep)
+
     def sleep(self, seconds: float) -> None:
         self.sleeps.append(seconds)
         self.now += seconds
@@ -69,18 +72,18 @@ def nothing() -> tuple[()]:
 
 
 def test_free_lock_is_held_at_once(path, time):
-    lock = KeyLock(path, 60, time.clock, time.sleep)
+    lock = time.lock(path)
     assert lock.acquire(never, nothing) == HELD
     assert time.sleeps == []
     lock.release()
-    again = KeyLock(path, 60, time.clock, time.sleep)
+    again = time.lock(path)
     assert again.acquire(never, nothing) == HELD
     again.release()
 
 
 def test_waiting_ends_after_the_timeout(path, held, time):
     told: list[float] = []
-    waiting = KeyLock(path, 3, time.clock, time.sleep)
+    waiting = time.lock(path, 3)
     assert waiting.acquire(never, nothing, told.append) == ALONE
     assert 3 <= time.now < 3.1
     assert told[0] == 0
@@ -92,19 +95,19 @@ def test_waiting_ends_after_the_timeout(path, held, time):
 
 
 def test_no_timeout_at_all_still_asks_once(path, held, time):
-    assert KeyLock(path, 0, time.clock, time.sleep).acquire(never, nothing) == ALONE
+    assert time.lock(path, 0).acquire(never, nothing) == ALONE
     assert time.sleeps == []
 
 
 def test_progress_restarts_the_timeout(path, held, time):
     """The holder writes until t = 10; the wait ends one timeout later."""
-    lock = KeyLock(path, 2, time.clock, time.sleep)
+    lock = time.lock(path, 2)
     assert lock.acquire(never, lambda: [("part", min(int(time.now), 10), 0)]) == ALONE
     assert 12 <= time.now < 15
 
 
 def test_done_ends_the_wait(path, held, time):
-    lock = KeyLock(path, 60, time.clock, time.sleep)
+    lock = time.lock(path)
     assert lock.acquire(lambda: time.now >= 5, nothing) == DONE
     assert 5 <= time.now < 6.5
     assert lock._lock is None
@@ -112,7 +115,7 @@ def test_done_ends_the_wait(path, held, time):
 
 def test_released_lock_is_taken(path, held, time):
     time.at = [(4.0, held.release)]
-    lock = KeyLock(path, 60, time.clock, time.sleep)
+    lock = time.lock(path)
     assert lock.acquire(never, nothing) == HELD
     assert 4 <= time.now < 5.3
     lock.release()
@@ -127,7 +130,7 @@ def test_removed_lock_file_ends_the_wait(path, held, time):
         held.release()
 
     time.at = [(4.0, finish)]
-    lock = KeyLock(path, 60, time.clock, time.sleep)
+    lock = time.lock(path)
     assert lock.acquire(never, nothing) == HELD
     lock.remove()
     lock.release()
@@ -181,7 +184,7 @@ def test_soft_lock_where_there_is_no_flock(path, time, monkeypatch, number):
     monkeypatch.setattr(fcntl, "flock", fails_with(number))
     lock = KeyLock(path, 60)
     assert lock.acquire(never, nothing) == HELD
-    second = KeyLock(path, 3, time.clock, time.sleep)
+    second = time.lock(path, 3)
     assert second.acquire(lambda: time.now > 2, nothing) == DONE
     assert note(path).startswith(owners.token())
     lock.release()
@@ -354,7 +357,7 @@ def test_a_symbolic_link_is_not_followed(tmp_path, path, kind):
 
 
 def test_a_long_wait_is_logged_once(path, held, time, caplog):
-    lock = KeyLock(path, 60.0, time.clock, time.sleep)
+    lock = time.lock(path)
     time.at.append((20.0, held.release))
     assert lock.acquire(never, nothing) == HELD
     lock.release()
@@ -363,7 +366,7 @@ def test_a_long_wait_is_logged_once(path, held, time, caplog):
 
 
 def test_a_wait_that_is_shown_is_not_logged(path, held, time, caplog):
-    lock = KeyLock(path, 60.0, time.clock, time.sleep)
+    lock = time.lock(path)
     time.at.append((20.0, held.release))
     assert lock.acquire(never, nothing, lambda seconds: None) == HELD
     lock.release()
@@ -399,7 +402,7 @@ def growing(clock: Time) -> list[tuple[str, int, int]]:
 
 @posix
 def test_another_host_is_waited_for_while_its_work_grows(shared, time):
-    lock = KeyLock(shared, 2, time.clock, time.sleep)
+    lock = time.lock(shared, 2)
     time.at = [(20.0, lambda: os.unlink(shared + ".soft"))]
     assert lock.acquire(never, lambda: growing(time)) == HELD
     assert 20 <= time.now <= 22.5
@@ -410,7 +413,7 @@ def test_another_host_is_waited_for_while_its_work_grows(shared, time):
 
 @posix
 def test_another_host_that_shows_no_sign_of_work_is_replaced(shared, time):
-    lock = KeyLock(shared, 2, time.clock, time.sleep)
+    lock = time.lock(shared, 2)
     assert lock.acquire(never, nothing) == HELD
     assert 2 <= time.now < 2.5
     assert note(shared).startswith(owners.token())
@@ -420,7 +423,7 @@ def test_another_host_that_shows_no_sign_of_work_is_replaced(shared, time):
 def test_a_host_that_died_long_ago_costs_no_timeout(shared, time):
     """Not even if its name is older than its last bytes."""
     os.utime(shared + ".soft", (1e9, 1e9))
-    lock = KeyLock(shared, 60, time.clock, time.sleep)
+    lock = time.lock(shared)
     assert lock.acquire(never, lambda: [("part", 9, 10**18)]) == HELD
     assert time.now < 0.5
 
@@ -429,7 +432,7 @@ def test_a_host_that_died_long_ago_costs_no_timeout(shared, time):
 def test_a_host_that_died_a_moment_ago_costs_what_is_left_of_the_timeout(shared, time):
     now = os.lstat(shared + ".soft").st_mtime
     os.utime(shared + ".soft", (now - 20, now - 20))
-    lock = KeyLock(shared, 60, time.clock, time.sleep)
+    lock = time.lock(shared)
     assert lock.acquire(never, nothing) == HELD
     assert 35 < time.now < 42
 
@@ -475,7 +478,7 @@ def test_one_process_of_a_host_waits_for_the_other_hosts(shared, time, monkeypat
 def test_the_others_of_a_host_leave_it_to_one_to_take_over(shared, time):
     first = locks._Named(shared)
     assert not first.take()
-    lock = KeyLock(shared, 60, time.clock, time.sleep)
+    lock = time.lock(shared)
     assert lock.acquire(never, nothing) == ALONE
     assert 65 <= time.now < 66
     first.release()
@@ -486,7 +489,7 @@ def test_on_a_local_disk_whoever_has_flock_has_the_lock(path, time, monkeypatch)
     """A container that was killed has left its name; it has another namespace of processes."""
     monkeypatch.setattr(disk, "is_local", lambda folder: True)
     write(path, ELSEWHERE)
-    lock = KeyLock(path, 60, time.clock, time.sleep)
+    lock = time.lock(path)
     assert lock.acquire(never, nothing) == HELD
     assert time.sleeps == []
     lock.release()
@@ -514,7 +517,7 @@ def test_where_no_note_can_be_written_flock_is_the_lock(path, time, monkeypatch)
         return create(name, **how)
 
     monkeypatch.setattr(fs, "create_exclusive", full)
-    lock, second = KeyLock(path, 60), KeyLock(path, 3, time.clock, time.sleep)
+    lock, second = KeyLock(path, 60), time.lock(path, 3)
     assert lock.acquire(never, nothing) == HELD
     assert second.acquire(never, nothing) == ALONE
     lock.release()
@@ -531,7 +534,7 @@ def test_what_another_planted_costs_no_more_than_the_timeout(path, time, monkeyp
         "link": lambda name: os.symlink("/etc/hostname", name),
     }
     plant[kind](path + ".soft")
-    lock = KeyLock(path, 3, time.clock, time.sleep)
+    lock = time.lock(path, 3)
     assert lock.acquire(never, nothing) == HELD
     assert time.now < 4
     lock.release()

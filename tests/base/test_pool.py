@@ -9,11 +9,11 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from waiting import wait_for
 
 from pkgdata.base import pool
 from pkgdata.errors import StoreError
@@ -501,14 +501,6 @@ def started(monkeypatch):
 
 def no_children():
     return STARTED and all(child.poll() is not None for child in STARTED)
-
-
-def wait_for(condition):
-    """Wait for what no event tells, such as the end of another's thread."""
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 def environment():

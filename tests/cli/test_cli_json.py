@@ -11,27 +11,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from shells import write
+from shells import parsers, write
 
-from pkgdata import cli
 from pkgdata.base import text
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reference" / "commands.md"
 TABLE = dict(re.findall(r"^\| `([a-z -]+(?: PKG)?)` \| (.*) \|$", PAGE.read_text("utf-8"), re.M))
 
 
-def walk(parser):
-    yield parser
-    for action in parser._actions:
-        if isinstance(action.choices, dict):
-            for below in action.choices.values():
-                yield from walk(below)
-
-
 def test_every_command_with_json_is_in_the_table():
     known = {
         one.prog.removeprefix("pkgdata ")
-        for one in walk(cli.parser())
+        for one in parsers()
         if "--json" in one._option_string_actions
     }
     assert known == {re.sub(" PKG$| --files$", "", command) for command in TABLE}

@@ -6,11 +6,11 @@ import gzip
 import json
 import os
 import signal
-import time
 
 import pytest
 from shells import command, fill, run, tree, write
 from sshd import Sshd
+from waiting import wait_for
 
 from pkgdata.stores import Store
 
@@ -240,10 +240,8 @@ def test_s3_pipes_in_parts_and_leaves_nothing_when_interrupted(tmp_path, ceph, c
 
 
 def wait_for_uploads(bucket, count):
-    store, deadline = Store(bucket), time.monotonic() + 60
-    while len([*store.uploads()]) != count:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    store = Store(bucket)
+    wait_for(lambda: len([*store.uploads()]) == count)
 
 
 @pytest.mark.integration

@@ -9,19 +9,11 @@ import subprocess
 import sys
 
 import pytest
+from shells import parsers
 
 from pkgdata import cli
 
-
-def walk(parser):
-    yield parser
-    for action in parser._actions:
-        if isinstance(action.choices, dict):
-            for below in action.choices.values():
-                yield from walk(below)
-
-
-PARSERS = {p.prog: p for p in walk(cli.parser()) if p.prog != "pkgdata complete-words"}
+PARSERS = {p.prog: p for p in parsers() if p.prog != "pkgdata complete-words"}
 EXAMPLES = cli.template("examples.txt").splitlines()
 
 

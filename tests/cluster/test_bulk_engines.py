@@ -14,6 +14,7 @@ import threading
 import time
 
 import pytest
+from waiting import wait_for
 
 from pkgdata.base.progress import DONE
 from pkgdata.cluster import bulk
@@ -21,36 +22,13 @@ from pkgdata.errors import BatchError, PkgdataWarning, StoreError
 from pkgdata.stores import Store
 
 WAIT = 60
+OBJECTS = 300
 
 pytestmark = [
     pytest.mark.integration,
     # Dask and Ray leave sockets, event loops and files to the collector of garbage
     pytest.mark.filterwarnings("default"),
 ]
-
-
-def wait_for(condition):
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def source(tmp_path):
-    store = Store(str(tmp_path / "source"))
-    for number in range(300):
-        store[f"d{number % 3}/{number}"] = b"%d" % number * 1000
-    return store
-
-
-@pytest.fixture
-def to(tmp_path):
-    return Store(str(tmp_path / "to"))
-
-
-def check(source, to):
-    assert {name: to[name] for name in to} == {name: source[name] for name in source}
 
 
 # -- Dask ------------------------------------------------------------------------------------------
@@ -78,10 +56,10 @@ def pids(client):
     return client.run(os.getpid)
 
 
-def test_dask_copies_each_object_once(client, source, to):
+def test_dask_copies_each_object_once(client, source, to, check):
     events = []
     report = source.transfer_to(to, on=client, progress=events.append)
-    check(source, to)
+    check(to)
     assert sorted(report.succeeded) == sorted(source)
     ended = collections.Counter(event.name for event in events if event.state == DONE)
     assert ended == collections.Counter(source)
@@ -174,7 +152,7 @@ def test_ctrl_c_ends_what_dask_is_at(client, to):
     assert "slow" not in to
 
 
-def test_no_worker_is_waited_for(cluster, client, source, to, monkeypatch):
+def test_no_worker_is_waited_for(cluster, client, source, to, monkeypatch, check):
     monkeypatch.setattr(bulk, "_PATIENCE", 0.3)
     cluster.scale(0)
     wait_for(lambda: not client.nthreads())
@@ -183,7 +161,7 @@ def test_no_worker_is_waited_for(cluster, client, source, to, monkeypatch):
     with pytest.warns(PkgdataWarning, match="no worker is there"):
         source.transfer_to(to, on=client)
     timer.join()
-    check(source, to)
+    check(to)
 
 
 def test_a_scheduler_that_ends_hangs_nobody(tmp_path, source, to):
@@ -237,7 +215,7 @@ def start_scheduler(folder):
     return found
 
 
-def test_cp_on_a_scheduler(tmp_path, source, to):
+def test_cp_on_a_scheduler(tmp_path, source, to, check):
     pytest.importorskip("distributed")
     cluster = start_scheduler(tmp_path)
     try:
@@ -249,17 +227,17 @@ def test_cp_on_a_scheduler(tmp_path, source, to):
         cluster.stop()
     assert done.returncode == 0, done.stderr
     assert "300 copied" in done.stderr
-    check(source, to)
+    check(to)
 
 
 # -- other executors -------------------------------------------------------------------------------
 
 
-def test_loky(source, to):
+def test_loky(source, to, check):
     loky = pytest.importorskip("loky", reason="needs loky: pip install loky")
     with loky.ProcessPoolExecutor(2) as pool:
         report = source.transfer_to(to, on=pool)
-    check(source, to)
+    check(to)
     assert sorted(report.succeeded) == sorted(source)
 
 
@@ -275,7 +253,7 @@ MPI = """
 """
 
 
-def test_mpi4py(source, to):
+def test_mpi4py(source, to, check):
     pytest.importorskip("mpi4py", reason="needs mpi4py: pip install 'pkgdata-cache[mpi]'")
     if shutil.which("mpiexec") is None:
         pytest.skip("needs mpiexec: apt-get install openmpi-bin")
@@ -290,10 +268,10 @@ def test_mpi4py(source, to):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["300", "2"]
-    check(source, to)
+    check(to)
 
 
-def test_ray(source, to):
+def test_ray(source, to, check):
     ray = pytest.importorskip("ray", reason="needs Ray: pip install ray")
     ray.init(num_cpus=2, include_dashboard=False, logging_level="ERROR")
     killed = []
@@ -307,6 +285,6 @@ def test_ray(source, to):
         report = source.transfer_to(to, on=ray, progress=kill)
     finally:
         ray.shutdown()
-    check(source, to)
+    check(to)
     assert killed
     assert sorted(report.succeeded) == sorted(source)

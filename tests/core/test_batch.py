@@ -471,29 +471,11 @@ def test_a_disk_that_fails_for_ever(server, monkeypatch):
     assert check_objects(data.cache.root) == 0
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of 4 MB; call the result with a size to change that."""
-    if not sys.platform.startswith("linux") or os.geteuid() != 0:
-        pytest.skip("needs root on Linux, to mount a small file system")
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=4m,mode=755", "tmpfs", str(folder)]
-    if subprocess.run(command, check=False, stderr=subprocess.DEVNULL).returncode:
-        pytest.skip("this container may not mount a file system")
-
-    def resize(size: str) -> None:
-        subprocess.run(["mount", "-o", f"remount,size={size}", str(folder)], check=True)
-
-    yield folder, resize
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("sized", [True, False])
 @pytest.mark.parametrize("most", [10, 1024])
 def test_disk_full_in_the_middle(small_disk, monkeypatch, sized, most):
-    folder, resize = small_disk
+    folder = small_disk("4m")
     monkeypatch.setattr(partial, "MOST", most)
     files = make(150, 40_000)
     with FaultServer(dict(files)) as server:
@@ -507,7 +489,7 @@ def test_disk_full_in_the_middle(small_disk, monkeypatch, sized, most):
             assert "no space" in str(error), name
         check_here(report, set(files) - set(report.failed), files)
         assert check_objects(data.cache.root) == len(report.succeeded) > 20
-        resize("32m")
+        small_disk("32m")
         check_here(report.retry(), report.failed, files)
         check_here(data.fetch(), files, files)
 

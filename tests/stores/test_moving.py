@@ -10,12 +10,12 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import faults
 import pytest
 from faults import FaultServer
 from servers.proxy import Proxy
+from waiting import wait_for
 
 from pkgdata.base.hashes import Digest
 from pkgdata.errors import (
@@ -43,14 +43,6 @@ def joined(blocks):
 
 def ours():
     return [thread for thread in threading.enumerate() if thread.name.startswith("pkgdata")]
-
-
-def wait_for(condition):
-    """Wait for what no event tells, such as the end of another's thread."""
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.005)
 
 
 @pytest.fixture(autouse=True)

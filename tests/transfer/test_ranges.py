@@ -108,7 +108,8 @@ class FakeBody(Body):
 
     def readinto(self, buffer: memoryview) -> int:
         limit = self._before(self, self._at)
-        piece = self._content[self._at :][: min(len(buffer), PIECE if limit is None else limit)]
+        most = min(len(buffer), PIECE if limit is None else limit)
+        piece = self._content[self._at : self._at + most]
         buffer[: len(piece)] = piece
         self._at += len(piece)
         return len(piece)
@@ -265,24 +266,29 @@ def test_nothing_is_missing_but_the_hash(bench):
     assert store.asked == []
 
 
-def test_a_slow_connection_does_not_hold_up_the_end(bench):
-    """It reads no more until all is there but what is too short to be taken from it."""
+def hold_first(bench, until, before=lambda body, at: None) -> tuple[Bench, FakeStore]:
+    """Return a bench whose first body gives a piece, then waits until so many bytes are there."""
     gate = threading.Event()
 
-    def before(body: FakeBody, at: int) -> None:
+    def hold(body: FakeBody, at: int) -> None:
+        before(body, at)
         if body is store.bodies[0] and at:
             assert gate.wait(30)
 
-    store = FakeStore("a", before=before)
-    one = bench(store)
-    record = one.work._moved
-
     def moved(done: int) -> None:
         record(done)
-        if SIZE - done <= 2 * ranges.SMALLEST:
+        if done >= until:
             gate.set()
 
-    one.work._moved = moved
+    store = FakeStore("a", before=hold)
+    one = bench(store)
+    record, one.work._moved = one.work._moved, moved
+    return one, store
+
+
+def test_a_slow_connection_does_not_hold_up_the_end(bench):
+    """It reads no more until all is there but what is too short to be taken from it."""
+    one, store = hold_first(bench, SIZE - 2 * ranges.SMALLEST)
     one.run()
     one.check()
     assert len(store.asked) > 3
@@ -291,23 +297,8 @@ def test_a_slow_connection_does_not_hold_up_the_end(bench):
 def test_all_work_close_behind_the_front(bench, monkeypatch):
     """Others can follow while it grows, also if one connection is slower than the rest."""
     monkeypatch.setattr(ranges, "AHEAD", MB)
-    gate, far = threading.Event(), []
-
-    def before(body: FakeBody, at: int) -> None:
-        far.append(at - one.work.on_disk()[0])
-        if body is store.bodies[0] and at:
-            assert gate.wait(30)
-
-    store = FakeStore("a", before=before)
-    one = bench(store)
-    record = one.work._moved
-
-    def moved(done: int) -> None:
-        record(done)
-        if done >= MB // 2:
-            gate.set()
-
-    one.work._moved = moved
+    far = []
+    one, _ = hold_first(bench, MB // 2, lambda body, at: far.append(at - one.work.on_disk()[0]))
     one.run()
     one.check()
     assert MB // 4 < max(far) <= MB
@@ -317,22 +308,7 @@ def test_whoever_holds_up_the_others_is_relieved(bench, monkeypatch):
     """The first connection reads no more until all is there; then it finds that nothing is left."""
     monkeypatch.setattr(ranges, "AHEAD", MB)
     monkeypatch.setattr(ranges, "PATIENCE", 0.0)
-    gate = threading.Event()
-
-    def before(body: FakeBody, at: int) -> None:
-        if body is store.bodies[0] and at:
-            assert gate.wait(30)
-
-    store = FakeStore("a", before=before)
-    one = bench(store)
-    record = one.work._moved
-
-    def moved(done: int) -> None:
-        record(done)
-        if done == SIZE:
-            gate.set()
-
-    one.work._moved = moved
+    one, _ = hold_first(bench, SIZE)
     one.run()
     one.check()
     assert one.work._errors == []
@@ -397,18 +373,17 @@ def test_mirrors_share_the_work(bench):
 
 
 @pytest.mark.parametrize(
-    "other",
+    "kind",
     [
-        Deaf("deaf"),
-        Refusing("refusing", transient=False),
-        FakeStore("longer", CONTENT + b"more"),
-        FakeStore("shorter", CONTENT[:-1]),
+        Deaf,
+        lambda name: Refusing(name, transient=False),
+        lambda name: FakeStore(name, CONTENT + b"more"),
+        lambda name: FakeStore(name, CONTENT[:-1]),
     ],
-    ids=lambda store: store.url,
+    ids=["deaf", "refusing", "longer", "shorter"],
 )
-def test_a_mirror_that_does_not_serve_ranges_of_it_is_dropped(bench, other):
-    other.asked.clear()
-    good = FakeStore("a")
+def test_a_mirror_that_does_not_serve_ranges_of_it_is_dropped(bench, kind):
+    good, other = FakeStore("a"), kind("other")
     good.before = together([good, other])
     one = bench(good, other)
     one.run()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import shutil
 import subprocess
 import sys
 import textwrap
@@ -427,36 +426,22 @@ def test_unknown_space_is_no_obstacle(target, monkeypatch):
     transfer_of(target).run(FakeStore(rest_of(CONTENT)), NAME)
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A file system of one megabyte."""
-    if sys.platform != "linux" or os.geteuid() or not shutil.which("mount"):
-        pytest.skip("only root on Linux can mount a small file system")
-    path = tmp_path / "small"
-    path.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(path)]
-    done = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"cannot mount a small file system: {done.stderr.strip()}")
-    yield str(path)
-    subprocess.run(["umount", str(path)], check=True)
-
-
 def test_full_disk_is_told_and_gives_its_bytes_back(small_disk):
+    folder = str(small_disk("1m"))
     with (
         pytest.raises(CacheError, match="no space for 'maps/dust") as caught,
-        Partial(small_disk, "key", resume=True) as target,
+        Partial(folder, "key", resume=True) as target,
     ):
         transfer_of(target, LARGE).run(FakeStore(rest_of(LARGE, told=False)), NAME)
-    assert small_disk in str(caught.value)
-    assert os.listdir(small_disk) == []
+    assert folder in str(caught.value)
+    assert os.listdir(folder) == []
 
 
 def test_known_size_is_refused_on_a_small_disk(small_disk):
     body = FakeBody([LARGE], size=len(LARGE))
     with (
         pytest.raises(CacheError, match="bytes are needed"),
-        Partial(small_disk, "key", resume=True) as target,
+        Partial(str(small_disk("1m")), "key", resume=True) as target,
     ):
         transfer_of(target, LARGE).run(FakeStore(body), NAME)
     assert body.given == 0

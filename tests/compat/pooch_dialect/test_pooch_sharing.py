@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import pooch as theirs
@@ -27,6 +26,7 @@ from pooch_files import (
     sha,
     written,
 )
+from waiting import wait_for
 
 import pkgdata
 import pkgdata.compat.pooch as pooch
@@ -280,14 +280,6 @@ def test_a_killed_download_is_resumed(server, store, spawn):
     assert Path(pup.fetch("large.bin")).read_bytes() == content
     assert server.settled()[-1].headers["range"] == f"bytes={there}-"
     assert files_below(store) == {"large.bin"}
-
-
-def wait_for(condition):
-    """Wait until a condition holds that no event reports: bytes on disk of another process."""
-    end = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < end, "it did not happen"
-        threading.Event().wait(0.01)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="stops and kills processes by signals")

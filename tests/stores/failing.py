@@ -1,0 +1,53 @@
+"""What the tests of faults read and write, how they read it, and what must not be left."""
+
+from __future__ import annotations
+
+import os
+import random
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+RANDOM = random.Random(11)
+CONTENT = RANDOM.randbytes(3 << 20)
+#: In parts, when it is written.
+PARTS = RANDOM.randbytes(20 << 20)
+
+
+def ranges() -> bytes:
+    """Return what is read by several ranges at once; kept, it would be 41 MB."""
+    return PARTS + CONTENT * 7
+
+
+def via_get(store, name, tmp_path):
+    return store.get(name)
+
+
+def via_blocks(store, name, tmp_path):
+    return b"".join(map(bytes, store.blocks(name)))
+
+
+def via_transfer(store, name, tmp_path):
+    store.transfer_to(str(tmp_path / "copies"), [name])
+    [found] = os.listdir(tmp_path / "copies")
+    return (tmp_path / "copies" / found).read_bytes()
+
+
+WAYS = {"get": via_get, "blocks": via_blocks, "transfer": via_transfer}
+each_way = pytest.mark.parametrize("way", WAYS.values(), ids=[*WAYS])
+
+
+def leftovers(folder):
+    """Return what is below a folder, files that are not finished included."""
+    return [*folder.rglob("*")] if folder.exists() else []
+
+
+def run_apart(code, *arguments):
+    """Start a Python program."""
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
