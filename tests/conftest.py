@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import shutil
@@ -29,6 +30,12 @@ settings.register_profile(
 settings.load_profile("pkgdata")
 # hypothesis keeps a cache beside the sources, from collection on, unless there is nowhere to put it
 set_hypothesis_home_dir(os.devnull)
+if sys.platform == "linux" and hasattr(ctypes.CDLL(None), "mallopt"):  # glibc
+    # blocks from 1 MiB on go back to the system when they are freed; else glibc raises that limit
+    # to the largest block freed so far, and the heap of each thread keeps what a test has freed
+    ctypes.CDLL(None).mallopt(-3, 1 << 20)  # M_MMAP_THRESHOLD
+# each of a thousand processes would compile the package, and each worker rewrite all the tests
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # `nohup pytest &` ignores Ctrl-C, and what a test starts would inherit that: it could not be
 # interrupted, and would run on into the next test
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

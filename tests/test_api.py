@@ -177,32 +177,30 @@ def is_inherited(node, cls):
     return any(getattr(getattr(base, node.name, None), "__doc__", None) for base in cls.__mro__[1:])
 
 
-def definitions():
-    """Yield every definition without an underscore, with the class that it stands in."""
-    for path in FILES:
-        module = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
-        for name, node in public(ast.parse(path.read_text(encoding="utf-8")).body):
-            yield pytest.param(module.removesuffix(".__init__"), name, node, id=f"{module}:{name}")
+each_file = pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+@each_file
 def test_every_module_has_a_docstring(path):
     doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
     assert doc
     assert doc.splitlines()[0].endswith((".", ":", "?", "!"))
 
 
-@pytest.mark.parametrize(("module", "name", "node"), list(definitions()))
-def test_every_definition_has_a_sentence(module, name, node):
-    doc = ast.get_docstring(node)
-    if doc is None and "." in name:
-        value = importlib.import_module(module)
-        for part in name.split(".")[:-1]:
-            value = getattr(value, part)
-        assert is_inherited(node, value), f"{name} has no docstring, and overrides none"
-        return
-    assert doc, f"{name} has no docstring"
-    assert doc.splitlines()[0].endswith((".", "?", ":")), f"{name}: the summary is one sentence"
+@each_file
+def test_every_definition_has_a_sentence(path):
+    module = ".".join(path.relative_to(ROOT.parent).with_suffix("").parts)
+    for name, node in public(ast.parse(path.read_text(encoding="utf-8")).body):
+        doc = ast.get_docstring(node)
+        if doc is None and "." in name:
+            value = importlib.import_module(module.removesuffix(".__init__"))
+            for part in name.split(".")[:-1]:
+                value = getattr(value, part)
+            assert is_inherited(node, value), f"{name} has no docstring, and overrides none"
+            continue
+        assert doc, f"{name} has no docstring"
+        summary = doc.splitlines()[0]
+        assert summary.endswith((".", "?", ":")), f"{name}: the summary is one sentence"
 
 
 @pytest.mark.parametrize("value", list(public_names()))

@@ -433,6 +433,7 @@ def test_check_asks_all_sources(plugins, data, server):
 # -- new definitions -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_create_dataset_writes_a_definition_that_loads(two, plugins, data):
     package = plugins.package
     told = run(plugins, "create-dataset", "https://data.example.org/stars/2024-b/").stdout.strip()
@@ -448,6 +449,7 @@ def test_create_dataset_writes_a_definition_that_loads(two, plugins, data):
     assert run(plugins, "create-dataset", "nobody", "a.b", check=False).returncode == 1
 
 
+@pytest.mark.slow
 def test_data_folders_by_the_command_line(two, plugins, data, tmp_path):
     run(plugins, "datafolders", "set", "big", tmp_path)
     assert run(plugins, "datafolders", "list").stdout == f"big\t{tmp_path}\n"

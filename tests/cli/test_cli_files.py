@@ -150,6 +150,7 @@ def test_bytes_that_an_earlier_command_brought_are_no_speed(words, package, tmp_
     assert total in said
 
 
+@pytest.mark.slow
 def test_the_closing_lines_of_the_cache(package, tmp_path):
     place = tmp_path / "cache"
     run("fetch", package)

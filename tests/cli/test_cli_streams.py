@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import subprocess
@@ -46,15 +47,22 @@ COMMANDS = [
     ("no-such-command-漢",),
 ]
 
+#: Those of the fast tests: data, an error, a download, the parser's own words.
+FEW = [("list", "PKG"), ("get", "PKG", "none-漢"), ("fetch", "PKG"), ("--help",)]
+each_command = pytest.mark.parametrize(
+    "words",
+    [pytest.param(one, marks=[] if one in FEW else pytest.mark.slow) for one in COMMANDS],
+    ids=" ".join,
+)
+
 ENCODINGS = {
     "a code page of Windows": {"PYTHONIOENCODING": "cp1252"},
     "ASCII": {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
 }
 
 
-@pytest.fixture
-def package(tmp_path):
-    """Return the folder of a package with a file whose name is not ASCII; its files lie near."""
+def make(tmp_path):
+    """Make a package with a file whose name is not ASCII; its files lie near."""
     content = b"content"
     write(tmp_path / "site" / NAME, content)
     digest = hashlib.sha256(content).hexdigest()
@@ -64,6 +72,18 @@ def package(tmp_path):
         f'[package]\nname = "streams"\ndataurl = "{(tmp_path / "site").as_uri()}/"\n'.encode(),
     )
     return str(tmp_path / "pkg")
+
+
+@pytest.fixture
+def package(tmp_path):
+    return make(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory):
+    """Return a function that tells the exit code of a command with the usual streams."""
+    package = make(tmp_path_factory.mktemp("usual"))
+    return functools.cache(lambda words: run(words, package).returncode)
 
 
 def run(words, package, *, shell="", env=(), **options):
@@ -87,12 +107,12 @@ def run(words, package, *, shell="", env=(), **options):
 
 @pytest.mark.skipif(os.name == "nt", reason="locales of Linux and macOS")
 @pytest.mark.parametrize("encoding", ENCODINGS)
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_any_encoding_will_do(words, encoding, package):
+@each_command
+def test_any_encoding_will_do(words, encoding, package, usual):
     done = run(words, package, env=ENCODINGS[encoding])
     assert done.returncode in (0, 1, 2, 3)
     if encoding == "a code page of Windows":
-        assert done.returncode == run(words, package).returncode
+        assert done.returncode == usual(words)
         told = (done.stdout + done.stderr).decode("cp1252" if words[0] != "cat" else "utf-8")
         assert "漢" not in told
     elif done.returncode == 1 and b"encoding of this locale" in done.stderr:
@@ -101,11 +121,10 @@ def test_any_encoding_will_do(words, encoding, package):
 
 @pytest.mark.skipif(os.name == "nt", reason="a shell's redirections")
 @pytest.mark.parametrize("shell", [">&-", "2>&-", "<&-", "<&- >&- 2>&-"])
-@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
-def test_streams_that_are_closed(words, shell, package):
+@each_command
+def test_streams_that_are_closed(words, shell, package, usual):
     done = run(words, package, shell=shell)
-    usual = run(words, package)
-    assert done.returncode == usual.returncode
+    assert done.returncode == usual(words)
     if shell == "2>&-":
         assert b"pkgdata: error" not in done.stdout, "messages must not turn into data"
 

@@ -435,6 +435,7 @@ def test_astropy_finds_what_pkgdata_fetched(server, astropy_cache, tmp_path, mon
     assert child(ASK, base, "remote/far.txt") == ["True", path, path]
 
 
+@pytest.mark.slow
 def test_pkgdata_finds_what_astropy_fetched(server, astropy_cache):
     base = server.as_uri() + "/"
     (path,) = child(BRING, base, "remote/far.txt")

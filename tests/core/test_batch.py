@@ -182,6 +182,7 @@ def test_duplicate_and_dead_mirrors(server):
     assert server.connections <= 5
 
 
+@pytest.mark.slow
 def test_mirrors_that_hold_a_part_each(server, second):
     for i, name in enumerate(FILES):
         del (server, second)[i % 2].contents[name]
@@ -549,6 +550,7 @@ def test_small_files_of_a_folder_come_one_after_another(web_folder, monkeypatch)
     assert len(seen) == 1
 
 
+@pytest.mark.slow
 def test_more_threads_come_while_a_folder_is_slow(web_folder, monkeypatch):
     hold = threading.Event()
     seen = threads_of(monkeypatch, hold)

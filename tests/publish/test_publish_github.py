@@ -265,6 +265,7 @@ def test_what_is_just_below_the_limits_is_taken(server):
     destination(server).check([item(f"f{n}", TOO_LARGE - 1) for n in range(MOST)])
 
 
+@pytest.mark.slow
 def test_assets_that_are_there_already_count_too(server, folder):
     release = server.make_release(server.repos["org/data"], "v1")
     for number in range(MOST - 2):

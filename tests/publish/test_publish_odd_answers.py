@@ -109,9 +109,16 @@ def damage(monkeypatch):
 
 @pytest.mark.parametrize("every", [False, True], ids=["one", "all after it"])
 @pytest.mark.parametrize("kind", SERVICES)
-def test_a_damaged_answer_is_an_error_of_the_service_or_does_no_harm(tmp_path, damage, kind, every):
+@pytest.mark.parametrize(
+    "seeds",
+    [range(12), pytest.param(range(12, 60), marks=pytest.mark.slow)],  # each of 12 answers, once
+    ids=["few", "many"],
+)
+def test_a_damaged_answer_is_an_error_of_the_service_or_does_no_harm(
+    tmp_path, damage, kind, every, seeds
+):
     serve, place_at = SERVICES[kind]
-    for seed in range(60):
+    for seed in seeds:
         folder = make_files(tmp_path / f"data{seed}", FILES)
         with serve() as server:
             damage(seed % 12 + 1, seed, every)

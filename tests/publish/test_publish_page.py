@@ -117,6 +117,7 @@ def test_our_own_page_is_made_anew(tmp_path):
     assert "index.html" not in registry.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [["--replace", "stars.csv"], ["--replace", "stars.csv", "--index"]]
 )
@@ -323,6 +324,7 @@ ABOUT = {
 }
 
 
+@pytest.mark.slow
 def test_description_licence_citation_homepage_and_versions(tmp_path):
     here = make(tmp_path / "files")
     make(tmp_path / "web", {"v0.9/index.html": b"", "v0.8/x": b"", "old/index.html": b""})

@@ -467,6 +467,7 @@ def test_killed_at_every_step_of_a_new_version(tmp_path):
     run_killed_at_every_step(tmp_path, {"a.fits": b"A" * 1500, "b.csv": b"b"}, prepare)
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_a_file(server, tmp_path):
     content = os.urandom(1 << 16) * 400
     folder = make_files(tmp_path / "data", {"a.bin": content})

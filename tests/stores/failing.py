@@ -10,15 +10,17 @@ import textwrap
 
 import pytest
 
-RANDOM = random.Random(11)
-CONTENT = RANDOM.randbytes(3 << 20)
-#: In parts, when it is written.
-PARTS = RANDOM.randbytes(20 << 20)
+CONTENT = random.Random(11).randbytes(3 << 20)
+
+
+def parts() -> bytes:
+    """Return what is written in parts; kept, it would be 20 MB in every process of a run."""
+    return random.Random(12).randbytes(20 << 20)
 
 
 def ranges() -> bytes:
-    """Return what is read by several ranges at once; kept, it would be 41 MB."""
-    return PARTS + CONTENT * 7
+    """Return what is read by several ranges at once."""
+    return parts() + CONTENT * 7
 
 
 def via_get(store, name, tmp_path):

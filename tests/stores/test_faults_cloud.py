@@ -15,7 +15,7 @@ import threading
 from importlib.metadata import version
 
 import pytest
-from failing import CONTENT, PARTS, WAYS, each_way, leftovers, ranges, run_apart, via_transfer
+from failing import CONTENT, WAYS, each_way, leftovers, parts, ranges, run_apart, via_transfer
 from servers import proxy as spoil
 from servers.proxy import Proxy
 
@@ -38,6 +38,10 @@ def secrets_of(server):
     return {"access_key_id": server.access_key, "secret_access_key": server.secret_key}
 
 
+def halves(content):
+    return iter([content[: 9 << 20], content[9 << 20 :]])
+
+
 def clear(error):
     """Check that an error is one of ours and says what happened, without the request."""
     assert isinstance(error, PkgdataError)
@@ -55,7 +59,7 @@ def bucket(ceph):
     name = ceph.make_bucket()
     store = Store(f"s3://{ceph.endpoint}/{name}/kept", secrets=secrets_of(ceph))
     store.put("a", CONTENT)
-    store.write_blocks("parts", iter([PARTS[: 9 << 20], PARTS[9 << 20 :]]))  # its ETag is no MD5
+    store.write_blocks("parts", halves(parts()))  # its ETag is no MD5
     store.put("ranges", io.BytesIO(ranges()))
     return name
 
@@ -215,14 +219,14 @@ class TestReading:
             kept.transfer_to(copies, ["a", "parts"])
         report = caught.value.report
         assert isinstance(report.failed["a"], IntegrityError)
-        assert ([*report.failed], copies["a"], copies["parts"]) == (["a"], b"old", PARTS)
+        assert ([*report.failed], copies["a"], copies["parts"]) == (["a"], b"old", parts())
         assert [*report.retry().succeeded] == ["a"]
-        assert (copies["a"], copies["parts"]) == (CONTENT, PARTS)
+        assert (copies["a"], copies["parts"]) == (CONTENT, parts())
 
     @pytest.mark.parametrize("name", ["parts", "ranges"])
     def test_object_that_changes_while_it_is_read(self, proxy, direct, ceph, bucket, name):
-        old, new = (PARTS, PARTS[::-1]) if name == "parts" else (ranges(), ranges()[::-1])
-        direct.write_blocks(name, iter([old[: 9 << 20], old[9 << 20 :]]))
+        old, new = (parts(), parts()[::-1]) if name == "parts" else (ranges(), ranges()[::-1])
+        direct.write_blocks(name, halves(old))
         folder = direct.url.rpartition("/")[2]
         reader = Store(f"s3://{proxy.url}/{bucket}/{folder}", secrets=secrets_of(ceph), timeout=0.5)
         proxy.script(spoil.stall(1 << 20), method="GET")
@@ -237,7 +241,7 @@ class TestReading:
         thread = threading.Thread(target=read)
         thread.start()
         proxy.wait_for_stall()
-        direct.write_blocks(name, iter([new[: 9 << 20], new[9 << 20 :]]))
+        direct.write_blocks(name, halves(new))
         thread.join()
         # never some bytes of the one and some of the other
         assert outcome[0] in (old, new) or isinstance(
@@ -325,11 +329,13 @@ class TestWriting:
             store.put("a", CONTENT)
         assert direct.get("a") == b"old"
 
-    @pytest.mark.parametrize("content", [CONTENT, PARTS, b""], ids=["small", "large", "empty"])
+    @pytest.mark.parametrize(
+        "content", [bytes, parts, lambda: CONTENT], ids=["empty", "large", "small"]
+    )
     def test_lost_answer_to_a_conditional_write(self, proxy, store, direct, content):
         proxy.script(spoil.lose_reply(), method="PUT")
-        store.put("a", io.BytesIO(content), if_absent=True)  # what is there then is our own
-        assert direct.get("a") == content
+        store.put("a", io.BytesIO(content()), if_absent=True)  # what is there then is our own
+        assert direct.get("a") == content()
 
     def test_lost_answer_where_another_was_quicker(self, proxy, store, direct):
         direct.put("a", b"another's")
@@ -370,8 +376,8 @@ class TestWritingInParts:
         if method == "POST" and fault.reset_request is not None:
             fault = spoil.hang_up()
         proxy.script(spoil.through(), fault, method=method)  # a part, or the word that ends it
-        store.put("p", io.BytesIO(PARTS))
-        assert direct.get("p") == PARTS
+        store.put("p", io.BytesIO(parts()))
+        assert direct.get("p") == parts()
         assert uploads(folder) == 0
 
     @pytest.mark.skipif(
@@ -395,7 +401,7 @@ class TestWritingInParts:
             direct.put("p", old)
         proxy.script(spoil.through(), spoil.every(fault), method=method)
         with pytest.raises(StoreError) as caught:
-            store.put("p", io.BytesIO(PARTS))
+            store.put("p", io.BytesIO(parts()))
         clear(caught.value)
         assert (direct.get("p") if old is not None else [*direct.list()]) == (old or [])
         assert uploads(folder) == 0
@@ -404,7 +410,7 @@ class TestWritingInParts:
         other = Store(f"s3://{ceph.endpoint}/{ceph.make_bucket()}", secrets=secrets_of(ceph))
         kept.transfer_to(other, ["parts", "ranges", "a"])
         assert {r.name: r.content for r in other.get(["parts", "ranges", "a"])} == {
-            "parts": PARTS,
+            "parts": parts(),
             "ranges": ranges(),
             "a": CONTENT,
         }
@@ -423,7 +429,7 @@ class TestWritingInParts:
         assert uploads(folder) == 0
         proxy.heal()
         caught.value.report.retry()
-        assert direct.get("parts") == PARTS
+        assert direct.get("parts") == parts()
 
     @pytest.mark.skipif(os.name == "nt", reason="kills by signal")
     def test_killed_in_the_midst(self, proxy, ceph, bucket, direct, folder):
@@ -510,13 +516,13 @@ class TestOtherClouds:
         proxy, store, direct = cloud
         proxy.script(spoil.through(), spoil.every(spoil.answer(500)), method="PUT")
         with pytest.raises(StoreError) as caught:
-            store.put("p", io.BytesIO(PARTS))
+            store.put("p", io.BytesIO(parts()))
         clear(caught.value)
         assert [*direct.list()] == []
         proxy.heal()
         proxy.script(spoil.through(), spoil.reset_request(1000), method="PUT")
-        store.put("p", io.BytesIO(PARTS))
-        assert direct.get("p") == PARTS
+        store.put("p", io.BytesIO(parts()))
+        assert direct.get("p") == parts()
 
 
 # -- blocks that fail by themselves ------------------------------------------------------------

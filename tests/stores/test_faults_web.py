@@ -9,9 +9,9 @@ import faults
 import pytest
 from failing import (
     CONTENT,
-    PARTS,
     each_way,
     leftovers,
+    parts,
     ranges,
     run_apart,
     via_blocks,
@@ -139,7 +139,7 @@ def test_full_disk(small_disk, server, tmp_path):
     with pytest.raises(StoreError, match="No space left"):
         target.put("b", CONTENT)
     with pytest.raises(BatchError, match="No space left"):
-        target.put([("b", io.BytesIO(PARTS)), ("c", CONTENT)])
+        target.put([("b", io.BytesIO(parts())), ("c", CONTENT)])
     assert sorted(os.listdir(folder)) == ["a", "small"]
 
 
@@ -164,18 +164,19 @@ def test_file_that_may_not_grow(server, tmp_path):
 
 def test_file_that_shrinks_while_it_is_read(tmp_path):
     (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "a").write_bytes(PARTS)
+    content = parts()
+    (tmp_path / "d" / "a").write_bytes(content)
     found = Store(str(tmp_path / "d")).blocks("a")
     next(found)
     os.truncate(tmp_path / "d" / "a", 5 << 20)
-    with pytest.raises(IncompleteTransferError, match=f"of {len(PARTS)}"):
+    with pytest.raises(IncompleteTransferError, match=f"of {len(content)}"):
         list(found)
 
 
 def test_folder_where_a_file_is(tmp_path):
     store = Store(str(tmp_path / "d"))
     store.put("a", b"1")
-    for content in (b"2", io.BytesIO(PARTS)):
+    for content in (b"2", io.BytesIO(parts())):
         with pytest.raises(StoreError) as caught:
             store.put("a/b", content)
         assert caught.value.url == store.address("a/b")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import os
 import random
@@ -44,7 +45,7 @@ class FakeBody(Body):
             return 0
         piece = self.pieces.pop(0)
         if isinstance(piece, Exception):
-            raise piece
+            raise copy.copy(piece)  # one that is raised itself keeps the frames of all the tests
         count = min(len(buffer), len(piece))
         buffer[:count] = piece[:count]
         if count < len(piece):
