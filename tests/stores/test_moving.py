@@ -33,7 +33,7 @@ from pkgdata.stores.reading import read_blocks
 
 WAIT = 30
 CONTENT = bytes(range(256)) * 4000
-LARGE = CONTENT * 12  # above `WHOLE`
+LARGE = CONTENT * 9  # above `WHOLE`
 assert len(LARGE) > WHOLE
 
 

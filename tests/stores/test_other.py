@@ -26,7 +26,7 @@ memory_files = pytest.importorskip("fsspec.implementations.memory")
 from fsspec.implementations.local import LocalFileSystem  # noqa: E402
 
 CONTENT = bytes(range(256)) * 100
-LARGE = CONTENT * 400
+LARGE = CONTENT * 340
 
 
 @pytest.fixture(params=["memory", "local"])
