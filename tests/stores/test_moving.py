@@ -193,7 +193,7 @@ def test_generator_of_blocks_that_is_closed_early(server, monkeypatch):
 
 @pytest.mark.integration
 def test_ranges_of_a_large_object_are_those_of_one_object(proxy, bucket):
-    content = LARGE * 3
+    content = LARGE * 4  # read by several ranges
     bucket.write_blocks("a", iter([content[: 20 << 20], content[20 << 20 :]]))
     validator = bucket.stat("a").validator
     before = len(proxy.requests)
