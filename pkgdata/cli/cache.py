@@ -7,29 +7,24 @@ import difflib
 import os
 import shlex
 import time
+from argparse import Namespace
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 from ..base import config, fs, text
 from ..base.hashes import Digest, hash_file
 from ..cache import objects, stamps, unpinned_dirs, upkeep
 from ..cache.objects import Cache
-from ..compat.migrate import migrate_astropy, migrate_pooch
+from ..compat.migrate import Adopted, migrate_astropy, migrate_pooch
 from ..core.declaration import announced, find_package, installed
 from ..core.lookup import Settings
 from ..core.package import PackageData
 from ..errors import CacheError, ConfigError, PkgdataError
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Iterable, Iterator
-    from typing import Any
-
-    from ..compat.migrate import Adopted
-
-    #: Digests, each with a name.
-    Uses = set[tuple[str, str]]
-    #: Package, and what of it was adopted.
-    Found = tuple[str, Adopted]
+#: Digests, each with a name.
+Uses = set[tuple[str, str]]
+#: Package, and what of it was adopted.
+Found = tuple[str, Adopted]
 
 
 def _days(text: str) -> float:

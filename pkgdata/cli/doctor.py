@@ -7,7 +7,9 @@ import errno
 import os
 import platform
 import time
-from typing import NamedTuple
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from .. import __version__
 from ..base import config, disk, locks, text, urls
@@ -15,16 +17,9 @@ from ..cache import upkeep
 from ..cache.objects import Cache
 from ..core.declaration import find_package
 from ..core.lookup import Settings
+from ..core.package import PackageData
 from ..errors import CacheError, PkgdataError
 from ..testing import ci_key
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Callable, Iterator
-    from typing import Any
-
-    from ..core.package import PackageData
 
 #: Variables that are no settings of `pkgdata.base.config`.
 _OTHERS = ("CONFIG", "DATASETS_URL", "DATASETS_HOME", "PAGES_TOKEN")

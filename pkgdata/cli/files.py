@@ -5,22 +5,17 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from argparse import Namespace
+from typing import Any
 
 from ..base import text
 from ..base.config import conf
-from ..base.progress import DONE, START, view
+from ..base.progress import DONE, START, Event, view
+from ..base.report import Report
 from ..cluster import job
 from ..core.declaration import announced, find_package
 from ..core.package import PackageData
 from ..errors import BatchError, ConfigError, PkgdataError
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from typing import Any
-
-    from ..base.progress import Event
-    from ..base.report import Report
 
 _FOLDERS = "PKGDATA_FOLDERS"
 _PACKAGE = "package, or path of a folder with a pkgdata.toml, such as ./src/mypkg"

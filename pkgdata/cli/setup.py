@@ -10,26 +10,21 @@ import argparse
 import json
 import os
 import pathlib
+from argparse import Namespace
+from collections.abc import Mapping
 from fnmatch import fnmatch
 from importlib import metadata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..base import config, disk, fs, text
 from ..base.urls import redact, scheme
 from ..core import extract
 from ..core.declaration import find_package, installed, package_folder
 from ..core.lookup import module_of
+from ..core.package import PackageData
 from ..errors import ConfigError, PkgdataError, PublishError, RegistryError
 from ..publish import destination_for
 from . import parser, template
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from argparse import Namespace
-    from collections.abc import Mapping
-    from typing import Any
-
-    from ..core.package import PackageData
 
 #: Schemes of what other machines cannot reach; "" is that of a path.
 _HERE = ("", "file", "mem")
