@@ -33,7 +33,7 @@ from ..errors import (
     StoreError,
 )
 from ..stores import Body, Source, canonical, open_store
-from .one import Target, Transfer, unexpected_page
+from .one import Receiver, Transfer, unexpected_page
 from .ranges import Limits
 
 T = TypeVar("T")
@@ -63,7 +63,7 @@ class Fetched(NamedTuple):
 
 def fetch(
     name: str,
-    target: Target,
+    target: Receiver,
     sources: Sequence[Source],
     digest: Digest | None,
     size: int | None = None,

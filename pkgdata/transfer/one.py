@@ -31,7 +31,7 @@ from ..stores import Body, Primitives, Source, codecs
 from .ranges import SHARES_FILES, Limits, Ranges, gaps
 
 
-class Target(Protocol):
+class Receiver(Protocol):
     """A file that this process alone writes to."""
 
     path: str
@@ -83,7 +83,7 @@ class Transfer:
     def __init__(
         self,
         name: str,
-        target: Target,
+        target: Receiver,
         digest: Digest | None,
         size: int | None,
         limits: Limits | None = None,
