@@ -260,9 +260,8 @@ class Report(InNotebook):
                 sum(getattr(share, what) for share in self.hosts.values())
                 for what in ("origin", "peers")
             )
-            found += (
-                f", {len(self.hosts)} hosts: {origin} bytes from the origin, {peers} from peers"
-            )
+            hosts = f"{len(self.hosts)} host{'' if len(self.hosts) == 1 else 's'}"
+            found += f", {hosts}: {origin} bytes from the origin, {peers} from peers"
         return f"<Report: {found}>"
 
     def raise_if_failed(self, name: str, verb: str = "fetched") -> None:

@@ -40,12 +40,13 @@ def fetch_on(
 
         with client(on) as found:
             return fetch_on(data, names, found, to, progress)
-    if "distributed" in roots:
+    if "distributed" in roots and hasattr(on, "subscribe_topic"):
         from . import dask
 
         report: Report = dask.fetch(data, names, on, to, progress)
         return report
     raise UnsupportedOperationError(
         f"nothing can be fetched on {on!r} ({', '.join(sorted(roots))})",
-        hint="on= takes a Dask client, an mpi4py communicator, 'job', 'slurm' or 'mpi'",
+        hint="on= takes a Dask client (a cluster has get_client()), an mpi4py communicator, 'job', "
+        "'slurm' or 'mpi'",
     )

@@ -32,7 +32,7 @@ def client(text: str) -> Any:
     """Return a Dask client, a context manager, for an address or the file of a scheduler."""
     try:
         from distributed import Client
-        from distributed.comm.addressing import parse_address, parse_host_port
+        from distributed.utils import LoopRunner
     except ImportError as error:
         raise missing() from error
     try:
@@ -40,15 +40,29 @@ def client(text: str) -> Any:
         if text.endswith(".json"):  # for one that is not there, or no file, a client would wait
             found = read_json(text, ValueError)
             address = str(found.get("address") if isinstance(found, dict) else found)
-        kind, place = parse_address(address)
-        if kind in ("tcp", "tls"):
-            parse_host_port(place)  # a client that begins without a port never ends
+        LoopRunner().run_sync(_greet, address)
         return Client(address, set_as_default=False)
-    except (OSError, ValueError) as error:
+    except Exception as error:  # of the file, of Dask, or of another service that answers
         raise StoreError(
-            f"there is no Dask scheduler at {text}: {error}",
+            f"there is no Dask scheduler at {text}: {str(error) or 'it gives no answer'}",
             hint="give its address, such as tcp://HOST:8786, or the file of its --scheduler-file",
         ) from error
+
+
+async def _greet(address: str) -> None:
+    """Refuse what is no scheduler; a client that cannot connect would take a minute to end."""
+    from dask import config, utils
+    from distributed import Security, rpc
+
+    async def kind() -> Any:
+        keys = Security().get_connection_args("client")
+        async with rpc(address, connection_args=keys) as found:
+            return (await found.identity())["type"]
+
+    # another service may wait for us to speak first
+    patience = utils.parse_timedelta(config.get("distributed.comm.timeouts.connect"))
+    if (found := await asyncio.wait_for(kind(), patience + 1)) != "Scheduler":
+        raise ValueError(f"it is a {found}")
 
 
 def missing() -> MissingExtraError:
@@ -159,6 +173,8 @@ class Fetch:
         self._show: Callback | None = None
         self._hosts: dict[str, str] = {}
         self._heard: dict[str, float] = {}
+        #: Workers whose end was told: a report that comes later is of the past.
+        self._over: set[str] = set()
         self._total = 0
         self._pinned = [*Share(None, "", data, names).entries]
         self._report = Report(lambda names: fetch(data, names, on, to, progress))
@@ -170,6 +186,8 @@ class Fetch:
             await self._rounds()
         finally:
             self._client.unsubscribe_topic(self._token)
+            for lost in self._heard.keys() - self._over:
+                self._end(lost, FAILED)
             await self._call(forget, None)
         self._report.raise_if_failed(self._data.name)
         return self._report
@@ -340,8 +358,12 @@ class Fetch:
         known = self._report.hosts.get(host, HostShare())
         came.origin, came.peers = came.origin + known.origin, came.peers + known.peers
         self._report.hosts[host] = came
-        self._tell(address, FAILED if failed else DONE, self._total, self._total)
+        self._end(address, FAILED if failed else DONE)
         return True
+
+    def _end(self, address: str, state: str) -> None:
+        self._over.add(address)
+        self._tell(address, state, self._total, self._total)
 
     async def _find_paths(self, ready: list[str]) -> None:
         """Put the paths on the first machine that answers into the report."""
@@ -358,6 +380,8 @@ class Fetch:
     def _hear(self, event: Any) -> None:
         """Take a report of progress of a worker."""
         address, done, total, source = event[1]
+        if address in self._over:
+            return
         self._tell(address, BYTES if address in self._heard else START, done, total, source)
         self._heard[address] = time.monotonic()
 

@@ -155,7 +155,7 @@ class _Crew:
         total = None if None in sizes else sum(sizes)
         self._view = view(progress, len(names), total, data.setting("progress"))
         root = data.cache.root
-        key = short_key("\n".join([root, data.name, *names]))
+        key = short_key("\n".join([root, data.name, *sorted(map(str, names))]))
         own = os.path.join(_private() or os.path.join(root, "hosts-v1"), f"{platform.node()}-{key}")
         self._local = _Note(f"{own}.json")
         #: In the user's cache, which the nodes may share.

@@ -26,6 +26,7 @@ from ..errors import (
     IntegrityError,
     MissingExtraError,
     PkgdataError,
+    UnsupportedOperationError,
 )
 
 #: Bytes that go through the network at a time, that a cache takes of them at a time, and of the
@@ -47,12 +48,16 @@ def fetch(
     progress: Callback | bool | None,
 ) -> Report:
     """Make sure that files are in the cache of every rank of a communicator; collective."""
+    if on.Is_inter():
+        raise UnsupportedOperationError("nothing can be fetched on an intercommunicator of MPI")
     world = on.Dup()  # what the caller sends meanwhile must not meet what is sent here
     report = Report(lambda again: fetch(data, again, on, to, progress))
     work = _together(world, lambda: _Work(data, names))
-    mark = work.mark()
-    if world.allreduce(mark, op=min) != world.allreduce(mark, op=max):
-        raise ConfigError(f"the ranks asked for different files of {data.name}")
+    if world.allreduce(work.mark, op=min) != world.allreduce(work.mark, op=max):
+        raise ConfigError(
+            f"the ranks asked for different files of {data.name}",
+            hint=f"give all the same names, and install the same version of {data.name} for all",
+        )
     caches = _by_cache(world, work.cache)
     leads = caches.rank == 0
     leaders = world.Split(0 if leads else 1, world.rank)
@@ -133,18 +138,20 @@ class _Work:
     def __init__(self, data: Any, names: Any) -> None:
         self._data = data
         self._began = time.monotonic()
-        self._names: list[str] = list(
-            dict.fromkeys(data.registry if names is None else each_name(names))
+        # a set has another order in each process
+        self._names: list[str] = sorted(
+            {*(data.registry if names is None else each_name(names))}, key=str
         )
+        known = data.registry
+        digests = [known[name].digest for name in self._names if name in known]
+        text = "\n".join(map(str, [data.name, *self._names, *digests]))
+        #: The same for all who want the same files.
+        self.mark = zlib.crc32(text.encode(errors="replace"))
         self._target = data.node_cache or data.cache
         self.cache = _identity(self._target.root)
         self._new: dict[str, int] = {}
         self.failed: dict[str, Exception] = {}
         self.hosts: dict[str, HostShare] = {}
-
-    def mark(self) -> int:
-        """Return a number that is the same for all who want the same files."""
-        return zlib.crc32("\n".join([self._data.name, *self._names]).encode(errors="replace"))
 
     def bring(self, comm: Any, progress: Callback | bool | None) -> None:
         """Bring the files into the caches of all leaders."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import pickle
+import socket
 import subprocess
 import sys
 import threading
@@ -17,7 +19,9 @@ from origin import Origin, package
 
 import pkgdata
 from pkgdata import cli
-from pkgdata.base.progress import BYTES, DONE
+from pkgdata.base.progress import BYTES, DONE, FAILED, START
+from pkgdata.base.report import HostShare
+from pkgdata.cluster.dask import Fetch
 from pkgdata.core import declaration
 
 distributed = pytest.importorskip(
@@ -124,6 +128,10 @@ def test_workers_that_share_a_cache_are_one_machine(folders):
         distributed.Client(cluster) as client,
     ):
         report = data.fetch(["large.bin", "small/1.txt"], on=client, to=folders / "copy")
+        assert repr(report).endswith(", 1 host: 20972020 bytes from the origin, 0 from peers>")
+        with pytest.raises(pkgdata.UnsupportedOperationError, match="nothing can be") as caught:
+            data.fetch(on=cluster)
+        assert "a cluster has get_client()" in caught.value.hint
         ((host, share),) = report.hosts.items()
         assert (share.files, share.peers) == (2, 0)
         assert host == os.uname().nodename
@@ -180,6 +188,63 @@ def test_a_package_that_workers_lack_or_have_otherwise(make, folders, monkeypatc
         pkgdata.declare("here").fetch(on=nodes.client)
 
 
+@pytest.mark.parametrize(
+    ("where", "text"),
+    [
+        ("tcp://{silent}", "it gives no answer"),
+        ("tcp://{closed}", "Timed out"),
+        ("{worker}", "it is a Worker"),
+    ],
+)
+def test_what_answers_as_no_scheduler_ends_the_command_soon(folders, where, text):
+    """A client that could not connect kept the program for a minute at its end."""
+    package(folders / "site", "alone", {"a.txt": b"a"}, folders / "served", "https://example.org/")
+    with socket.create_server(("127.0.0.1", 0)) as server, contextlib.ExitStack() as stack:
+        closed = socket.create_server(("127.0.0.1", 0))
+        names = [f"127.0.0.1:{one.getsockname()[1]}" for one in (server, closed)]
+        closed.close()
+        worker = ""
+        if where == "{worker}":
+            cluster = stack.enter_context(
+                distributed.LocalCluster(
+                    n_workers=1,
+                    processes=False,
+                    protocol="tcp://",
+                    dashboard_address="127.0.0.1:0",
+                    host="127.0.0.1",
+                )
+            )
+            worker = cluster.workers[0].address
+        where = where.format(silent=names[0], closed=names[1], worker=worker)
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "pkgdata", "fetch", "alone", "--on", where],
+            env={
+                **os.environ,
+                "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "1s",
+                "PYTHONPATH": os.pathsep.join([str(folders / "site"), *sys.path]),
+            },
+            cwd=folders,
+            capture_output=True,
+            text=True,
+        )
+        assert time.monotonic() - began < 40
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"pkgdata: error: there is no Dask scheduler at {where}: ")
+    assert text in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_report_that_comes_after_the_end_changes_nothing():
+    events = []
+    work = Fetch(None, pkgdata.PackageData("p", registry={"a": "0" * 64}), None, None, None)
+    work._show, work._hosts = events.append, {"tcp://h:1": "h"}
+    work._hear((0.0, ["tcp://h:1", 1, 2, ""]))
+    assert work._count("tcp://h:1", (HostShare(), {}))
+    work._hear((0.0, ["tcp://h:1", 2, 2, ""]))
+    assert [event.state for event in events] == [START, DONE]
+
+
 # -- workers that die, and workers that come -------------------------------------------------------
 
 
@@ -190,7 +255,10 @@ def test_a_killed_worker_costs_little(make, who):
     data, origin, nodes = make("killed", files, 6, RATE)
     first, killed = set(), []
 
+    states = {}
+
     def kill(event):
+        states[event.name] = event.state
         if event.source.startswith("http://"):
             first.add(event.name)
             return
@@ -204,6 +272,8 @@ def test_a_killed_worker_costs_little(make, who):
     assert time.monotonic() - began < 120
     assert killed
     assert sorted(report.succeeded) == sorted(files)
+    assert states.pop(killed[0]) == FAILED
+    assert set(states.values()) == {DONE}
     for number in range(6):
         if not killed[0].endswith(f"node{number}"):
             assert digests(nodes.cache(number)) == expected(files)

@@ -251,6 +251,26 @@ def test_ranks_that_want_different_files_are_told(origin):
     assert [line["error"] for line in lines] == ["ConfigError"] * 3
 
 
+def test_ranks_that_name_the_same_files_in_another_order_agree(origin):
+    other = RANK.replace("names = ", "names = {'empty.txt', 'small/1.txt'} if rank else ")
+    for seed in ("1", "2", "3"):  # of a set's order
+        lines = finish(
+            mpiexec(3, "-c", other, "1", "small/1.txt", "empty.txt", PYTHONHASHSEED=seed)
+        )
+        assert [len(line["digests"]) for line in lines] == [2] * 3
+
+
+def test_ranks_with_other_versions_of_the_package_are_told(origin):
+    older = "pkgdata.PackageData('hpcpkg', registry={'small/1.txt': '0' * 64})"
+    other = RANK.replace(
+        "pkgdata.declare('hpcpkg')".replace("'", '"'),
+        f"({older} if rank == 1 else pkgdata.declare('hpcpkg'))",
+    )
+    assert older in other
+    lines = finish(mpiexec(3, "-c", other, "3", "small/1.txt"), seconds=60)
+    assert [line["error"] for line in lines] == ["ConfigError"] * 3
+
+
 def large(path):
     try:
         return path.stat().st_blocks * 512 > 20 * MEGABYTE
