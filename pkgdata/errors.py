@@ -169,7 +169,7 @@ class IntegrityError(PkgdataError):
 class StoreError(PkgdataError, OSError):
     """A store could not do what was asked; a retry may help if it is ``transient``.
 
-    Its ``patience`` is for how many seconds; None is as long as is configured.
+    Its ``patience`` is for how many more seconds; None is as long as is configured.
     """
 
     url: str = ""

@@ -28,7 +28,7 @@ def asked(error: Exception) -> float:
 
 
 def patience(error: Exception) -> float:
-    """Return for how many seconds waits and retries are worth it at most."""
+    """Return for how many more seconds waits and retries are worth it."""
     found = getattr(error, "patience", None)
     return float("inf") if found is None else found
 
@@ -47,10 +47,10 @@ class Policy(NamedTuple):
     sleep: Callable[[float], object] | None = None
     uniform: Callable[[float, float], float] | None = None
 
-    def may_help(self, error: Exception, waited: float = 0.0) -> bool:
-        """Return True if a failure is worth a retry, after the seconds that were waited."""
-        known = self.transient(error) and asked(error) <= self.longest_asked
-        return known and waited < patience(error)
+    def may_help(self, error: Exception) -> bool:
+        """Return True if a failure is worth a retry."""
+        passes = self.transient(error) and patience(error) > 0
+        return passes and asked(error) <= self.longest_asked
 
     def following(self, wait: float) -> float:
         """Return the wait that follows one; the very first follows `first`."""
@@ -64,20 +64,18 @@ class Policy(NamedTuple):
 
     def call(self, action: Callable[[], R]) -> R:
         """Call an action until it succeeds, fails for good or has failed too often."""
-        wait, waited, left = self.first, 0.0, self.retries
+        wait, left = self.first, self.retries
         while True:
             try:
                 return action()
             except Exception as error:
                 left = left() if callable(left) else left
-                if left <= 0 or not self.may_help(error, waited):
+                if left <= 0 or not self.may_help(error):
                     raise
                 left -= 1
-                lower_bound, room = asked(error), patience(error) - waited
+                lower_bound, longest = asked(error), patience(error)
             wait = self.following(wait)
-            pause = min(max(wait, lower_bound), room)
-            self.pause(pause)
-            waited += pause
+            self.pause(min(max(wait, lower_bound), longest))
 
 
 #: The policy of everything that has no reason for another one.

@@ -29,10 +29,11 @@ HEAD_SECONDS, HEAD_BYTES, INTERIM = 60.0, 1 << 16, 16
 #: Bytes of the line before a chunk, and of all trailers.
 _LINE, _TRAILERS = 1 << 12, 1 << 16
 
-#: Hosts that have answered this process, and seconds for which the name of another one is looked
-#: up again where no name server answers.
+#: Hosts that have answered this process; and when the names of others first and last were looked up
+#: without an answer, which is done again for so many seconds, and once more later.
 ANSWERED: set[str | None] = set()
-_NO_ANSWER = 2.0
+_unanswered: dict[str | None, tuple[float, float]] = {}
+_NO_ANSWER, _LATER = 2.0, 30.0
 
 #: Schemes that a redirect may lead to.
 _WEB = ("http", "https")
@@ -321,7 +322,7 @@ def innermost(error: BaseException) -> BaseException:
 
 
 def patience(error: BaseException) -> float | None:
-    """Return for how many seconds a retry is worth it; None if the host's name is not the reason.
+    """Return for how long a retry is worth it, in seconds; None if no host's name is the reason.
 
     A name that was never reached is unknown, or there is no network: neither changes soon.
     """
@@ -332,9 +333,16 @@ def patience(error: BaseException) -> float | None:
     seen = innermost(error)
     if not isinstance(seen, urllib3.exceptions.NameResolutionError):
         return None
-    if getattr(getattr(seen, "conn", None), "host", None) in ANSWERED:
+    host = getattr(getattr(seen, "conn", None), "host", None)
+    if host in ANSWERED:
         return None
-    return _NO_ANSWER if getattr(seen.__cause__, "errno", 0) == socket.EAI_AGAIN else 0.0
+    if getattr(seen.__cause__, "errno", 0) != socket.EAI_AGAIN:
+        return 0.0
+    now = time.monotonic()
+    first, last = _unanswered.get(host, (now, now))
+    first = now if now - last > _LATER else first
+    _unanswered[host] = first, now
+    return max(0.0, first + _NO_ANSWER - now)
 
 
 def cause(error: Exception) -> BaseException | None:

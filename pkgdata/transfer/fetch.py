@@ -260,7 +260,7 @@ def first_good(
                 MissingExtraError,
             ) as error:
                 failures[source.address] = error
-                if policy.may_help(error, slept):
+                if policy.may_help(error):
                     again.append((source, slept + retry.asked(error)))
                     patience = max(patience, retry.patience(error))
         if not again or not left:
@@ -268,7 +268,7 @@ def first_good(
         wait = policy.following(wait)
         # the first that may be asked again ends a wait; the last round has all of them
         first_due = (min if left > 1 else max)(due for _, due in again)
-        pause = min(max(wait, first_due - slept), patience - slept)
+        pause = min(max(wait, first_due - slept), patience)
         policy.pause(pause)
         slept = max(slept + pause, first_due)  # rounding must not leave it short of the due time
         pending = again

@@ -255,11 +255,30 @@ def test_a_host_without_an_address_is_not_asked_for_long(server, code, said, pat
         patch.setattr(socket, "getaddrinfo", resolve)
         with pytest.raises(StoreError, match=f"cannot resolve the host name; {said}") as caught:
             fetch("http://data.example.org/")
-        assert caught.value.patience == patience
+        assert caught.value.patience == pytest.approx(patience, abs=0.1)
         http.session().close()  # the connection that is kept
         with pytest.raises(StoreError, match="cannot resolve the host name") as caught:
             fetch(server.url)
         assert caught.value.patience is None, "it has answered before"
+
+
+def test_the_patience_with_a_name_server_is_that_of_the_process(monkeypatch):
+    def resolve(*_args, **_more):
+        raise socket.gaierror(socket.EAI_AGAIN, "no")
+
+    def patience():
+        with pytest.raises(StoreError) as caught:
+            fetch("http://patience.example.org/")
+        return caught.value.patience
+
+    now = 1000.0
+    monkeypatch.setattr("pkgdata.stores.wire.time.monotonic", lambda: now)
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    found = []
+    for seconds in (0, 0.5, 1.0, 1.0, 20, 31):
+        now += seconds
+        found.append(patience())
+    assert found == [2.0, 1.5, 0.5, 0.0, 0.0, 2.0]
 
 
 def test_malformed_url_is_final():
