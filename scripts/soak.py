@@ -5,8 +5,8 @@
 Processes are real, the server is a plain one on loopback, kills are SIGKILL. After each kill the
 same command must end well with every byte right (`wrong` counts where not, `hung` where it did not
 end), and what the killed process left must be gone (`litter`: files next to those that belong
-there). The figures are printed as a table; the exit code is 1 if one of the three is not 0. Linux
-and macOS.
+there, or in TMPDIR). The figures are printed as a table; the exit code is 1 if one of the three is
+not 0. Linux and macOS.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ class House:
         self.files = {
             f"d{n % 7}/file{n}.bin": self.random.randbytes(size) for n, size in enumerate(sizes)
         }
+        self.temporary = top / "tmp"
+        self.temporary.mkdir()
         self.site = top / "site"
         for name, content in self.files.items():
             (self.site / name).parent.mkdir(parents=True, exist_ok=True)
@@ -108,8 +110,9 @@ class House:
         kept = {key: text for key, text in os.environ.items() if not key.startswith("PKGDATA_")}
         root = str(Path(__file__).resolve().parent.parent)
         path = os.pathsep.join([str(self.top / "path"), root])
-        home = str(self.top / "home")
-        return {**kept, "PYTHONPATH": path, "PKGDATA_CACHE_DIR": str(cache), "HOME": home}
+        home, temporary = str(self.top / "home"), str(self.temporary)
+        ours = {"PYTHONPATH": path, "PKGDATA_CACHE_DIR": str(cache)}
+        return {**kept, **ours, "HOME": home, "TMPDIR": temporary}
 
     def fresh(self) -> Path:
         """Return a new empty folder."""
@@ -210,6 +213,9 @@ def one_kill(house: House, name: str, longest: dict[str, float], count: Count) -
         return
     longest[name] = max(longest.get(name, 0.0), time.monotonic() - began)
     _look(verb, name, trial, count)
+    if left := os.listdir(house.temporary):
+        count.litter += len(left)
+        count.notes.append(f"{name}: left {left[:2]} in TMPDIR")
     subprocess.run(["rm", "-rf", str(trial)], check=True)
 
 
