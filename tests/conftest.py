@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import traceback
+import warnings
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -101,6 +104,45 @@ def small_disk(tmp_path):
     yield mount
     if os.path.ismount(folder):
         subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def _run(item, said) -> None:
+    names = item._fixtureinfo.argnames
+    try:
+        item.obj(**{name: item.funcargs[name] for name in names})
+        said.send(("passed", ""))
+    except pytest.skip.Exception as reason:
+        said.send(("skipped", str(reason)))
+    except BaseException:
+        said.send(("failed", traceback.format_exc()))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Run a test that is marked `apart` in a process of its own, which ends with what it loaded."""
+    if sys.platform != "linux" or pyfuncitem.get_closest_marker("apart") is None:
+        return None
+    fork = multiprocessing.get_context("fork")
+    here, there = fork.Pipe(duplex=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter(
+            "ignore", DeprecationWarning
+        )  # the other threads are not needed there
+        process = fork.Process(target=_run, args=(pyfuncitem, there))
+        process.start()
+    there.close()
+    with here:
+        try:
+            outcome, text = here.recv()
+        except EOFError:
+            outcome, text = "failed", "the process ended abruptly"
+    process.join()
+    process.close()
+    if outcome == "skipped":
+        pytest.skip(text)
+    if outcome == "failed":
+        pytest.fail(text, pytrace=False)
+    return True
 
 
 def _peak() -> float:

@@ -20,10 +20,12 @@ from pkgdata.testing import faults
 
 def write_idx(path, array):
     """Write an array as an IDX file: its type and shape, then its elements, all big-endian."""
-    array = array.astype(array.dtype.newbyteorder(">"))
+    array = array.astype(array.dtype.newbyteorder(">"), copy=False)
     code = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}[array.dtype.str[1:]]
     head = struct.pack(f">HBB{array.ndim}I", 0, code, array.ndim, *array.shape)
-    path.write_bytes(head + array.tobytes())
+    with open(path, "wb") as file:
+        file.write(head)
+        array.tofile(file)
 
 
 # -- an MNIST of full size -------------------------------------------------------------------
@@ -69,8 +71,10 @@ def mnist_files(folder, train, test, period):
     ]:
         array = numpy.resize(random.integers(0, values, (period,), dtype="u1"), shape)
         write_idx(folder / name, array)
+        elements = sha(array)
+        del array  # one copy of 47 MB at a time
         plain = (folder / name).read_bytes()
-        found[f"{name}.gz"] = Idx(sha(array), sha(plain), gzip.compress(plain, 1, mtime=0))
+        found[f"{name}.gz"] = Idx(elements, sha(plain), gzip.compress(plain, 1, mtime=0))
     return found
 
 

@@ -153,10 +153,12 @@ def test_the_entry_point_leads_here():
 
 # -- libraries -------------------------------------------------------------------------------------
 
-integration = pytest.mark.integration
+
+def library(test):
+    return pytest.mark.integration(pytest.mark.apart(test))
 
 
-@integration
+@library
 def test_pandas_reads_csv_and_parquet(package):
     pandas = pytest.importorskip("pandas", reason="needs pandas: pip install pandas")
     pytest.importorskip("pyarrow", reason="needs pyarrow: pip install pyarrow")
@@ -167,7 +169,7 @@ def test_pandas_reads_csv_and_parquet(package):
     pandas.testing.assert_frame_equal(found, table)
 
 
-@integration
+@library
 def test_polars_reads_csv_and_parquet(package):
     polars = pytest.importorskip("polars", reason="needs polars: pip install polars")
     import io
@@ -183,46 +185,47 @@ def test_polars_reads_csv_and_parquet(package):
     assert polars.scan_parquet(local).collect().equals(table)
 
 
-@pytest.fixture
-def cube(tmp_path):
+def cube():
     xarray = pytest.importorskip("xarray", reason="needs xarray: pip install xarray")
     return xarray.Dataset({"t": (("y", "x"), [[1.0, 2.0], [3.0, 4.0]])}, {"x": [10, 20]})
 
 
-@integration
+@library
 @pytest.mark.filterwarnings("ignore")  # those of the libraries
-def test_xarray_reads_netcdf(package, cube, tmp_path):
+def test_xarray_reads_netcdf(package, tmp_path):
     pytest.importorskip("netCDF4", reason="needs netCDF4: pip install netCDF4")
     pytest.importorskip("h5netcdf", reason="needs h5netcdf: pip install h5netcdf")
     import xarray
 
-    cube.to_netcdf(tmp_path / "cube.nc", engine="netcdf4")
+    wanted = cube()
+    wanted.to_netcdf(tmp_path / "cube.nc", engine="netcdf4")
     package({"cube.nc": (tmp_path / "cube.nc").read_bytes()})
     local = fsspec.open_local("pkgdata://readable/cube.nc")
     with xarray.open_dataset(local, engine="netcdf4") as found:
-        assert found.identical(cube)
+        assert found.identical(wanted)
     with (
         fsspec.open("pkgdata://readable/cube.nc") as file,
         xarray.open_dataset(file, engine="h5netcdf") as found,
     ):
-        assert found.identical(cube)
+        assert found.identical(wanted)
 
 
-@integration
+@library
 @pytest.mark.filterwarnings("ignore")  # those of the libraries
 @pytest.mark.parametrize("consolidated", [False, True])
-def test_xarray_reads_zarr(package, cube, tmp_path, consolidated):
+def test_xarray_reads_zarr(package, tmp_path, consolidated):
     pytest.importorskip("zarr", reason="needs zarr: pip install zarr")
     import xarray
 
-    cube.to_zarr(tmp_path / "cube.zarr", consolidated=consolidated)
+    wanted = cube()
+    wanted.to_zarr(tmp_path / "cube.zarr", consolidated=consolidated)
     files = [path for path in (tmp_path / "cube.zarr").rglob("*") if path.is_file()]
     package({str(path.relative_to(tmp_path)): path.read_bytes() for path in files})
     found = xarray.open_zarr("pkgdata://readable/cube.zarr", consolidated=consolidated)
-    assert found.load().identical(cube)
+    assert found.load().identical(wanted)
 
 
-@integration
+@library
 @pytest.mark.filterwarnings("ignore")  # those of the libraries
 def test_dask_reads_many(package, tmp_path):
     frames = pytest.importorskip("dask.dataframe", reason="needs pip install 'dask[dataframe]'")
@@ -233,7 +236,7 @@ def test_dask_reads_many(package, tmp_path):
     assert table["mag"].sum().compute(scheduler="sync") == 6
 
 
-@integration
+@library
 def test_dask_workers_find_the_package_themselves(package, tmp_path):
     """The URL crosses to other processes; each uses its own cache."""
     package(FILES)
@@ -260,7 +263,7 @@ def test_dask_workers_find_the_package_themselves(package, tmp_path):
     assert size == "5000"
 
 
-@integration
+@library
 @pytest.mark.filterwarnings("ignore")  # those of the libraries
 def test_intake_reads(package):
     readers = pytest.importorskip("intake.readers", reason="needs intake: pip install intake")

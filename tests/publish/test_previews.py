@@ -169,7 +169,11 @@ def test_a_directory_of_many_members_is_not_read(tmp_path, monkeypatch):
 # -- with the libraries that a publisher may have -------------------------------------------------
 
 
-@pytest.mark.integration
+def library(test):
+    return pytest.mark.integration(pytest.mark.apart(test))
+
+
+@library
 def test_pictures(tmp_path):
     image = pytest.importorskip("PIL.Image")
     image.new("RGB", (1000, 500), "red").save(tmp_path / "a.png")
@@ -184,7 +188,7 @@ def test_pictures(tmp_path):
     assert made(tmp_path, "c.png", (tmp_path / "c.gif").read_bytes()) is None, "not another decoder"
 
 
-@pytest.mark.integration
+@library
 @pytest.mark.parametrize("kind", ["png", "jpg"])
 def test_large_pictures_that_would_be_decoded_whole(tmp_path, monkeypatch, kind):
     image = pytest.importorskip("PIL.Image")
@@ -196,7 +200,7 @@ def test_large_pictures_that_would_be_decoded_whole(tmp_path, monkeypatch, kind)
     assert preview("a.jpg", str(tmp_path / "a.jpg")).image, "read at a smaller scale"
 
 
-@pytest.mark.integration
+@library
 def test_arrays(tmp_path):
     numpy = pytest.importorskip("numpy")
     numpy.save(tmp_path / "a.npy", numpy.linspace(0, 1, 400 * 300).reshape(2, 200, 300))
@@ -208,7 +212,7 @@ def test_arrays(tmp_path):
     assert preview("a.npy", str(tmp_path / "a.npy")) is None, "nothing is unpickled"
 
 
-@pytest.mark.integration
+@library
 def test_fits(tmp_path):
     fits = pytest.importorskip("astropy.io.fits")
     numpy = pytest.importorskip("numpy")
@@ -222,7 +226,7 @@ def test_fits(tmp_path):
     assert len(found.rows) == 7
 
 
-@pytest.mark.integration
+@library
 def test_tiles_of_fits(tmp_path, monkeypatch):
     fits = pytest.importorskip("astropy.io.fits")
     numpy = pytest.importorskip("numpy")
@@ -236,7 +240,7 @@ def test_tiles_of_fits(tmp_path, monkeypatch):
     assert found.image == ""
 
 
-@pytest.mark.integration
+@library
 def test_hdf5_and_nothing_of_other_files(tmp_path):
     h5py = pytest.importorskip("h5py")
     (tmp_path / "secret").write_bytes(bytes(range(256)) * 16)
@@ -255,7 +259,7 @@ def test_hdf5_and_nothing_of_other_files(tmp_path):
     assert (found.facts, found.image) == ("HDF5; not shown, as 1.07 GB would be unpacked", "")
 
 
-@pytest.mark.integration
+@library
 @pytest.mark.parametrize("kind", ["NETCDF4", "NETCDF3_CLASSIC"])
 def test_netcdf(tmp_path, kind):
     library = pytest.importorskip("netCDF4")
@@ -270,7 +274,7 @@ def test_netcdf(tmp_path, kind):
     assert kind == "NETCDF4" or size_of(found.image) == (8, 4)
 
 
-@pytest.mark.integration
+@library
 def test_parquet(tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -411,6 +411,7 @@ def test_a_folder_that_is_not_read_back_is_no_dataurl(tmp_path):
     assert json.loads(done.stdout)["dataurl"] == []
 
 
+@pytest.mark.apart
 @pytest.mark.integration
 def test_the_metadata_are_croissant(tmp_path):
     mlcroissant = pytest.importorskip("mlcroissant", reason="pip install mlcroissant")
