@@ -262,6 +262,7 @@ def _interruptible(to_the_end: bool) -> Iterator[None]:
     process. ``to_the_end``: also while this process ends.
     """
     first: list[float] = []
+    over = False
 
     def interrupt(number: int, _: object) -> None:
         # a second KeyboardInterrupt would break off what tidies up, or be printed with a traceback
@@ -269,7 +270,8 @@ def _interruptible(to_the_end: bool) -> Iterator[None]:
             first.append(time.monotonic())
             raise KeyboardInterrupt(number)
         if time.monotonic() - first[0] > 1:
-            os.write(2, b"\npkgdata: interrupted\n")  # print() may be what is under way
+            if not over:  # else it was said
+                os.write(2, b"\npkgdata: interrupted\n")  # print() may be what is under way
             os._exit(128 + number)
 
     ours: dict[signal.Signals, Any] = {}
@@ -283,6 +285,7 @@ def _interruptible(to_the_end: bool) -> Iterator[None]:
     try:
         yield
     finally:
+        over = True
         for one, was in ours.items():
             if first and to_the_end:  # Python itself would let it end the process at the very last
                 atexit.register(signal.signal, one, signal.SIG_IGN)

@@ -92,7 +92,7 @@ def test_an_interrupted_copy_leaves_nothing(tmp_path, gate, parallel, ending):
 
 
 @pytest.mark.parametrize("words", [["cp", "-", "to"], ["cp", "-", "to", "-p", "2"], ["fetch"]])
-@pytest.mark.parametrize("pause", [0, 0.002, 0.02, 0.2])
+@pytest.mark.parametrize("pause", [0, 0.002, 0.02, 0.1])
 def test_who_presses_ctrl_c_many_times_sees_one_line(tmp_path, gate, words, pause):
     if words == ["fetch"]:
         toml = f"[package]\nname = 'p'\ndataurl = '{urls(gate, '').decode().strip()}'\n"
