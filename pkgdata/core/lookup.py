@@ -397,10 +397,10 @@ def _source_version(folder: str) -> str | None:
         if os.path.exists(path):
             tables = config.read(path)
             project = tables.get("project") or tables.get("tool", {}).get("poetry", {})
-            try:
-                return metadata.version(project.get("name") or "")
-            except (metadata.PackageNotFoundError, ValueError):
-                found: str | None = project.get("version")
+            found: str | None = project.get("version")
+            try:  # without a name Python 3.10 finds any distribution
+                return metadata.version(project["name"]) if project.get("name") else found
+            except metadata.PackageNotFoundError:
                 return found
     return None
 

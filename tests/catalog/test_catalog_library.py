@@ -183,7 +183,7 @@ GOOD = "@dataset(Base)\ndef good():\n    return {}\n"
         (
             "@filedownloader('a.txt', 'https://h/a')\n@filedownloader('a.csv', 'https://h/b')\n"
             "@dataset(Base)\ndef f(a):\n    pass\n",
-            4,
+            4 if sys.version_info >= (3, 11) else 7,  # where Python says that a decorator is called
             "two resources that are named 'a'",
         ),
     ],

@@ -143,10 +143,10 @@ def test_a_missing_file_is_raised_by_all_and_nobody_hangs(origin):
     os.remove(os.path.join(origin.folder, "small", "7.txt"))
     began = time.monotonic()
     lines = finish(mpiexec(8, "-c", RANK, "4"))
-    assert time.monotonic() - began < 30
+    assert time.monotonic() - began < 100
     assert [line["error"] for line in lines] == ["BatchError"] * 8
     assert [line["failed"] for line in lines] == [{"small/7.txt": "AllMirrorsFailedError"}] * 8
-    assert max(line["seconds"] for line in lines) < 20, "a busy machine; 5 on a quiet one"
+    assert max(line["seconds"] for line in lines) < 60, "a busy machine; 5 on a quiet one"
     assert {len(line["paths"]) for line in lines} == {21}, "the others are here"
     assert origin.requests.count("GET /small/7.txt") == 1
 

@@ -180,6 +180,10 @@ def test_one_folder_or_address_may_be_a_text_or_a_path(make, tmp_path):
 # -- errors ----------------------------------------------------------------------------------
 
 
+#: What tomllib says of lists without end; tomli counts them.
+DEEP = "recursion" if sys.version_info >= (3, 11) else "nested"
+
+
 @pytest.mark.parametrize(
     ("toml", "message", "hint"),
     [
@@ -196,7 +200,7 @@ def test_one_folder_or_address_may_be_a_text_or_a_path(make, tmp_path):
         ("[package]\nsettings = 1\n", "settings = 1: expected a table", None),
         ("[publish]\npublic = 'yes'\n", "public = 'yes': expected true or false", None),
         ("[package\n", "Expected", "fix the TOML syntax"),
-        ("[package]\nfolders = " + "[" * 5000, "recursion", "fix the TOML syntax"),
+        ("[package]\nfolders = " + "[" * 5000, DEEP, "fix the TOML syntax"),
     ],
 )
 def test_a_wrong_file_is_named_with_what_was_expected(make, toml, message, hint):
