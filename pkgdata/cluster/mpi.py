@@ -266,10 +266,22 @@ class _Work:
                 elif wanted:
                     self._keep_small(pack, wanted, stream)
             except Exception as error:  # the others send and receive on
-                self.failed.update(dict.fromkeys(wanted.difference(self._new), _portable(error)))
+                self._give_up(wanted, error)
             stream.drain()
             if stream.error is not None:
                 self.failed.update({name: stream.error for name, _ in pack})
+
+    def _give_up(self, names: set[str], error: Exception) -> None:
+        """Give up what did not come; what a full node's cache lacks is fetched in the end."""
+        lacking = {name for name in names if self._state(name)[0] < _HAS}
+        for name in lacking:
+            self._new.pop(name, None)
+        if isinstance(error, OSError) and not isinstance(error, PkgdataError):
+            error = self._target.translate(error)
+        if self._target is not self._data.cache and isinstance(error, CacheError):
+            self._target.give_up(error.message)
+        else:
+            self.failed.update(dict.fromkeys(lacking, _portable(error)))
 
     def _packs(self, names: list[str]) -> Iterator[tuple[IO[bytes], list[tuple[str, int]]]]:
         """Yield what is sent at once, with names and sizes: a large file, or many small ones."""

@@ -339,7 +339,7 @@ class Share:
 
     def _read_one(self, peers: Peers, entry: Any) -> None:
         """Read one file, block by block."""
-        sync = self.data.setting("durability") != "none"
+        cache, sync = self.cache, self.data.setting("durability") != "none"
 
         def fill(target: Any) -> None:
             Assembly(target, entry, peers).run()
@@ -347,7 +347,7 @@ class Share:
         try:
             for _ in range(TRIES):
                 try:
-                    self.cache.obtain(entry.digest, entry.name, entry.size, fill, None, sync)
+                    cache.obtain(entry.digest, entry.name, entry.size, fill, None, sync)
                     return
                 except IntegrityError:
                     time.sleep(0.5)  # the sender of wrong bytes has seen it and begins again
@@ -355,11 +355,19 @@ class Share:
         except Refused:
             pass
         except (PkgdataError, OSError) as error:
-            self.failed[entry.name] = error
+            self._give_up(cache, [entry], error)
+
+    def _give_up(self, cache: Any, entries: list[Any], error: Exception) -> None:
+        """Give up what did not come; after the node's cache that is full comes the user's."""
+        if cache is not self.data.cache and isinstance(error, CacheError):
+            cache.give_up(error.message)
+            return
+        missing = {entry.name for entry in self.look()}
+        self.failed.update((one.name, error) for one in entries if one.name in missing)
 
     def _read_small(self, peers: Peers, entries: list[Any]) -> None:
         """Read many small files, as many as one answer holds at a time."""
-        pending = {entry.name: entry for entry in entries}
+        cache, pending = self.cache, {entry.name: entry for entry in entries}
 
         def contents() -> Iterator[tuple[Any, memoryview]]:
             while pending:
@@ -374,7 +382,7 @@ class Share:
 
         tries: dict[str, int] = {}
         try:
-            for entry, good in self.data._downloads().keep(self.cache, contents()):
+            for entry, good in self.data._downloads().keep(cache, contents()):
                 if not good:
                     tries[entry.name] = tries.get(entry.name, 0) + 1
                     if tries[entry.name] < TRIES:
@@ -382,10 +390,9 @@ class Share:
             wrong = [name for name, count in tries.items() if count >= TRIES]
             self._from_mirrors(wrong)
         except OSError as error:
-            failed = self.cache.translate(error)
-            self.failed.update((name, failed) for name in pending)
+            self._give_up(cache, entries, cache.translate(error))
         except PkgdataError as error:
-            self.failed.update((name, error) for name in pending)
+            self._give_up(cache, entries, error)
 
     def received(self, count: int, address: str) -> None:
         """Count bytes from another worker."""

@@ -245,6 +245,44 @@ def test_a_report_that_comes_after_the_end_changes_nothing():
     assert [event.state for event in events] == [START, DONE]
 
 
+def fill(folder, size):
+    """Mount a disk of so many bytes; return the command that takes it away."""
+    if os.geteuid() != 0 or sys.platform != "linux":
+        pytest.skip("needs root on Linux, to mount a small disk")
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size},mode=700", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs to be allowed to mount a small disk")
+    return ["umount", "--lazy", str(folder)]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["CACHE_DIR", "NODE_CACHE"])
+def test_a_worker_whose_disk_is_full_ends_and_says_so(make, folders, kind):
+    files = {f"{number}.txt": b"%d" % number * 1000 for number in range(600)}
+    files["large.bin"] = os.urandom(3 << 20)
+    data, _, nodes = make("brimful", files, 2)
+    unmount = fill(folders / "tiny", 1 << 20)
+    address = sorted(nodes.client.scheduler_info()["workers"])[1]
+    try:
+        nodes.client.run(
+            lambda: os.environ.update({f"PKGDATA_{kind}": str(folders / "tiny" / "c")}),
+            workers=[address],
+        )
+        if kind == "NODE_CACHE":
+            assert sorted(data.fetch(on=nodes.client).succeeded) == sorted(files)
+            return
+        with pytest.raises(pkgdata.BatchError) as caught:
+            data.fetch(on=nodes.client)
+        failed = caught.value.report.failed
+        assert "large.bin" in failed
+        assert 300 < len(failed) < len(files)
+        assert all(isinstance(error, pkgdata.CacheError) for error in failed.values())
+        assert f"tiny{os.sep}c" in str(failed["large.bin"])
+    finally:
+        subprocess.run(unmount, check=True)
+
+
 # -- workers that die, and workers that come -------------------------------------------------------
 
 

@@ -200,6 +200,27 @@ def test_node_caches_are_filled_through_the_network(origin, tmp_path):
     assert lines[0]["hosts"] == [[0, origin.total, 22]], "from the other node, not from the disk"
 
 
+@pytest.mark.parametrize("kind", ["NODE_CACHE", "CACHE_DIR"])
+def test_a_rank_whose_disk_is_full(origin, tmp_path, kind):
+    tiny = tmp_path / "caches" / "1"
+    tiny.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=700", "tmpfs", str(tiny)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs to be allowed to mount a small disk")
+    place = {"OWN": f"PKGDATA_{kind}", "PKGDATA_CACHE_DIR": str(tmp_path / "home-cache")}
+    try:
+        lines = finish(mpiexec(2, "-c", RANK, "2", **place), 60)
+    finally:
+        subprocess.run(["umount", "--lazy", str(tiny)], check=True)
+    if kind == "NODE_CACHE":
+        assert [line["digests"] for line in lines] == [digests()] * 2
+        assert origin.sent == origin.total
+    else:
+        assert [line["error"] for line in lines] == ["BatchError"] * 2
+        assert set(lines[0]["failed"].values()) == {"CacheError"}
+        assert 1 < len(lines[0]["failed"]) < 22
+
+
 def test_a_full_node_cache_is_no_failure(tmp_path):
     entry = pkgdata.Entry("a.txt", pkgdata.Digest("sha256", hashlib.sha256(b"a").hexdigest()), 1)
 
