@@ -353,7 +353,6 @@ def test_what_is_killed_in_a_batch_is_not_waited_for(server, spawn):
     check_paths(other.paths(), FILES)
 
 
-MEDIUM = make(60, 200_000)
 LARGE = {f"large{i}.bin": RANDOM.randbytes(20_000) for i in range(3)}
 
 
@@ -380,15 +379,16 @@ def test_ctrl_c_in_bulk(server, spawn):
 
 @needs_signals
 def test_ctrl_c_with_a_second_thread(server, spawn):
-    server.contents.update(MEDIUM)
-    child = spawn(MEDIUM)
-    in_turn = sorted(MEDIUM, key=lambda name: sha(MEDIUM[name]).hex[:2])
+    files = make(60, 200_000)
+    server.contents.update(files)
+    child = spawn(files)
+    in_turn = sorted(files, key=lambda name: sha(files[name]).hex[:2])
     for name in in_turn[30:34]:
         server.script(name, faults.stall(100_000))
     child.go()
     child.wait_for_done(set(in_turn[:30]))
     interrupt(child)
-    assert 20 <= check_objects(root()) < len(MEDIUM)
+    assert 20 <= check_objects(root()) < len(files)
 
 
 @needs_signals

@@ -8,10 +8,12 @@ from faults import FaultServer, ServedFolder
 
 from pkgdata.errors import ConfigError, StoreError, UnsupportedOperationError
 from pkgdata.stores import Body, Primitives, Store, canonical, http, open_store
+from pkgdata.stores.objects import WHOLE
 
 
 class TestFileStore(StoreContract):
     unsupported = frozenset({"attributes"})
+    large = WHOLE + 1000
 
     @pytest.fixture
     def store(self, tmp_path):
@@ -19,6 +21,8 @@ class TestFileStore(StoreContract):
 
 
 class TestMemoryStore(StoreContract):
+    large = WHOLE + 1000
+
     @pytest.fixture
     def store(self, tmp_path):
         return Store(f"mem://{tmp_path}")  # a name that no other test uses
@@ -26,6 +30,7 @@ class TestMemoryStore(StoreContract):
 
 class TestFsspecStore(StoreContract):
     unsupported = frozenset({"attributes", "encode", "atomic"})
+    large = WHOLE + 1000
 
     @pytest.fixture
     def store(self, tmp_path):

@@ -472,13 +472,13 @@ def test_interrupt_in_the_consumer_ends_the_workers(server):
 
 @pytest.mark.parametrize("threads", [1, 4])
 def test_interrupt_while_objects_are_copied(memory, folder, threads):
-    memory.put((f"n{number}", LARGE) for number in range(8))
+    memory.put((f"n{number}", LARGE) for number in range(5))
 
     def progress(event):
         if event.state == "bytes" and event.done > BLOCK:
             raise KeyboardInterrupt
 
-    items = ((memory, f"n{number}", f"n{number}") for number in range(8))
+    items = ((memory, f"n{number}", f"n{number}") for number in range(5))
     with pytest.raises(KeyboardInterrupt):
         list(copies(items, folder, threads=threads, show=progress))
     wait_for(lambda: not ours())
