@@ -286,6 +286,7 @@ def test_secrets_are_not_sent(source, to, url, options):
     assert engine.sent == []
 
 
+@pytest.mark.integration
 def test_secrets_may_go_to_processes_of_this_machine(ceph, source, check):
     secrets = {"access_key_id": ceph.access_key, "secret_access_key": ceph.secret_key}
     bucket = Store(f"s3://{ceph.endpoint}/{ceph.make_bucket()}/here", secrets=secrets)
