@@ -75,7 +75,12 @@ def missing() -> MissingExtraError:
 def fetch(data: Any, names: Any, on: Any, to: Any, progress: Callback | bool | None) -> Any:
     """Bring files to every worker of a client; with an asynchronous one, return an awaitable."""
     names = None if names is None else [*each_name(names)]
-    return on.sync(Fetch(on, data, names, to, progress).run)
+    work = Fetch(on, data, names, to, progress)
+    try:
+        return on.sync(work.run)
+    except KeyboardInterrupt:
+        on.loop.add_callback(work.stop)
+        raise
 
 
 # -- on the workers --------------------------------------------------------------------------------
@@ -175,6 +180,7 @@ class Fetch:
         self._heard: dict[str, float] = {}
         #: Workers whose end was told: a report that comes later is of the past.
         self._over: set[str] = set()
+        self._task: asyncio.Task[Any] | None = None
         self._total = 0
         self._pinned = [*Share(None, "", data, names).entries]
         self._report = Report(lambda names: fetch(data, names, on, to, progress))
@@ -182,15 +188,22 @@ class Fetch:
     async def run(self) -> Report:
         """Bring everything to everybody."""
         self._client.subscribe_topic(self._token, self._hear)
+        self._task = asyncio.current_task()
         try:
             await self._rounds()
         finally:
-            self._client.unsubscribe_topic(self._token)
             for lost in self._heard.keys() - self._over:
                 self._end(lost, FAILED)
-            await self._call(forget, None)
+            if self._client.status == "running":
+                self._client.unsubscribe_topic(self._token)
+                await self._call(forget, None)
         self._report.raise_if_failed(self._data.name)
         return self._report
+
+    def stop(self) -> None:
+        """End it, on the workers too."""
+        if self._task is not None:
+            self._task.cancel()
 
     async def _call(self, function: Any, workers: list[str] | None, **arguments: Any) -> Any:
         """Run a function on workers; return what each gave or raised."""
@@ -330,17 +343,21 @@ class Fetch:
     async def _ended(self, calls: dict[Any, str], every: float) -> set[str]:
         """Wait for workers, but not for those that are not heard of any more."""
         began, done = time.monotonic(), set()
-        while calls:
-            ended, _ = await asyncio.wait(calls, timeout=5.0, return_when="FIRST_COMPLETED")
-            for task in ended:
-                address = calls.pop(task)
-                if self._count(address, (await task).get(address)):
-                    done.add(address)
-            late = time.monotonic() - PATIENCE - 3 * every
-            for task, address in list(calls.items()):
-                if max(self._heard.get(address, 0.0), began) < late:
-                    task.cancel()
-                    del calls[task]
+        try:
+            while calls:
+                ended, _ = await asyncio.wait(calls, timeout=5.0, return_when="FIRST_COMPLETED")
+                for task in ended:
+                    address = calls.pop(task)
+                    if self._count(address, (await task).get(address)):
+                        done.add(address)
+                late = time.monotonic() - PATIENCE - 3 * every
+                for task, address in list(calls.items()):
+                    if max(self._heard.get(address, 0.0), began) < late:
+                        task.cancel()
+                        del calls[task]
+        finally:
+            for task in calls:
+                task.cancel()
         return done
 
     def _count(self, address: str, answer: Any) -> bool:

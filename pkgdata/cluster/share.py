@@ -70,7 +70,7 @@ class Share:
         #: Of this machine; and what the mirrors refused, which is no use asking for elsewhere.
         self.failed: dict[str, Exception] = {}
         self.refused: set[str] = set()
-        self.state = "new"
+        self.state, self.stopped = "new", False
         self.came = HostShare()
         self._mark = ""
         self._paths: dict[str, str] = {}
@@ -93,7 +93,8 @@ class Share:
         return text
 
     def forget(self) -> None:
-        """Remove that mark."""
+        """Remove that mark, and stop what still goes on."""
+        self.stopped = True
         try:
             fs.remove(self._mark)
         except OSError:
@@ -229,7 +230,7 @@ class Share:
         count = 0
         try:
             count = len(await loop.run_in_executor(pool, self.look))
-            while self.missing:
+            while self.missing and not self.stopped:
                 above = await self._above(order)
                 try:
                     if above:
@@ -241,7 +242,8 @@ class Share:
                     await asyncio.sleep(0.3)  # the scheduler is about to miss who has died
                 await loop.run_in_executor(pool, self.look)
             # the node's cache gets what was found in a slower one
-            if self.others or to is not None or self.data.node_cache is not None:
+            wanted = self.others or to is not None or self.data.node_cache is not None
+            if wanted and not self.stopped:
                 await loop.run_in_executor(pool, self.by_itself, to)
         finally:
             pool.shutdown(wait=False)
@@ -305,6 +307,8 @@ class Share:
         done: dict[str, int] = {}
 
         def show(event: Event) -> None:
+            if self.stopped:
+                raise PkgdataError("the caller has gone")
             with self._lock:
                 if event.state == START:
                     done[event.name] = event.done

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import os
 import pickle
+import signal
 import socket
 import subprocess
 import sys
@@ -317,6 +318,36 @@ def test_a_killed_worker_costs_little(make, who):
             assert digests(nodes.cache(number)) == expected(files)
     # what the system held for the dead one, on each of its connections, was sent as well
     assert origin.sent <= 1.15 * LARGE + (8 << 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["Ctrl-C", "close"])
+def test_an_interrupted_client_leaves_no_bars_and_ctrl_c_ends_the_downloads(make, how):
+    data, origin, nodes = make("interrupted", {"large.bin": os.urandom(LARGE)}, 3, RATE / 8)
+    states, stopped = {}, []
+    client = distributed.Client(nodes.cluster, set_as_default=False)
+
+    def stop(event):
+        if event.state == BYTES and event.done > 2 << 20 and not stopped:
+            stopped.append(how)
+            if how == "close":
+                threading.Thread(target=client.close).start()
+            else:
+                os.kill(os.getpid(), signal.SIGINT)
+        states[event.name] = event.state
+
+    with pytest.raises(KeyboardInterrupt if how == "Ctrl-C" else Exception):
+        data.fetch(on=client, progress=stop)
+    time.sleep(2)
+    assert set(states.values()) == {FAILED}
+    if how == "Ctrl-C":
+        before = origin.sent
+        time.sleep(2)
+        assert origin.sent - before < 1 << 20
+        client.close()
+    origin.rate = 0.0
+    assert list(data.fetch(on=nodes.client).succeeded) == ["large.bin"]
+    assert origin.sent < 1.5 * LARGE
 
 
 @pytest.mark.slow
