@@ -191,6 +191,11 @@ class Fetch:
         self._task = asyncio.current_task()
         try:
             await self._rounds()
+        except OSError as error:
+            if isinstance(error, PkgdataError):
+                raise
+            why = f"the scheduler of {self._client!r} is not there any more: {error}"
+            raise StoreError(why, hint="the same call resumes on another cluster") from error
         finally:
             for lost in self._heard.keys() - self._over:
                 self._end(lost, FAILED)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import os
@@ -152,8 +153,6 @@ def test_an_asynchronous_client_is_awaited(folders):
         ):
             return await pkgdata.declare("later").fetch("medium.bin", on=client)
 
-    import asyncio
-
     assert list(asyncio.run(run()).succeeded) == ["medium.bin"]
 
 
@@ -234,6 +233,19 @@ def test_what_answers_as_no_scheduler_ends_the_command_soon(folders, where, text
     assert done.stderr.startswith(f"pkgdata: error: there is no Dask scheduler at {where}: ")
     assert text in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_scheduler_that_ends_is_named():
+    class Client:
+        status = "connecting"
+        subscribe_topic = unsubscribe_topic = print
+
+        async def run(self, *_, **__):
+            raise distributed.comm.CommClosedError("Stream is closed")
+
+    work = Fetch(Client(), pkgdata.PackageData("p", registry={}), None, None, None)
+    with pytest.raises(pkgdata.StoreError, match="is not there any more: Stream is closed"):
+        asyncio.run(work.run())
 
 
 def test_a_report_that_comes_after_the_end_changes_nothing():
