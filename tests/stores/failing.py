@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import subprocess
@@ -20,7 +21,12 @@ def parts() -> bytes:
 
 def ranges() -> bytes:
     """Return what is read by several ranges at once."""
-    return parts() + CONTENT * 7
+    return parts() + CONTENT * 5
+
+
+def facts(content: bytes) -> tuple[int, str]:
+    """Return what tells large contents apart, so that a test holds one of them at a time."""
+    return len(content), hashlib.sha256(content).hexdigest()
 
 
 def via_get(store, name, tmp_path):
