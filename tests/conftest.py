@@ -52,6 +52,12 @@ def _collect():
     gc.collect()
 
 
+def pytest_collection_finish():
+    """Keep what the collection made out of later searches for garbage: it stays to the end."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_make_parametrize_id(val: object) -> str | None:
     """Name gzip's bytes by their length: they hold the time, and xdist's workers compare names."""
     return f"gzip-{len(val)}" if isinstance(val, bytes) and val[:2] == b"\x1f\x8b" else None
