@@ -12,6 +12,10 @@ or, where workers are started::
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterable
+from typing import Any
+
 from .cluster import dask as _cluster
 from .core.declaration import find_package
 from .core.package import PackageData
@@ -22,9 +26,6 @@ try:
 except ImportError:
     # making a `Stage` says what is missing
     WorkerPlugin = click = None  # type: ignore[assignment,unused-ignore] # where they are there
-import os
-from collections.abc import Iterable
-from typing import Any
 
 __all__ = ["Stage"]
 
