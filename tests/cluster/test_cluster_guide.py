@@ -53,6 +53,8 @@ def origin(tmp_path, monkeypatch):
         (site / "mypkg" / "__init__.py").write_text(
             "import pkgdata\ndata = pkgdata.declare(__name__)\n"
         )
+        # several would also send what is under way where a busy machine takes over a range
+        monkeypatch.setenv("PKGDATA_CONNECTIONS", "1")
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([CHECKOUT, str(site)]))
         monkeypatch.setenv("PATH", f"{programs}{os.pathsep}{os.environ['PATH']}")
         server.total = sum(map(len, files.values()))

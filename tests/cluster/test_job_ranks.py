@@ -153,6 +153,8 @@ def origin(slurm, tmp_path, monkeypatch):
     name = f"hpc{os.urandom(4).hex()}"
     with Origin(served) as server:
         package(site, name, files, served, server.url)
+        # several would also send what is under way where a busy machine takes over a range
+        monkeypatch.setenv("PKGDATA_CONNECTIONS", "1")
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([CHECKOUT, str(site)]))
         monkeypatch.setenv("TMPDIR", str(slurm.local))
         monkeypatch.setenv("PKGDATA_CACHE_DIR", str(slurm.shared / name))

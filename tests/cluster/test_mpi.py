@@ -103,6 +103,8 @@ def origin(tmp_path, monkeypatch):
     served.mkdir()
     with Origin(served) as server:
         package(site, "hpcpkg", files, served, server.url)
+        # several would also send what is under way where a busy machine takes over a range
+        monkeypatch.setenv("PKGDATA_CONNECTIONS", "1")
         monkeypatch.setenv("PYTHONPATH", os.pathsep.join([CHECKOUT, str(site)]))
         (tmp_path / "caches").mkdir()
         monkeypatch.setenv("CACHES", str(tmp_path / "caches"))
