@@ -89,6 +89,9 @@ class Nginx:
         self._folder = Path(folder)
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
+        self._set_port()
+
+    def _set_port(self) -> None:
         self.port = _free_port()
         self.url = f"http://127.0.0.1:{self.port}/"
 
@@ -96,7 +99,14 @@ class Nginx:
         self._work.mkdir(parents=True, exist_ok=True)
         for name in ("error.log", "access.log"):
             (self._work / name).touch()
-        self.start()
+        for left in range(4, -1, -1):
+            try:
+                self.start()
+                break
+            except RuntimeError as error:
+                if not left or "Address already in use" not in str(error):
+                    raise
+                self._set_port()  # another process of the tests was faster
         return self
 
     def __exit__(self, *_: object) -> None:

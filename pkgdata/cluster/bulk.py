@@ -307,14 +307,17 @@ class _Run:
                 f"a worker cannot import {lack.name}",
                 hint="workers need pkgdata and its extras in the versions of the client",
             ) from lack
-        except CancelledError as failure:
-            self._closed = StoreError(f"the batch was cancelled, or the scheduler ended: {failure}")
-            self._again.append(part)
-            return
         except Exception as failure:  # each engine has errors of its own
-            if not future.done():  # its worker ended with the result; another one works on it
+            cancelled = isinstance(failure, CancelledError)
+            if not (cancelled or future.done()):  # its worker ended with it; another one is at work
                 self.parts[future] = part
                 future.add_done_callback(self._ended.put)
+                return
+            # what a function raises is in the answer, so that an OSError is one of the connection
+            if cancelled or isinstance(failure, OSError):
+                text = "the batch was cancelled, or the scheduler ended"
+                self._closed = StoreError(f"{text}: {failure}")
+                self._again.append(part)
                 return
             if not is_loss(failure):
                 raise

@@ -193,6 +193,22 @@ def test_a_result_that_was_lost_with_its_worker_is_waited_for(source, to, check)
     assert sorted(report.succeeded) == sorted(source)
 
 
+def test_a_lost_connection_to_the_engine_fails_what_is_left(source, to):
+    class Lost(concurrent.futures.Future):
+        def result(self, timeout=None):
+            raise OSError("Timed out trying to connect")
+
+    class Engine(Executor):
+        def submit(self, function, /, *arguments, **options):
+            future = Lost()
+            future.set_result(None)
+            return future
+
+    with pytest.raises(BatchError, match="Timed out trying to connect") as caught:
+        source.transfer_to(to, on=Engine())
+    assert sorted(caught.value.report.failed) == sorted(source)
+
+
 def test_workers_without_pkgdata_are_told_of(source, to):
     def lacks(items):
         raise ModuleNotFoundError("No module named 'pkgdata'", name="pkgdata")
