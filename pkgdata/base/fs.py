@@ -476,7 +476,7 @@ def copy_atomic(
                 if by_blocks:
                     copy_content(read.fileno(), fd)
                 elif not _clone(read.fileno(), fd):
-                    raise NotImplementedError
+                    raise NotImplementedError  # so that `writing` leaves nothing behind
         return True
     except NotImplementedError:
         return False

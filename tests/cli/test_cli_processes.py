@@ -107,7 +107,7 @@ def test_who_presses_ctrl_c_many_times_sees_one_line(tmp_path, gate, words, paus
     for _ in range(4):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does
-        time.sleep(pause)
+        time.sleep(pause)  # between the presses of a key
     _, err = process.communicate(timeout=60)
     assert err.decode().strip() == "pkgdata: interrupted"
     assert process.returncode == 130
@@ -133,7 +133,7 @@ sys.exit(cli.main())
     assert process.stdout.readline() == b"on\n"
     for pause in (1.2, 0):
         process.send_signal(signal.SIGINT)
-        time.sleep(pause)
+        time.sleep(pause)  # the second press counts only after more than a second
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err.decode().strip()) == (130, "pkgdata: interrupted")
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 from nodes import Nodes
 from origin import Origin, package
+from waiting import wait_for
 
 import pkgdata
 from pkgdata import cli
@@ -352,11 +353,12 @@ def test_an_interrupted_client_leaves_no_bars_and_ctrl_c_ends_the_downloads(make
 
     with pytest.raises(KeyboardInterrupt if how == "Ctrl-C" else Exception):
         data.fetch(on=client, progress=stop)
-    time.sleep(2)
+    wait_for(lambda: set(states.values()) == {FAILED})
+    time.sleep(2)  # a report that comes late must not open a bar again
     assert set(states.values()) == {FAILED}
     if how == "Ctrl-C":
         before = origin.sent
-        time.sleep(2)
+        time.sleep(2)  # in which workers that go on would get more than that
         assert origin.sent - before < 1 << 20
         client.close()
     origin.rate = 0.0
